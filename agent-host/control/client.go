@@ -1,0 +1,67 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoAgent says that nobody answers at the control socket.
+var ErrNoAgent = errors.New("no agent answers")
+
+// Client talks to the agent behind a control socket.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// NewClient returns a client of the agent whose control socket is at path. It
+// connects when it is used and holds no connection in between.
+func NewClient(path string) *Client {
+	var d net.Dialer
+	return &Client{path: path, http: http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Status asks for everything the agent knows. The error is ErrNoAgent when
+// there is none, and wraps fs.ErrPermission when it is another user's.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var st Status
+	if err := c.get(ctx, statusPath, &st); err != nil {
+		return Status{}, err
+	}
+	return st, nil
+}
+
+func (c *Client) get(ctx context.Context, path string, into any) error {
+	// The host in the address is never looked up: there is only one.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("%w at %s", ErrNoAgent, c.path)
+	case err != nil:
+		return fmt.Errorf("ask the agent at %s: %w", c.path, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask the agent at %s for %s: it says %s", c.path, path, res.Status)
+	}
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
+		return fmt.Errorf("read the answer of the agent at %s: %w", c.path, err)
+	}
+	return nil
+}

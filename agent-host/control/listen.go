@@ -1,0 +1,146 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSocketPath is the longest path a unix socket can have: sun_path of
+// unix(7) holds 108 bytes with the terminating zero.
+const maxSocketPath = 107
+
+// InUseError says that a living agent answers at the socket already.
+type InUseError struct {
+	Path string
+	PID  int // of the agent; 0 when the kernel does not tell
+}
+
+func (e *InUseError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("another agent answers at %s", e.Path)
+	}
+	return fmt.Sprintf("another agent (pid %d) answers at %s", e.PID, e.Path)
+}
+
+// Listen opens the control socket at path with mode 0600. The socket of an
+// agent that is gone is replaced; that of a living one gives *InUseError.
+// Closing the listener removes the socket.
+func Listen(ctx context.Context, path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("socket path %s is longer than %d bytes", path, maxSocketPath)
+	}
+	// Between the look at an old socket and the new one in its place no other
+	// agent may do the same.
+	unlock, err := lockDir(ctx, filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+
+	if err := removeStale(ctx, path); err != nil {
+		return nil, err
+	}
+	lc := net.ListenConfig{Control: private}
+	l, err := lc.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	return l, nil
+}
+
+// private gives the socket its mode before it has a name: bind(2) creates the
+// file with the mode of the descriptor, so at no time can others connect.
+func private(_, _ string, c syscall.RawConn) error {
+	var err error
+	cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+	return errors.Join(cerr, err)
+}
+
+// removeStale removes the socket at path if nobody listens there.
+func removeStale(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at control socket: %w", err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there and is not a socket; it is left alone", path)
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		defer c.Close()
+		return &InUseError{Path: path, PID: listenerPID(c)}
+	case errors.Is(err, unix.ECONNREFUSED):
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the socket of an agent that is gone: %w", err)
+		}
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	default:
+		return fmt.Errorf("find out who listens at the control socket: %w", err)
+	}
+}
+
+// listenerPID returns the process that listens at the other end of c, or 0.
+func listenerPID(c net.Conn) int {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	pid := 0
+	_ = rc.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
+}
+
+// lockWait bounds how long another agent that starts at the same moment can
+// take: it holds the lock for a connect and a bind.
+const lockWait = 2 * time.Second
+
+// lockDir takes a lock on dir that other agents respect and that ends with
+// this process. It leaves no file behind.
+func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder of the control socket: %w", err)
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, fmt.Errorf("lock folder %s: %w", dir, err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("lock folder %s: another process holds it: %w", dir, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

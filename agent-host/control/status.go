@@ -1,0 +1,75 @@
+package control
+
+import "time"
+
+// States of a VM.
+const (
+	// Connecting: no attempt has failed yet since the agent started or the
+	// link was lost.
+	Connecting = "connecting"
+	// Connected: there is a link, and the guest agent gives signs of life.
+	Connected = "connected"
+	// Paused: there is a link, but nothing has come from the guest for a
+	// while, as when the VM is suspended.
+	Paused = "paused"
+	// Down: the last attempt to reach the guest agent failed.
+	Down = "down"
+	// Incompatible: something answers that this agent cannot talk to.
+	Incompatible = "incompatible"
+)
+
+// States of a forward.
+const (
+	// Active: every host address listens.
+	Active = "active"
+	// Claim: a host address cannot be bound now; it is tried again until it can.
+	Claim = "claim"
+	// Ignored: a rule keeps this listener in the guest.
+	Ignored = "ignored"
+	// Denied: the system or a limit forbids the host address.
+	Denied = "denied"
+)
+
+// Status is what a host agent knows.
+type Status struct {
+	Version       string  `json:"version"`
+	PID           int     `json:"pid"`
+	UptimeSeconds float64 `json:"uptime_seconds"`
+	VMs           []VM    `json:"vms"`
+}
+
+// VM is one virtual machine and its forwards.
+type VM struct {
+	Name         string `json:"name"`
+	Endpoint     string `json:"endpoint"`
+	State        string `json:"state"`
+	Auth         string `json:"auth"`          // "psk" or "none"; empty before the first link
+	AgentVersion string `json:"agent_version"` // of the guest agent; empty before the first link
+	Generation   uint64 `json:"generation"`    // of the last announcement; 0 for none yet
+	// LastSeen is when something last came from the guest; nil if nothing
+	// ever has.
+	LastSeen *time.Time `json:"last_seen"`
+	BridgeIP string     `json:"bridge_ip"` // empty when not known
+	Loopback string     `json:"loopback"`  // the VM's own host address in 127/8; empty for none
+	Error    string     `json:"error"`
+	Forwards []Forward  `json:"forwards"`
+}
+
+// Forward is one guest port and where it is on the host.
+type Forward struct {
+	Proto   string   `json:"proto"`
+	Port    uint16   `json:"port"`  // in the guest
+	Guest   []string `json:"guest"` // addresses that listen there
+	Host    []string `json:"host"`  // addresses on the host, bound or, for a claim, wanted
+	State   string   `json:"state"`
+	Reason  string   `json:"reason"` // why the state is not active
+	Path    string   `json:"path"`   // "vsock", "mux" or "bridge"; empty when nothing could carry a connection
+	Rule    string   `json:"rule"`
+	Process string   `json:"process"`
+
+	ConnectionsActive int64  `json:"connections_active"`
+	ConnectionsTotal  uint64 `json:"connections_total"`
+	BytesIn           uint64 `json:"bytes_in"`   // from the guest to clients
+	BytesOut          uint64 `json:"bytes_out"`  // from clients to the guest
+	LastError         string `json:"last_error"` // of a connection; empty if none ever failed
+}
