@@ -1,0 +1,191 @@
+package portwatch
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lookupTries is how many scans look for the owner of a socket. More than
+	// one, because a descriptor that a parent passes to its child may be in
+	// neither list at the moment of looking; not many, because sockets of the
+	// kernel have no owner to find.
+	lookupTries = 3
+	// maxFDs bounds the descriptors read of one process. The kernel lists them
+	// in ascending order and a server opens its listeners early.
+	maxFDs = 1024
+	// maxLinks bounds the descriptors read in one sweep of /proc, about 100 ms.
+	maxLinks = 65536
+	// maxAncestors bounds the walk from a worker to the process that started it.
+	maxAncestors = 8
+	// maxName bounds a process name in bytes; the kernel's own limit is 15,
+	// worker threads of the kernel go beyond it.
+	maxName = 64
+)
+
+// processes remembers which process owns which socket inode.
+type processes struct {
+	root  string
+	known map[uint64]owner
+}
+
+type owner struct {
+	name  string
+	tries int
+}
+
+// owners returns "name[pid]" by inode for those sockets whose owner is known.
+// It sweeps /proc once if there are sockets it has not searched for enough,
+// and forgets all others.
+func (p *processes) owners(sockets []socket) map[uint64]string {
+	known := make(map[uint64]owner, len(sockets))
+	wanted := make(map[uint64]bool)
+	for _, s := range sockets {
+		if s.inode == 0 {
+			continue
+		}
+		o := p.known[s.inode]
+		if o.name == "" && o.tries < lookupTries {
+			o.tries++
+			wanted[s.inode] = true
+		}
+		known[s.inode] = o
+	}
+	if len(wanted) > 0 {
+		for inode, name := range findOwners(p.root, wanted) {
+			known[inode] = owner{name: name}
+		}
+	}
+	p.known = known
+	names := make(map[uint64]string, len(known))
+	for inode, o := range known {
+		names[inode] = o.name
+	}
+	return names
+}
+
+// findOwners searches the descriptors of all processes for the wanted inodes
+// and empties wanted while it finds them. What may not be read is passed over.
+// The newest process is asked first: a server that just began to listen is
+// among them, and systemd, which keeps a copy of every socket it activates, is
+// the last.
+func findOwners(root string, wanted map[uint64]bool) map[uint64]string {
+	found := make(map[uint64]string)
+	proc, err := procfs.NewFS(root)
+	if err != nil {
+		return found
+	}
+	procs, err := proc.AllProcs()
+	if err != nil {
+		return found
+	}
+	slices.SortFunc(procs, func(a, b procfs.Proc) int { return b.PID - a.PID })
+	links := 0
+	for _, pr := range procs {
+		if len(wanted) == 0 || links > maxLinks {
+			break
+		}
+		links += eachSocket(root, pr.PID, func(inode uint64) bool {
+			if !wanted[inode] {
+				return true
+			}
+			if name := describe(proc, root, pr.PID, inode); name != "" {
+				found[inode] = name
+				delete(wanted, inode)
+			}
+			return len(wanted) > 0
+		})
+	}
+	return found
+}
+
+// describe names the process that a socket belongs to, or returns "" if it has
+// just ended: pid, or the oldest of
+// its ancestors in a row that hold the socket too, which is the master of a
+// server with forked workers. The init process does not count as one.
+func describe(proc procfs.FS, root string, pid int, inode uint64) string {
+	stat, err := statOf(proc, pid)
+	if err != nil {
+		return ""
+	}
+	for range maxAncestors {
+		if stat.PPID <= 1 || !holds(root, stat.PPID, inode) {
+			break
+		}
+		parent, err := statOf(proc, stat.PPID)
+		if err != nil {
+			break
+		}
+		stat = parent
+	}
+	return fmt.Sprintf("%s[%d]", printable(stat.Comm), stat.PID)
+}
+
+func statOf(proc procfs.FS, pid int) (procfs.ProcStat, error) {
+	p, err := proc.Proc(pid)
+	if err != nil {
+		return procfs.ProcStat{}, err
+	}
+	return p.Stat()
+}
+
+func holds(root string, pid int, inode uint64) bool {
+	held := false
+	eachSocket(root, pid, func(i uint64) bool {
+		held = i == inode
+		return !held
+	})
+	return held
+}
+
+// eachSocket calls f with the inode of each socket that a process has open, as
+// long as f returns true, and returns how many descriptors it looked at.
+func eachSocket(root string, pid int, f func(inode uint64) bool) (links int) {
+	dir, err := os.Open(filepath.Join(root, strconv.Itoa(pid), "fd"))
+	if err != nil {
+		return 1
+	}
+	defer dir.Close()
+	fds, _ := dir.Readdirnames(maxFDs)
+	var buf [64]byte
+	for _, fd := range fds {
+		links++
+		n, err := unix.Readlinkat(int(dir.Fd()), fd, buf[:])
+		if err != nil {
+			continue
+		}
+		number, ok := strings.CutPrefix(string(buf[:n]), "socket:[")
+		if !ok {
+			continue
+		}
+		inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+		if err == nil && !f(inode) {
+			break
+		}
+	}
+	return links
+}
+
+// printable makes a name safe to show: a process chooses its own, and may
+// choose terminal control sequences.
+func printable(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, name)
+	for len(name) > maxName {
+		runes := []rune(name)
+		name = string(runes[:len(runes)-1])
+	}
+	return name
+}

@@ -1,0 +1,125 @@
+package portwatch
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// diagRetry is how long a Scanner stays with procfs after sock_diag failed.
+// The kernel module may become loadable later, for example when the root file
+// system is mounted.
+const diagRetry = time.Minute
+
+// socket is one row of the kernel's tables.
+type socket struct {
+	proto  string
+	addr   netip.AddrPort
+	remote netip.AddrPort
+	// state is the kernel's TCP state number, also used for UDP
+	// (include/net/tcp_states.h).
+	state uint8
+	uid   uint32
+	// inode is 0 for a socket that no process owns.
+	inode uint64
+}
+
+// States from the kernel's include/net/tcp_states.h. An unconnected UDP socket
+// is in stateClose.
+const (
+	stateClose  = 7
+	stateListen = 10
+)
+
+// waiting reports whether a socket accepts connections, or datagrams from
+// anyone.
+func (s socket) waiting() bool {
+	if s.proto == "tcp" {
+		return s.state == stateListen
+	}
+	return s.remote.Addr().IsUnspecified() && s.remote.Port() == 0
+}
+
+// A Scanner reads the listening sockets of the network namespace that the
+// process was started in. (For a process that moves single threads between
+// namespaces the answer is not defined.) The zero value is ready to use. It is
+// not safe for concurrent use.
+type Scanner struct {
+	// Proc is where procfs is mounted. Empty means /proc, and that sock_diag
+	// is preferred; with any other value only the files there are read.
+	Proc string
+
+	diag      *diag
+	diagAfter time.Time
+	processes processes
+}
+
+// Scan returns the TCP sockets that listen and the UDP sockets that are not
+// connected to one peer, sorted by protocol, port and address, each address
+// once. An IPv4-mapped IPv6 address is given as IPv4. A missing IPv6 stack is
+// not an error; anything that leaves the picture incomplete is, and then no
+// listeners are returned. Process is left empty where it cannot be found out.
+func (s *Scanner) Scan() ([]Listener, error) {
+	sockets, err := s.sockets()
+	if err != nil {
+		return nil, err
+	}
+	s.processes.root = s.root()
+	owners := s.processes.owners(sockets)
+
+	// The order by inode decides who names an address that several sockets
+	// share through SO_REUSEPORT: the oldest whose owner is known.
+	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
+	listeners := make([]Listener, 0, len(sockets))
+	for _, sock := range sockets {
+		listeners = append(listeners, Listener{Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode]})
+	}
+	slices.SortStableFunc(listeners, func(a, b Listener) int {
+		return cmp.Or(compare(a, b), -cmp.Compare(min(len(a.Process), 1), min(len(b.Process), 1)))
+	})
+	return slices.CompactFunc(listeners, func(a, b Listener) bool { return compare(a, b) == 0 }), nil
+}
+
+// Close releases the netlink socket. The Scanner stays usable.
+func (s *Scanner) Close() error {
+	if s.diag == nil {
+		return nil
+	}
+	err := s.diag.close()
+	s.diag = nil
+	return err
+}
+
+func (s *Scanner) root() string { return cmp.Or(s.Proc, "/proc") }
+
+// sockets returns the waiting sockets from the cheaper source that works.
+func (s *Scanner) sockets() ([]socket, error) {
+	if s.Proc == "" && !time.Now().Before(s.diagAfter) {
+		sockets, err := s.fromDiag()
+		if err == nil {
+			return sockets, nil
+		}
+		s.diagAfter = time.Now().Add(diagRetry)
+		// A dump that broke off leaves unread messages in the socket.
+		err = errors.Join(err, s.Close())
+		sockets, procErr := readTables(s.root(), socket.waiting)
+		if procErr != nil {
+			return nil, errors.Join(procErr, err)
+		}
+		return sockets, nil
+	}
+	return readTables(s.root(), socket.waiting)
+}
+
+func (s *Scanner) fromDiag() ([]socket, error) {
+	if s.diag == nil {
+		d, err := dialDiag()
+		if err != nil {
+			return nil, err
+		}
+		s.diag = d
+	}
+	return s.diag.waiting()
+}

@@ -1,0 +1,99 @@
+package portwatch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of struct inet_diag_req_v2 and struct inet_diag_msg, and the offset of
+// the struct inet_diag_sockid that both hold (include/uapi/linux/inet_diag.h).
+const (
+	diagReqLen = 56
+	diagMsgLen = 72
+)
+
+// diag is a netlink socket for sock_diag dumps.
+type diag struct {
+	conn *netlink.Conn
+}
+
+func dialDiag() (*diag, error) {
+	conn, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{
+		// The kernel fills at most 32 KiB per message of a dump
+		// (netlink_dump in net/netlink/af_netlink.c).
+		MessageBufferSize: 64 << 10,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open sock_diag: %w", err)
+	}
+	return &diag{conn: conn}, nil
+}
+
+func (d *diag) close() error { return d.conn.Close() }
+
+// waiting returns every listening TCP and unconnected UDP socket.
+func (d *diag) waiting() ([]socket, error) {
+	var sockets []socket
+	for _, q := range []struct {
+		proto         string
+		family, ipnum uint8
+		state         uint8
+	}{
+		{"tcp", unix.AF_INET, unix.IPPROTO_TCP, stateListen},
+		{"tcp", unix.AF_INET6, unix.IPPROTO_TCP, stateListen},
+		{"udp", unix.AF_INET, unix.IPPROTO_UDP, stateClose},
+		{"udp", unix.AF_INET6, unix.IPPROTO_UDP, stateClose},
+	} {
+		req := make([]byte, diagReqLen)
+		req[0], req[1] = q.family, q.ipnum
+		binary.NativeEndian.PutUint32(req[4:], 1<<q.state)
+		replies, err := d.conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | netlink.Dump},
+			Data:   req,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("dump %s sockets of family %d: %w", q.proto, q.family, err)
+		}
+		for _, reply := range replies {
+			sock, err := parseDiag(q.proto, reply.Data)
+			if err != nil {
+				return nil, fmt.Errorf("dump %s sockets of family %d: %w", q.proto, q.family, err)
+			}
+			if sock.waiting() {
+				sockets = append(sockets, sock)
+			}
+		}
+	}
+	return sockets, nil
+}
+
+// parseDiag decodes a struct inet_diag_msg. Attributes after it are ignored.
+func parseDiag(proto string, b []byte) (socket, error) {
+	if len(b) < diagMsgLen {
+		return socket{}, fmt.Errorf("inet_diag_msg of %d bytes, want %d", len(b), diagMsgLen)
+	}
+	size := 4
+	switch b[0] {
+	case unix.AF_INET:
+	case unix.AF_INET6:
+		size = 16
+	default:
+		return socket{}, fmt.Errorf("inet_diag_msg of address family %d", b[0])
+	}
+	// The ports are at 4 and 6, the addresses at 8 and 24, all in network
+	// byte order; the numbers at the end are in the machine's.
+	local, _ := netip.AddrFromSlice(b[8 : 8+size])
+	remote, _ := netip.AddrFromSlice(b[24 : 24+size])
+	return socket{
+		proto:  proto,
+		addr:   netip.AddrPortFrom(local.Unmap(), binary.BigEndian.Uint16(b[4:])),
+		remote: netip.AddrPortFrom(remote.Unmap(), binary.BigEndian.Uint16(b[6:])),
+		state:  b[1],
+		uid:    binary.NativeEndian.Uint32(b[64:]),
+		inode:  uint64(binary.NativeEndian.Uint32(b[68:])),
+	}, nil
+}

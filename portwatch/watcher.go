@@ -1,0 +1,111 @@
+package portwatch
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// DefaultInterval is the time between two scans unless told otherwise.
+const DefaultInterval = 100 * time.Millisecond
+
+// State is what a Watcher knows.
+type State struct {
+	// Generation counts the changes of Listeners; 0 means that no scan has
+	// succeeded yet.
+	Generation uint64
+	// Listeners is the complete list, sorted as by Scan. It is shared:
+	// do not modify it.
+	Listeners []Listener
+	// Err is why the latest scan failed, or nil. Listeners is then what the
+	// last successful scan found.
+	Err error
+}
+
+// A Watcher scans again and again and keeps the latest result. Followers read
+// it at their own pace, so a slow one delays nobody and skips what it missed.
+type Watcher struct {
+	scan     func() ([]Listener, error)
+	interval time.Duration
+
+	mu      sync.Mutex
+	state   State
+	changed chan struct{}
+}
+
+// NewWatcher returns a Watcher that calls scan, usually Scanner.Scan, from Run
+// only. An interval of 0 or less means DefaultInterval.
+func NewWatcher(scan func() ([]Listener, error), interval time.Duration) *Watcher {
+	if interval <= 0 {
+		interval = DefaultInterval
+	}
+	return &Watcher{scan: scan, interval: interval, changed: make(chan struct{})}
+}
+
+// State returns the current state and a channel that is closed as soon as
+// there is a newer one: the listeners changed, or scans began or ceased to
+// fail. It may be called from any goroutine, also while Run is not running.
+func (w *Watcher) State() (State, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state, w.changed
+}
+
+// Run scans at once and then at the interval until ctx ends, and returns nil.
+// Scans that take long are spaced out so that they use no more than a tenth of
+// one CPU.
+func (w *Watcher) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		start := time.Now()
+		w.update(w.confirmedScan())
+		took := time.Since(start)
+		timer.Reset(max(w.interval-took, 9*took))
+	}
+}
+
+// confirmedScan scans, and once more if a listener is missing. The kernel
+// hands out its tables in pieces and may skip a row when a neighbour goes away
+// between two of them, so only what is missing twice has been closed.
+func (w *Watcher) confirmedScan() ([]Listener, error) {
+	first, err := w.scan()
+	if err != nil {
+		return nil, err
+	}
+	known, _ := w.State()
+	if _, removed := Diff(known.Listeners, first); len(removed) == 0 {
+		return first, nil
+	}
+	second, err := w.scan()
+	if err != nil {
+		return nil, err
+	}
+	_, missed := Diff(first, second)
+	second = append(second, missed...)
+	slices.SortFunc(second, compare)
+	return second, nil
+}
+
+func (w *Watcher) update(listeners []Listener, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := State{Generation: w.state.Generation, Listeners: w.state.Listeners, Err: err}
+	changed := (err == nil) != (w.state.Err == nil)
+	if err == nil && (next.Generation == 0 || !slices.Equal(listeners, next.Listeners)) {
+		next.Generation++
+		next.Listeners = listeners
+		changed = true
+	}
+	w.state = next
+	if changed {
+		close(w.changed)
+		w.changed = make(chan struct{})
+	}
+}
