@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+// The program starts itself again in these roles.
+const (
+	roleSandbox = "in-sandbox" // the measuring side, first process of its own namespaces
+	roleHold    = "hold-netns" // keeps the guest's network namespace alive
+	roleServe   = "serve"      // the servers that clients reach through a relay
+)
+
+func init() {
+	// A parent-death signal is tied to the thread that started the child: keep main on the one that lives longest.
+	runtime.LockOSThread()
+}
+
+func main() {
+	if err := dispatch(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		if errors.Is(err, errUsage) {
+			os.Exit(2)
+		}
+		os.Exit(1)
+	}
+}
+
+func dispatch(args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(args) > 0 {
+		switch args[0] {
+		case roleSandbox:
+			return measureInSandbox(ctx, args[1:])
+		case roleHold:
+			return holdNamespace()
+		case roleServe:
+			return serve(ctx, args[1:])
+		}
+	}
+	o, err := parseOptions(args, os.Stderr)
+	if errors.Is(err, pflag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := checkTools(o); err != nil {
+		return err
+	}
+	return runSandboxed(ctx, args)
+}
+
+var errUsage = errors.New("usage")
+
+type options struct {
+	only    []string
+	rounds  int
+	seconds int
+	trips   int // round trips per latency measurement
+	conns   int // connections per rate measurement
+	idle    int // idle connections held at once
+	bin     string
+	json    string
+}
+
+func parseOptions(args []string, out io.Writer) (options, error) {
+	var o options
+	var quick bool
+	fs := pflag.NewFlagSet("bench", pflag.ContinueOnError)
+	fs.SetOutput(out)
+	fs.SortFlags = false
+	fs.StringSliceVar(&o.only, "only", nil, "relays to measure: "+strings.Join(relayNames(), ","))
+	fs.IntVar(&o.rounds, "rounds", 3, "times each measurement is repeated; the median counts")
+	fs.IntVar(&o.seconds, "seconds", 5, "length of each transfer")
+	fs.IntVar(&o.trips, "trips", 5000, "round trips per latency measurement")
+	fs.IntVar(&o.conns, "conns", 3000, "connections per rate measurement")
+	fs.IntVar(&o.idle, "idle", 10000, "idle connections held for the memory measurement")
+	fs.BoolVar(&quick, "quick", false, "a look in about a minute: one round, short and small")
+	fs.StringVar(&o.bin, "bin", "bin", "directory of rum-host-agent and rum-guest-agent")
+	fs.StringVar(&o.json, "json", "", "also write every sample to this `file`")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return o, err
+		}
+		return o, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if quick {
+		for flag, small := range map[string]int{"rounds": 1, "seconds": 1, "trips": 1000, "conns": 500, "idle": 1000} {
+			if !fs.Changed(flag) {
+				_ = fs.Set(flag, fmt.Sprint(small))
+			}
+		}
+	}
+	if fs.NArg() > 0 {
+		return o, fmt.Errorf("%w: unexpected argument %q", errUsage, fs.Arg(0))
+	}
+	for flag, n := range map[string]int{"rounds": o.rounds, "seconds": o.seconds, "trips": o.trips, "conns": o.conns, "idle": o.idle} {
+		if n < 1 {
+			return o, fmt.Errorf("%w: --%s must be at least 1", errUsage, flag)
+		}
+	}
+	for _, name := range o.only {
+		if !slices.Contains(relayNames(), name) {
+			return o, fmt.Errorf("%w: no relay %q; there are %s", errUsage, name, strings.Join(relayNames(), ", "))
+		}
+	}
+	bin, err := filepath.Abs(o.bin)
+	if err != nil {
+		return o, err
+	}
+	o.bin = bin
+	return o, nil
+}

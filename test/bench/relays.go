@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/procfs"
+)
+
+// target is where a measurement connects, and whose resources it counts.
+type target struct {
+	name  string
+	host  string // IPv4 address of the services
+	ports ports
+	pids  []int // the relay's processes; those they start count too; none for loopback
+}
+
+func (t target) echo() string   { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.echo)) }
+func (t target) source() string { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.source)) }
+
+// relay is one way to carry connections from here to a place.
+type relay struct {
+	name     string
+	title    string
+	tools    []string // programs it needs
+	binaries []string // programs of this project it needs
+	maxIdle  int      // idle connections it can be asked to hold; 0: as many as wanted
+
+	// start makes the ports of to reachable on 127.0.0.1 here, under the same numbers.
+	start func(s setting) ([]*process, error)
+}
+
+// setting is what a relay is started in.
+type setting struct {
+	to    place
+	ports ports
+	bin   string // directory of this project's programs
+}
+
+// all lists the ports a relay carries.
+func (p ports) all() []int { return []int{p.iperf, p.echo, p.source} }
+
+var relays = []relay{
+	{
+		name: "socat", title: "socat twice", tools: []string{"socat"},
+		maxIdle: 250, // two processes for each connection
+		start:   startSocat,
+	},
+	{
+		name: "ssh", title: "ssh -L", tools: sshTools,
+		start: func(s setting) ([]*process, error) { return startSSH(s, "") },
+	},
+	{
+		name: "ssh-aes128", title: "ssh -L aes128-gcm", tools: sshTools,
+		start: func(s setting) ([]*process, error) { return startSSH(s, "aes128-gcm@openssh.com") },
+	},
+	{name: "raw", title: "rum raw (unix:)", binaries: rumBinaries, start: startRaw},
+	{name: "mux", title: "rum mux (exec:)", binaries: rumBinaries, start: startMux},
+}
+
+func relayNames() []string {
+	var names []string
+	for _, r := range relays {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+func selectRelays(o options) []relay {
+	if len(o.only) == 0 {
+		return relays
+	}
+	return slices.DeleteFunc(slices.Clone(relays), func(r relay) bool { return !slices.Contains(o.only, r.name) })
+}
+
+// running is a relay that carries connections.
+type running struct {
+	target
+	processes []*process
+}
+
+// open starts a relay and returns once it carries connections.
+func (r relay) open(ctx context.Context, s setting) (*running, error) {
+	processes, err := r.start(s)
+	run := &running{target: target{name: r.name, host: "127.0.0.1", ports: s.ports}, processes: processes}
+	if err != nil {
+		run.close()
+		return nil, err
+	}
+	for _, p := range processes {
+		run.pids = append(run.pids, p.cmd.Process.Pid)
+	}
+	if err := waitReady(ctx, run.target, processes); err != nil {
+		run.close()
+		return nil, err
+	}
+	return run, nil
+}
+
+// close stops the relay, the end that clients connect to first.
+func (r *running) close() {
+	for _, p := range slices.Backward(r.processes) {
+		p.stop()
+	}
+}
+
+// readyTimeout is long enough for a key exchange on a busy machine.
+const readyTimeout = 15 * time.Second
+
+// waitReady waits until every port of t has a listener here and a byte makes the round trip.
+func waitReady(ctx context.Context, t target, processes []*process) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for {
+		err := allListen(t.ports)
+		if err == nil {
+			err = probe(ctx, t.echo())
+		}
+		if err == nil {
+			return nil
+		}
+		for _, p := range processes {
+			if ended := p.ended(); ended != nil {
+				return ended
+			}
+		}
+		select {
+		case <-ctx.Done():
+			for _, p := range processes {
+				err = fmt.Errorf("%w\n  %s: %s", err, filepath.Base(p.cmd.Path), p.tail)
+			}
+			return fmt.Errorf("not ready after %v: %w", readyTimeout, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// tcpListen is TCP_LISTEN of include/net/tcp_states.h.
+const tcpListen = 10
+
+// allListen looks rather than connects, so that no server sees a connection that is no client.
+func allListen(p ports) error {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return err
+	}
+	sockets, err := fs.NetTCP()
+	if err != nil {
+		return err
+	}
+	listening := make(map[int]bool)
+	for _, s := range sockets {
+		listening[int(s.LocalPort)] = listening[int(s.LocalPort)] || s.St == tcpListen
+	}
+	for _, port := range p.all() {
+		if !listening[port] {
+			return fmt.Errorf("nothing listens on port %d", port)
+		}
+	}
+	return nil
+}
+
+// probe sends one byte to an echo service and waits for it.
+func probe(ctx context.Context, addr string) error {
+	conn, err := dial(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	return exchange(conn, make([]byte, 1))
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"slices"
+)
+
+// metric names a number that a measurement finds.
+type metric string
+
+const (
+	forward1   metric = "forward_1_stream_gbps" // towards the guest
+	reverse1   metric = "reverse_1_stream_gbps"
+	forward4   metric = "forward_4_streams_gbps"
+	reverse4   metric = "reverse_4_streams_gbps"
+	rttP50     metric = "round_trip_p50_us"
+	rttP99     metric = "round_trip_p99_us"
+	connRate1  metric = "connections_per_second"
+	connRate8  metric = "connections_per_second_8_workers"
+	stall      metric = "stalled_reader_rtt_factor"
+	cpuForward metric = "forward_cpu_seconds_per_gb" // of the relay's processes; 1 GB is 10^9 bytes
+	cpuReverse metric = "reverse_cpu_seconds_per_gb"
+	idleKiB    metric = "idle_connection_kib" // of the relay's processes
+	idleCount  metric = "idle_connections"
+)
+
+// results is everything one run found.
+type results struct {
+	Machine  machine                                `json:"machine"`
+	Seconds  int                                    `json:"seconds_per_transfer"`
+	Rounds   int                                    `json:"rounds"`
+	Relays   []string                               `json:"relays"`
+	Samples  map[string]map[metric][]comparedSample `json:"samples"`
+	Failures []failure                              `json:"failures,omitempty"`
+	titles   map[string]string
+}
+
+// comparedSample is a relay's number beside the one loopback had just before.
+type comparedSample struct {
+	Value    float64 `json:"value"`
+	Loopback float64 `json:"loopback,omitzero"` // zero: not measured of loopback
+}
+
+// failure is a measurement that found nothing.
+type failure struct {
+	Relay string `json:"relay"`
+	Error string `json:"error"`
+}
+
+func newResults(o options) *results {
+	r := &results{
+		Machine: describeMachine(), Seconds: o.seconds, Rounds: o.rounds,
+		Samples: make(map[string]map[metric][]comparedSample), titles: make(map[string]string),
+	}
+	for _, relay := range selectRelays(o) {
+		r.Relays = append(r.Relays, relay.name)
+		r.Samples[relay.name] = make(map[metric][]comparedSample)
+		r.titles[relay.name] = relay.title
+	}
+	return r
+}
+
+func (r *results) add(relay string, s, base sample) {
+	for m, value := range s {
+		r.Samples[relay][m] = append(r.Samples[relay][m], comparedSample{Value: value, Loopback: base[m]})
+	}
+}
+
+func (r *results) fail(relay string, err error) {
+	r.Failures = append(r.Failures, failure{Relay: relay, Error: err.Error()})
+}
+
+// value is the median over the rounds; false: there is none.
+func (r *results) value(relay string, m metric) (float64, bool) {
+	var values []float64
+	for _, s := range r.Samples[relay][m] {
+		values = append(values, s.Value)
+	}
+	return median(values)
+}
+
+// ratio is the median over the rounds of the relay's number divided by loopback's just before.
+func (r *results) ratio(relay string, m metric) (float64, bool) {
+	var ratios []float64
+	for _, s := range r.Samples[relay][m] {
+		if s.Loopback > 0 {
+			ratios = append(ratios, s.Value/s.Loopback)
+		}
+	}
+	return median(ratios)
+}
+
+// loopback lists every sample of loopback itself, smallest first.
+func (r *results) loopback(m metric) []float64 {
+	var values []float64
+	for _, relay := range r.Relays {
+		for _, s := range r.Samples[relay][m] {
+			if s.Loopback > 0 {
+				values = append(values, s.Loopback)
+			}
+		}
+	}
+	slices.Sort(values)
+	return values
+}
+
+func median(values []float64) (float64, bool) {
+	if len(values) == 0 {
+		return 0, false
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle], true
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2, true
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+)
+
+// measure takes one sample of a target.
+type measure func(context.Context, target) (sample, error)
+
+// sample holds what one measurement found.
+type sample map[metric]float64
+
+// Loopback's servers run here, the relays' at the guest; neither set is in the range of ephemeral ports.
+var (
+	loopbackPorts = ports{iperf: 6201, echo: 6202, source: 6203}
+	guestPorts    = ports{iperf: 5201, echo: 5202, source: 5203}
+)
+
+// measureInSandbox is the program's role inside the sandbox: measure, print, and fail if something was not measured.
+func measureInSandbox(ctx context.Context, args []string) error {
+	o, err := parseOptions(args, os.Stderr)
+	if err != nil {
+		return err
+	}
+	var jsonFile io.Writer = io.Discard
+	if o.json != "" { // before the sandbox hides the path
+		f, err := os.Create(o.json)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		jsonFile = f
+	}
+	if err := furnishSandbox(); err != nil {
+		return err
+	}
+	guest, closeGuest, err := guestNamespace()
+	if err != nil {
+		return err
+	}
+	defer closeGuest()
+	b, err := newBench(ctx, o, guest)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	b.run(ctx)
+	if ctx.Err() != nil {
+		return nil // the outer program says so
+	}
+	printTables(os.Stdout, b.results)
+	encoder := json.NewEncoder(jsonFile)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(b.results); err != nil {
+		return fmt.Errorf("write %s: %w", o.json, err)
+	}
+	if n := len(b.results.Failures); n > 0 {
+		return fmt.Errorf("%d measurements failed", n)
+	}
+	return nil
+}
+
+// bench measures relays to a guest against loopback.
+type bench struct {
+	options  options
+	setting  setting
+	local    *servers
+	remote   *servers
+	loopback target
+	results  *results
+}
+
+func newBench(ctx context.Context, o options, guest place) (*bench, error) {
+	b := &bench{
+		options:  o,
+		setting:  setting{to: guest, ports: guestPorts, bin: o.bin},
+		loopback: target{name: "loopback", host: "127.0.0.1", ports: loopbackPorts},
+		results:  newResults(o),
+	}
+	var err error
+	if b.local, err = startServers(place{}, loopbackPorts); err != nil {
+		return nil, err
+	}
+	if err = waitReady(ctx, b.loopback, []*process{b.local.iperf, b.local.echo}); err == nil {
+		b.remote, err = startServers(guest, guestPorts)
+	}
+	if err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *bench) close() {
+	for _, s := range []*servers{b.local, b.remote} {
+		if s != nil {
+			s.stop()
+		}
+	}
+}
+
+// paired are the measurements taken of loopback and then of the relay.
+func paired(o options) []measure {
+	return []measure{
+		transfer(o, 1, false), transfer(o, 1, true), transfer(o, 4, false), transfer(o, 4, true),
+		roundTrips(o), connectionRate(o, 1), connectionRate(o, 8), stalledReader(o),
+	}
+}
+
+func (b *bench) run(ctx context.Context) {
+	for round := range b.options.rounds {
+		for _, r := range selectRelays(b.options) {
+			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, b.options.rounds, r.title)
+			b.withRelay(ctx, r, func(t target) {
+				for _, m := range paired(b.options) {
+					b.pair(ctx, m, t)
+				}
+			})
+			b.withRelay(ctx, r, func(t target) {
+				count := b.options.idle
+				if r.maxIdle > 0 {
+					count = min(count, r.maxIdle)
+				}
+				s, err := idleMemory(count)(ctx, t)
+				b.note(ctx, t, s, nil, err)
+			})
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+// withRelay runs f while the relay is up.
+func (b *bench) withRelay(ctx context.Context, r relay, f func(target)) {
+	if ctx.Err() != nil {
+		return
+	}
+	run, err := r.open(ctx, b.setting)
+	if err != nil {
+		b.note(ctx, target{name: r.name}, nil, nil, fmt.Errorf("start: %w", err))
+		return
+	}
+	defer run.close()
+	f(run.target)
+}
+
+// pair measures loopback and then t.
+func (b *bench) pair(ctx context.Context, m measure, t target) {
+	if ctx.Err() != nil {
+		return
+	}
+	base, err := m(ctx, b.loopback)
+	if err != nil {
+		b.note(ctx, b.loopback, nil, nil, err)
+		return
+	}
+	s, err := m(ctx, t)
+	b.note(ctx, t, s, base, err)
+}
+
+// note records a sample, or why there is none.
+func (b *bench) note(ctx context.Context, t target, s, base sample, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		b.results.add(t.name, s, base)
+		return
+	}
+	fmt.Fprintf(os.Stderr, "  %s: %v\n", t.name, err)
+	b.results.fail(t.name, err)
+	for _, servers := range []*servers{b.local, b.remote} {
+		if err := servers.reset(); err != nil {
+			b.results.fail("iperf3", err)
+		}
+	}
+}

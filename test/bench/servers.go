@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+)
+
+// ports are the services a client can reach at a place.
+type ports struct {
+	iperf  int // iperf3 -s
+	echo   int // sends back what it gets; connections may stay idle
+	source int // sends without end to whoever connects
+}
+
+// servers are the running services at a place.
+type servers struct {
+	at    place
+	ports ports
+	iperf *process
+	echo  *process
+}
+
+// startServers starts every service at a place; the caller waits for them to listen.
+func startServers(at place, p ports) (*servers, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s := &servers{at: at, ports: p}
+	if s.echo, err = startProcess(at.command(self, roleServe, strconv.Itoa(p.echo), strconv.Itoa(p.source))...); err != nil {
+		return nil, err
+	}
+	if err := s.startIperf(); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *servers) startIperf() (err error) {
+	s.iperf, err = startProcess(s.at.command("iperf3", "-s", "-B", "127.0.0.1", "-p", strconv.Itoa(s.ports.iperf))...)
+	return err
+}
+
+// reset replaces the iperf3 server, which stays busy after a test that was cut off.
+func (s *servers) reset() error {
+	s.iperf.stop()
+	return s.startIperf()
+}
+
+func (s *servers) stop() {
+	for _, p := range []*process{s.iperf, s.echo} {
+		if p != nil {
+			p.stop()
+		}
+	}
+}
+
+// serve is the program's role at the place of the servers.
+func serve(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("%w: %s ECHO-PORT SOURCE-PORT", errUsage, roleServe)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i, handle := range []func(net.Conn){echo, source} {
+		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", args[i]))
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		wg.Go(func() { acceptAll(l, handle) })
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// acceptAll serves every connection until the listener closes; connections end with the process.
+func acceptAll(l net.Listener, handle func(net.Conn)) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			go handle(conn)
+		}
+	}
+}
+
+func echo(conn net.Conn) {
+	defer conn.Close()
+	buf := make([]byte, 256) // small, because ten thousand of these wait at once
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		if _, err := conn.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func source(conn net.Conn) {
+	defer conn.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		if _, err := conn.Write(buf); err != nil {
+			return
+		}
+	}
+}

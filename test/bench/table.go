@@ -1,0 +1,141 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// column is one metric of a table.
+type column struct {
+	head   string
+	metric metric
+}
+
+// table is a group of metrics that loopback has too, or that only relays have.
+type table struct {
+	title   string
+	columns []column
+	against bool // compared with loopback
+}
+
+var tables = []table{
+	{
+		title:   "Throughput in Gbit/s (in brackets: divided by loopback's); forward is towards the guest",
+		against: true,
+		columns: []column{
+			{"1 stream fwd", forward1}, {"1 stream rev", reverse1}, {"4 streams fwd", forward4}, {"4 streams rev", reverse4},
+		},
+	},
+	{
+		title:   "64-byte round trip in microseconds, and new connections per second (in brackets: divided by loopback's)",
+		against: true,
+		columns: []column{{"rtt p50", rttP50}, {"rtt p99", rttP99}, {"conn/s, 1 worker", connRate1}, {"conn/s, 8 workers", connRate8}},
+	},
+	{
+		title: "Cost of the relay's own processes: CPU seconds per GB (1 stream), memory in KiB per idle connection;\n" +
+			"and how many times longer a round trip takes beside a stalled reader",
+		columns: []column{
+			{"cpu/GB fwd", cpuForward}, {"cpu/GB rev", cpuReverse}, {"KiB/idle", idleKiB}, {"idle held", idleCount}, {"stalled x", stall},
+		},
+	},
+}
+
+func printTables(w io.Writer, r *results) {
+	printMachine(w, r)
+	for _, t := range tables {
+		t.print(w, r)
+	}
+	printGoals(w, r)
+	for _, f := range r.Failures {
+		fmt.Fprintf(w, "\nnot measured: %s: %s\n", f.Relay, f.Error)
+	}
+}
+
+func printMachine(w io.Writer, r *results) {
+	m := r.Machine
+	fmt.Fprintf(w, "%s, %d cores, Linux %s, load %.2f at the start\n", m.CPU, m.Cores, m.Kernel, m.Load)
+	var versions []string
+	for _, tool := range slices.Sorted(maps.Keys(m.Versions)) {
+		versions = append(versions, tool+" "+m.Versions[tool])
+	}
+	fmt.Fprintf(w, "%s\n", strings.Join(versions, ", "))
+	fmt.Fprintf(w, "median of %d, transfers of %d s, each compared with loopback just before it\n", r.Rounds, r.Seconds)
+}
+
+func (t table) print(w io.Writer, r *results) {
+	fmt.Fprintf(w, "\n%s\n", t.title)
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	defer tw.Flush()
+	row := func(title string, cell func(column) string) {
+		fmt.Fprintf(tw, "  %s", title)
+		for _, c := range t.columns {
+			fmt.Fprintf(tw, "\t%s", cell(c))
+		}
+		fmt.Fprintln(tw)
+	}
+	row("", func(c column) string { return c.head })
+	if t.against {
+		row("loopback", func(c column) string {
+			middle, ok := median(r.loopback(c.metric))
+			return number(middle, ok)
+		})
+		row("  lowest, highest", func(c column) string {
+			all := r.loopback(c.metric)
+			if len(all) == 0 {
+				return "-"
+			}
+			return number(all[0], true) + ", " + number(all[len(all)-1], true)
+		})
+	}
+	for _, relay := range r.Relays {
+		row(cmp.Or(r.titles[relay], relay), func(c column) string {
+			value, ok := r.value(relay, c.metric)
+			cell := number(value, ok)
+			if ratio, ok := r.ratio(relay, c.metric); ok && t.against {
+				cell += fmt.Sprintf(" (%.2f)", ratio)
+			}
+			return cell
+		})
+	}
+}
+
+func printGoals(w io.Writer, r *results) {
+	fmt.Fprintf(w, "\nGoals, on a machine with 2 cores\n")
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	defer tw.Flush()
+	for _, g := range goals {
+		bound := "at least"
+		if g.atMost {
+			bound = "at most"
+		}
+		value, ok, measured := g.reached(r)
+		verdict := "short"
+		switch {
+		case !measured:
+			verdict = "not measured"
+		case ok:
+			verdict = "ok"
+		}
+		fmt.Fprintf(tw, "  %s\t%s %g\t%s\t%s\n", g.text, bound, g.limit, number(value, measured), verdict)
+	}
+}
+
+// number prints three significant digits, which is more than a repeat on the same machine agrees on.
+func number(v float64, ok bool) string {
+	switch {
+	case !ok:
+		return "-"
+	case v >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	default:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+}
