@@ -1,0 +1,4 @@
+package portwatch
+
+// HolderIn is Holder on another procfs.
+var HolderIn = holderIn

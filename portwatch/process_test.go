@@ -1,0 +1,108 @@
+package portwatch_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+func onlyProcess(t *testing.T, s *portwatch.Scanner) string {
+	t.Helper()
+	got, err := s.Scan()
+	if err != nil || len(got) != 1 {
+		t.Fatalf("got %v, %v; want one listener", got, err)
+	}
+	return got[0].Process
+}
+
+func TestTheOwnerOfASharedSocketIsTheOldestThatBelongs(t *testing.T) {
+	const inode = 700
+	for name, tc := range map[string]struct {
+		add  func(t *testing.T, root string)
+		want string
+	}{
+		"one process": {func(t *testing.T, root string) {
+			addProcess(t, root, 1, 0, "systemd", 1, 2)
+			addProcess(t, root, 812, 1, "nginx", 3, inode)
+		}, "nginx[812]"},
+		"master and workers": {func(t *testing.T, root string) {
+			addProcess(t, root, 812, 1, "nginx", inode)
+			addProcess(t, root, 813, 812, "nginx", inode)
+			addProcess(t, root, 814, 812, "nginx", 9, inode)
+		}, "nginx[812]"},
+		"activated by systemd": {func(t *testing.T, root string) {
+			addProcess(t, root, 1, 0, "systemd", inode)
+			addProcess(t, root, 500, 1, "sshd", inode)
+		}, "sshd[500]"},
+		"waiting in systemd": {func(t *testing.T, root string) {
+			addProcess(t, root, 1, 0, "systemd", inode)
+		}, "systemd[1]"},
+		"a shell that does not hold it": {func(t *testing.T, root string) {
+			addProcess(t, root, 90, 1, "bash")
+			addProcess(t, root, 91, 90, "python3", inode)
+		}, "python3[91]"},
+		"a loop of parents": {func(t *testing.T, root string) {
+			addProcess(t, root, 90, 91, "a", inode)
+			addProcess(t, root, 91, 90, "b", inode)
+		}, "b[91]"},
+		"control characters in the name": {func(t *testing.T, root string) {
+			addProcess(t, root, 90, 1, "a\x1b[2J\xffé"+strings.Repeat("ü", 40), inode)
+		}, "a?[2J?é" + strings.Repeat("ü", 28) + "[90]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := fakeProc(t)
+			write(t, root, "net/tcp", header4+listening(80, inode))
+			tc.add(t, root)
+			if got := onlyProcess(t, &portwatch.Scanner{Proc: root}); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAnOwnerIsSearchedAFewTimesAndThenNoMore(t *testing.T) {
+	const tries = 3
+	for seenBy := 1; seenBy <= tries+1; seenBy++ {
+		t.Run(fmt.Sprintf("appears before scan %d", seenBy), func(t *testing.T) {
+			root := fakeProc(t)
+			write(t, root, "net/tcp", header4+listening(80, 700))
+			s := &portwatch.Scanner{Proc: root}
+			for range seenBy - 1 {
+				if got := onlyProcess(t, s); got != "" {
+					t.Fatalf("got %q before the process is there", got)
+				}
+			}
+			addProcess(t, root, 90, 1, "late", 700)
+			want := "late[90]"
+			if seenBy > tries {
+				want = ""
+			}
+			if got := onlyProcess(t, s); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestAKnownOwnerIsNotSearchedAgain(t *testing.T) {
+	root := fakeProc(t)
+	write(t, root, "net/tcp", header4+listening(80, 700))
+	addProcess(t, root, 90, 1, "first", 700)
+	s := &portwatch.Scanner{Proc: root}
+	if got := onlyProcess(t, s); got != "first[90]" {
+		t.Fatal(got)
+	}
+	remove(t, filepath.Join(root, "90"))
+	if got := onlyProcess(t, s); got != "first[90]" {
+		t.Errorf("got %q", got)
+	}
+	// The same address with another socket is another owner.
+	write(t, root, "net/tcp", header4+listening(80, 701))
+	addProcess(t, root, 91, 1, "second", 701)
+	if got := onlyProcess(t, s); got != "second[91]" {
+		t.Errorf("got %q", got)
+	}
+}

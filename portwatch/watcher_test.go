@@ -1,0 +1,226 @@
+package portwatch_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// fakeScan is a scan whose results a test sets.
+type fakeScan struct {
+	mu    sync.Mutex
+	now   []portwatch.Listener
+	err   error
+	once  []portwatch.Listener // returned by the next scan only
+	takes time.Duration
+	count int
+}
+
+func (f *fakeScan) set(err error, now ...portwatch.Listener) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now, f.err = now, err
+}
+
+func (f *fakeScan) scan() ([]portwatch.Listener, error) {
+	time.Sleep(f.takes)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.count++
+	if f.once != nil {
+		now := f.once
+		f.once = nil
+		return now, nil
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	return slices.Clone(f.now), nil
+}
+
+// watch runs a Watcher until the test ends, inside a synctest bubble.
+func watch(t *testing.T, f *fakeScan) *portwatch.Watcher {
+	w := portwatch.NewWatcher(f.scan, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	synctest.Wait()
+	return w
+}
+
+var (
+	web = listener("tcp", "127.0.0.1:80")
+	db  = listener("tcp", "127.0.0.1:5432")
+)
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+func expect(t *testing.T, w *portwatch.Watcher, generation uint64, err error, listeners ...portwatch.Listener) <-chan struct{} {
+	t.Helper()
+	state, changed := w.State()
+	if state.Generation != generation || state.Err != err || !slices.Equal(state.Listeners, listeners) {
+		t.Errorf("got %+v; want generation %d, error %v, %v", state, generation, err, listeners)
+	}
+	return changed
+}
+
+func TestFollowersHearOfEachChangeWithinOneInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScan{}
+		before, first := portwatch.NewWatcher(f.scan, 0).State()
+		if before.Generation != 0 || closed(first) {
+			t.Errorf("before the first scan: %+v", before)
+		}
+		w := watch(t, f)
+		changed := expect(t, w, 1, nil) // an empty list is a result too
+		time.Sleep(time.Second)
+		if closed(changed) {
+			t.Error("told of a change that was none")
+		}
+		f.set(nil, web)
+		start := time.Now()
+		<-changed
+		if waited := time.Since(start); waited > portwatch.DefaultInterval {
+			t.Errorf("told after %v", waited)
+		}
+		changed = expect(t, w, 2, nil, web)
+		f.set(nil)
+		<-changed
+		expect(t, w, 3, nil)
+	})
+}
+
+func TestASlowFollowerSkipsToTheLatestState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScan{}
+		w := watch(t, f)
+		changed := expect(t, w, 1, nil)
+		time.Sleep(portwatch.DefaultInterval / 2) // between two scans
+		for range 10 {
+			f.set(nil, web)
+			time.Sleep(portwatch.DefaultInterval)
+			f.set(nil)
+			time.Sleep(portwatch.DefaultInterval)
+		}
+		f.set(nil, db)
+		time.Sleep(portwatch.DefaultInterval)
+		<-changed
+		changed = expect(t, w, 22, nil, db)
+		time.Sleep(time.Second)
+		if closed(changed) {
+			t.Error("old changes were queued")
+		}
+	})
+}
+
+func TestAFailingScanKeepsTheListenersAndShowsTheError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScan{now: []portwatch.Listener{web, db}}
+		w := watch(t, f)
+		changed := expect(t, w, 1, nil, web, db)
+		broken := errors.New("broken")
+		f.set(broken)
+		<-changed
+		changed = expect(t, w, 1, broken, web, db)
+		worse := errors.New("worse")
+		f.set(worse)
+		time.Sleep(time.Second)
+		if closed(changed) {
+			t.Error("told again of a failure that goes on")
+		}
+		expect(t, w, 1, worse, web, db)
+		f.set(nil, web, db)
+		<-changed
+		changed = expect(t, w, 1, nil, web, db)
+		f.set(nil, web)
+		<-changed
+		expect(t, w, 2, nil, web)
+	})
+}
+
+func TestAListenerMissingFromOneScanIsNotGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScan{now: []portwatch.Listener{web, db}}
+		w := watch(t, f)
+		changed := expect(t, w, 1, nil, web, db)
+		f.mu.Lock()
+		f.once = []portwatch.Listener{db}
+		f.mu.Unlock()
+		time.Sleep(time.Second)
+		if closed(changed) {
+			t.Error("a row that was skipped once is taken for a closed port")
+		}
+		expect(t, w, 1, nil, web, db)
+	})
+}
+
+func TestSlowScansUseATenthOfTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScan{takes: 50 * time.Millisecond}
+		watch(t, f)
+		time.Sleep(10 * time.Second)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.count < 19 || f.count > 21 {
+			t.Errorf("%d scans of 50 ms in 10 s, want 20", f.count)
+		}
+	})
+}
+
+func TestARealPortReachesAFollower(t *testing.T) {
+	var s portwatch.Scanner
+	defer s.Close()
+	w := portwatch.NewWatcher(s.Scan, 10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	var running sync.WaitGroup
+	running.Go(func() { _ = w.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+
+	wait := func(want bool, l portwatch.Listener) {
+		t.Helper()
+		for {
+			state, changed := w.State()
+			if state.Err != nil {
+				t.Fatal(state.Err)
+			}
+			if state.Generation > 0 && slices.Contains(state.Listeners, l) == want {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				t.Fatalf("waited in vain for %v to be listening: %v", l, want)
+			}
+		}
+	}
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	l := portwatch.Listener{Proto: "tcp", Addr: unmapped(ln.Addr().String()), Process: self()}
+	wait(true, l)
+	ln.Close()
+	wait(false, l)
+}
