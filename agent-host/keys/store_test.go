@@ -1,0 +1,184 @@
+package keys_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
+)
+
+const (
+	uuidA = "6f3c1a52-0d8e-4c7e-9b51-2f6f0a7d1c01"
+	uuidB = "9d2f4b60-58a1-4a3d-8f0e-6b1c9e5d7a02"
+)
+
+func newStore(t *testing.T) keys.Store {
+	return keys.Store{Dir: filepath.Join(t.TempDir(), "state", "keys")}
+}
+
+func mustEnsure(t *testing.T, s keys.Store, name, uuid string) keyfile.Key {
+	t.Helper()
+	key, err := s.Ensure(name, uuid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func TestKeyStaysTheSame(t *testing.T) {
+	s := newStore(t)
+	if _, err := s.Lookup("dev", uuidA); !errors.Is(err, keys.ErrNotFound) {
+		t.Fatalf("before there is a key: %v", err)
+	}
+	key := mustEnsure(t, s, "dev", "")
+	if again := mustEnsure(t, s, "dev", ""); again != key {
+		t.Error("a second Ensure made another key")
+	}
+	if got, err := s.Lookup("dev", uuidA); err != nil || got != key {
+		t.Errorf("Lookup: another key, error %v", err)
+	}
+	if other := mustEnsure(t, s, "other", ""); other == key {
+		t.Error("two guests have one key")
+	}
+}
+
+func TestKeyOfAnotherDomainIsNotUsed(t *testing.T) {
+	s := newStore(t)
+	key := mustEnsure(t, s, "dev", "")
+	if bound := mustEnsure(t, s, "dev", uuidA); bound != key {
+		t.Error("binding a UUID changed the key")
+	}
+	for _, uuid := range []string{"", uuidA, strings.ToUpper(uuidA)} {
+		if got, err := s.Lookup("dev", uuid); err != nil || got != key {
+			t.Errorf("Lookup with UUID %q: error %v", uuid, err)
+		}
+	}
+	if _, err := s.Lookup("dev", uuidB); !errors.Is(err, keys.ErrOtherDomain) || errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("Lookup of another domain: %v", err)
+	}
+	if _, err := s.Ensure("dev", uuidB); !errors.Is(err, keys.ErrOtherDomain) {
+		t.Errorf("Ensure of another domain: %v", err)
+	}
+	if err := s.Remove("dev"); err != nil {
+		t.Fatal(err)
+	}
+	if mustEnsure(t, s, "dev", uuidB) == key {
+		t.Error("the removed key came back")
+	}
+}
+
+func TestStoreIsPrivate(t *testing.T) {
+	s := newStore(t)
+	mustEnsure(t, s, "dev", uuidA)
+	file := filepath.Join(s.Dir, "dev.json")
+	for path, want := range map[string]os.FileMode{s.Dir: 0o700, file: 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: mode %v, error %v", path, info.Mode(), err)
+		}
+	}
+	for path, modes := range map[string][2]os.FileMode{s.Dir: {0o755, 0o700}, file: {0o640, 0o600}} {
+		if err := os.Chmod(path, modes[0]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Lookup("dev", uuidA); !errors.Is(err, keyfile.ErrExposed) {
+			t.Errorf("%s with mode %v: %v", path, modes[0], err)
+		}
+		if _, err := s.Ensure("dev", uuidA); !errors.Is(err, keyfile.ErrExposed) {
+			t.Errorf("%s with mode %v: %v", path, modes[0], err)
+		}
+		if err := os.Chmod(path, modes[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestNamesStayInsideTheDirectory(t *testing.T) {
+	s := newStore(t)
+	names := []string{"..", ".", "../../etc/passwd", "a/b", "tab\tand\nnewline", "größe", "%2e%2e", ".lock"}
+	seen := make(map[keyfile.Key]string)
+	for _, name := range names {
+		key := mustEnsure(t, s, name, "")
+		if other, ok := seen[key]; ok {
+			t.Errorf("%q and %q share a key", name, other)
+		}
+		seen[key] = name
+	}
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(names)+1 { // and the lock
+		t.Errorf("%d files for %d names: %v", len(entries), len(names), entries)
+	}
+	for _, name := range []string{"", strings.Repeat("x", 300)} {
+		if _, err := s.Ensure(name, ""); err == nil {
+			t.Errorf("a name of %d characters was accepted", len(name))
+		}
+	}
+}
+
+func TestDamagedOrCopiedRecordIsRefused(t *testing.T) {
+	s := newStore(t)
+	mustEnsure(t, s, "dev", "")
+	data, err := os.ReadFile(filepath.Join(s.Dir, "dev.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"copy": string(data), "cut": string(data[:20]), "empty": "", "null": "null"} {
+		path := filepath.Join(s.Dir, name+".json")
+		if err := keyfile.WritePrivate(path, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Ensure(name, ""); err == nil || errors.Is(err, keys.ErrNotFound) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func TestConcurrentEnsureAgreesOnOneKey(t *testing.T) {
+	s := newStore(t)
+	got := make([]keyfile.Key, 32)
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() {
+			uuid := ""
+			if i%2 == 0 {
+				uuid = uuidA
+			}
+			key, err := keys.Store{Dir: s.Dir}.Ensure("dev", uuid)
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = key
+		})
+	}
+	wg.Wait()
+	for i := range got {
+		if got[i] != got[0] {
+			t.Fatal("two callers have different keys")
+		}
+	}
+	if _, err := s.Lookup("dev", uuidB); !errors.Is(err, keys.ErrOtherDomain) {
+		t.Errorf("the UUID was lost: %v", err)
+	}
+	left, _ := filepath.Glob(filepath.Join(s.Dir, ".dev*"))
+	if len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestDefaultDirIsPerUser(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", "/somewhere/state")
+	want := "/somewhere/state/rum-agent/keys"
+	if os.Geteuid() == 0 {
+		want = "/var/lib/rum-agent/keys"
+	}
+	if dir, err := keys.DefaultDir(); err != nil || dir != want {
+		t.Errorf("DefaultDir is %q, %v", dir, err)
+	}
+}

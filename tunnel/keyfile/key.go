@@ -1,0 +1,49 @@
+package keyfile
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Size is the length of a key in bytes: the output of SHA-256, below which HMAC-SHA256 keys should not go (RFC 2104
+// section 3).
+const Size = 32
+
+// Key is a shared secret. The zero value is no key. It prints as a placeholder, so that no log shows it.
+type Key [Size]byte
+
+// New returns a random key.
+func New() Key {
+	var k Key
+	rand.Read(k[:]) // documented never to fail: the program ends instead
+	return k
+}
+
+// String hides the key.
+func (Key) String() string { return "[key]" }
+
+// GoString hides the key.
+func (Key) GoString() string { return "[key]" }
+
+// Encode returns the content of the key's file.
+func (k Key) Encode() []byte { return []byte(hex.EncodeToString(k[:]) + "\n") }
+
+// Parse is the inverse of Encode; white space around the digits does not matter. It does not quote what it
+// refuses: that may be most of a secret. A key of zeros is refused, because it is what no key looks like.
+func Parse(data []byte) (Key, error) {
+	text := strings.TrimSpace(string(data))
+	if len(text) != 2*Size {
+		return Key{}, fmt.Errorf("not a key: %d characters instead of %d hexadecimal digits", len(text), 2*Size)
+	}
+	var k Key
+	if _, err := hex.Decode(k[:], []byte(text)); err != nil {
+		return Key{}, fmt.Errorf("not a key: something other than %d hexadecimal digits", 2*Size)
+	}
+	if k == (Key{}) {
+		return Key{}, errors.New("not a key: all zeros")
+	}
+	return k, nil
+}
