@@ -1,0 +1,136 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
+)
+
+var (
+	// ErrUnavailable: no daemon answers, or it does not let this user in.
+	ErrUnavailable = errors.New("libvirt is not available")
+	// ErrNoDomain: the daemon has no domain of that name or UUID.
+	ErrNoDomain = errors.New("no such domain")
+)
+
+// The library's calls take no context. A call that lasts longer than its limit ends by closing the connection.
+const (
+	openLimit    = 10 * time.Second
+	refreshLimit = 20 * time.Second
+	changeLimit  = 2 * time.Minute // device hot-plug waits for QEMU
+	closeLimit   = time.Second
+)
+
+// Conn is an open connection to a libvirt daemon. Its methods may be called by one goroutine at a time.
+type Conn struct {
+	lv     *golibvirt.Libvirt
+	nc     *lifeline
+	driver string
+	events sync.WaitGroup
+}
+
+// Open connects to the daemon that uri names and asks it for its QEMU driver; see [DefaultURI] for the empty string. The
+// context bounds the opening, not the connection. Errors wrap [ErrUnavailable] when nothing answers.
+func Open(ctx context.Context, uri string) (*Conn, error) {
+	if uri == None {
+		return nil, fmt.Errorf("%w: switched off with %q", ErrUnavailable, None)
+	}
+	d, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := d.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{nc: &lifeline{Conn: nc, lost: make(chan struct{})}, driver: d.driver}
+	c.lv = golibvirt.NewWithDialer(dialers.NewAlreadyConnected(c.nc))
+	defer c.bound(ctx, openLimit)()
+	if err := c.lv.ConnectToURI(golibvirt.ConnectURI(d.driver)); err != nil {
+		c.nc.Close()
+		return nil, fmt.Errorf("%w: opening %s: %w", ErrUnavailable, d.driver, err)
+	}
+	return c, nil
+}
+
+// Close says goodbye to the daemon, which would log an error otherwise, and frees the connection.
+func (c *Conn) Close() error {
+	hangUp := time.AfterFunc(closeLimit, func() { c.nc.Close() })
+	c.lv.Disconnect() // fails on a connection that is already lost, which is as good
+	hangUp.Stop()
+	c.nc.Close()
+	c.events.Wait()
+	return nil
+}
+
+// bound closes the connection, and so ends the call in progress, when ctx ends or the limit passes before the returned
+// function is called.
+func (c *Conn) bound(ctx context.Context, limit time.Duration) (done func()) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	stop := context.AfterFunc(ctx, func() { c.nc.Close() })
+	return func() {
+		stop()
+		cancel()
+	}
+}
+
+// subscribe calls on for every event of the kind until the connection ends. The subscription is never cancelled by
+// itself: the library deadlocks when an event arrives between the two halves of its cancellation.
+func (c *Conn) subscribe(id golibvirt.DomainEventID, on func(event any)) error {
+	ch, err := c.lv.SubscribeEvents(context.Background(), id, nil)
+	if err != nil {
+		return fmt.Errorf("subscribing to libvirt events: %w", err)
+	}
+	c.events.Go(func() {
+		for event := range ch {
+			on(event)
+		}
+	})
+	return nil
+}
+
+// lookup finds a domain by name or UUID.
+func (c *Conn) lookup(name string) (golibvirt.Domain, error) {
+	dom, err := c.lv.DomainLookupByName(name)
+	if err == nil {
+		return dom, nil
+	}
+	if id, ok := parseUUID(name); ok && golibvirt.IsNotFound(err) {
+		dom, err = c.lv.DomainLookupByUUID(id)
+	}
+	if golibvirt.IsNotFound(err) {
+		return dom, fmt.Errorf("%w: %q: see 'virsh -c %s list --all'", ErrNoDomain, name, c.driver)
+	}
+	if err != nil {
+		return dom, fmt.Errorf("looking up domain %q: %w", name, err)
+	}
+	return dom, nil
+}
+
+// isCode says whether err is the daemon's own error of that number.
+func isCode(err error, code golibvirt.ErrorNumber) bool {
+	e, ok := errors.AsType[golibvirt.Error](err)
+	return ok && e.Code == uint32(code)
+}
+
+// lifeline is a connection that tells when it is lost: the library's own notice can be missed when the daemon goes away
+// in the middle of the opening.
+type lifeline struct {
+	net.Conn
+	lost chan struct{}
+	once sync.Once
+}
+
+func (l *lifeline) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	if err != nil {
+		l.once.Do(func() { close(l.lost) })
+	}
+	return n, err
+}

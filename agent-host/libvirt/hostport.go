@@ -1,0 +1,102 @@
+package libvirt
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"libvirt.org/go/libvirtxml"
+)
+
+// HostPort is a host port that something other than rum agents forwards to a domain.
+type HostPort struct {
+	// By is what does it: "passt", "hostfwd" or "dnat".
+	By string
+	// Proto is "tcp" or "udp".
+	Proto string
+	// Addr is the host address; unspecified where the mechanism takes all.
+	Addr netip.Addr
+	// First and Last bound the range of host ports; 0 and 0 for every port.
+	First, Last uint16
+	// Guest is the guest's first port; 0 where each port keeps its number.
+	Guest uint16
+}
+
+// String is one line for a person, such as "tcp 127.0.0.1:2222 -> guest port 22 (passt)".
+func (p HostPort) String() string {
+	ports := "every port"
+	switch {
+	case p.First != 0 && p.First == p.Last:
+		ports = fmt.Sprintf("%d", p.First)
+	case p.First != 0:
+		ports = fmt.Sprintf("%d-%d", p.First, p.Last)
+	}
+	s := p.Proto + " "
+	if p.Addr.IsValid() && !p.Addr.IsUnspecified() {
+		s += p.Addr.String() + ":"
+	}
+	s += ports
+	if p.Guest != 0 {
+		s += fmt.Sprintf(" -> guest port %d", p.Guest)
+	}
+	return s + " (" + p.By + ")"
+}
+
+// hostPorts finds the host ports that QEMU or passt opens for a domain.
+func hostPorts(dom *libvirtxml.Domain) []HostPort {
+	var ports []HostPort
+	if dom.Devices != nil {
+		for _, iface := range dom.Devices.Interfaces {
+			for _, pf := range iface.PortForward {
+				ports = append(ports, passtPorts(pf)...)
+			}
+		}
+	}
+	if dom.QEMUCommandline != nil {
+		for _, arg := range dom.QEMUCommandline.Args {
+			ports = append(ports, parseHostfwd(arg.Value)...)
+		}
+	}
+	return ports
+}
+
+func passtPorts(pf libvirtxml.DomainInterfaceSourcePortForward) []HostPort {
+	base := HostPort{By: "passt", Proto: pf.Proto}
+	base.Addr, _ = netip.ParseAddr(pf.Address)
+	if len(pf.Ranges) == 0 {
+		return []HostPort{base}
+	}
+	var ports []HostPort
+	for _, r := range pf.Ranges {
+		if r.Exclude == "yes" {
+			continue
+		}
+		p := base
+		p.First, p.Last, p.Guest = uint16(r.Start), uint16(max(r.Start, r.End)), uint16(r.To)
+		ports = append(ports, p)
+	}
+	return ports
+}
+
+// hostfwd is QEMU's user-mode forward as of -netdev user: hostfwd=[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport.
+var hostfwd = regexp.MustCompile(`hostfwd=(tcp|udp)?:(\[[^\]]*\]|[^:,\[]*):(\d+)-(?:\[[^\]]*\]|[^:,\[]*):(\d+)`)
+
+func parseHostfwd(arg string) []HostPort {
+	var ports []HostPort
+	for _, m := range hostfwd.FindAllStringSubmatch(arg, -1) {
+		host, err1 := strconv.ParseUint(m[3], 10, 16)
+		guest, err2 := strconv.ParseUint(m[4], 10, 16)
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		p := HostPort{By: "hostfwd", Proto: m[1], First: uint16(host), Last: uint16(host), Guest: uint16(guest)}
+		if p.Proto == "" {
+			p.Proto = "tcp"
+		}
+		p.Addr, _ = netip.ParseAddr(strings.Trim(m[2], "[]"))
+		ports = append(ports, p)
+	}
+	return ports
+}

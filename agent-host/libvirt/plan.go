@@ -1,0 +1,262 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+)
+
+// ErrTransient: the domain has no stored definition that could be changed.
+var ErrTransient = errors.New("domain is transient")
+
+// SetupOptions says what a domain should have.
+type SetupOptions struct {
+	// HostOnly is the name of the host-only network; empty for no second NIC.
+	HostOnly string
+	// Subnet is used when the network does not exist yet.
+	Subnet netip.Prefix
+	// NAT is the network for a domain that has no NIC beside the host-only one; empty to leave it without.
+	NAT string
+	// HostHasVsock says whether guests can have vsock here; nil asks the kernel.
+	HostHasVsock func() bool
+}
+
+// Plan is what setup, or its undoing, would change. It is good until the domain or the networks change.
+type Plan struct {
+	// Domain is the domain's name.
+	Domain string
+	// Steps say in order what will be done; none when there is nothing to do.
+	Steps []string
+	// Diff is a unified diff of the definitions that change, passwords left out.
+	Diff string
+	// Notes say what is worth knowing and stays as it is.
+	Notes []string
+
+	dom           golibvirt.Domain
+	running       bool
+	before, after string
+	networks      []networkStep
+	attach        []device
+	detach        []string // aliases
+}
+
+// Empty reports whether everything is as it should be.
+func (p *Plan) Empty() bool { return len(p.Steps) == 0 }
+
+// networkStep brings a network to where it is needed, or removes it.
+type networkStep struct {
+	name             string
+	define           string // XML; empty if it is defined
+	start, autostart bool
+	remove           bool
+}
+
+// PlanSetup says what the domain lacks, by name or UUID, and changes nothing. Errors wrap [ErrNoDomain], [ErrTransient] or
+// [ErrSubnetTaken].
+func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) (*Plan, error) {
+	defer c.bound(ctx, refreshLimit)()
+	p, def, err := c.newPlan(domain)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.planNICs(p, def, opts); err != nil {
+		return nil, err
+	}
+	if err := planAgent(p, def, opts); err != nil {
+		return nil, err
+	}
+	if p.after, err = insertDevices(p.before, p.attach); err != nil {
+		return nil, fmt.Errorf("domain %s: %w", p.Domain, err)
+	}
+	for _, d := range p.attach {
+		p.Steps = append(p.Steps, "add to "+p.Domain+": "+d.what)
+	}
+	p.Diff += diffText("domain "+p.Domain, p.before, p.after)
+	for _, port := range hostPorts(def) {
+		p.Notes = append(p.Notes, "already forwarded to this domain: "+port.String())
+	}
+	p.Notes = append(p.Notes, dnatNotes(hooksDir)...)
+	return p, nil
+}
+
+func (c *Conn) newPlan(domain string) (*Plan, *libvirtxml.Domain, error) {
+	dom, err := c.lookup(domain)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &Plan{Domain: dom.Name, dom: dom, running: dom.ID > 0}
+	persistent, err := c.lv.DomainIsPersistent(dom)
+	if err != nil {
+		return nil, nil, fmt.Errorf("domain %s: %w", dom.Name, err)
+	}
+	if persistent == 0 {
+		return nil, nil, fmt.Errorf("%w: %s vanishes when it stops: store its definition with 'virsh define' first", ErrTransient, dom.Name)
+	}
+	if p.before, err = c.definition(dom); err != nil {
+		return nil, nil, err
+	}
+	p.after = p.before
+	var def libvirtxml.Domain
+	if err := def.Unmarshal(p.before); err != nil {
+		return nil, nil, fmt.Errorf("domain %s: reading its definition: %w", dom.Name, err)
+	}
+	if def.Devices == nil {
+		def.Devices = &libvirtxml.DomainDeviceList{}
+	}
+	return p, &def, nil
+}
+
+// definition reads the stored definition of a domain with its passwords: without them, storing it again would lose them.
+func (c *Conn) definition(dom golibvirt.Domain) (string, error) {
+	text, err := c.lv.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive|golibvirt.DomainXMLSecure)
+	if err != nil {
+		return "", fmt.Errorf("definition of domain %s: %w", dom.Name, err)
+	}
+	return text, nil
+}
+
+// planNICs sees to a NIC for the internet and one on the host-only network.
+func (c *Conn) planNICs(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
+	if c.driver == sessionURI {
+		if opts.HostOnly != "" {
+			p.Notes = append(p.Notes, sessionURI+" has no bridge networks: no second NIC, so no fallback when the agent is away")
+		}
+		return nil
+	}
+	outside := slices.ContainsFunc(def.Devices.Interfaces, func(i libvirtxml.DomainInterface) bool {
+		return networkOf(&i) != opts.HostOnly || opts.HostOnly == ""
+	})
+	hostOnly := slices.ContainsFunc(def.Devices.Interfaces, func(i libvirtxml.DomainInterface) bool {
+		return networkOf(&i) == opts.HostOnly && opts.HostOnly != ""
+	})
+	nics, err := c.allNICs()
+	if err != nil {
+		return err
+	}
+	inUse := map[string]bool{}
+	for _, n := range nics {
+		inUse[n.mac] = true
+	}
+	add := func(name, network string) error {
+		mac := deviceMAC(formatUUID(p.dom.UUID), name, inUse)
+		inUse[mac] = true
+		d, err := nicDevice(name, network, mac)
+		p.attach = append(p.attach, d)
+		return err
+	}
+	if !outside && opts.NAT != "" {
+		ok, err := c.planNAT(p, opts.NAT)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if err := add("nat", opts.NAT); err != nil {
+				return err
+			}
+		}
+	}
+	if opts.HostOnly == "" {
+		return nil
+	}
+	if err := c.planHostOnly(p, opts); err != nil {
+		return err
+	}
+	if hostOnly {
+		return nil
+	}
+	return add("hostonly", opts.HostOnly)
+}
+
+// planNAT reports whether the network for the internet can be had; it is libvirt's own, so setup does not make it.
+func (c *Conn) planNAT(p *Plan, name string) (bool, error) {
+	n, _, err := c.network(name)
+	if err != nil {
+		return false, err
+	}
+	if !n.Exists {
+		p.Notes = append(p.Notes, fmt.Sprintf("no NIC for the internet: libvirt has no network %q; "+
+			"'virsh net-define /usr/share/libvirt/networks/default.xml' makes the usual one", name))
+		return false, nil
+	}
+	p.start(n)
+	return true, nil
+}
+
+func (c *Conn) planHostOnly(p *Plan, opts SetupOptions) error {
+	n, _, err := c.network(opts.HostOnly)
+	if err != nil {
+		return err
+	}
+	if n.Exists {
+		switch {
+		case n.Forward != "":
+			p.Notes = append(p.Notes, fmt.Sprintf("network %s forwards (%s): its guests reach more than this host", n.Name, n.Forward))
+		case n.DHCP == "":
+			p.Notes = append(p.Notes, fmt.Sprintf("network %s has no DHCP: give the guest an address by hand", n.Name))
+		}
+		if opts.Subnet.IsValid() && n.Subnet.IsValid() && n.Subnet.Masked() != opts.Subnet.Masked() {
+			p.Notes = append(p.Notes, fmt.Sprintf("network %s exists with subnet %v; rum.toml says %v", n.Name, n.Subnet.Masked(), opts.Subnet))
+		}
+		p.start(n)
+		return nil
+	}
+	if err := c.subnetFree(opts.Subnet); err != nil {
+		return fmt.Errorf("network %s: %w", opts.HostOnly, err)
+	}
+	text, err := hostOnlyXML(opts.HostOnly, opts.Subnet)
+	if err != nil {
+		return err
+	}
+	p.networks = append(p.networks, networkStep{name: opts.HostOnly, define: text, start: true, autostart: true})
+	p.Steps = append(p.Steps, fmt.Sprintf("make network %s: %v, host and guests only, DHCP, started with libvirt", opts.HostOnly, opts.Subnet.Masked()))
+	p.Diff += diffText("network "+opts.HostOnly, "", text+"\n")
+	return nil
+}
+
+// start plans what keeps a network from being there at the domain's next start.
+func (p *Plan) start(n Network) {
+	var what []string
+	if !n.Active {
+		what = append(what, "start it")
+	}
+	if !n.Autostart {
+		what = append(what, "have it started with libvirt")
+	}
+	if len(what) > 0 {
+		p.networks = append(p.networks, networkStep{name: n.Name, start: !n.Active, autostart: !n.Autostart})
+		p.Steps = append(p.Steps, "network "+n.Name+": "+strings.Join(what, ", "))
+	}
+}
+
+// planAgent sees to a way to the guest agent.
+func planAgent(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
+	hasVsock := opts.HostHasVsock
+	if hasVsock == nil {
+		hasVsock = hostHasVsock
+	}
+	var d device
+	var err error
+	switch {
+	case slices.ContainsFunc(def.Devices.Channels, func(ch libvirtxml.DomainChannel) bool { return isAgentChannel(&ch) }) && !hasVsock():
+		return nil
+	case !hasVsock():
+		p.Notes = append(p.Notes, "this host has no "+vsockDevice+": the agents talk over a virtio-serial channel, which is slower; "+
+			"'modprobe vhost_vsock' enables vsock")
+		if def.Devices.VSock != nil {
+			p.Notes = append(p.Notes, "the domain has a vsock device and will not start on this host")
+		}
+		d, err = channelDevice()
+	case def.Devices.VSock == nil:
+		d, err = vsockDeviceXML()
+	default:
+		return nil
+	}
+	p.attach = append(p.attach, d)
+	return err
+}

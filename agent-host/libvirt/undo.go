@@ -1,0 +1,198 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// controller names a controller of a domain.
+type controller struct{ kind, index string }
+
+// PlanUndo says what setup added to the domain and how it would be taken away. The host-only network goes with the last
+// domain on it, if setup made it.
+func (c *Conn) PlanUndo(ctx context.Context, domain, hostOnly string) (*Plan, error) {
+	defer c.bound(ctx, refreshLimit)()
+	p, _, err := c.newPlan(domain)
+	if err != nil {
+		return nil, err
+	}
+	if p.after, p.detach, err = removeAdded(p.before); err != nil {
+		return nil, fmt.Errorf("domain %s: %w", p.Domain, err)
+	}
+	for _, alias := range p.detach {
+		p.Steps = append(p.Steps, "remove from "+p.Domain+": "+alias)
+	}
+	if p.after != p.before && len(p.Steps) == 0 {
+		p.Steps = append(p.Steps, "remove from "+p.Domain+": the note of what setup added")
+	}
+	p.Diff = diffText("domain "+p.Domain, p.before, p.after)
+	if hostOnly == "" {
+		return p, nil
+	}
+	n, _, err := c.network(hostOnly)
+	if err != nil || !n.Ours {
+		return p, err
+	}
+	nics, err := c.allNICs()
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range nics {
+		if u.network != hostOnly || u.uuid == formatUUID(p.dom.UUID) && !p.running && removedMAC(p, u.mac) {
+			continue
+		}
+		p.Notes = append(p.Notes, fmt.Sprintf("network %s stays: domain %s is on it", hostOnly, u.domain))
+		return p, nil
+	}
+	p.networks = append(p.networks, networkStep{name: hostOnly, remove: true})
+	p.Steps = append(p.Steps, "remove network "+hostOnly+", which no other domain uses")
+	return p, nil
+}
+
+// removedMAC reports whether the plan takes away the NIC with this MAC address.
+func removedMAC(p *Plan, mac string) bool {
+	return !strings.Contains(strings.ToLower(p.after), mac)
+}
+
+// removeAdded returns a definition without what setup added, and the aliases of the devices that went.
+func removeAdded(text string) (after string, aliases []string, err error) {
+	root, err := parseText(text)
+	if err != nil {
+		return "", nil, err
+	}
+	var edits []splice
+	gone := map[*element]bool{}
+	if devices := root.child("devices"); devices != nil {
+		for _, e := range devices.children {
+			if alias := e.child("alias").attr("name"); strings.HasPrefix(alias, aliasPrefix) {
+				aliases = append(aliases, alias)
+				gone[e] = true
+			}
+		}
+		markControllers(devices, notedControllers(root), gone)
+		for _, e := range devices.children {
+			if gone[e] {
+				edits = append(edits, removal(text, e))
+			}
+		}
+	}
+	if metadata := root.child("metadata"); metadata != nil {
+		if i := slices.IndexFunc(metadata.children, isNote); i >= 0 {
+			if len(metadata.children) == 1 {
+				edits = append(edits, removal(text, metadata))
+			} else {
+				edits = append(edits, removal(text, metadata.children[i]))
+			}
+		}
+	}
+	return apply(text, edits), aliases, nil
+}
+
+// markControllers adds the noted controllers that nothing uses any more to what goes. A PCI controller goes only from the
+// end of the numbering, because libvirt fills gaps.
+func markControllers(devices *element, noted []controller, gone map[*element]bool) {
+	for changed := true; changed; {
+		changed = false
+		for _, e := range devices.children {
+			if e.name.Local != "controller" || gone[e] || !slices.Contains(noted, controllerOf(e)) || inUse(devices, e, gone) {
+				continue
+			}
+			gone[e], changed = true, true
+		}
+	}
+}
+
+func controllerOf(e *element) controller {
+	return controller{e.attr("type"), e.attr("index")}
+}
+
+// inUse reports whether a device that stays is plugged into the controller, or a PCI controller of a higher number stays.
+func inUse(devices, ctl *element, gone map[*element]bool) bool {
+	kind := ctl.attr("type")
+	index, err := strconv.ParseUint(ctl.attr("index"), 0, 32)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(devices.children, func(e *element) bool {
+		if gone[e] || e == ctl {
+			return false
+		}
+		if kind == "pci" && e.name.Local == "controller" && e.attr("type") == "pci" {
+			if other, err := strconv.ParseUint(e.attr("index"), 0, 32); err != nil || other > index {
+				return true
+			}
+		}
+		address := e.child("address")
+		plug := "controller"
+		if kind == "pci" {
+			plug = "bus"
+		}
+		at, err := strconv.ParseUint(address.attr(plug), 0, 32)
+		return address.attr("type") == kind && (err != nil || at == index)
+	})
+}
+
+func isNote(e *element) bool { return e.name.Space == setupNS }
+
+// notedControllers reads which controllers libvirt added for what setup added.
+func notedControllers(root *element) []controller {
+	metadata := root.child("metadata")
+	if metadata == nil {
+		return nil
+	}
+	var noted []controller
+	for _, e := range metadata.children {
+		if !isNote(e) {
+			continue
+		}
+		for _, ctl := range e.children {
+			noted = append(noted, controllerOf(ctl))
+		}
+	}
+	return noted
+}
+
+// controllerNote is the metadata for the controllers that are in the definition after a change and were not before,
+// together with those noted earlier; empty for none.
+func controllerNote(before, after string) (string, error) {
+	old, err := parseText(before)
+	if err != nil {
+		return "", err
+	}
+	now, err := parseText(after)
+	if err != nil {
+		return "", err
+	}
+	had := controllers(old)
+	noted := notedControllers(old)
+	for _, ctl := range controllers(now) {
+		if !slices.Contains(had, ctl) && !slices.Contains(noted, ctl) {
+			noted = append(noted, ctl)
+		}
+	}
+	if len(noted) == 0 {
+		return "", nil
+	}
+	var b strings.Builder
+	b.WriteString("<setup>")
+	for _, ctl := range noted {
+		fmt.Fprintf(&b, "<controller type='%s' index='%s'/>", ctl.kind, ctl.index)
+	}
+	b.WriteString("</setup>")
+	return b.String(), nil
+}
+
+func controllers(root *element) []controller {
+	var all []controller
+	if devices := root.child("devices"); devices != nil {
+		for _, e := range devices.children {
+			if e.name.Local == "controller" {
+				all = append(all, controllerOf(e))
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,128 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// None is the URI that stands for "use no libvirt at all"; [Open] refuses it.
+const None = "none"
+
+const (
+	systemURI  = "qemu:///system"
+	sessionURI = "qemu:///session"
+)
+
+// The monolithic daemon's socket (or the proxy's, which takes its place) comes before the QEMU daemon's own.
+var socketNames = []string{"libvirt-sock", "virtqemud-sock"}
+
+// DefaultURI is the connection used when none is named: $LIBVIRT_DEFAULT_URI, else the system daemon when its socket can
+// be used, else the user's session daemon when that one has a socket, else the system daemon.
+func DefaultURI() string {
+	if uri := os.Getenv("LIBVIRT_DEFAULT_URI"); uri != "" {
+		return uri
+	}
+	usable := func(dir string) bool {
+		for _, name := range socketNames {
+			if c, err := net.Dial("unix", filepath.Join(dir, name)); err == nil {
+				c.Close()
+				return true
+			}
+		}
+		return false
+	}
+	if !usable(systemDir) && usable(sessionDir()) {
+		return sessionURI
+	}
+	return systemURI
+}
+
+// daemon is where a libvirt daemon listens and which driver it is asked for.
+type daemon struct {
+	driver  string   // as sent in the open call
+	sockets []string // in the order to try
+}
+
+const systemDir = "/run/libvirt"
+
+// sessionDir is where a user's own daemon listens: libvirt follows the XDG base directories.
+func sessionDir() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "libvirt")
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return fmt.Sprintf("/run/user/%d/libvirt", os.Getuid())
+	}
+	return filepath.Join(cache, "libvirt")
+}
+
+// parseURI reads qemu:///system, qemu:///session, qemu+unix:///system?socket=/path, or the absolute path of a system
+// daemon's socket. The empty string is [DefaultURI].
+func parseURI(uri string) (daemon, error) {
+	if uri == "" {
+		uri = DefaultURI()
+	}
+	if strings.HasPrefix(uri, "/") {
+		return daemon{driver: systemURI, sockets: []string{uri}}, nil
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return daemon{}, fmt.Errorf("libvirt URI %q: %w", uri, err)
+	}
+	if u.Scheme != "qemu" && u.Scheme != "qemu+unix" {
+		return daemon{}, fmt.Errorf("libvirt URI %q: only qemu:///system, qemu:///session and qemu+unix:///system?socket=PATH "+
+			"are served: vsock and agent channels exist only on the machine that runs the VM", uri)
+	}
+	if u.Host != "" {
+		return daemon{}, fmt.Errorf("libvirt URI %q names another machine: run the host agent on %s", uri, u.Host)
+	}
+	var d daemon
+	var dir string
+	switch u.Path {
+	case "/system":
+		d.driver, dir = systemURI, systemDir
+	case "/session":
+		d.driver, dir = sessionURI, sessionDir()
+	default:
+		return daemon{}, fmt.Errorf("libvirt URI %q: the path must be /system or /session", uri)
+	}
+	if socket := u.Query().Get("socket"); socket != "" {
+		d.sockets = []string{socket}
+		return d, nil
+	}
+	for _, name := range socketNames {
+		d.sockets = append(d.sockets, filepath.Join(dir, name))
+	}
+	return d, nil
+}
+
+// dial connects to the first socket that answers. Its error is that of the first socket that exists.
+func (d daemon) dial(ctx context.Context) (net.Conn, error) {
+	var first error
+	for _, path := range d.sockets {
+		var dialer net.Dialer
+		nc, err := dialer.DialContext(ctx, "unix", path)
+		if err == nil {
+			return nc, nil
+		}
+		if first == nil || errors.Is(first, fs.ErrNotExist) {
+			first = err
+		}
+	}
+	switch {
+	case errors.Is(first, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: %w: add yourself to the group libvirt and log in again", ErrUnavailable, first)
+	case errors.Is(first, fs.ErrNotExist) && d.driver == sessionURI:
+		return nil, fmt.Errorf("%w: %w: 'virsh -c qemu:///session version' starts the session daemon", ErrUnavailable, first)
+	default:
+		return nil, fmt.Errorf("%w: %w: is libvirtd running?", ErrUnavailable, first)
+	}
+}
