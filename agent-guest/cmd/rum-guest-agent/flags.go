@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// serialDevice is the virtio-serial port that the host's set-up adds under the
+// name rum.agent.0; udev makes the link.
+const serialDevice = "/dev/virtio-ports/rum.agent.0"
+
+// options is the command line of serving.
+type options struct {
+	listen   []string
+	stdio    bool
+	keyFile  string
+	poll     time.Duration
+	allowCID cidList
+	logLevel slog.Level
+	version  bool
+}
+
+func (o *options) flags() *pflag.FlagSet {
+	flags := pflag.NewFlagSet("rum-guest-agent", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.SetInterspersed(false) // what follows a subcommand is its own
+	flags.Usage = func() {}
+	flags.StringArrayVar(&o.listen, "listen", nil,
+		"serve the host at `ENDPOINT`: vsock[:PORT], unix:PATH or serial:DEVICE; may be\nrepeated (default vsock, and "+serialDevice+" if there)")
+	flags.BoolVar(&o.stdio, "stdio", false, "serve one link on standard input and output, and nothing else\nunless --listen is given too")
+	flags.StringVar(&o.keyFile, "key-file", "", "prove to know the key in `FILE`, and demand it of the host: 32 bytes or\n64 hexadecimal digits, closed to other users (chmod 600)")
+	flags.DurationVar(&o.poll, "poll", portwatch.DefaultInterval, "look for ports this often")
+	flags.Var(&o.allowCID, "allow-cid", "also accept vsock connections from context `ID`, for tests over vsock loopback:\nany local user could then connect; may be repeated")
+	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log from this `LEVEL` on: debug, info, warn or error")
+	flags.BoolVar(&o.version, "version", false, "print the version")
+	return flags
+}
+
+// check reports values that can never work.
+func (o *options) check() error {
+	if o.poll <= 0 {
+		return misuse(fmt.Errorf("--poll %v: want more than 0, such as 100ms", o.poll))
+	}
+	_, err := o.endpoints()
+	return err
+}
+
+// endpoints returns where to listen; without --listen that is wherever a host
+// could be.
+func (o *options) endpoints() ([]tunnel.Endpoint, error) {
+	names := o.listen
+	if len(names) == 0 && !o.stdio {
+		names = []string{"vsock"}
+		if _, err := os.Stat(serialDevice); err == nil {
+			names = append(names, "serial:"+serialDevice)
+		}
+	}
+	endpoints := make([]tunnel.Endpoint, 0, len(names))
+	for _, name := range names {
+		e, err := tunnel.ParseListenEndpoint(name)
+		if err != nil {
+			return nil, misuse(fmt.Errorf("--listen: %w", err))
+		}
+		endpoints = append(endpoints, e)
+	}
+	return endpoints, nil
+}
+
+// cidList is a flag that collects vsock context IDs.
+type cidList []uint32
+
+// Set adds one context ID.
+func (l *cidList) Set(s string) error {
+	cid, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || cid == math.MaxUint32 {
+		return errors.New("want a vsock context ID, such as 1 for loopback")
+	}
+	*l = append(*l, uint32(cid))
+	return nil
+}
+
+// String lists the IDs.
+func (l *cidList) String() string {
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(*l)), ","), "[]")
+}
+
+// Type names the value in the help.
+func (l *cidList) Type() string { return "uint32" }

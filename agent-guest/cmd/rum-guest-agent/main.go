@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends a program that does not stop.
+	context.AfterFunc(ctx, stop)
+	os.Exit(report(os.Stderr, run(ctx, os.Args[1:], os.Stdout, os.Stderr)))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	flags := o.flags()
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		_, err = fmt.Fprintf(stdout, "%s%s", usageText, flags.FlagUsages())
+		return err
+	case err != nil:
+		return misuse(err)
+	case o.version:
+		_, err = fmt.Fprintf(stdout, "rum-guest-agent %s\n", versionOrBuild())
+		return err
+	case flags.NArg() == 0:
+		if err := o.check(); err != nil {
+			return err
+		}
+		return serve(ctx, o, stderr)
+	case flags.Arg(0) != "ports":
+		return misuse(fmt.Errorf("unknown command %q", flags.Arg(0)))
+	case flags.NFlag() > 0:
+		return misuse(errors.New("the flags before ports are for serving only"))
+	default:
+		return ports(flags.Args()[1:], stdout)
+	}
+}

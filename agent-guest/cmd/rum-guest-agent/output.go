@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// The rules of output, all of them here.
+//
+// Standard output carries what was asked for and nothing else: the ports, the
+// version, the help; with --stdio it belongs to the tunnel. Everything else,
+// logs included, goes to standard error. An error is two lines: what is wrong,
+// beginning with the program's name, and what to do about it.
+
+// Exit codes. Being told to stop (SIGTERM, SIGINT) is success.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+const usageText = `rum-guest-agent makes the ports of this VM reachable on its host.
+
+Usage:
+  rum-guest-agent [flags]          serve the host until stopped
+  rum-guest-agent ports [--json]   print the ports that listen here
+
+Flags:
+`
+
+// A problem is an error that knows what to do about it.
+type problem struct {
+	err   error
+	hint  string
+	usage bool
+}
+
+func (p *problem) Error() string { return p.err.Error() }
+func (p *problem) Unwrap() error { return p.err }
+
+// advise says what to do about err; a nil err stays nil.
+func advise(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &problem{err: err, hint: hint}
+}
+
+// misuse reports a command line that cannot be carried out.
+func misuse(err error) error {
+	return &problem{err: err, hint: "run rum-guest-agent --help to see the usage", usage: true}
+}
+
+// report prints an error and returns the exit code that goes with it.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "rum-guest-agent: %v\n", err)
+	p, ok := errors.AsType[*problem](err)
+	if !ok {
+		return exitFailure
+	}
+	fmt.Fprintln(stderr, p.hint)
+	if p.usage {
+		return exitUsage
+	}
+	return exitFailure
+}

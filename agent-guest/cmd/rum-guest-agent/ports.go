@@ -1,0 +1,49 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/pflag"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// ports prints what the agent would announce: a table, or with --json an array
+// of objects with the fields proto, addr and process.
+func ports(args []string, stdout io.Writer) error {
+	flags := pflag.NewFlagSet("ports", pflag.ContinueOnError)
+	flags.Usage = func() {}
+	asJSON := flags.Bool("json", false, "print a JSON array")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		_, err = fmt.Fprintf(stdout, "rum-guest-agent ports prints the ports that listen here.\n\nFlags:\n%s", flags.FlagUsages())
+		return err
+	case err != nil:
+		return misuse(fmt.Errorf("ports: %w", err))
+	case flags.NArg() > 0:
+		return misuse(fmt.Errorf("ports takes no argument %q", flags.Arg(0)))
+	}
+
+	var scanner portwatch.Scanner
+	defer scanner.Close()
+	listeners, err := scanner.Scan()
+	if err != nil {
+		return advise(err, "check that /proc is mounted and can be read")
+	}
+	if *asJSON {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(listeners)
+	}
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "PROTO\tADDRESS\tPROCESS")
+	for _, l := range listeners {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", l.Proto, l.Addr, cmp.Or(l.Process, "-"))
+	}
+	return table.Flush()
+}
