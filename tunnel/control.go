@@ -1,0 +1,91 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// control is the control stream of a link. Messages to send are queued, never
+// waited for, and written by one goroutine, so that a burst of them becomes one
+// write.
+type control struct {
+	conn  net.Conn
+	heard atomic.Int64 // when anything last arrived, in Unix nanoseconds
+
+	mu      sync.Mutex
+	queue   []byte
+	full    bool
+	waiting chan struct{} // has a token while the queue is not empty
+}
+
+// maxQueue bounds in bytes what waits for a peer that does not read. Ends of
+// streams are what comes most, 21 bytes each.
+const maxQueue = 4 << 20
+
+var errPeerStalled = errors.New("the other end has stopped reading the control stream")
+
+func newControl(conn net.Conn) *control {
+	c := &control{conn: conn, waiting: make(chan struct{}, 1)}
+	c.heard.Store(time.Now().UnixNano())
+	return c
+}
+
+// send queues a message.
+func (c *control) send(m message) {
+	c.mu.Lock()
+	if len(c.queue) > maxQueue {
+		c.full = true
+	} else {
+		c.queue = appendMessage(c.queue, m)
+	}
+	c.mu.Unlock()
+	select {
+	case c.waiting <- struct{}{}:
+	default:
+	}
+}
+
+// write sends what is queued until ctx ends.
+func (c *control) write(ctx context.Context) error {
+	var spare []byte
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.waiting:
+		}
+		c.mu.Lock()
+		batch, full := c.queue, c.full
+		c.queue = spare[:0]
+		c.mu.Unlock()
+		if full {
+			return errPeerStalled
+		}
+		if _, err := c.conn.Write(batch); err != nil {
+			return err
+		}
+		spare = batch
+	}
+}
+
+// read hands every message that arrives to handle until one of them fails.
+func (c *control) read(handle func(message) error) error {
+	r := messageReader{r: bufio.NewReader(c.conn)}
+	for {
+		m, err := r.next()
+		if err != nil {
+			return err
+		}
+		c.heard.Store(time.Now().UnixNano())
+		if err := handle(m); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *control) lastHeard() time.Time { return time.Unix(0, c.heard.Load()) }

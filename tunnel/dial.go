@@ -1,0 +1,82 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// dialEndpoint makes a connection to an endpoint. What it returns has deadlines
+// except for exec, whose Close unblocks all the same.
+func dialEndpoint(ctx context.Context, e Endpoint, logOutput func(string)) (net.Conn, error) {
+	var (
+		conn net.Conn
+		err  error
+	)
+	switch e.Scheme {
+	case SchemeVsock:
+		conn, err = dialVsock(ctx, e.CID, e.Port)
+	case SchemeUnix, SchemeSerial:
+		conn, err = dialUnix(ctx, e.Path)
+	case SchemeHybrid:
+		conn, err = dialHybrid(ctx, e.Path, e.Port)
+	case SchemeExec:
+		conn, err = startCommand(e.Command, logOutput)
+	default:
+		err = errors.New("not an endpoint to dial")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", e, err)
+	}
+	return conn, nil
+}
+
+func dialUnix(ctx context.Context, path string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", path)
+}
+
+// dialHybrid reaches a vsock port through the unix socket of a VMM that emulates
+// vsock in user space. The host writes "CONNECT port" and reads "OK hostport"
+// (Firecracker, docs/vsock.md).
+func dialHybrid(ctx context.Context, path string, port uint32) (net.Conn, error) {
+	conn, err := dialUnix(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	answer, err := hybridConnect(conn, port)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err == nil && !strings.HasPrefix(answer, "OK ") {
+		err = fmt.Errorf("the VMM answered %q to CONNECT %d", clean(answer, 64), port)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// hybridConnect reads the answer byte by byte: what follows is the stream's.
+func hybridConnect(conn io.ReadWriter, port uint32) (string, error) {
+	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
+		return "", err
+	}
+	var line strings.Builder
+	var b [1]byte
+	for line.Len() < 64 {
+		if _, err := io.ReadFull(conn, b[:]); err != nil {
+			return "", fmt.Errorf("the VMM refused port %d: %w", port, err)
+		}
+		if b[0] == '\n' {
+			break
+		}
+		line.WriteByte(b[0])
+	}
+	return line.String(), nil
+}

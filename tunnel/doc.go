@@ -1,0 +1,21 @@
+// Package tunnel is what crosses the boundary between a VM and its host.
+//
+// An [Endpoint] says how to reach a guest agent. [Dial] connects to one,
+// proves the key and returns a [Link]; [Server] is the guest's end. A link is
+// one yamux session whose first stream is the control stream: the guest
+// announces its listeners there as a snapshot and then deltas, the host sends
+// heartbeats, and both tell each other how each forwarded connection ended.
+//
+// A forwarded connection is a [Stream]. Where the endpoint allows many
+// connections (vsock, hybrid, unix) a stream is a raw connection of its own,
+// opened with a token from the handshake; where there is only one (serial,
+// exec) it is a yamux stream. Either way its end is clean only when the
+// control stream says how many bytes were sent and they all arrived, because
+// a vsock reset, a killed agent and an ended yamux session all read as EOF.
+//
+// [Relay] joins a stream and a TCP connection, with splice(2) where both are
+// descriptors.
+//
+// Which ports are listening, what is opened on the host for them, and when to
+// dial again after a link is lost are not decided here.
+package tunnel

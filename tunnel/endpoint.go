@@ -1,0 +1,165 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// DefaultPort is the vsock port of the guest agent. It is below 1024, so only
+// a process with CAP_NET_BIND_SERVICE in the guest can own it
+// (vsock's LAST_RESERVED_PORT is 1023, net/vmw_vsock/af_vsock.c).
+const DefaultPort = 1021
+
+// anyID is VMADDR_CID_ANY and VMADDR_PORT_ANY of linux/vm_sockets.h; neither
+// names a peer that could be dialled.
+const anyID = math.MaxUint32
+
+// hostCID is VMADDR_CID_HOST of linux/vm_sockets.h.
+const hostCID = 2
+
+// Endpoint schemes.
+const (
+	SchemeVsock  = "vsock"
+	SchemeHybrid = "hybrid"
+	SchemeUnix   = "unix"
+	SchemeSerial = "serial"
+	SchemeExec   = "exec"
+	schemeStdio  = "stdio"
+)
+
+// Endpoint is how to reach a guest agent, or where a guest agent listens. Its
+// zero value is no endpoint; use [ParseEndpoint] or [ParseListenEndpoint].
+type Endpoint struct {
+	// Scheme is one of the Scheme constants.
+	Scheme string
+	// CID is the guest's vsock context ID; 0 on the listening side.
+	CID uint32
+	// Port is the vsock port, for vsock and hybrid.
+	Port uint32
+	// Path is the socket or device, for hybrid, unix and serial.
+	Path string
+	// Command is what /bin/sh runs, for exec.
+	Command string
+}
+
+// ParseEndpoint reads an endpoint as the host writes it: vsock:CID[:PORT],
+// hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND.
+func ParseEndpoint(s string) (Endpoint, error) {
+	e, err := parseEndpoint(s)
+	if err != nil {
+		return Endpoint{}, fmt.Errorf("endpoint %q: %w", s, err)
+	}
+	return e, nil
+}
+
+func parseEndpoint(s string) (Endpoint, error) {
+	scheme, rest, found := strings.Cut(s, ":")
+	if !found || rest == "" {
+		return Endpoint{}, errors.New("want vsock:CID[:PORT], hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND")
+	}
+	e := Endpoint{Scheme: scheme}
+	var err error
+	switch scheme {
+	case SchemeVsock:
+		cid, port, hasPort := strings.Cut(rest, ":")
+		if e.CID, err = parseID("CID", cid); err != nil {
+			return Endpoint{}, err
+		}
+		if e.CID == hostCID {
+			return Endpoint{}, errors.New("CID 2 is the host itself; guests have 3 or more")
+		}
+		e.Port = DefaultPort
+		if hasPort {
+			e.Port, err = parseID("port", port)
+		}
+	case SchemeHybrid:
+		e.Path, e.Port = rest, DefaultPort
+		if i := strings.LastIndexByte(rest, ':'); i >= 0 && isDigits(rest[i+1:]) {
+			e.Path = rest[:i]
+			e.Port, err = parseID("port", rest[i+1:])
+		}
+		if e.Path == "" {
+			err = errors.New("the path of the socket is missing")
+		}
+	case SchemeUnix, SchemeSerial:
+		e.Path = rest
+	case SchemeExec:
+		e.Command = rest
+	default:
+		err = fmt.Errorf("unknown kind %q: want vsock, hybrid, unix, serial or exec", scheme)
+	}
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return e, nil
+}
+
+// ParseListenEndpoint reads an endpoint as the guest writes it: vsock[:PORT],
+// unix:PATH or serial:DEVICE.
+func ParseListenEndpoint(s string) (Endpoint, error) {
+	e, err := parseListenEndpoint(s)
+	if err != nil {
+		return Endpoint{}, fmt.Errorf("listen endpoint %q: %w", s, err)
+	}
+	return e, nil
+}
+
+func parseListenEndpoint(s string) (Endpoint, error) {
+	scheme, rest, found := strings.Cut(s, ":")
+	switch {
+	case scheme == SchemeVsock && !found:
+		return Endpoint{Scheme: scheme, Port: DefaultPort}, nil
+	case scheme == SchemeVsock:
+		port, err := parseID("port", rest)
+		if err != nil {
+			return Endpoint{}, err
+		}
+		return Endpoint{Scheme: scheme, Port: port}, nil
+	case (scheme == SchemeUnix || scheme == SchemeSerial) && rest != "":
+		return Endpoint{Scheme: scheme, Path: rest}, nil
+	}
+	return Endpoint{}, errors.New("want vsock[:PORT], unix:PATH or serial:DEVICE")
+}
+
+// parseID reads a vsock CID or port; 0 and the "any" value name nobody.
+func parseID(what, s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == 0 || n == anyID || !isDigits(s) {
+		return 0, fmt.Errorf("%s %q is not a number from 1 to %d", what, s, uint32(anyID-1))
+	}
+	return uint32(n), nil
+}
+
+func isDigits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// String is the endpoint as it is written on a command line, with the port.
+func (e Endpoint) String() string {
+	switch {
+	case e.Scheme == SchemeVsock && e.CID == 0:
+		return fmt.Sprintf("vsock:%d", e.Port)
+	case e.Scheme == SchemeVsock:
+		return fmt.Sprintf("vsock:%d:%d", e.CID, e.Port)
+	case e.Scheme == SchemeHybrid:
+		return fmt.Sprintf("hybrid:%s:%d", e.Path, e.Port)
+	case e.Scheme == SchemeExec:
+		return "exec:" + e.Command
+	case e.Scheme == schemeStdio:
+		return schemeStdio
+	}
+	return e.Scheme + ":" + e.Path
+}
+
+// Many reports whether the endpoint allows many connections at a time, so that
+// every stream can have a raw connection of its own.
+func (e Endpoint) Many() bool {
+	switch e.Scheme {
+	case SchemeVsock, SchemeHybrid, SchemeUnix:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,93 @@
+package tunnel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Before a connection belongs to a session or a stream, frames are exchanged on
+// it: magic, kind, a 16-bit length and the body. The first byte of the magic is
+// no valid yamux version, so a frame that reaches a stale yamux session ends it.
+var frameMagic = [8]byte{0xff, 'R', 'U', 'M', '\r', '\n', 0x1a, '\n'}
+
+type frameKind uint8
+
+// Values are on the wire.
+const (
+	frameHello frameKind = 1 // host: versions and nonce
+	frameReply frameKind = 2 // guest: version, nonce and proof
+	frameProof frameKind = 3 // host: proof, or why not
+	frameReady frameKind = 4 // guest: the session follows, or why not
+	frameRaw   frameKind = 5 // host: token; an open request follows, perhaps much later
+)
+
+const (
+	frameHeader = len(frameMagic) + 3
+	maxFrame    = 1024
+)
+
+func appendFrame(b []byte, k frameKind, body []byte) []byte {
+	b = append(b, frameMagic[:]...)
+	b = append(b, byte(k))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
+	return append(b, body...)
+}
+
+// frameReader reads frames and not a byte more. With resync it skips whatever
+// is not a frame: on a serial line bytes of a dead peer may come first, and a
+// shell may print a banner.
+type frameReader struct {
+	r      io.Reader
+	resync bool
+}
+
+func (f *frameReader) next() (frameKind, []byte, error) {
+	for {
+		if err := f.magic(); err != nil {
+			return 0, nil, err
+		}
+		var hdr [3]byte
+		if _, err := io.ReadFull(f.r, hdr[:]); err != nil {
+			return 0, nil, err
+		}
+		k, n := frameKind(hdr[0]), int(binary.BigEndian.Uint16(hdr[1:]))
+		if k < frameHello || k > frameRaw || n > maxFrame {
+			if f.resync {
+				continue
+			}
+			return 0, nil, fmt.Errorf("frame of kind %d with %d bytes", k, n)
+		}
+		body := make([]byte, n)
+		if _, err := io.ReadFull(f.r, body); err != nil {
+			return 0, nil, err
+		}
+		return k, body, nil
+	}
+}
+
+var errNotOurs = errors.New("not the protocol of a rum agent")
+
+func (f *frameReader) magic() error {
+	var got [len(frameMagic)]byte
+	if _, err := io.ReadFull(f.r, got[:]); err != nil {
+		return err
+	}
+	for got != frameMagic {
+		if !f.resync {
+			return fmt.Errorf("%w: starts with %q", errNotOurs, got[:])
+		}
+		// Move on to the next byte that could begin the magic.
+		skip := 1 + bytes.IndexByte(got[1:], frameMagic[0])
+		if skip == 0 {
+			skip = len(got)
+		}
+		n := copy(got[:], got[skip:])
+		if _, err := io.ReadFull(f.r, got[n:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

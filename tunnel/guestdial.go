@@ -1,0 +1,98 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+)
+
+// dialTimeout bounds the guest's dial of a target. A local service answers at
+// once unless its backlog is full or a firewall drops the packets.
+const dialTimeout = 10 * time.Second
+
+var errNotLocal = errors.New("not an address of this machine")
+
+// dialTarget connects to the first address of a target that answers.
+func dialTarget(ctx context.Context, t Target) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var errs []error
+	for _, addr := range t.Addrs {
+		conn, err := dialLocal(ctx, t.Network, addr)
+		if err == nil {
+			return conn.(*net.TCPConn), nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// answerTo is the answer that a dial makes.
+func answerTo(err error) (AnswerStatus, string) {
+	switch {
+	case err == nil:
+		return AnswerOK, ""
+	case errors.Is(err, errNotLocal):
+		return AnswerDenied, err.Error()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return AnswerRefused, err.Error()
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return AnswerTimedOut, err.Error()
+	}
+	return AnswerUnreachable, err.Error()
+}
+
+// dialLocal connects to an address of this machine. A wildcard is what a socket
+// is bound to, not where it can be reached: loopback stands for it.
+func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+	ip := addr.Addr()
+	switch {
+	case ip == netip.IPv4Unspecified():
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case ip == netip.IPv6Unspecified():
+		ip = netip.IPv6Loopback()
+	case ip.IsLoopback():
+	default:
+		zone, err := zoneOf(ip)
+		if err != nil {
+			return nil, err
+		}
+		ip = ip.WithZone(zone)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, netip.AddrPortFrom(ip, addr.Port()).String())
+}
+
+// zoneOf checks that an address is one of this machine's and returns the
+// interface to reach it by, which only a link-local one needs.
+func zoneOf(ip netip.Addr) (string, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return "", err
+	}
+	for _, i := range interfaces {
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue // gone meanwhile
+		}
+		for _, a := range addrs {
+			prefix, ok := a.(*net.IPNet)
+			if !ok {
+				continue
+			}
+			if own, ok := netip.AddrFromSlice(prefix.IP); !ok || own.Unmap() != ip {
+				continue
+			}
+			if ip.Is6() && ip.IsLinkLocalUnicast() {
+				return i.Name, nil
+			}
+			return "", nil
+		}
+	}
+	return "", fmt.Errorf("%v: %w", ip, errNotLocal)
+}

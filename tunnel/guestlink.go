@@ -1,0 +1,230 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/yamux"
+	"github.com/rum-vm/rum-agent/portwatch"
+	"golang.org/x/sync/errgroup"
+)
+
+// maxWaiting is how many raw connections of a link may wait for their open
+// request.
+const maxWaiting = 256
+
+// guestLink is the guest's end of a link.
+type guestLink struct {
+	server  *Server
+	agreed  agreed
+	session *yamux.Session
+	control *control
+	ends    ends
+	streams sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting map[net.Conn]bool // raw connections that are spares still
+	ended   bool
+}
+
+func newGuestLink(s *Server, conn io.ReadWriteCloser, a agreed) (*guestLink, error) {
+	session, err := s.muxServer(conn)
+	if err != nil {
+		return nil, err
+	}
+	return &guestLink{server: s, agreed: a, session: session, waiting: make(map[net.Conn]bool)}, nil
+}
+
+// run serves the link until it ends, and returns why.
+func (l *guestLink) run(ctx context.Context) error {
+	defer l.session.Close()
+	stop := context.AfterFunc(ctx, func() { _ = l.session.Close() })
+	defer stop()
+
+	first, err := l.acceptControl()
+	if err != nil {
+		return err
+	}
+	l.control = newControl(&muxConn{Stream: first})
+	l.ends.tell = func(m endMessage) { l.control.send(&m) }
+	l.ends.heard = l.control.lastHeard
+	l.control.send(hello(l.server.AgentVersion))
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.control.read(l.handle) })
+	g.Go(func() error { return l.control.write(gctx) })
+	g.Go(func() error { return l.announce(gctx) })
+	g.Go(func() error { return l.acceptStreams(gctx) })
+	g.Go(func() error {
+		<-gctx.Done()
+		_ = l.session.Close()
+		return nil
+	})
+	err = sessionError(l.session, g.Wait())
+	l.shut(err)
+	return err
+}
+
+// acceptControl waits for the host's first stream, as long as for a hello.
+func (l *guestLink) acceptControl() (*yamux.Stream, error) {
+	timer := time.AfterFunc(helloTimeout, func() { _ = l.session.Close() })
+	defer timer.Stop()
+	s, err := l.session.AcceptStream()
+	if err != nil {
+		return nil, fmt.Errorf("no control stream: %w", err)
+	}
+	return s, nil
+}
+
+func (l *guestLink) handle(m message) error {
+	switch m := m.(type) {
+	case *pingMessage:
+		l.control.send(&pongMessage{Seq: m.Seq})
+	case *endMessage:
+		l.ends.deliver(*m)
+	case *helloMessage:
+		l.server.log().Debug("host agent", "version", m.AgentVersion, "hostname", m.Hostname)
+	default:
+		return fmt.Errorf("host sent a control message of kind %d, which only guests send", m.kind())
+	}
+	return nil
+}
+
+// announce sends what listens, first all of it, then what changed since. A host
+// that is slow to read gets fewer and larger deltas.
+func (l *guestLink) announce(ctx context.Context) error {
+	sent, changed := l.server.Source()
+	sent = limited(sent)
+	l.control.send(&snapshotMessage{Generation: sent.Generation, Listeners: sent.Listeners})
+	if sent.ScanError != "" {
+		l.control.send(&scanErrorMessage{Text: sent.ScanError})
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		var now Announcement
+		now, changed = l.server.Source()
+		now = limited(now)
+		if now.Generation != sent.Generation {
+			removed, added := portwatch.Diff(sent.Listeners, now.Listeners)
+			l.control.send(&deltaMessage{From: sent.Generation, To: now.Generation, Removed: removed, Added: added})
+		}
+		if now.ScanError != sent.ScanError {
+			l.control.send(&scanErrorMessage{Text: now.ScanError})
+		}
+		sent = now
+	}
+}
+
+// limited is what can be announced of a set.
+func limited(a Announcement) Announcement {
+	if extra := len(a.Listeners) - MaxListeners; extra > 0 {
+		a.Listeners = a.Listeners[:MaxListeners]
+		a.ScanError = fmt.Sprintf("%d listeners more than can be announced", extra)
+	}
+	return a
+}
+
+// acceptStreams takes the yamux streams that the host opens. It never waits for
+// one of them: a full backlog would stall the session.
+func (l *guestLink) acceptStreams(ctx context.Context) error {
+	for {
+		s, err := l.session.AcceptStream()
+		if err != nil {
+			return err
+		}
+		l.streams.Go(func() {
+			conn := &muxConn{Stream: s}
+			_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+			open, err := readOpen(conn)
+			if err != nil {
+				l.server.log().Warn("dropped a stream", "err", err)
+				_ = conn.Close()
+				return
+			}
+			_ = conn.SetReadDeadline(time.Time{})
+			l.serveStream(ctx, conn, open)
+		})
+	}
+}
+
+// serveRaw waits for the open request of a raw connection, which a spare sends
+// when it is used, and serves the stream.
+func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
+	if !l.hold(conn) {
+		_ = conn.Close()
+		return
+	}
+	open, err := readOpen(conn)
+	if !l.release(conn) || err != nil {
+		_ = conn.Close() // a spare that was not needed
+		return
+	}
+	l.serveStream(ctx, conn, open)
+}
+
+// hold notes a connection that has no stream yet, so that the end of the link
+// closes it.
+func (l *guestLink) hold(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || len(l.waiting) >= maxWaiting {
+		return false
+	}
+	l.waiting[conn] = true
+	return true
+}
+
+func (l *guestLink) release(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.waiting, conn)
+	return !l.ended
+}
+
+// serveStream connects a stream to its target and relays until both have ended.
+func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openRequest) {
+	s := newStream(open.ID, &l.ends)
+	s.answered = true // the guest gives the answer
+	if err := l.ends.add(s); err != nil {
+		_ = conn.Close()
+		return
+	}
+	if err := s.attach(conn); err != nil {
+		return
+	}
+	target, err := dialTarget(ctx, open.Target)
+	status, reason := answerTo(err)
+	if _, werr := conn.Write(appendAnswer(nil, status, reason)); werr != nil || err != nil {
+		s.die(net.ErrClosed)
+		if target != nil {
+			_ = target.Close()
+		}
+		return
+	}
+	var unused Counters
+	err = Relay(TCP(target), s, &unused)
+	if err != nil {
+		l.server.log().Debug("connection ended", "target", open.Target, "err", err)
+	}
+}
+
+// shut ends everything that the link carries and waits for it.
+func (l *guestLink) shut(why error) {
+	l.mu.Lock()
+	l.ended = true
+	for conn := range l.waiting {
+		_ = conn.Close()
+	}
+	l.mu.Unlock()
+	l.ends.failAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
+	l.streams.Wait()
+}

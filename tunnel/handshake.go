@@ -1,0 +1,418 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// The handshake, on a connection that is to carry a session:
+//
+//	host  -> hello   lowest and highest version, key or not, nonce
+//	guest -> reply   version (0: none in common), its range, key or not, instance, nonce, proof
+//	host  -> proof   status and reason, proof
+//	guest -> ready   status and reason; yamux follows
+//
+// A proof is HMAC-SHA256 under the key over the role of its sender and the
+// bodies of hello and reply, so over both nonces and the version. On a line
+// that may still hold bytes of a dead peer the host repeats its hello until
+// the reply to it comes, and both ends skip what they do not expect; nothing
+// but the session can follow ready.
+
+// protocolVersion is what this code speaks, and the only one so far.
+const protocolVersion = 1
+
+const (
+	nonceSize = 32
+	proofSize = sha256.Size
+	tokenSize = 16
+	// KeySize is the length of a link's key in bytes.
+	KeySize = 32
+)
+
+// IncompatibleError says that host and guest speak no common version of the
+// protocol.
+type IncompatibleError struct {
+	// GuestMin and GuestMax are what the guest agent speaks.
+	GuestMin, GuestMax uint16
+}
+
+func (e *IncompatibleError) Error() string {
+	return fmt.Sprintf("guest agent speaks protocol version %d to %d, this host agent version %d: upgrade the older of the two",
+		e.GuestMin, e.GuestMax, protocolVersion)
+}
+
+// AuthError says that one end did not prove the key.
+type AuthError struct{ Reason string }
+
+func (e *AuthError) Error() string { return "authentication failed: " + e.Reason }
+
+// Reasons of an AuthError. The same text is shown on both sides.
+const (
+	reasonNoHostKey  = "the guest agent has a key and the host agent has none for it"
+	reasonNoGuestKey = "the host agent has a key for this guest and the guest agent has none"
+	reasonWrongHost  = "the host agent's key is not the guest agent's"
+	reasonWrongGuest = "the guest agent's key is not the host agent's"
+)
+
+// handshakeStatus of proof and ready frames. Values are on the wire.
+const (
+	statusOK   = 0
+	statusAuth = 1
+)
+
+// agreed is what a handshake leaves to a link.
+type agreed struct {
+	auth     string // "psk" or "none"
+	instance [16]byte
+	token    [tokenSize]byte // opens raw streams
+}
+
+type helloFrame struct {
+	min, max uint16
+	hasKey   bool
+	nonce    [nonceSize]byte
+}
+
+func (h *helloFrame) encode() []byte {
+	b := cryptobyte.NewFixedBuilder(make([]byte, 0, 64))
+	b.AddUint16(h.min)
+	b.AddUint16(h.max)
+	addBool(b, h.hasKey)
+	b.AddBytes(h.nonce[:])
+	return b.BytesOrPanic()
+}
+
+// decode reads what this version knows and leaves later additions alone.
+func (h *helloFrame) decode(body []byte) bool {
+	s := cryptobyte.String(body)
+	return s.ReadUint16(&h.min) && s.ReadUint16(&h.max) && readBool(&s, &h.hasKey) && s.CopyBytes(h.nonce[:])
+}
+
+type replyFrame struct {
+	version  uint16
+	min, max uint16
+	hasKey   bool
+	instance [16]byte
+	hello    [nonceSize]byte // the host's nonce, so that an old reply is told from ours
+	nonce    [nonceSize]byte
+	proof    [proofSize]byte
+}
+
+// signed is the part that the proofs cover.
+func (r *replyFrame) signed() []byte {
+	b := cryptobyte.NewFixedBuilder(make([]byte, 0, 128))
+	b.AddUint16(r.version)
+	b.AddUint16(r.min)
+	b.AddUint16(r.max)
+	addBool(b, r.hasKey)
+	b.AddBytes(r.instance[:])
+	b.AddBytes(r.hello[:])
+	b.AddBytes(r.nonce[:])
+	return b.BytesOrPanic()
+}
+
+func (r *replyFrame) encode() []byte { return append(r.signed(), r.proof[:]...) }
+
+func (r *replyFrame) decode(body []byte) bool {
+	s := cryptobyte.String(body)
+	return s.ReadUint16(&r.version) && s.ReadUint16(&r.min) && s.ReadUint16(&r.max) &&
+		readBool(&s, &r.hasKey) && s.CopyBytes(r.instance[:]) && s.CopyBytes(r.hello[:]) &&
+		s.CopyBytes(r.nonce[:]) && s.CopyBytes(r.proof[:])
+}
+
+// verdictFrame is the body of proof and ready.
+type verdictFrame struct {
+	nonce  [nonceSize]byte // the receiver's
+	status uint8
+	reason string
+	proof  [proofSize]byte
+}
+
+func (v *verdictFrame) encode() []byte {
+	b := cryptobyte.NewBuilder(nil)
+	b.AddBytes(v.nonce[:])
+	b.AddUint8(v.status)
+	addString(b, v.reason, maxReason)
+	b.AddBytes(v.proof[:])
+	return b.BytesOrPanic()
+}
+
+func (v *verdictFrame) decode(body []byte) bool {
+	s := cryptobyte.String(body)
+	return s.CopyBytes(v.nonce[:]) && s.ReadUint8(&v.status) &&
+		readString(&s, &v.reason, maxReason) == nil && s.CopyBytes(v.proof[:])
+}
+
+func (v *verdictFrame) err() error {
+	if v.status == statusOK {
+		return nil
+	}
+	return &AuthError{Reason: v.reason}
+}
+
+// secret derives what one role or purpose needs from the key, which may be
+// empty, and the transcript. Without a key it is secret only because nobody
+// but the two ends saw the nonces.
+func secret(key []byte, purpose string, hello, reply []byte) [sha256.Size]byte {
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "rum-agent %s\n", purpose)
+	mac.Write(hello)
+	mac.Write(reply)
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+func (a *agreed) conclude(key []byte, hello, reply []byte) {
+	a.auth = "none"
+	if key != nil {
+		a.auth = "psk"
+	}
+	token := secret(key, "stream token", hello, reply)
+	copy(a.token[:], token[:])
+}
+
+// helloInterval is how often a hello is repeated on a line that may swallow it.
+const helloInterval = 250 * time.Millisecond
+
+// flushSize of invalid bytes end any frame that a stale yamux session may be in
+// the middle of, and then the session.
+const flushSize = 64 << 10
+
+// flush is what is written to a line to end a stale session at its other end.
+func flush() []byte {
+	b := make([]byte, flushSize)
+	for i := range b {
+		b[i] = frameMagic[0]
+	}
+	return b
+}
+
+// hostHandshake runs the host's side. With resync the line may hold stale bytes
+// in both directions. Cancelling does not interrupt it; closing rw does.
+func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
+	h := helloFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, nonce: newNonce()}
+	hello := h.encode()
+	stop, err := sayHello(rw, appendFrame(nil, frameHello, hello), resync)
+	if err != nil {
+		return agreed{}, fmt.Errorf("handshake: hello: %w", err)
+	}
+	defer stop()
+
+	frames := frameReader{r: rw, resync: resync}
+	var r replyFrame
+	for {
+		k, body, err := frames.next()
+		if err != nil {
+			return agreed{}, fmt.Errorf("handshake: waiting for the guest's reply: %w", err)
+		}
+		if k == frameReply && r.decode(body) && r.hello == h.nonce {
+			break
+		}
+		if !resync {
+			return agreed{}, fmt.Errorf("handshake: unexpected frame of kind %d instead of a reply", k)
+		}
+	}
+	stop()
+	if r.version != protocolVersion {
+		return agreed{}, &IncompatibleError{GuestMin: r.min, GuestMax: r.max}
+	}
+
+	verdict := verdictFrame{nonce: r.nonce}
+	reply := r.signed()
+	switch guest := secret(key, "guest proof", hello, reply); {
+	case key != nil && !r.hasKey:
+		verdict.reason = reasonNoGuestKey
+	case key == nil && r.hasKey:
+		verdict.reason = reasonNoHostKey
+	case key != nil && !hmac.Equal(guest[:], r.proof[:]):
+		verdict.reason = reasonWrongGuest
+	}
+	if verdict.reason != "" {
+		verdict.status = statusAuth
+	} else if key != nil {
+		verdict.proof = secret(key, "host proof", hello, reply)
+	}
+	if _, err := rw.Write(appendFrame(nil, frameProof, verdict.encode())); err != nil {
+		return agreed{}, fmt.Errorf("handshake: proof: %w", err)
+	}
+	if err := verdict.err(); err != nil {
+		return agreed{}, err
+	}
+
+	for {
+		k, body, err := frames.next()
+		if err != nil {
+			return agreed{}, fmt.Errorf("handshake: waiting for the guest to be ready: %w", err)
+		}
+		var v verdictFrame
+		if k == frameReady && v.decode(body) && v.nonce == h.nonce {
+			if err := v.err(); err != nil {
+				return agreed{}, err
+			}
+			break
+		}
+		if !resync {
+			return agreed{}, fmt.Errorf("handshake: unexpected frame of kind %d instead of ready", k)
+		}
+	}
+	a := agreed{instance: r.instance}
+	a.conclude(key, hello, reply)
+	return a, nil
+}
+
+// sayHello writes the hello and, on a line that needs it, repeats it until stop
+// is called. The second time it is preceded by a flush, for the case that a
+// stale session at the other end took the first for the body of a frame.
+func sayHello(w io.Writer, hello []byte, repeat bool) (stop func(), err error) {
+	if _, err := w.Write(hello); err != nil {
+		return nil, err
+	}
+	if !repeat {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(helloInterval)
+		defer tick.Stop()
+		again := append(flush(), hello...)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := w.Write(again); err != nil {
+				return // the reader sees it too
+			}
+			again = hello
+		}
+	})
+	return sync.OnceFunc(func() { cancel(); wg.Wait() }), nil
+}
+
+// guestHandshake runs the guest's side. first is the body of a hello that was
+// read already, or nil.
+func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte) (agreed, error) {
+	frames := frameReader{r: rw, resync: resync}
+	var (
+		h     helloFrame
+		hello []byte
+		r     replyFrame
+		reply []byte
+		v     verdictFrame
+	)
+	k, body := frameHello, first
+	for {
+		if body == nil {
+			var err error
+			if k, body, err = frames.next(); err != nil {
+				return agreed{}, fmt.Errorf("handshake: %w", err)
+			}
+		}
+		switch {
+		case k == frameHello && h.decode(body):
+			hello = body
+			r = replyFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, instance: instance, hello: h.nonce, nonce: newNonce()}
+			if h.min <= protocolVersion && protocolVersion <= h.max {
+				r.version = protocolVersion
+			}
+			reply = r.signed()
+			if key != nil && h.hasKey {
+				r.proof = secret(key, "guest proof", hello, reply)
+			}
+			if _, err := rw.Write(appendFrame(nil, frameReply, r.encode())); err != nil {
+				return agreed{}, fmt.Errorf("handshake: reply: %w", err)
+			}
+			if r.version == 0 && !resync {
+				return agreed{}, fmt.Errorf("host agent speaks protocol version %d to %d, this guest agent version %d: upgrade the older of the two",
+					h.min, h.max, protocolVersion)
+			}
+		case k == frameProof && hello != nil && v.decode(body) && v.nonce == r.nonce:
+			return guestVerdict(rw, key, &h, hello, reply, &v, instance)
+		case !resync:
+			return agreed{}, fmt.Errorf("handshake: unexpected frame of kind %d", k)
+		}
+		body = nil
+	}
+}
+
+// guestVerdict judges the host's proof and tells it the result.
+func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v *verdictFrame, instance [16]byte) (agreed, error) {
+	if err := v.err(); err != nil {
+		return agreed{}, err
+	}
+	ready := verdictFrame{nonce: h.nonce}
+	switch host := secret(key, "host proof", hello, reply); {
+	case key == nil && h.hasKey:
+		ready.reason = reasonNoGuestKey
+	case key != nil && !h.hasKey:
+		ready.reason = reasonNoHostKey
+	case key != nil && !hmac.Equal(host[:], v.proof[:]):
+		ready.reason = reasonWrongHost
+	}
+	if ready.reason != "" {
+		ready.status = statusAuth
+	}
+	if _, err := w.Write(appendFrame(nil, frameReady, ready.encode())); err != nil {
+		return agreed{}, fmt.Errorf("handshake: ready: %w", err)
+	}
+	if err := ready.err(); err != nil {
+		return agreed{}, err
+	}
+	a := agreed{instance: instance}
+	a.conclude(key, hello, reply)
+	return a, nil
+}
+
+func newNonce() (n [nonceSize]byte) {
+	_, _ = rand.Read(n[:]) // never fails, crypto/rand
+	return n
+}
+
+func addBool(b *cryptobyte.Builder, v bool) {
+	if v {
+		b.AddUint8(1)
+	} else {
+		b.AddUint8(0)
+	}
+}
+
+func readBool(s *cryptobyte.String, v *bool) bool {
+	var n uint8
+	ok := s.ReadUint8(&n)
+	*v = n != 0
+	return ok && n <= 1
+}
+
+// checkKey says what is wrong with a key; none is fine.
+func checkKey(key []byte) error {
+	if key != nil && len(key) != KeySize {
+		return fmt.Errorf("key of %d bytes, want %d", len(key), KeySize)
+	}
+	return nil
+}
+
+// bufferedLine reads a line through a buffer, so that skipping stale bytes does
+// not take a system call for each.
+type bufferedLine struct {
+	io.ReadWriteCloser
+	r *bufio.Reader
+}
+
+func newBufferedLine(c io.ReadWriteCloser) *bufferedLine {
+	return &bufferedLine{c, bufio.NewReaderSize(c, 64<<10)}
+}
+
+func (l *bufferedLine) Read(b []byte) (int, error) { return l.r.Read(b) }
+
+var errHandshakeTime = errors.New("handshake took too long")

@@ -1,0 +1,338 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/yamux"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config is what both ends need to know to make a link.
+type Config struct {
+	// Key is the KeySize bytes that both ends prove; nil for no key.
+	Key []byte
+	// AgentVersion is told to the other end.
+	AgentVersion string
+	// Log gets one line for each event; nil for none.
+	Log *slog.Logger
+}
+
+func (c *Config) log() *slog.Logger {
+	if c.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Log
+}
+
+// Peer is what the other end said of itself.
+type Peer struct {
+	AgentVersion, Hostname string
+	// BootID changes when the guest boots, Instance when its agent starts.
+	BootID, Instance string
+	// Auth is "psk" when both ends proved the same key, else "none".
+	Auth string
+}
+
+// Heartbeats.
+const (
+	pingInterval = time.Second
+	// silentAfter is how long without a reply makes a link silent.
+	silentAfter = 4 * time.Second
+	// probeInterval is how often a silent guest is tried anew beside the
+	// link, where the endpoint allows it.
+	probeInterval = 3 * time.Second
+)
+
+// announceInterval is the shortest time between two announcements; what comes
+// faster is joined, so that a guest cannot make the host open and close
+// listeners faster than this.
+const announceInterval = 20 * time.Millisecond
+
+// Link is the host's end of a live, authenticated connection to a guest agent.
+type Link struct {
+	endpoint Endpoint
+	cfg      Config
+	agreed   agreed
+	session  *yamux.Session
+	control  *control
+	ends     ends
+	nextID   atomic.Uint64
+	spares   *spares
+	opening  chan struct{} // bounds yamux streams being opened
+
+	mu   sync.Mutex
+	peer Peer
+}
+
+// Dial connects to a guest agent and shakes hands with it. An agent of another
+// protocol is an *IncompatibleError, a key that was not proved an *AuthError.
+// The link does nothing before Run is called.
+func Dial(ctx context.Context, e Endpoint, cfg Config) (*Link, error) {
+	if err := checkKey(cfg.Key); err != nil {
+		return nil, err
+	}
+	conn, a, err := connect(ctx, e, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e, err)
+	}
+	session, err := yamux.Client(newFrameConn(conn), muxConfig(cfg.log()))
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	stream, err := session.OpenStream()
+	if err != nil {
+		_ = session.Close()
+		return nil, fmt.Errorf("%s: control stream: %w", e, err)
+	}
+	l := &Link{
+		endpoint: e,
+		cfg:      cfg,
+		agreed:   a,
+		session:  session,
+		control:  newControl(&muxConn{Stream: stream}),
+		opening:  make(chan struct{}, 128),
+		peer:     Peer{Auth: a.auth, Instance: fmt.Sprintf("%x", a.instance)},
+	}
+	l.ends.tell = func(m endMessage) { l.control.send(&m) }
+	l.ends.heard = l.control.lastHeard
+	l.spares = newSpares(l.dialRaw, l.rawFrame)
+	l.control.send(hello(cfg.AgentVersion))
+	return l, nil
+}
+
+// connect makes a connection and shakes hands on it; ctx bounds both.
+func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, agreed, error) {
+	conn, err := dialEndpoint(ctx, e, func(line string) { cfg.log().Info("command says", "line", line) })
+	if err != nil {
+		return nil, agreed{}, err
+	}
+	var line io.ReadWriteCloser = conn
+	if !e.Many() {
+		line = newBufferedLine(conn)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	a, err := hostHandshake(line, !e.Many(), cfg.Key)
+	if !stop() {
+		err = errors.Join(ctx.Err(), err)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, agreed{}, err
+	}
+	return line, a, nil
+}
+
+func hello(version string) *helloMessage {
+	h := &helloMessage{AgentVersion: version}
+	h.Hostname, _ = os.Hostname()
+	if id, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		h.BootID = strings.TrimSpace(string(id))
+	}
+	return h
+}
+
+// Run serves the link until it ends and returns why; a cancelled ctx ends it
+// with nil. For every change in the guest it calls on, from one goroutine, and
+// not before the first snapshot has come.
+func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
+	news := make(chan Announcement, 1)
+	var a announced
+	handle := func(m message) error {
+		switch m := m.(type) {
+		case *helloMessage:
+			l.mu.Lock()
+			l.peer.AgentVersion, l.peer.Hostname, l.peer.BootID = m.AgentVersion, m.Hostname, m.BootID
+			l.mu.Unlock()
+		case *endMessage:
+			l.ends.deliver(*m)
+		case *pongMessage:
+			// Having been heard is all it is for.
+		default:
+			changed, err := a.apply(m)
+			if err != nil {
+				return fmt.Errorf("guest: %w", err)
+			}
+			if changed {
+				replace(news, a.announcement())
+			}
+		}
+		return nil
+	}
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.control.read(handle) })
+	g.Go(func() error { return l.control.write(gctx) })
+	g.Go(func() error { return deliver(gctx, news, on) })
+	g.Go(func() error { return l.heartbeat(gctx) })
+	g.Go(func() error { return l.refuseStreams() })
+	if l.endpoint.Many() {
+		g.Go(func() error { return l.spares.run(gctx) })
+	}
+	g.Go(func() error {
+		<-gctx.Done()
+		_ = l.session.Close()
+		return nil
+	})
+	err := sessionError(l.session, g.Wait())
+	l.shut(err)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("link to %s: %w", l.endpoint, err)
+}
+
+// sessionError is why a session ended. The streams of an ended session only say
+// EOF; the session itself knows more.
+func sessionError(s *yamux.Session, err error) error {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, yamux.ErrSessionShutdown) {
+		return err
+	}
+	_ = s.Close()
+	if _, serr := s.AcceptStream(); serr != nil && !errors.Is(serr, yamux.ErrSessionShutdown) {
+		err = serr
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) {
+		return errClosedByPeer
+	}
+	return err
+}
+
+var errClosedByPeer = errors.New("the other end closed the connection")
+
+// shut ends everything the link carries.
+func (l *Link) shut(why error) {
+	_ = l.session.Close()
+	l.spares.close()
+	l.ends.failAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
+}
+
+// Close ends the link and resets what it carries. Only a link that is not being
+// run needs it.
+func (l *Link) Close() error {
+	l.shut(net.ErrClosed)
+	return nil
+}
+
+// Peer is what the guest agent said of itself. Versions and names are empty
+// until its first message has come.
+func (l *Link) Peer() Peer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peer
+}
+
+// LastSeen is when the guest was last heard.
+func (l *Link) LastSeen() time.Time { return l.control.lastHeard() }
+
+// Silent reports that the guest has stopped answering although the connection
+// stands: most likely the VM is paused.
+func (l *Link) Silent() bool { return time.Since(l.LastSeen()) > silentAfter }
+
+// replace leaves v as the only thing in ch.
+func replace(ch chan Announcement, v Announcement) {
+	for {
+		select {
+		case ch <- v:
+			return
+		default:
+		}
+		select {
+		case <-ch:
+		default:
+		}
+	}
+}
+
+func deliver(ctx context.Context, news <-chan Announcement, on func(Announcement)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case a := <-news:
+			on(a)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(announceInterval):
+		}
+	}
+}
+
+// refuseStreams closes what the guest opens; it has no business to.
+func (l *Link) refuseStreams() error {
+	for {
+		s, err := l.session.AcceptStream()
+		if err != nil {
+			return err
+		}
+		_ = s.Close()
+	}
+}
+
+// heartbeat pings, and looks after a guest that stopped answering: a paused one
+// is waited for, one that was replaced ends the link.
+func (l *Link) heartbeat(ctx context.Context) error {
+	tick := time.NewTicker(pingInterval)
+	defer tick.Stop()
+	var lastProbe time.Time
+	for seq := uint64(1); ; seq++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !l.Silent() {
+			l.control.send(&pingMessage{Seq: seq})
+			if left := l.session.NumStreams() - l.ends.count(); left > maxForgotten {
+				return fmt.Errorf("guest does not close its streams: %d are left", left)
+			}
+			continue
+		}
+		if seq%8 == 0 { // few, while nobody reads them
+			l.control.send(&pingMessage{Seq: seq})
+		}
+		if !l.endpoint.Many() || time.Since(lastProbe) < probeInterval {
+			continue
+		}
+		lastProbe = time.Now()
+		if err := l.probe(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// maxForgotten is how many yamux streams may be closed on our side and not yet
+// on the guest's.
+const maxForgotten = 1024
+
+// probe tries the endpoint beside the silent link. A guest that cannot be
+// reached in time is taken for paused and is not an error.
+func (l *Link) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeInterval)
+	defer cancel()
+	conn, a, err := connect(ctx, l.endpoint, l.cfg)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		if a.instance != l.agreed.instance {
+			return errors.New("guest agent was restarted")
+		}
+		return nil
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ENODEV), errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("guest agent is gone: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// muxChunk is how much is written to a yamux stream at a time. With yamux's
+// 12-byte header it makes 64 KiB, the largest packet that virtio-vsock sends
+// (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE, linux/virtio_vsock.h), and it lets the
+// frames of other streams through in between.
+const muxChunk = 64<<10 - yamuxHeader
+
+// muxConn makes a connection with the usual meaning of Close, CloseWrite and
+// deadlines of a yamux stream, whose Close is a half-close and whose deadlines
+// are looked at only when it has to wait.
+type muxConn struct {
+	*yamux.Stream
+	readBy, writeBy atomic.Int64 // deadlines in Unix nanoseconds, 0 for none
+	refused         atomic.Bool  // the peer does not read any more
+	closed          atomic.Bool
+}
+
+func (c *muxConn) Read(b []byte) (int, error) {
+	if c.closed.Load() {
+		return 0, os.ErrClosed
+	}
+	if expired(&c.readBy) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n, err := c.Stream.Read(b)
+	return n, c.translate(err)
+}
+
+func (c *muxConn) Write(b []byte) (int, error) {
+	written := 0
+	for {
+		switch {
+		case c.closed.Load():
+			return written, os.ErrClosed
+		case c.refused.Load():
+			return written, io.ErrClosedPipe
+		case expired(&c.writeBy):
+			return written, os.ErrDeadlineExceeded
+		}
+		n, err := c.Stream.Write(b[:min(len(b), muxChunk)])
+		written += n
+		if err != nil {
+			if c.refused.Load() {
+				err = io.ErrClosedPipe
+			}
+			return written, c.translate(err)
+		}
+		if b = b[n:]; len(b) == 0 {
+			return written, nil
+		}
+	}
+}
+
+// translate turns yamux's errors into those of a connection.
+func (c *muxConn) translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case c.closed.Load():
+		return os.ErrClosed
+	case errors.Is(err, yamux.ErrTimeout):
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+func (c *muxConn) CloseWrite() error { return c.Stream.Close() }
+
+// Close ends both directions here. The session forgets the stream when the peer
+// has closed it too.
+func (c *muxConn) Close() error {
+	c.closed.Store(true)
+	_ = c.Stream.SetDeadline(longAgo)
+	return c.Stream.Close()
+}
+
+// refuseWrites makes writes fail, also one that waits for the window.
+func (c *muxConn) refuseWrites() {
+	c.refused.Store(true)
+	_ = c.Stream.SetWriteDeadline(longAgo)
+}
+
+func (c *muxConn) SetReadDeadline(t time.Time) error {
+	setDeadline(&c.readBy, t)
+	return c.Stream.SetReadDeadline(t)
+}
+
+func (c *muxConn) SetWriteDeadline(t time.Time) error {
+	setDeadline(&c.writeBy, t)
+	return c.Stream.SetWriteDeadline(t)
+}
+
+func (c *muxConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+var longAgo = time.Unix(1, 0)
+
+func setDeadline(d *atomic.Int64, t time.Time) {
+	if t.IsZero() {
+		d.Store(0)
+		return
+	}
+	d.Store(t.UnixNano())
+}
+
+func expired(d *atomic.Int64) bool {
+	at := d.Load()
+	return at != 0 && time.Now().UnixNano() >= at
+}

@@ -1,0 +1,208 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Target is what a stream is to be connected to inside the guest.
+type Target struct {
+	// Network is "tcp".
+	Network string
+	// Addrs are tried in order until one answers; 1 to 8 of them. A wildcard
+	// address means the guest's loopback of that family.
+	Addrs []netip.AddrPort
+}
+
+// String is the target for a log line or an error.
+func (t Target) String() string {
+	parts := make([]string, len(t.Addrs))
+	for i, a := range t.Addrs {
+		parts[i] = a.String()
+	}
+	return t.Network + " " + strings.Join(parts, " or ")
+}
+
+// maxTargetAddrs bounds what the peer can make the guest dial for one stream.
+const maxTargetAddrs = 8
+
+// maxOpen bounds an encoded open request: 8 addresses of 19 bytes each and the
+// fixed part fit with room to spare.
+const maxOpen = 256
+
+// openRequest is the first thing on a stream, host to guest.
+type openRequest struct {
+	ID     uint64
+	Target Target
+}
+
+var networks = []string{"tcp"}
+
+// append adds the request, with a 16-bit length in front, to b.
+func (o openRequest) append(b []byte) ([]byte, error) {
+	if len(o.Target.Addrs) == 0 || len(o.Target.Addrs) > maxTargetAddrs {
+		return nil, fmt.Errorf("target has %d addresses, want 1 to %d", len(o.Target.Addrs), maxTargetAddrs)
+	}
+	network, err := indexOf(networks, o.Target.Network)
+	if err != nil {
+		return nil, err
+	}
+	builder := cryptobyte.NewBuilder(b)
+	builder.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		b.AddUint64(o.ID)
+		b.AddUint8(network)
+		b.AddUint8(uint8(len(o.Target.Addrs)))
+		for _, a := range o.Target.Addrs {
+			addAddrPort(b, a)
+		}
+	})
+	return builder.Bytes()
+}
+
+// decodeOpen is the inverse of append, without the length in front.
+func decodeOpen(b []byte) (openRequest, error) {
+	var (
+		s       = cryptobyte.String(b)
+		o       openRequest
+		network uint8
+		n       uint8
+	)
+	if !s.ReadUint64(&o.ID) || !s.ReadUint8(&network) || !s.ReadUint8(&n) {
+		return o, errors.New("open request is cut short")
+	}
+	if int(network) >= len(networks) {
+		return o, fmt.Errorf("open request: unknown network %d", network)
+	}
+	if n == 0 || n > maxTargetAddrs {
+		return o, fmt.Errorf("open request has %d addresses, want 1 to %d", n, maxTargetAddrs)
+	}
+	o.Target.Network = networks[network]
+	o.Target.Addrs = make([]netip.AddrPort, n)
+	for i := range o.Target.Addrs {
+		if err := readAddrPort(&s, &o.Target.Addrs[i]); err != nil {
+			return o, fmt.Errorf("open request: %w", err)
+		}
+	}
+	if !s.Empty() {
+		return o, fmt.Errorf("open request has %d bytes too many", len(s))
+	}
+	return o, nil
+}
+
+// readOpen reads one open request and not a byte more.
+func readOpen(r io.Reader) (openRequest, error) {
+	var buf [maxOpen]byte
+	if _, err := io.ReadFull(r, buf[:2]); err != nil {
+		return openRequest{}, err
+	}
+	n := int(buf[0])<<8 | int(buf[1])
+	if n > maxOpen {
+		return openRequest{}, fmt.Errorf("open request of %d bytes, at most %d are allowed", n, maxOpen)
+	}
+	if _, err := io.ReadFull(r, buf[:n]); err != nil {
+		return openRequest{}, fmt.Errorf("open request is cut short: %w", err)
+	}
+	return decodeOpen(buf[:n])
+}
+
+// AnswerStatus is how the guest's dial ended.
+type AnswerStatus uint8
+
+// The answers of the guest. Values are on the wire.
+const (
+	AnswerOK          AnswerStatus = 0
+	AnswerRefused     AnswerStatus = 1 // nothing listens there
+	AnswerTimedOut    AnswerStatus = 2 // no reply within the guest's limit
+	AnswerDenied      AnswerStatus = 3 // not an address of the guest
+	AnswerUnreachable AnswerStatus = 4 // any other failure of the dial
+)
+
+func (a AnswerStatus) String() string {
+	switch a {
+	case AnswerOK:
+		return "ok"
+	case AnswerRefused:
+		return "refused"
+	case AnswerTimedOut:
+		return "timed out"
+	case AnswerDenied:
+		return "denied"
+	case AnswerUnreachable:
+		return "unreachable"
+	}
+	return fmt.Sprintf("answer %d", uint8(a))
+}
+
+// AnswerError is what a stream's Read returns when the guest could not connect
+// to the target.
+type AnswerError struct {
+	Status AnswerStatus
+	// Reason is the guest's own words: printable, at most 512 bytes.
+	Reason string
+}
+
+func (e *AnswerError) Error() string {
+	if e.Reason == "" {
+		return "guest: " + e.Status.String()
+	}
+	return "guest: " + e.Status.String() + ": " + e.Reason
+}
+
+const maxReason = 512
+
+// appendAnswer adds the answer to b.
+func appendAnswer(b []byte, status AnswerStatus, reason string) []byte {
+	reason = clean(reason, maxReason)
+	b = append(b, byte(status), byte(len(reason)>>8), byte(len(reason)))
+	return append(b, reason...)
+}
+
+// answerReader reads one answer and not a byte more. It can be interrupted by a
+// deadline and called again.
+type answerReader struct {
+	buf []byte
+}
+
+// readFrom returns nil for ok, an *AnswerError for any other answer.
+func (a *answerReader) readFrom(r io.Reader) error {
+	const header = 3
+	if err := a.fill(r, header); err != nil {
+		return err
+	}
+	n := int(a.buf[1])<<8 | int(a.buf[2])
+	if n > maxReason {
+		return fmt.Errorf("answer has a reason of %d bytes, at most %d are allowed", n, maxReason)
+	}
+	if err := a.fill(r, header+n); err != nil {
+		return err
+	}
+	status, reason := AnswerStatus(a.buf[0]), string(a.buf[header:])
+	a.buf = nil
+	if status != AnswerOK {
+		return &AnswerError{Status: status, Reason: clean(reason, maxReason)}
+	}
+	return nil
+}
+
+// fill reads until n bytes are there.
+func (a *answerReader) fill(r io.Reader, n int) error {
+	have := len(a.buf)
+	a.buf = append(a.buf, make([]byte, max(0, n-have))...)
+	for have < n {
+		got, err := r.Read(a.buf[have:])
+		have += got
+		if err != nil && have < n {
+			a.buf = a.buf[:have]
+			if errors.Is(err, io.EOF) {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// rawDialTimeout bounds a raw connection's dial; then the stream goes through
+// yamux. vsock's own limit is the same.
+const rawDialTimeout = 2 * time.Second
+
+// Open opens a stream to a target in the guest. early is what the client has
+// sent already; it travels along. Open does not wait for the guest's answer:
+// the stream's first Read does. A failure is one of the link, not of the target.
+func (l *Link) Open(ctx context.Context, t Target, early []byte) (*Stream, error) {
+	if l.endpoint.Many() {
+		for {
+			conn := l.spares.take()
+			if conn == nil {
+				break
+			}
+			if s, err := l.openOn(conn, nil, t, early); err == nil {
+				return s, nil // else it had gone stale
+			}
+		}
+		if conn, err := l.dialRaw(ctx); err == nil {
+			if s, err := l.openOn(conn, l.rawFrame(), t, early); err == nil {
+				return s, nil
+			}
+		}
+	}
+	conn, err := l.openMux(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream to %v: %w", t, err)
+	}
+	s, err := l.openOn(conn, nil, t, early)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream to %v: %w", t, err)
+	}
+	return s, nil
+}
+
+// openOn makes a stream of a connection to the guest agent: what comes before
+// the request, the request, and the client's first bytes go in one write.
+func (l *Link) openOn(conn net.Conn, before []byte, t Target, early []byte) (*Stream, error) {
+	s := newStream(l.nextID.Add(1), &l.ends)
+	first, err := openRequest{ID: s.id, Target: t}.append(before)
+	if err == nil {
+		err = l.ends.add(s)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	if err := s.attach(conn); err != nil {
+		return nil, err
+	}
+	s.expectAnswer()
+	if _, err := conn.Write(append(first, early...)); err != nil {
+		s.die(err)
+		return nil, err
+	}
+	s.sent.Add(uint64(len(early)))
+	return s, nil
+}
+
+// dialRaw makes a raw connection; nothing has been written to it yet.
+func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, rawDialTimeout)
+	defer cancel()
+	return dialEndpoint(ctx, l.endpoint, nil)
+}
+
+// rawFrame introduces a raw connection as one of this link's.
+func (l *Link) rawFrame() []byte {
+	return appendFrame(make([]byte, 0, 128), frameRaw, l.agreed.token[:])
+}
+
+// openMux opens a yamux stream. yamux does not look at a context, so one that
+// comes too late is closed when it comes; how many can be under way is bounded.
+func (l *Link) openMux(ctx context.Context) (net.Conn, error) {
+	select {
+	case l.opening <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.session.CloseChan():
+		return nil, errors.New("the link has ended")
+	}
+	type result struct {
+		stream *yamux.Stream
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		s, err := l.session.OpenStream()
+		<-l.opening
+		done <- result{s, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return &muxConn{Stream: r.stream}, nil
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				_ = r.stream.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,380 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Paths a stream can take; what status shows.
+const (
+	// PathRaw is a raw connection of its own: over vsock, or over what stands
+	// for it (hybrid, unix).
+	PathRaw = "vsock"
+	// PathMux is a yamux stream beside the control stream.
+	PathMux = "mux"
+)
+
+// answerTimeout bounds how long the host waits for the guest's answer. It is
+// longer than the guest's own limit for the dial, so that normally the guest's
+// reason arrives.
+const answerTimeout = dialTimeout + 5*time.Second
+
+// Stream is one forwarded connection as it crosses the VM boundary: a
+// [net.Conn] with a half-close and a reset. It is made by [Link.Open] on the
+// host and by [Server] in the guest.
+//
+// Read returns io.EOF only when the peer said on the control stream how many
+// bytes it had sent and all of them arrived. Every other end is an error that
+// is [syscall.ECONNRESET]. On the host the first Read, and CloseWrite, wait for
+// the guest's answer, which may be an [*AnswerError].
+type Stream struct {
+	id   uint64
+	ends *ends
+	conn net.Conn        // a raw connection or a *muxConn
+	fd   syscall.RawConn // nil on a yamux stream
+	path string
+
+	sent, received atomic.Uint64
+
+	readDeadline deadline
+
+	peerEnded chan struct{} // closed when the peer has told the end of its direction
+	dead      chan struct{} // closed when the stream is reset or closed
+
+	mu       sync.Mutex
+	err      error  // why it is dead
+	peerSent uint64 // valid once peerEnded is closed
+	told     bool   // the end of our direction has been told
+
+	answerMu    sync.Mutex // held while the answer is read
+	answered    bool
+	answerErr   error
+	answer      answerReader
+	answerTimer *time.Timer
+	abortWanted bool // Abort came before the answer
+}
+
+var _ Conn = (*Stream)(nil)
+
+func newStream(id uint64, e *ends) *Stream {
+	return &Stream{
+		id:        id,
+		ends:      e,
+		peerEnded: make(chan struct{}),
+		dead:      make(chan struct{}),
+	}
+}
+
+// attach gives the stream the connection that carries it. It fails if the
+// stream is dead already, and closes conn then.
+func (s *Stream) attach(conn net.Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		_ = conn.Close()
+		return s.err
+	}
+	s.conn, s.path = conn, PathMux
+	if _, mux := conn.(*muxConn); !mux {
+		s.path = PathRaw
+		if sc, ok := conn.(syscall.Conn); ok {
+			s.fd, _ = sc.SyscallConn()
+		}
+	}
+	return nil
+}
+
+// Path is PathRaw or PathMux.
+func (s *Stream) Path() string { return s.path }
+
+// LocalAddr is the near end of the connection that carries the stream.
+func (s *Stream) LocalAddr() net.Addr { return s.conn.LocalAddr() }
+
+// RemoteAddr is the far end of the connection that carries the stream.
+func (s *Stream) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
+
+// SetDeadline sets both deadlines.
+func (s *Stream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// SetReadDeadline sets the deadline of Read; zero means none.
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	s.readDeadline.set(t)
+	return s.conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline sets the deadline of Write; zero means none.
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	return s.conn.SetWriteDeadline(t)
+}
+
+func (s *Stream) Read(b []byte) (int, error) {
+	if err := s.prepareRead(); err != nil {
+		return 0, err
+	}
+	n, err := s.conn.Read(b)
+	if n > 0 {
+		s.received.Add(uint64(n))
+		return n, nil
+	}
+	if err != nil {
+		err = s.endOfRead(err)
+	}
+	return 0, err
+}
+
+func (s *Stream) Write(b []byte) (int, error) {
+	select {
+	case <-s.dead:
+		return 0, s.failure()
+	default:
+	}
+	n, err := s.conn.Write(b)
+	s.sent.Add(uint64(n))
+	if err != nil {
+		err = s.translate(err)
+	}
+	return n, err
+}
+
+// CloseWrite ends our direction: the peer is told the byte count on the control
+// stream and reads EOF.
+func (s *Stream) CloseWrite() error {
+	if err := s.prepareRead(); err != nil {
+		return err
+	}
+	if !s.tellEnd() {
+		return nil
+	}
+	return s.translate(s.conn.(interface{ CloseWrite() error }).CloseWrite())
+}
+
+// tellEnd tells the peer that our direction is complete, once.
+func (s *Stream) tellEnd() bool {
+	s.mu.Lock()
+	first := !s.told && s.err == nil
+	s.told = s.told || first
+	s.mu.Unlock()
+	if first {
+		s.ends.tell(endMessage{ID: s.id, Kind: endComplete, Sent: s.sent.Load()})
+	}
+	return first
+}
+
+// Close ends the stream: what was written still arrives, what the peer still
+// sends is refused.
+func (s *Stream) Close() error {
+	if err := s.prepareRead(); err != nil {
+		return ignoreClosed(err)
+	}
+	if s.tellEnd() {
+		_ = s.conn.(interface{ CloseWrite() error }).CloseWrite()
+	}
+	select {
+	case <-s.peerEnded:
+	default:
+		s.ends.tell(endMessage{ID: s.id, Kind: endStopped})
+	}
+	s.die(net.ErrClosed)
+	return nil
+}
+
+// Abort resets the stream: the peer's connection is reset too.
+func (s *Stream) Abort() {
+	s.mu.Lock()
+	wait := !s.answered && s.err == nil
+	s.abortWanted = s.abortWanted || wait
+	s.mu.Unlock()
+	if wait {
+		// The guest knows the stream only once it has answered and would
+		// ignore the message before: whoever takes the answer aborts.
+		return
+	}
+	s.abort(fmt.Errorf("stream aborted: %w", net.ErrClosed))
+}
+
+func (s *Stream) abort(err error) {
+	if s.die(err) {
+		s.ends.tell(endMessage{ID: s.id, Kind: endAborted})
+	}
+}
+
+// die makes the stream dead for good and lets go of everything it holds. It
+// reports whether the stream was alive.
+func (s *Stream) die(err error) bool {
+	s.mu.Lock()
+	first := s.err == nil
+	if first {
+		s.err = err
+		close(s.dead)
+	}
+	conn := s.conn
+	s.mu.Unlock()
+	if !first {
+		return false
+	}
+	s.ends.remove(s)
+	if conn != nil {
+		_ = conn.Close()
+	}
+	return true
+}
+
+// peerSaid takes in what the control stream says about this stream.
+func (s *Stream) peerSaid(m endMessage) {
+	switch m.Kind {
+	case endComplete:
+		s.mu.Lock()
+		select {
+		case <-s.peerEnded:
+		default:
+			s.peerSent = m.Sent
+			close(s.peerEnded)
+		}
+		s.mu.Unlock()
+	case endStopped:
+		if c, ok := s.conn.(*muxConn); ok {
+			c.refuseWrites() // a raw connection refuses by itself
+		}
+	case endAborted:
+		s.die(fmt.Errorf("stream reset by the other end: %w", syscall.ECONNRESET))
+	}
+}
+
+func (s *Stream) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// translate prefers why the stream died over how its connection noticed.
+func (s *Stream) translate(err error) error {
+	if err == nil {
+		return nil
+	}
+	if dead := s.failure(); dead != nil {
+		return dead
+	}
+	return err
+}
+
+// endOfRead decides what the end of the connection means. Only the control
+// stream can say that it is a clean EOF.
+func (s *Stream) endOfRead(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if waitErr := s.awaitEnd(); waitErr != nil {
+		return waitErr
+	}
+	got := s.received.Load()
+	if got == s.peerSent {
+		return io.EOF
+	}
+	cut := fmt.Errorf("stream cut: %d of %d bytes arrived: %w", got, s.peerSent, syscall.ECONNRESET)
+	s.die(cut)
+	return s.failure()
+}
+
+// awaitEnd waits until the peer has told the end of its direction.
+func (s *Stream) awaitEnd() error {
+	select {
+	case <-s.peerEnded:
+		return nil
+	default:
+	}
+	// What the peer told before it closed the connection is under way on the
+	// control stream. If that stream is heard for this long without it, it
+	// was never told.
+	silence := time.NewTicker(endTimeout)
+	defer silence.Stop()
+	start := time.Now()
+	for {
+		select {
+		case <-s.peerEnded:
+			return nil
+		case <-s.dead:
+			return s.failure()
+		case <-s.readDeadline.wait():
+			return os.ErrDeadlineExceeded
+		case <-silence.C:
+			if s.ends.heard().Sub(start) > endTimeout/2 {
+				s.die(fmt.Errorf("stream ended without its end being told: %w", syscall.ECONNRESET))
+			}
+		}
+	}
+}
+
+const endTimeout = 10 * time.Second
+
+func (s *Stream) descriptor() syscall.RawConn { return s.fd }
+
+func (s *Stream) moved(read, written int) {
+	if read > 0 {
+		s.received.Add(uint64(read))
+	}
+	if written > 0 {
+		s.sent.Add(uint64(written))
+	}
+}
+
+func (s *Stream) awaitReset() error {
+	<-s.dead
+	if err := s.failure(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// prepareRead takes the guest's answer off the stream; in the guest there is
+// none. A deadline that expires meanwhile loses nothing of it.
+func (s *Stream) prepareRead() error {
+	s.answerMu.Lock()
+	defer s.answerMu.Unlock()
+	if s.answered { // written under both locks
+		return s.answerErr
+	}
+	err := s.answer.readFrom(s.conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	s.answerTimer.Stop()
+	var refused *AnswerError
+	if err != nil && !errors.As(err, &refused) {
+		err = fmt.Errorf("no answer from the guest: %w", s.translate(err))
+	}
+	s.answerErr = err
+	s.mu.Lock()
+	s.answered = true
+	aborted := s.abortWanted
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		s.die(err)
+	case aborted:
+		s.abort(fmt.Errorf("stream aborted: %w", net.ErrClosed))
+	}
+	return err
+}
+
+// expectAnswer starts the time the guest has to answer.
+func (s *Stream) expectAnswer() {
+	s.answerTimer = time.AfterFunc(answerTimeout, func() {
+		s.abort(fmt.Errorf("no answer from the guest within %v: %w", answerTimeout, os.ErrDeadlineExceeded))
+	})
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

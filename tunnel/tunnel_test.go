@@ -1,0 +1,197 @@
+package tunnel_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// kinds are the two ways a stream can go: many connections, or one for all.
+var kinds = []string{tunnel.PathRaw, tunnel.PathMux}
+
+// eachKind runs a test over either way.
+func eachKind(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			f(t, startLink(t, startGuest(t, kind, tunnel.Config{}), tunnel.Config{}))
+		})
+	}
+}
+
+// guest is a guest agent's end in this process.
+type guest struct {
+	server   *tunnel.Server
+	endpoint tunnel.Endpoint
+	stop     func()
+	source   *source
+}
+
+// source is what a guest announces.
+type source struct {
+	ch  chan struct{}
+	now tunnel.Announcement
+}
+
+func startGuest(t *testing.T, kind string, cfg tunnel.Config) *guest {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.sock")
+	g := &guest{source: &source{ch: make(chan struct{})}}
+	cfg.Log = testLog(t)
+	g.server = &tunnel.Server{Config: cfg, Source: func() (tunnel.Announcement, <-chan struct{}) {
+		return g.source.now, g.source.ch
+	}}
+	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, nil, cfg.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if kind == tunnel.PathRaw {
+			if err := g.server.Serve(ctx, l); err != nil {
+				t.Errorf("serve: %v", err)
+			}
+			return
+		}
+		serveLines(ctx, g.server, l)
+	}()
+	scheme := map[string]string{tunnel.PathRaw: "unix:", tunnel.PathMux: "serial:"}[kind]
+	if g.endpoint, err = tunnel.ParseEndpoint(scheme + path); err != nil {
+		t.Fatal(err)
+	}
+	g.stop = func() { cancel(); <-done }
+	t.Cleanup(g.stop)
+	return g
+}
+
+// serveLines serves each connection as a line that carries one session.
+func serveLines(ctx context.Context, s *tunnel.Server, l net.Listener) {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_ = s.ServeLine(ctx, conn, true)
+	}
+}
+
+// startLink dials a guest and runs the link until the test ends.
+func startLink(t *testing.T, g *guest, cfg tunnel.Config) *tunnel.Link {
+	t.Helper()
+	cfg.Log = testLog(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	l, err := tunnel.Dial(ctx, g.endpoint, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, l, func(tunnel.Announcement) {})
+	return l
+}
+
+func run(t *testing.T, l *tunnel.Link, on func(tunnel.Announcement)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := l.Run(ctx, on); err != nil {
+			t.Logf("link ended: %v", err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+// service listens on loopback and hands each connection to serve.
+func service(t *testing.T, serve func(c *net.TCPConn)) tunnel.Target {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c.(*net.TCPConn))
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
+}
+
+// through connects a client to a target through the link, with a relay as a
+// forward has one, and returns the client's end.
+func through(t *testing.T, l *tunnel.Link, target tunnel.Target) *net.TCPConn {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Open(t.Context(), target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var n tunnel.Counters
+		if err := tunnel.Relay(tunnel.TCP(accepted.(*net.TCPConn)), s, &n); err != nil {
+			t.Logf("relay: %v", err)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = client.Close()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Error("a relay outlived its connection")
+		}
+	})
+	_ = client.SetDeadline(time.Now().Add(20 * time.Second))
+	return client.(*net.TCPConn)
+}
+
+func echo(c *net.TCPConn) {
+	defer c.Close()
+	_, _ = io.Copy(c, c)
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(string(b))
+	return len(b), nil
+}
+
+var _ = portwatch.Listener{}
