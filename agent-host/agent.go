@@ -1,0 +1,173 @@
+package hostagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// ErrNameTaken is the error of adding a second VM under one name.
+var ErrNameTaken = errors.New("there is a VM of that name already")
+
+// VM is what the agent needs to know of a virtual machine.
+type VM struct {
+	// Name is unique and for people.
+	Name     string
+	Endpoint tunnel.Endpoint
+	// Bridge is where the host reaches the VM without its agent; the zero
+	// Addr for nowhere.
+	Bridge netip.Addr
+	// Key is the secret shared with the guest agent; nil for none.
+	Key []byte
+}
+
+// Config is what an [Agent] needs.
+type Config struct {
+	// Version is told to guests and in the status.
+	Version string
+	Log     *slog.Logger
+}
+
+// Agent serves a changing set of VMs.
+type Agent struct {
+	cfg     Config
+	table   *forward.Table
+	started time.Time
+
+	mu      sync.Mutex
+	vms     []*vm           // in the order they were added
+	ctx     context.Context // of Run; nil before
+	group   *errgroup.Group
+	stopped bool
+}
+
+// New returns an agent with no VMs.
+func New(cfg Config) *Agent {
+	return &Agent{cfg: cfg, table: forward.New(forward.Config{Log: cfg.Log}), started: time.Now()}
+}
+
+// Run serves the VMs until ctx ends, and returns nil then: with every listener
+// closed, every connection reset and every goroutine gone. It may be called
+// once.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.table.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	// The attendant ends last of all that add to the group.
+	group.Go(func() error { a.attend(ctx); return nil })
+	a.mu.Lock()
+	a.ctx, a.group = ctx, group
+	for _, v := range a.vms {
+		a.start(v)
+	}
+	a.mu.Unlock()
+	return group.Wait()
+}
+
+// start needs a.mu, and Run to be running.
+func (a *Agent) start(v *vm) {
+	ctx, cancel := context.WithCancel(a.ctx)
+	v.cancel = cancel
+	a.group.Go(func() error { defer cancel(); v.supervise(ctx); return nil })
+}
+
+// AddVM begins to serve a VM, at once or when Run is called. The error wraps
+// ErrNameTaken.
+func (a *Agent) AddVM(c VM) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.find(c.Name) != nil {
+		return fmt.Errorf("add VM %q: %w", c.Name, ErrNameTaken)
+	}
+	v := newVM(a, c)
+	a.vms = append(a.vms, v)
+	if a.ctx != nil && !a.stopped {
+		a.start(v)
+	}
+	return nil
+}
+
+// RemoveVM ends the service of a VM: its link and its host listeners are
+// closed. A connection over the bridge goes on. Removing what is not there does
+// nothing.
+func (a *Agent) RemoveVM(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	v := a.find(name)
+	if v == nil {
+		return
+	}
+	a.vms = slices.DeleteFunc(a.vms, func(o *vm) bool { return o == v })
+	v.forwards.Close()
+	v.cancel()
+}
+
+// SetBridge says where the host reaches a VM without its agent; the zero Addr
+// for nowhere. For a VM that is not there it does nothing.
+func (a *Agent) SetBridge(name string, ip netip.Addr) {
+	a.mu.Lock()
+	v := a.find(name)
+	a.mu.Unlock()
+	if v != nil {
+		v.setBridge(ip)
+	}
+}
+
+// find needs a.mu.
+func (a *Agent) find(name string) *vm {
+	i := slices.IndexFunc(a.vms, func(v *vm) bool { return v.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return a.vms[i]
+}
+
+// snapshot returns the VMs there are now.
+func (a *Agent) snapshot() []*vm {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.vms)
+}
+
+// Status tells everything the agent knows. It does not wait for any guest.
+func (a *Agent) Status() control.Status {
+	st := control.Status{
+		Version: a.cfg.Version, PID: os.Getpid(), UptimeSeconds: time.Since(a.started).Seconds(),
+		VMs: []control.VM{},
+	}
+	for _, v := range a.snapshot() {
+		st.VMs = append(st.VMs, v.status())
+	}
+	return st
+}
+
+// attend looks after all VMs once a second, for what happens when nothing
+// happens: a guest that falls silent, a link that stays away.
+func (a *Agent) attend(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			a.mu.Lock()
+			a.stopped = true
+			a.mu.Unlock()
+			return
+		case now := <-tick.C:
+			for _, v := range a.snapshot() {
+				v.attend(now)
+			}
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package forward
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+const (
+	// retryEvery is how long a port that became free may stay unused. A turn
+	// costs two system calls per claim.
+	retryEvery = 200 * time.Millisecond
+	// askEvery and asksPerTurn bound the search for holders, which reads
+	// /proc of every process.
+	askEvery    = 2 * time.Second
+	asksPerTurn = 4
+)
+
+// retryClaims binds what has become free, the oldest claim first.
+func (t *Table) retryClaims() {
+	waiting := t.claims[:0]
+	for _, f := range t.claims {
+		if !t.bind(f) {
+			waiting = append(waiting, f)
+		}
+	}
+	clear(t.claims[len(waiting):])
+	t.claims = waiting
+}
+
+// keepClaims sees to it that the claim keeper runs while there are claims.
+func (t *Table) keepClaims() {
+	if len(t.claims) > 0 && !t.keeping {
+		t.keeping = true
+		t.wg.Go(t.claimKeeper)
+	}
+}
+
+// claimKeeper retries claims until there are none.
+func (t *Table) claimKeeper() {
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		t.nameHolders()
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		t.mu.Lock()
+		t.retryClaims()
+		if len(t.claims) == 0 {
+			t.keeping = false
+			t.mu.Unlock()
+			return
+		}
+		t.mu.Unlock()
+	}
+}
+
+// nameHolders finds out who has the addresses that claims wait for. The search
+// takes no lock.
+func (t *Table) nameHolders() {
+	type question struct {
+		f    *forward
+		addr netip.AddrPort
+	}
+	var ask []question
+	now := time.Now()
+	t.mu.Lock()
+	for _, f := range t.claims {
+		if f.holder.of.IsValid() && !now.Before(f.holder.next) && len(ask) < asksPerTurn {
+			f.holder.next = now.Add(askEvery)
+			ask = append(ask, question{f, f.holder.of})
+		}
+	}
+	t.mu.Unlock()
+	for _, q := range ask {
+		reason := fmt.Sprintf("%v is in use", q.addr)
+		if name := t.cfg.Holder(q.f.key.proto, q.addr); name != "" {
+			reason = fmt.Sprintf("%v is held by %s", q.addr, name)
+		}
+		t.mu.Lock()
+		// It may have been bound, or fail at another address, by now.
+		if q.f.state == control.Claim && q.f.holder.of == q.addr {
+			t.settle(q.f, control.Claim, reason)
+		}
+		t.mu.Unlock()
+	}
+}

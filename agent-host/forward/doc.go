@@ -1,0 +1,13 @@
+// Package forward turns the listeners that VMs announce into listeners on the
+// host, and connections to those into connections to the guest.
+//
+// A [Table] holds the forwards of all VMs, because they compete for the same
+// host addresses: who comes first has one, the next holds a claim on it and
+// gets it when it is released. A forward binds all its addresses or none, so
+// that "localhost" never means the guest in one address family and something
+// else in the other.
+//
+// How a VM is reached is told to the package through [VM.SetLink] and
+// [VM.SetBridge]; finding VMs, dialling their agents and deciding when a VM's
+// forwards go is done elsewhere. What is forwarded where is decided by [Rules].
+package forward

@@ -1,0 +1,60 @@
+package forward
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// Rules decides what becomes of a listener in the VM of that name. It is
+// called for every listener of every announcement, under a lock.
+type Rules func(vm string, l portwatch.Listener) Decision
+
+// Decision is what a rule says about a listener.
+type Decision struct {
+	// Host are the addresses to listen on: all of them or, while one cannot
+	// be bound, none.
+	Host []netip.AddrPort
+	// Verdict is [control.Ignored] or [control.Denied] for a listener that
+	// stays in the guest, with no Host; empty for one that is forwarded.
+	Verdict string
+	// Rule is the name of the rule, and Reason why the verdict is what it is.
+	Rule, Reason string
+}
+
+// key tells decisions apart that need different host listeners. The name of
+// the rule is no part of it: a forward that stays the same under another rule
+// keeps its listeners.
+func (d Decision) key() string {
+	if d.Verdict != "" {
+		return d.Verdict
+	}
+	var b strings.Builder
+	for _, a := range d.Host {
+		b.WriteString(a.String())
+		b.WriteByte(' ')
+	}
+	return b.String()
+}
+
+// DefaultRule is the name of the rule behind all others.
+const DefaultRule = "default"
+
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
+
+// SamePort is the rule behind all others: every TCP port is at the same port
+// of the host's loopback.
+func SamePort(_ string, l portwatch.Listener) Decision {
+	if l.Proto != "tcp" {
+		return Decision{Verdict: control.Ignored, Rule: DefaultRule, Reason: "only tcp is forwarded"}
+	}
+	return Decision{Rule: DefaultRule, Host: []netip.AddrPort{
+		netip.AddrPortFrom(loopback4, l.Addr.Port()),
+		netip.AddrPortFrom(loopback6, l.Addr.Port()),
+	}}
+}

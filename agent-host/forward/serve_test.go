@@ -1,0 +1,269 @@
+package forward_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+const (
+	eacces        = unix.EACCES
+	eaddrnotavail = unix.EADDRNOTAVAIL
+)
+
+func unixErr(call string, err error) error { return os.NewSyscallError(call, err) }
+
+// bridge is an address that plays the VM's on the host-only network.
+var bridge = netip.MustParseAddr("127.0.0.2")
+
+func brokenLink() *forward.Link {
+	return &forward.Link{
+		Path:   "vsock",
+		Silent: func() bool { return false },
+		Open: func(context.Context, tunnel.Target, []byte) (tunnel.Conn, string, error) {
+			return nil, "", errors.New("no stream to be had")
+		},
+	}
+}
+
+func TestBridgeCarriesWhatTheLinkCannot(t *testing.T) {
+	silent := linkTo("127.0.0.2:1")
+	silent.Silent = func() bool { return true }
+	for name, link := range map[string]*forward.Link{"no link": nil, "link without streams": brokenLink(), "silent link": silent} {
+		t.Run(name, func(t *testing.T) {
+			vm := newTable(t, forward.Config{}).Add("dev")
+			vm.SetLink(link)
+			vm.SetBridge(bridge)
+			port := freePort(t)
+			echo(t, addr("127.0.0.2", port))
+			vm.Announce(listeners(port, "0.0.0.0"))
+			roundTrip(t, dial(t, addr("127.0.0.1", port)))
+			f := one(t, vm)
+			if f.LastError != "" || f.ConnectionsTotal != 1 {
+				t.Errorf("%+v", f)
+			}
+			if link == nil && f.Path != "bridge" {
+				t.Errorf("path %q", f.Path)
+			}
+
+			vm.SetLink(linkTo(echo(t, "127.0.0.3:0")))
+			if f := one(t, vm); f.Path != "vsock" {
+				t.Errorf("the link is back, path is %q", f.Path)
+			}
+		})
+	}
+}
+
+func TestLoopbackOnlyPortIsResetOnTheBridge(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetBridge(bridge)
+	port := freePort(t)
+	echo(t, addr("127.0.0.2", port)) // not to be reached, whatever it is
+	vm.Announce(listeners(port, "127.0.0.1", "::1"))
+	if f := one(t, vm); f.Path != "" {
+		t.Errorf("path %q", f.Path)
+	}
+	dialForReset(t, addr("::1", port))
+	eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+		return strings.Contains(all[0].LastError, "listens only on [127.0.0.1:")
+	})
+}
+
+func TestNoWayIsAPromptReset(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	began := time.Now()
+	dialForReset(t, addr("127.0.0.1", port))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+	eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+		return strings.Contains(all[0].LastError, "no link to the guest agent")
+	})
+}
+
+func TestBridgeThatIsTheHostItselfDoesNotLoop(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetBridge(netip.MustParseAddr("127.0.0.1"))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	dialForReset(t, addr("127.0.0.1", port))
+	eventually(t, vm, "counted once, with the reason", func(all []control.Forward) bool {
+		return strings.Contains(all[0].LastError, "host's own") && all[0].ConnectionsTotal == 1
+	})
+}
+
+func TestTargetsBeginWithTheClientsFamily(t *testing.T) {
+	targets := make(chan []netip.AddrPort, 1)
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(&forward.Link{
+		Silent: func() bool { return false },
+		Open: func(_ context.Context, target tunnel.Target, _ []byte) (tunnel.Conn, string, error) {
+			targets <- target.Addrs
+			return nil, "", errors.New("seen enough")
+		},
+	})
+	port := freePort(t)
+	vm.Announce(listeners(port, "10.0.0.9", "0.0.0.0", "fd00::9", "::1",
+		"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"))
+	for client, want := range map[string][]string{
+		"127.0.0.1": {"0.0.0.0", "::1", "10.0.0.9"},
+		"::1":       {"::1", "0.0.0.0", "fd00::9"},
+	} {
+		dialForReset(t, addr(client, port))
+		got := <-targets
+		if len(got) > 8 {
+			t.Errorf("%d addresses, a target can have 8", len(got))
+		}
+		for i, host := range want {
+			if got[i].Addr() != netip.MustParseAddr(host) {
+				t.Errorf("client %s: %v, want first %v", client, got, want)
+				break
+			}
+		}
+	}
+}
+
+func TestSlowOpenHoldsNobodyUp(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	good := linkTo(echo(t, "127.0.0.2:0"))
+	stuck := make(chan struct{}, 1)
+	stuck <- struct{}{}
+	vm.SetLink(&forward.Link{Silent: good.Silent, Open: func(ctx context.Context, target tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+		select {
+		case <-stuck:
+			<-ctx.Done()
+			return nil, "", ctx.Err()
+		default:
+			return good.Open(ctx, target, early)
+		}
+	}})
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	dial(t, addr("127.0.0.1", port))
+	eventually(t, vm, "one connection is stuck", func(all []control.Forward) bool { return all[0].ConnectionsActive == 1 && len(stuck) == 0 })
+	began := time.Now()
+	roundTrip(t, dial(t, addr("127.0.0.1", port)))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestBytesAndConnectionsAreCounted(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	for range 3 {
+		c := dial(t, addr("127.0.0.1", port))
+		roundTrip(t, c)
+		c.CloseWrite()
+	}
+	eventually(t, vm, "all counted", func(all []control.Forward) bool {
+		f := all[0]
+		return f.ConnectionsActive == 0 && f.ConnectionsTotal == 3 && f.BytesIn == 15 && f.BytesOut == 15
+	})
+}
+
+// The process really has no descriptor left; the kernel holds the connection
+// until it has one again.
+func TestLackOfDescriptorsIsShownAndSurvived(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	warm := dial(t, addr("127.0.0.1", port)) // so that everything runs that will
+	roundTrip(t, warm)
+
+	client, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(client)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	low := limit
+	low.Cur = 256
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	var fill []int
+	release := func() {
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+		for _, fd := range fill {
+			unix.Close(fd)
+		}
+		fill = nil
+	}
+	defer release()
+	for {
+		fd, err := unix.FcntlInt(uintptr(client), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			break
+		}
+		fill = append(fill, fd)
+	}
+	if err := unix.Connect(client, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, vm, "the lack is shown", func(all []control.Forward) bool {
+		return strings.Contains(all[0].LastError, "too many open files")
+	})
+	release()
+	if _, err := unix.Write(client, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, vm, "served after all", func(all []control.Forward) bool { return all[0].BytesIn == 10 })
+}
+
+func TestManyConnectionsLeaveNothingBehind(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	before := descriptors(t)
+	for range 300 {
+		c, err := net.Dial("tcp", addr("127.0.0.1", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c)
+		c.Close()
+	}
+	eventually(t, vm, "all ended", func(all []control.Forward) bool { return all[0].ConnectionsActive == 0 })
+	deadline := time.Now().Add(patience)
+	for descriptors(t) > before {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors, %d before", descriptors(t), before)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The pipes that a relay splices through stay for the next one.
+	return len(slices.DeleteFunc(all, func(e os.DirEntry) bool {
+		to, _ := os.Readlink("/proc/self/fd/" + e.Name())
+		return strings.HasPrefix(to, "pipe:")
+	}))
+}

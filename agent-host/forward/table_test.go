@@ -1,0 +1,252 @@
+package forward_test
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+func TestPortIsOnBothLoopbackAddresses(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	roundTrip(t, dial(t, addr("127.0.0.1", port)))
+	roundTrip(t, dial(t, addr("::1", port)))
+
+	f := one(t, vm)
+	if f.State != control.Active || f.Path != "vsock" || f.Rule != "default" || f.ConnectionsTotal != 2 ||
+		!slices.Equal(f.Host, []string{addr("127.0.0.1", port), addr("::1", port)}) ||
+		!slices.Equal(f.Guest, []string{addr("0.0.0.0", port)}) {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestAllAddressesOfAPortAreOneForwardThatGoesWithTheLast(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	port := freePort(t)
+	hosts := []string{"0.0.0.0", "127.0.0.1", "192.168.1.9", "::", "::1"}
+	for len(hosts) > 0 {
+		vm.Announce(listeners(port, hosts...))
+		if f := one(t, vm); len(f.Guest) != len(hosts) || f.State != control.Active {
+			t.Errorf("%v: %+v", hosts, f)
+		}
+		hosts = hosts[1:]
+	}
+	vm.Announce(nil)
+	if all := vm.Status(); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+	wantClosed(t, addr("127.0.0.1", port))
+	wantClosed(t, addr("::1", port))
+}
+
+func TestReplayedSnapshotOpensNothingTwice(t *testing.T) {
+	var opens atomic.Int32
+	vm := newTable(t, forward.Config{Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
+		opens.Add(1)
+		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
+	}}).Add("dev")
+	link := linkTo(echo(t, "127.0.0.2:0"))
+	vm.SetLink(link)
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0", "::"))
+	c := dial(t, addr("127.0.0.1", port))
+	roundTrip(t, c)
+	for range 10 {
+		vm.SetLink(nil)
+		vm.SetLink(link)
+		vm.Announce(listeners(port, "0.0.0.0", "::"))
+	}
+	roundTrip(t, c)
+	if n := opens.Load(); n != 2 {
+		t.Errorf("%d listeners were opened for two addresses", n)
+	}
+}
+
+func TestTakenPortIsAClaimUntilTheHolderLeaves(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	taken, err := net.Listen("tcp", addr("::1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	vm.Announce(listeners(port, "0.0.0.0"))
+	if f := one(t, vm); f.State != control.Claim || f.Path != "" {
+		t.Errorf("%+v", f)
+	}
+	// The test's own process has it.
+	eventually(t, vm, "the holder is named", func(all []control.Forward) bool {
+		return strings.Contains(all[0].Reason, addr("::1", port)+" is held by forward.test[")
+	})
+	// A localhost that is the guest in one family and something else in the
+	// other would be worse than none.
+	wantClosed(t, addr("127.0.0.1", port))
+
+	taken.Close()
+	eventually(t, vm, "taken over", inState(control.Active))
+	if f := one(t, vm); f.Reason != "" {
+		t.Errorf("%+v", f)
+	}
+	roundTrip(t, dial(t, addr("::1", port)))
+}
+
+func TestSecondVMTakesOverAtOnce(t *testing.T) {
+	for name, leave := range map[string]func(*forward.VM){
+		"port closed in the guest": func(vm *forward.VM) { vm.Announce(nil) },
+		"VM removed":               (*forward.VM).Close,
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := newTable(t, forward.Config{})
+			first, second := table.Add("one"), table.Add("two")
+			port := freePort(t)
+			first.Announce(listeners(port, "0.0.0.0"))
+			second.Announce(listeners(port, "127.0.0.1"))
+			if f := one(t, second); f.State != control.Claim || f.Reason != addr("127.0.0.1", port)+" is held by VM one" {
+				t.Errorf("%+v", f)
+			}
+			leave(first)
+			if f := one(t, second); f.State != control.Active {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+func TestClaimGoesWithItsListener(t *testing.T) {
+	table := newTable(t, forward.Config{})
+	first, second := table.Add("one"), table.Add("two")
+	port := freePort(t)
+	first.Announce(listeners(port, "0.0.0.0"))
+	second.Announce(listeners(port, "0.0.0.0"))
+	second.Announce(nil)
+	first.Announce(nil)
+	wantClosed(t, addr("127.0.0.1", port))
+}
+
+func TestUDPIsKeptOutAndSaid(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.Announce([]portwatch.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("0.0.0.0:5353")}})
+	if f := one(t, vm); f.State != control.Ignored || f.Reason == "" || len(f.Host) != 0 {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestDeniedPortNamesTheRemedyAndUsesIt(t *testing.T) {
+	var allowed atomic.Bool
+	vm := newTable(t, forward.Config{Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
+		if !allowed.Load() {
+			return nil, &net.OpError{Op: "listen", Err: unixErr("bind", eacces)}
+		}
+		return net.ListenTCP("tcp", &net.TCPAddr{IP: a.Addr().AsSlice()})
+	}}).Add("dev")
+	vm.Announce(listeners(80, "0.0.0.0"))
+	f := one(t, vm)
+	if f.State != control.Denied || !strings.Contains(f.Reason, "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80") {
+		t.Errorf("%+v", f)
+	}
+	allowed.Store(true)
+	eventually(t, vm, "bound once allowed", inState(control.Active))
+}
+
+func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
+	vm := newTable(t, forward.Config{Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
+		if a.Addr().Is6() {
+			return nil, &net.OpError{Op: "listen", Err: unixErr("bind", eaddrnotavail)}
+		}
+		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
+	}}).Add("dev")
+	port := freePort(t)
+	vm.Announce(listeners(port, "::"))
+	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Host, []string{addr("127.0.0.1", port)}) {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestGuestCannotTakeTheWholeHost(t *testing.T) {
+	var open atomic.Int32
+	vm := newTable(t, forward.Config{Listen: func(netip.AddrPort) (*net.TCPListener, error) {
+		open.Add(1)
+		return net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	}}).Add("dev")
+	var all []portwatch.Listener
+	for port := range uint16(1100) {
+		all = append(all, listeners(port+1, "0.0.0.0")...)
+	}
+	vm.Announce(all)
+	count := map[string]int{}
+	for _, f := range vm.Status() {
+		count[f.State]++
+	}
+	if count[control.Active] != 1024 || count[control.Denied] != 76 || open.Load() != 2048 {
+		t.Errorf("%v, %d listeners", count, open.Load())
+	}
+	vm.Announce(all[1000:])
+	for _, f := range vm.Status() {
+		if f.State != control.Active {
+			t.Fatalf("there is room again, but %+v", f)
+		}
+	}
+}
+
+func TestRulesDecide(t *testing.T) {
+	port, host := freePort(t), freePort(t)
+	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+		if vm == "dev" && l.Process == "web[1]" {
+			return forward.Decision{Rule: "web", Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), host)}}
+		}
+		return forward.Decision{Rule: "rest", Verdict: control.Ignored, Reason: "not wanted"}
+	}})
+	vm := table.Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	ls := listeners(port, "0.0.0.0", "127.0.0.1")
+	ls[0].Process = "web[1]"
+	vm.Announce(ls)
+	all := vm.Status()
+	if len(all) != 2 || all[0].Rule != "web" || all[1].Rule != "rest" || all[1].Reason != "not wanted" || all[0].Process != "web[1]" {
+		t.Fatalf("%+v", all)
+	}
+	roundTrip(t, dial(t, addr("127.0.0.5", host)))
+	wantClosed(t, addr("127.0.0.1", port))
+}
+
+func TestWithdrawalIsAtOnceAndLeavesConnectionsAlone(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	c := dial(t, addr("127.0.0.1", port))
+	roundTrip(t, c)
+	began := time.Now()
+	vm.Announce(nil)
+	wantClosed(t, addr("127.0.0.1", port))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+	roundTrip(t, c)
+}
+
+func TestClosedTableResetsConnectionsAndFreesPorts(t *testing.T) {
+	table := forward.New(forward.Config{})
+	vm := table.Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	c := dial(t, addr("127.0.0.1", port))
+	roundTrip(t, c)
+	table.Close()
+	wantReset(t, c)
+	wantClosed(t, addr("127.0.0.1", port))
+	vm.Announce(listeners(port, "0.0.0.0"))
+	wantClosed(t, addr("127.0.0.1", port))
+}

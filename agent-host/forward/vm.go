@@ -1,0 +1,180 @@
+package forward
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// Link is how connections reach a VM through its guest agent.
+type Link struct {
+	// Open starts a connection to the target in the guest, sends early along,
+	// and tells which path it takes. It does not keep early.
+	Open func(ctx context.Context, t tunnel.Target, early []byte) (guest tunnel.Conn, path string, err error)
+	// Silent reports that the guest gives no sign of life, so that a new
+	// connection had better go another way.
+	Silent func() bool
+	// Path is what Open is expected to take.
+	Path string
+}
+
+// route is how a VM is reached now. It is replaced, never changed.
+type route struct {
+	link   *Link      // nil while there is none
+	bridge netip.Addr // not valid while it is not known
+}
+
+// VM is a virtual machine's part of a [Table]. Its methods may be called from
+// several goroutines at once.
+type VM struct {
+	table *Table
+	name  string
+	route atomic.Pointer[route] // stored under table.mu
+
+	// The rest is guarded by table.mu.
+	forwards map[key]*forward
+	bound    int // forwards that have their host addresses
+	closed   bool
+}
+
+// key tells the forwards of a VM apart: listeners on one port that rules send
+// to the same place are one.
+type key struct {
+	proto    string
+	port     uint16
+	decision string
+}
+
+// Add returns the VM of that name with no forwards. Names are for people: they
+// are shown where the VM holds an address that another one wants.
+func (t *Table) Add(name string) *VM {
+	v := &VM{table: t, name: name, forwards: make(map[key]*forward)}
+	v.route.Store(&route{})
+	return v
+}
+
+// SetLink says that connections go through l from now on, or, with nil, that
+// the link is lost. Forwards and running connections stay.
+func (v *VM) SetLink(l *Link) {
+	v.reroute(func(r *route) { r.link = l })
+}
+
+// SetBridge gives the address under which the host reaches the VM without an
+// agent. The zero Addr says that there is none.
+func (v *VM) SetBridge(ip netip.Addr) {
+	v.reroute(func(r *route) { r.bridge = ip.Unmap() })
+}
+
+func (v *VM) reroute(change func(*route)) {
+	v.table.mu.Lock()
+	defer v.table.mu.Unlock()
+	r := *v.route.Load()
+	change(&r)
+	v.route.Store(&r)
+}
+
+// Announce makes the forwards be those for listeners, which is everything that
+// listens in the guest. What is there already stays as it is: listeners are not
+// reopened and connections not touched. Listeners of forwards that go are closed
+// on return; their connections go on until they end by themselves.
+func (v *VM) Announce(listeners []portwatch.Listener) {
+	t := v.table
+	want, order := v.decide(listeners)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if v.closed || t.closed {
+		return
+	}
+	released := false
+	for k, f := range v.forwards {
+		if want[k] == nil {
+			released = t.withdraw(f) || released
+			delete(v.forwards, k)
+		}
+	}
+	if released {
+		t.retryClaims()
+	}
+	for _, k := range order {
+		g := want[k]
+		f := v.forwards[k]
+		if f == nil {
+			f = newForward(v, k, g.decision)
+			v.forwards[k] = f
+			f.describe(g)
+			t.place(f)
+			continue
+		}
+		f.describe(g)
+	}
+	t.keepClaims()
+}
+
+// group is the listeners that make up one forward.
+type group struct {
+	decision Decision
+	guest    []netip.AddrPort
+	process  string
+}
+
+// decide asks the rules about every listener and groups those that go together.
+// The order is that of the listeners.
+func (v *VM) decide(listeners []portwatch.Listener) (groups map[key]*group, order []key) {
+	groups = make(map[key]*group)
+	for _, l := range listeners {
+		d := v.table.cfg.Rules(v.name, l)
+		k := key{l.Proto, l.Addr.Port(), d.key()}
+		g := groups[k]
+		if g == nil {
+			g = &group{decision: d}
+			groups[k] = g
+			order = append(order, k)
+		}
+		if !slices.Contains(g.guest, l.Addr) {
+			g.guest = append(g.guest, l.Addr)
+		}
+		g.process = cmp.Or(g.process, l.Process)
+	}
+	return groups, order
+}
+
+// Close withdraws all forwards of the VM. Running connections go on.
+func (v *VM) Close() {
+	t := v.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if v.closed || t.closed {
+		return
+	}
+	v.closed = true
+	released := false
+	for _, f := range v.forwards {
+		released = t.withdraw(f) || released
+	}
+	v.forwards = nil
+	if released {
+		t.retryClaims()
+	}
+}
+
+// Status returns the VM's forwards by protocol and port.
+func (v *VM) Status() []control.Forward {
+	v.table.mu.Lock()
+	defer v.table.mu.Unlock()
+	all := make([]control.Forward, 0, len(v.forwards))
+	for _, f := range v.forwards {
+		all = append(all, f.status())
+	}
+	slices.SortFunc(all, func(a, b control.Forward) int {
+		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
+			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
+	})
+	return all
+}

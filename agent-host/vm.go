@@ -1,0 +1,233 @@
+package hostagent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+const (
+	// dialTimeout bounds connect and handshake. What takes longest is an exec
+	// endpoint that logs in somewhere.
+	dialTimeout = 15 * time.Second
+	// withdrawAfter is how long the host listeners of a VM stay while it can
+	// not be reached at all. It spans the restart of a guest agent and a quick
+	// reboot, so that clients see a reset and try again instead of finding the
+	// port taken by someone else; beyond that the ports are better free.
+	withdrawAfter = 10 * time.Second
+)
+
+// vm is one supervised VM.
+type vm struct {
+	VM
+	cfg      Config
+	log      *slog.Logger
+	forwards *forward.VM
+	cancel   context.CancelFunc
+
+	mu         sync.Mutex
+	link       *tunnel.Link // nil while there is none
+	failed     error        // why the last attempt failed; nil before and after a good one
+	scanError  string       // what the guest says of its own scan
+	peer       tunnel.Peer  // of the last link
+	generation uint64
+	lastSeen   time.Time
+	bridge     netip.Addr
+	down       time.Time // since when there is no link
+	withdrawn  bool
+	silent     bool // as last logged
+}
+
+func newVM(a *Agent, c VM) *vm {
+	v := &vm{
+		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
+		forwards: a.table.Add(c.Name), cancel: func() {}, down: time.Now(),
+	}
+	v.setBridge(c.Bridge)
+	return v
+}
+
+func (v *vm) setBridge(ip netip.Addr) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.bridge = ip
+	v.forwards.SetBridge(ip)
+}
+
+// supervise keeps a link until ctx ends.
+func (v *vm) supervise(ctx context.Context) {
+	var wait backoff
+	logged := ""
+	for {
+		began := time.Now()
+		announced, err := v.serve(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		now := time.Now()
+		if announced {
+			wait.lostLink(now, now.Sub(began))
+			logged = ""
+		}
+		if text := err.Error(); text != logged {
+			logged = text
+			v.log.Warn("no link to the guest agent", "endpoint", v.Endpoint, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait.next(now)):
+		}
+	}
+}
+
+var errEnded = errors.New("the guest agent ended the link")
+
+// serve dials once and serves the link to its end. It reports whether the guest
+// announced anything; the error is never nil, and of no interest once ctx ended.
+func (v *vm) serve(ctx context.Context) (announced bool, err error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	link, err := tunnel.Dial(dialCtx, v.Endpoint, tunnel.Config{Key: v.Key, AgentVersion: v.cfg.Version, Log: v.log})
+	cancel()
+	if err != nil {
+		v.dialFailed(err)
+		return false, err
+	}
+	v.connected(link)
+	defer v.disconnected(link)
+	defer link.Close()
+	err = link.Run(ctx, func(a tunnel.Announcement) {
+		v.announced(a)
+		if !announced {
+			announced = true
+			v.introduce(link.Peer())
+		}
+	})
+	if err == nil {
+		err = errEnded
+	}
+	return announced, err
+}
+
+func (v *vm) dialFailed(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.failed = err
+}
+
+func (v *vm) connected(link *tunnel.Link) {
+	path := "mux"
+	if v.Endpoint.Many() {
+		path = "vsock"
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.link, v.failed, v.silent = link, nil, false
+	v.forwards.SetLink(&forward.Link{Path: path, Silent: link.Silent, Open: func(ctx context.Context, t tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+		s, err := link.Open(ctx, t, early)
+		if err != nil {
+			return nil, "", err
+		}
+		return s, s.Path(), nil
+	}})
+}
+
+// introduce logs who is at the other end, which is known only once the guest has
+// said something.
+func (v *vm) introduce(peer tunnel.Peer) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
+		"hostname", peer.Hostname, "rebooted", v.peer.BootID != "" && v.peer.BootID != peer.BootID)
+}
+
+func (v *vm) disconnected(link *tunnel.Link) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.forwards.SetLink(nil)
+	v.lastSeen, v.peer = link.LastSeen(), link.Peer()
+	v.link, v.scanError, v.down = nil, "", time.Now()
+}
+
+// announced takes over what listens in the guest. After a scan that failed there
+// it is what the last good one saw.
+func (v *vm) announced(a tunnel.Announcement) {
+	v.forwards.Announce(a.Listeners)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if a.ScanError != "" && a.ScanError != v.scanError {
+		v.log.Warn("guest cannot see its listeners", "error", a.ScanError)
+	}
+	v.generation, v.scanError = a.Generation, a.ScanError
+	v.withdrawn = false
+}
+
+// attend does what time brings.
+func (v *vm) attend(now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.link != nil {
+		if silent := v.link.Silent(); silent != v.silent {
+			v.silent = silent
+			if silent {
+				v.log.Info("guest gives no sign of life; it may be paused")
+			} else {
+				v.log.Info("guest is back")
+			}
+		}
+		return
+	}
+	if !v.withdrawn && !v.bridge.IsValid() && now.Sub(v.down) >= withdrawAfter {
+		v.withdrawn = true
+		v.forwards.Announce(nil)
+	}
+}
+
+func (v *vm) status() control.VM {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	peer, seen := v.peer, v.lastSeen
+	if v.link != nil {
+		peer, seen = v.link.Peer(), v.link.LastSeen()
+	}
+	st := control.VM{
+		Name: v.Name, Endpoint: v.Endpoint.String(), State: v.state(),
+		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
+		Forwards: v.forwards.Status(),
+	}
+	if !seen.IsZero() {
+		st.LastSeen = &seen
+	}
+	if v.bridge.IsValid() {
+		st.BridgeIP = v.bridge.String()
+	}
+	switch {
+	case v.failed != nil:
+		st.Error = v.failed.Error()
+	case v.scanError != "":
+		st.Error = "guest cannot see its listeners: " + v.scanError
+	}
+	return st
+}
+
+func (v *vm) state() string {
+	switch {
+	case v.link != nil && v.link.Silent():
+		return control.Paused
+	case v.link != nil:
+		return control.Connected
+	case v.failed == nil:
+		return control.Connecting
+	}
+	if _, ok := errors.AsType[*tunnel.IncompatibleError](v.failed); ok {
+		return control.Incompatible
+	}
+	return control.Down
+}
