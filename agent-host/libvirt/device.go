@@ -30,12 +30,12 @@ func newDevice(kind, what string, m marshaler) (device, error) {
 	return device{kind: kind, what: what, xml: tidy(text)}, nil
 }
 
-var emptyElement = regexp.MustCompile(`></[A-Za-z]+>`)
+var emptyElement = regexp.MustCompile(`"></[A-Za-z]+>`)
 
 // tidy writes XML as libvirt does: empty elements closed in their tag, and single quotes. Nothing that setup writes has a
 // quote or an empty text of its own.
 func tidy(text string) string {
-	return strings.ReplaceAll(emptyElement.ReplaceAllString(text, "/>"), `"`, "'")
+	return strings.ReplaceAll(emptyElement.ReplaceAllString(text, `"/>`), `"`, "'")
 }
 
 func nicDevice(name, network, mac string) (device, error) {

@@ -1,0 +1,160 @@
+//go:build e2e
+
+package libvirt_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/test/vm"
+)
+
+func answers(socket string) bool {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// virsh runs libvirt's own tool, so that what our code did is seen by other eyes.
+func virsh(t *testing.T, args ...string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "virsh", append([]string{"-q"}, args...)...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("virsh %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return stdout.String()
+}
+
+// define stores a domain and removes it, running or not, when the test ends.
+func define(t *testing.T, name, xml string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name+".xml")
+	if err := os.WriteFile(path, []byte(xml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	virsh(t, "define", path)
+	t.Cleanup(func() {
+		exec.Command("virsh", "-q", "destroy", name).Run() // it may be off
+		if err := output(exec.Command("virsh", "-q", "undefine", name)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// guestXML is a small domain that boots the test kernel. Its spare root ports let devices be plugged in.
+func guestXML(t *testing.T, name, script, devices string) string {
+	t.Helper()
+	kernel, err := vm.FetchKernel(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd := filepath.Join(t.TempDir(), "initramfs")
+	guest := vm.Initramfs{Hostname: name, Script: script}
+	if err := guest.Write(t.Context(), kernel, initrd); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf(`<domain type='qemu'>
+  <name>%s</name>
+  <memory unit='MiB'>192</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>%s</kernel>
+    <initrd>%s</initrd>
+    <cmdline>quiet console=ttyS0</cmdline>
+  </os>
+  <features><acpi/></features>
+  <devices>
+    <controller type='usb' model='none'/>
+    <controller type='pci' model='pcie-root'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='virtio-serial' index='0'/>
+    <serial type='file'><source path='/run/%s.console.log'/></serial>
+    <memballoon model='none'/>
+%s  </devices>
+</domain>`, name, kernel.Image, initrd, name, devices)
+}
+
+// watch follows the domains until the test ends.
+type watch struct {
+	mu   sync.Mutex
+	last libvirt.Snapshot
+	news chan struct{} // closed and replaced at every snapshot
+}
+
+func startWatch(t *testing.T) *watch {
+	t.Helper()
+	w := &watch{news: make(chan struct{})}
+	watcher := &libvirt.Watcher{HostOnly: hostOnly, Log: slog.New(slog.DiscardHandler)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := watcher.Run(t.Context(), func(s libvirt.Snapshot) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.last = s
+			close(w.news)
+			w.news = make(chan struct{})
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(wg.Wait) // the context ends before cleanups run
+	return w
+}
+
+// until waits for a snapshot that fits, and returns how long that took.
+func (w *watch) until(t *testing.T, what string, limit time.Duration, fits func(libvirt.Snapshot) bool) (libvirt.Snapshot, time.Duration) {
+	t.Helper()
+	start := time.Now()
+	timeout := time.After(limit)
+	for {
+		w.mu.Lock()
+		last, news := w.last, w.news
+		w.mu.Unlock()
+		if fits(last) {
+			return last, time.Since(start)
+		}
+		select {
+		case <-news:
+		case <-timeout:
+			t.Fatalf("not within %v: %s\nlast snapshot: %+v", limit, what, last)
+		}
+	}
+}
+
+// domain waits until the named domain fits.
+func (w *watch) domain(t *testing.T, name, what string, limit time.Duration, fits func(libvirt.Domain) bool) (libvirt.Domain, time.Duration) {
+	t.Helper()
+	var found libvirt.Domain
+	_, took := w.until(t, name+": "+what, limit, func(s libvirt.Snapshot) bool {
+		for _, d := range s.Domains {
+			if s.Err == nil && d.Name == name && fits(d) {
+				found = d
+				return true
+			}
+		}
+		return false
+	})
+	return found, took
+}

@@ -1,0 +1,173 @@
+//go:build e2e
+
+package libvirt_test
+
+import (
+	"errors"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+)
+
+const hostOnly = "rum-hostonly"
+
+var options = libvirt.SetupOptions{
+	HostOnly:     hostOnly,
+	Subnet:       netip.MustParsePrefix("192.168.50.0/24"),
+	NAT:          "default",
+	HostHasVsock: func() bool { return false },
+}
+
+func open(t *testing.T) *libvirt.Conn {
+	t.Helper()
+	c, err := libvirt.Open(t.Context(), "qemu:///system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// setup plans and applies, and removes the network when the test ends.
+func setup(t *testing.T, domain string, opts libvirt.SetupOptions) libvirt.Result {
+	t.Helper()
+	c := open(t)
+	plan, err := c.PlanSetup(t.Context(), domain, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		exec.Command("virsh", "-q", "net-destroy", hostOnly).Run() // gone already if the test undid the set-up
+		exec.Command("virsh", "-q", "net-undefine", hostOnly).Run()
+	})
+	result, err := c.Apply(t.Context(), plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("steps:\n%s\nnotes:\n%s\ndiff:\n%s", strings.Join(plan.Steps, "\n"), strings.Join(plan.Notes, "\n"), result.Diff)
+	return result
+}
+
+func definition(t *testing.T, domain string) string {
+	return virsh(t, "dumpxml", "--inactive", "--security-info", domain)
+}
+
+// bare is what little libvirt needs; it adds the controllers itself.
+func bare(name, machine, devices string) string {
+	return `<domain type='qemu'>
+  <name>` + name + `</name>
+  <memory unit='MiB'>64</memory>
+  <os><type arch='x86_64' machine='` + machine + `'>hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    ` + devices + `
+  </devices>
+</domain>`
+}
+
+func TestSetupIsIdempotentAndUndoGivesBackTheDefinition(t *testing.T) {
+	for _, tt := range []struct{ name, xml string }{
+		{"q35", bare("q35", "q35", "")},
+		{"pc", bare("pc", "pc", "")},
+		{"with-nic-and-password", bare("with-nic-and-password", "q35", `<interface type='user'/>
+			<graphics type='vnc' passwd='geheim'/>`)},
+		{"with-qemu-agent", bare("with-qemu-agent", "q35", `<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>`)},
+		{"without-pcie-ports", bare("without-pcie-ports", "q35", `<controller type='pci' model='pcie-root'/>`)},
+		{"with-metadata", strings.Replace(bare("with-metadata", "q35", ""), "<devices>",
+			`<metadata><app:note xmlns:app='https://example.org/app'>mine</app:note></metadata><devices>`, 1)},
+	} {
+		for _, vsock := range []bool{false, true} {
+			name := tt.name + map[bool]string{false: "/channel", true: "/vsock"}[vsock]
+			t.Run(name, func(t *testing.T) {
+				opts := options
+				opts.NAT = ""
+				opts.HostHasVsock = func() bool { return vsock }
+				define(t, tt.name, tt.xml)
+				before := definition(t, tt.name)
+				result := setup(t, tt.name, opts)
+				if strings.Contains(result.Diff, "geheim") {
+					t.Error("the diff shows a password")
+				}
+				after := definition(t, tt.name)
+				wanted := []string{"<source network='rum-hostonly'/>", "<target type='virtio' name='rum.agent.0'/>"}
+				if vsock {
+					wanted[1] = "<cid auto='yes'/>"
+				}
+				for _, want := range wanted {
+					if !strings.Contains(after, want) {
+						t.Errorf("definition lacks %s:\n%s", want, after)
+					}
+				}
+				c := open(t)
+				plan, err := c.PlanSetup(t.Context(), tt.name, opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !plan.Empty() || plan.Diff != "" {
+					t.Errorf("a second setup would change again: %q\n%s", plan.Steps, plan.Diff)
+				}
+				undo, err := c.PlanUndo(t.Context(), tt.name, hostOnly)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Apply(t.Context(), undo); err != nil {
+					t.Fatal(err)
+				}
+				if got := definition(t, tt.name); got != before {
+					t.Errorf("after setup and undo the definition differs:\nbefore:\n%s\nafter:\n%s", before, got)
+				}
+				if networks := virsh(t, "net-list", "--all", "--name"); strings.Contains(networks, hostOnly) {
+					t.Errorf("the network is still there: %s", networks)
+				}
+			})
+		}
+	}
+}
+
+func TestSetupRefusesASubnetInUseAndNamesAFreeOne(t *testing.T) {
+	for _, args := range []string{"link add busy type bridge", "addr add 192.168.50.77/24 dev busy", "link set busy up"} {
+		if err := output(exec.Command("ip", strings.Fields(args)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { output(exec.Command("ip", "link", "del", "busy")) })
+	define(t, "refused", bare("refused", "q35", "<interface type='user'/>"))
+	_, err := open(t).PlanSetup(t.Context(), "refused", options)
+	if !errors.Is(err, libvirt.ErrSubnetTaken) {
+		t.Fatalf("got %v, want ErrSubnetTaken", err)
+	}
+	for _, want := range []string{"dev busy", "192.168.51.0/24 is free"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not say %q: %v", want, err)
+		}
+	}
+}
+
+func TestADomainChangedSinceThePlanIsLeftAlone(t *testing.T) {
+	define(t, "raced", bare("raced", "q35", "<interface type='user'/>"))
+	c := open(t)
+	opts := options
+	opts.HostOnly = ""
+	plan, err := c.PlanSetup(t.Context(), "raced", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	virsh(t, "desc", "raced", "--config", "another hand")
+	changed := definition(t, "raced")
+	if _, err := c.Apply(t.Context(), plan); err == nil || !strings.Contains(err.Error(), "changed in the meantime") {
+		t.Errorf("got %v", err)
+	}
+	if definition(t, "raced") != changed {
+		t.Error("the definition was changed all the same")
+	}
+}
+
+func TestAnUnknownDomainIsSaidSo(t *testing.T) {
+	_, err := open(t).PlanSetup(t.Context(), "nobody", options)
+	if !errors.Is(err, libvirt.ErrNoDomain) {
+		t.Errorf("got %v, want ErrNoDomain", err)
+	}
+}
