@@ -31,16 +31,21 @@ func (Key) GoString() string { return "[key]" }
 // Encode returns the content of the key's file.
 func (k Key) Encode() []byte { return []byte(hex.EncodeToString(k[:]) + "\n") }
 
-// Parse is the inverse of Encode; white space around the digits does not matter. It does not quote what it
-// refuses: that may be most of a secret. A key of zeros is refused, because it is what no key looks like.
+// Parse is the inverse of Encode; white space around the digits does not matter, and 32 bytes that are no digits are the
+// key itself. What is refused is not quoted: it may be most of a secret. A key of zeros is refused too, because that is
+// what no key looks like.
 func Parse(data []byte) (Key, error) {
-	text := strings.TrimSpace(string(data))
-	if len(text) != 2*Size {
-		return Key{}, fmt.Errorf("not a key: %d characters instead of %d hexadecimal digits", len(text), 2*Size)
-	}
 	var k Key
-	if _, err := hex.Decode(k[:], []byte(text)); err != nil {
-		return Key{}, fmt.Errorf("not a key: something other than %d hexadecimal digits", 2*Size)
+	if len(data) == Size {
+		copy(k[:], data)
+	} else {
+		text := strings.TrimSpace(string(data))
+		if len(text) != 2*Size {
+			return Key{}, fmt.Errorf("not a key: %d characters instead of %d hexadecimal digits", len(text), 2*Size)
+		}
+		if _, err := hex.Decode(k[:], []byte(text)); err != nil {
+			return Key{}, fmt.Errorf("not a key: something other than %d hexadecimal digits", 2*Size)
+		}
 	}
 	if k == (Key{}) {
 		return Key{}, errors.New("not a key: all zeros")

@@ -30,6 +30,13 @@ func TestKeyIsReadBackFromItsFile(t *testing.T) {
 	}
 }
 
+func TestKeyMayBeRawBytes(t *testing.T) {
+	want := keyfile.New()
+	if got, err := keyfile.Parse(want[:]); err != nil || got != want {
+		t.Fatalf("parsed as another key, error %v", err)
+	}
+}
+
 func TestKeysDiffer(t *testing.T) {
 	if first, second := keyfile.New(), keyfile.New(); first == second {
 		t.Fatal("two new keys are the same")
@@ -93,13 +100,14 @@ func TestWhatIsNotAKeyFileIsRefused(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(keyfile.New().Encode())
 	f.Add([]byte(""))
+	f.Add([]byte("0123456789abcdef0123456789abcde\n"))
 	f.Add([]byte(strings.Repeat("0", 64)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		k, err := keyfile.Parse(data)
 		if err != nil {
 			return
 		}
-		if !bytes.EqualFold(k.Encode()[:64], bytes.TrimSpace(data)) {
+		if !bytes.Equal(k[:], data) && !bytes.EqualFold(k.Encode()[:64], bytes.TrimSpace(data)) {
 			t.Fatalf("%q parsed as another key", data)
 		}
 	})
