@@ -60,6 +60,10 @@ func TestHolderOfAFreeAddressIsNobody(t *testing.T) {
 	if got := portwatch.Holder("tcp", netip.AddrPortFrom(netip.IPv6Loopback(), addr.Port())); got != "" {
 		t.Errorf("another family: got %q", got)
 	}
+	_, any4 := listen(t, "tcp4", "0.0.0.0:0")
+	if got := portwatch.Holder("tcp", netip.AddrPortFrom(netip.IPv6Loopback(), any4.Port())); got != "" {
+		t.Errorf("the wildcard of another family: got %q", got)
+	}
 	ln.Close()
 	if got := portwatch.Holder("tcp", addr); got != "" {
 		t.Errorf("closed: got %q", got)

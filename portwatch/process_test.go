@@ -96,6 +96,7 @@ func TestAKnownOwnerIsNotSearchedAgain(t *testing.T) {
 		t.Fatal(got)
 	}
 	remove(t, filepath.Join(root, "90"))
+	addProcess(t, root, 95, 1, "heir", 700)
 	if got := onlyProcess(t, s); got != "first[90]" {
 		t.Errorf("got %q", got)
 	}
