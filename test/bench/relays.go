@@ -1,15 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
-
-	"github.com/prometheus/procfs"
 )
 
 // target is where a measurement connects, and whose resources it counts.
@@ -53,11 +53,13 @@ var relays = []relay{
 	},
 	{
 		name: "ssh", title: "ssh -L", tools: sshTools,
-		start: func(s setting) ([]*process, error) { return startSSH(s, "") },
+		maxIdle: sshMaxIdle,
+		start:   func(s setting) ([]*process, error) { return startSSH(s, "") },
 	},
 	{
 		name: "ssh-aes128", title: "ssh -L aes128-gcm", tools: sshTools,
-		start: func(s setting) ([]*process, error) { return startSSH(s, "aes128-gcm@openssh.com") },
+		maxIdle: sshMaxIdle,
+		start:   func(s setting) ([]*process, error) { return startSSH(s, "aes128-gcm@openssh.com") },
 	},
 	{name: "raw", title: "rum raw (unix:)", binaries: rumBinaries, start: startRaw},
 	{name: "mux", title: "rum mux (exec:)", binaries: rumBinaries, start: startMux},
@@ -140,25 +142,15 @@ func waitReady(ctx context.Context, t target, processes []*process) error {
 	}
 }
 
-// tcpListen is TCP_LISTEN of include/net/tcp_states.h.
-const tcpListen = 10
-
 // allListen looks rather than connects, so that no server sees a connection that is no client.
 func allListen(p ports) error {
-	fs, err := procfs.NewDefaultFS()
+	sockets, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return err
-	}
-	sockets, err := fs.NetTCP()
-	if err != nil {
-		return err
-	}
-	listening := make(map[int]bool)
-	for _, s := range sockets {
-		listening[int(s.LocalPort)] = listening[int(s.LocalPort)] || s.St == tcpListen
 	}
 	for _, port := range p.all() {
-		if !listening[port] {
+		// Of a line: the local port, the peer there is none of, and TCP_LISTEN of include/net/tcp_states.h.
+		if !bytes.Contains(sockets, fmt.Appendf(nil, ":%04X 00000000:0000 0A", port)) {
 			return fmt.Errorf("nothing listens on port %d", port)
 		}
 	}

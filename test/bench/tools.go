@@ -21,6 +21,7 @@ var debianPackage = map[string]string{
 	"ssh":        "openssh-client",
 	"ssh-keygen": "openssh-client",
 	"sshd":       "openssh-server",
+	"unshare":    "util-linux",
 }
 
 // checkTools reports every missing program at once, with the command that brings it.
