@@ -123,9 +123,9 @@ func (v *vm) dialFailed(err error) {
 }
 
 func (v *vm) connected(link *tunnel.Link) {
-	path := "mux"
+	path := tunnel.PathMux
 	if v.Endpoint.Many() {
-		path = "vsock"
+		path = tunnel.PathRaw
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -157,9 +157,12 @@ func (v *vm) disconnected(link *tunnel.Link) {
 }
 
 // announced takes over what listens in the guest. After a scan that failed there
-// it is what the last good one saw.
+// it is what the last good one saw, and before the first good one it is unknown:
+// the forwards stay as they are.
 func (v *vm) announced(a tunnel.Announcement) {
-	v.forwards.Announce(a.Listeners)
+	if a.Generation > 0 {
+		v.forwards.Announce(a.Listeners)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if a.ScanError != "" && a.ScanError != v.scanError {

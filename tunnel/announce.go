@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -13,7 +14,9 @@ import (
 // Announcement is what listens in a guest: always the complete set, sorted by
 // protocol and address. Deltas exist on the wire only.
 type Announcement struct {
-	// Generation counts the changes of the set in the guest agent's life.
+	// Generation counts the changes of the set in the guest agent's life. 0
+	// means that the guest has not been able to look yet: the empty set says
+	// nothing then.
 	Generation uint64
 	Listeners  []portwatch.Listener
 	// ScanError says why the guest cannot see its listeners at present; the
@@ -45,6 +48,9 @@ func keyOf(l portwatch.Listener) listenerKey {
 func (a *announced) apply(m message) (bool, error) {
 	switch m := m.(type) {
 	case *snapshotMessage:
+		if m.Generation == 0 {
+			return false, errors.New("snapshot of generation 0, which is none")
+		}
 		a.set = make(map[listenerKey]portwatch.Listener, len(m.Listeners))
 		a.generation, a.valid = m.Generation, true
 		return true, a.add(m.Listeners)
@@ -62,7 +68,7 @@ func (a *announced) apply(m message) (bool, error) {
 		return true, a.add(m.Added)
 	case *scanErrorMessage:
 		a.scanError = m.Text
-		return a.valid, nil
+		return true, nil
 	}
 	return false, nil
 }

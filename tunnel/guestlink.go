@@ -96,24 +96,18 @@ func (l *guestLink) handle(m message) error {
 }
 
 // announce sends what listens, first all of it, then what changed since. A host
-// that is slow to read gets fewer and larger deltas.
+// that is slow to read gets fewer and larger deltas. Before the first scan has
+// succeeded there is nothing to send but the error.
 func (l *guestLink) announce(ctx context.Context) error {
-	sent, changed := l.server.Source()
-	sent = limited(sent)
-	l.control.send(&snapshotMessage{Generation: sent.Generation, Listeners: sent.Listeners})
-	if sent.ScanError != "" {
-		l.control.send(&scanErrorMessage{Text: sent.ScanError})
-	}
+	var sent Announcement
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
-		var now Announcement
-		now, changed = l.server.Source()
+		now, changed := l.server.Source()
 		now = limited(now)
-		if now.Generation != sent.Generation {
+		switch {
+		case now.Generation == sent.Generation:
+		case sent.Generation == 0:
+			l.control.send(&snapshotMessage{Generation: now.Generation, Listeners: now.Listeners})
+		default:
 			removed, added := portwatch.Diff(sent.Listeners, now.Listeners)
 			l.control.send(&deltaMessage{From: sent.Generation, To: now.Generation, Removed: removed, Added: added})
 		}
@@ -121,6 +115,11 @@ func (l *guestLink) announce(ctx context.Context) error {
 			l.control.send(&scanErrorMessage{Text: now.ScanError})
 		}
 		sent = now
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
 	}
 }
 

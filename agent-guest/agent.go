@@ -1,0 +1,103 @@
+package guestagent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+	"golang.org/x/sync/errgroup"
+)
+
+// Agent serves links to host agents. At least one of Listen and Stdio is needed.
+type Agent struct {
+	// Listen is where hosts connect.
+	Listen []tunnel.Endpoint
+	// Stdio serves one link on standard input and output, and ends Run with it.
+	Stdio bool
+	// Key is what both ends must prove; nil for none.
+	Key []byte
+	// Poll is the time between two scans; 0 for portwatch.DefaultInterval.
+	Poll time.Duration
+	// AllowCID are vsock context IDs that may connect beside the host.
+	AllowCID []uint32
+	// Version is told to hosts.
+	Version string
+	Log     *slog.Logger
+	// Ready is called once every endpoint is open; nil for nobody to tell.
+	Ready func()
+}
+
+// Run serves until ctx ends, and returns nil then. It fails if an endpoint
+// cannot be opened.
+func (a *Agent) Run(ctx context.Context) error {
+	scanner := new(portwatch.Scanner)
+	defer scanner.Close()
+	watcher := portwatch.NewWatcher(scanner.Scan, a.Poll)
+	server := &tunnel.Server{
+		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log},
+		Source: func() (tunnel.Announcement, <-chan struct{}) { return announcement(watcher) },
+	}
+
+	g, gctx := errgroup.WithContext(ctx)
+	var listeners []net.Listener
+	for _, e := range a.Listen {
+		if !e.Many() {
+			continue
+		}
+		l, err := tunnel.Listen(e, a.AllowCID, a.Log)
+		if errors.Is(err, syscall.EAFNOSUPPORT) && len(a.Listen) > 1 {
+			// A kernel without vsock; the serial port is what is left.
+			a.Log.Warn("not listening", "err", err)
+			continue
+		}
+		if err != nil {
+			for _, opened := range listeners {
+				_ = opened.Close()
+			}
+			return err
+		}
+		a.Log.Info("listening", "endpoint", e)
+		listeners = append(listeners, l)
+	}
+	for _, l := range listeners {
+		g.Go(func() error { return server.Serve(gctx, l) })
+	}
+	for _, e := range a.Listen {
+		if !e.Many() {
+			g.Go(func() error { return serveSerial(gctx, server, e.Path, a.Log) })
+		}
+	}
+	if a.Stdio {
+		g.Go(func() error {
+			if err := server.ServeLine(gctx, tunnel.Stdio(), false); err != nil {
+				return err
+			}
+			return errStdioEnded
+		})
+	}
+	g.Go(func() error { return watcher.Run(gctx) })
+	if a.Ready != nil {
+		a.Ready()
+	}
+	if err := g.Wait(); ctx.Err() == nil && !errors.Is(err, errStdioEnded) {
+		return err
+	}
+	return nil
+}
+
+// errStdioEnded ends the group when the only link of a --stdio agent has ended.
+var errStdioEnded = errors.New("standard input has ended")
+
+func announcement(w *portwatch.Watcher) (tunnel.Announcement, <-chan struct{}) {
+	state, changed := w.State()
+	a := tunnel.Announcement{Generation: state.Generation, Listeners: state.Listeners}
+	if state.Err != nil {
+		a.ScanError = state.Err.Error()
+	}
+	return a, changed
+}
