@@ -2,11 +2,54 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
+	"log/slog"
+	"os/signal"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	guestagent "github.com/rum-vm/rum-agent/agent-guest"
 )
 
 // serve runs the agent until ctx ends.
-func serve(context.Context, options, io.Writer) error {
-	return errors.New("serving is not part of this build")
+func serve(ctx context.Context, o options, stderr io.Writer) error {
+	endpoints, err := o.endpoints()
+	if err != nil {
+		return err
+	}
+	var key []byte
+	if o.keyFile != "" {
+		if key, err = readKey(o.keyFile); err != nil {
+			return err
+		}
+	}
+	if o.stdio {
+		// A host that went away is an error of a write, which ends the link,
+		// not a signal that ends the program.
+		signal.Ignore(syscall.SIGPIPE)
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	agent := &guestagent.Agent{
+		Listen:   endpoints,
+		Stdio:    o.stdio,
+		Key:      key,
+		Poll:     o.poll,
+		AllowCID: o.allowCID,
+		Version:  versionOrBuild(),
+		Log:      log,
+		Ready:    func() { tellSystemd(log) },
+	}
+	hint := "check --listen; without it the agent listens on vsock port 1021, which takes root and a VM with a vsock device"
+	if o.stdio {
+		hint = "--stdio is for a host agent at the other end: give rum-host-agent the endpoint exec:COMMAND, with this as the command"
+	}
+	return advise(agent.Run(ctx), hint)
+}
+
+// tellSystemd reports readiness, if systemd started this program and waits.
+func tellSystemd(log *slog.Logger) {
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("systemd could not be told that the agent is ready", "error", err)
+	}
 }
