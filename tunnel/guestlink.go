@@ -108,7 +108,7 @@ func (l *guestLink) announce(ctx context.Context) error {
 		case sent.Generation == 0:
 			l.control.send(&snapshotMessage{Generation: now.Generation, Listeners: now.Listeners})
 		default:
-			removed, added := portwatch.Diff(sent.Listeners, now.Listeners)
+			added, removed := portwatch.Diff(sent.Listeners, now.Listeners)
 			l.control.send(&deltaMessage{From: sent.Generation, To: now.Generation, Removed: removed, Added: added})
 		}
 		if now.ScanError != sent.ScanError {
