@@ -104,11 +104,11 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 	defer v.disconnected(link)
 	defer link.Close()
 	err = link.Run(ctx, func(a tunnel.Announcement) {
-		v.announced(a)
 		if !announced {
 			announced = true
-			v.introduce(link.Peer())
+			v.introduce(link)
 		}
+		v.announced(a)
 	})
 	if err == nil {
 		err = errEnded
@@ -123,27 +123,32 @@ func (v *vm) dialFailed(err error) {
 }
 
 func (v *vm) connected(link *tunnel.Link) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.link, v.failed, v.silent = link, nil, false
+}
+
+// introduce makes use of a link. Only when the guest has said something is it
+// known who is at the other end, and that connections are carried.
+func (v *vm) introduce(link *tunnel.Link) {
 	path := tunnel.PathMux
 	if v.Endpoint.Many() {
 		path = tunnel.PathRaw
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.link, v.failed, v.silent = link, nil, false
-	v.forwards.SetLink(&forward.Link{Path: path, Silent: link.Silent, Open: func(ctx context.Context, t tunnel.Target, early []byte) (tunnel.Conn, string, error) {
-		s, err := link.Open(ctx, t, early)
-		if err != nil {
-			return nil, "", err
-		}
-		return s, s.Path(), nil
-	}})
-}
-
-// introduce logs who is at the other end, which is known only once the guest has
-// said something.
-func (v *vm) introduce(peer tunnel.Peer) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.forwards.SetLink(&forward.Link{
+		Path:   path,
+		Silent: link.Silent,
+		Open: func(ctx context.Context, t tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+			s, err := link.Open(ctx, t, early)
+			if err != nil {
+				return nil, "", err
+			}
+			return s, s.Path(), nil
+		},
+	})
+	peer := link.Peer()
 	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
 		"hostname", peer.Hostname, "rebooted", v.peer.BootID != "" && v.peer.BootID != peer.BootID)
 }

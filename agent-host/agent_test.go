@@ -1,0 +1,363 @@
+package hostagent_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 10 * time.Second
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// startAgent runs an agent until the test ends.
+func startAgent(t *testing.T) *hostagent.Agent {
+	t.Helper()
+	a := hostagent.New(hostagent.Config{Version: "test", Log: quiet})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("run: %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("the agent does not end")
+		}
+	})
+	return a
+}
+
+// guest is a guest agent in this process. What it announces is on 127.0.0.2,
+// so that the host's 127.0.0.1 has the same ports free.
+type guest struct {
+	t    *testing.T
+	path string
+	key  []byte
+
+	mu   sync.Mutex
+	now  tunnel.Announcement
+	news chan struct{}
+	stop func() // ends the agent, not what it announces
+}
+
+func newGuest(t *testing.T) *guest {
+	g := &guest{t: t, path: filepath.Join(t.TempDir(), "s"), news: make(chan struct{})}
+	t.Cleanup(func() {
+		if g.stop != nil {
+			g.stop()
+		}
+	})
+	return g
+}
+
+func (g *guest) start() {
+	g.t.Helper()
+	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: "guest-test", Key: g.key, Log: quiet}, Source: func() (tunnel.Announcement, <-chan struct{}) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.now, g.news
+	}}
+	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: g.path}, nil, quiet)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	g.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			g.t.Errorf("guest: %v", err)
+		}
+	})
+}
+
+func (g *guest) announce(ports ...uint16) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now.Generation++
+	g.now.Listeners = nil
+	for _, p := range ports {
+		g.now.Listeners = append(g.now.Listeners, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(guestIP, p)})
+	}
+	close(g.news)
+	g.news = make(chan struct{})
+}
+
+var guestIP = netip.MustParseAddr("127.0.0.2")
+
+func (g *guest) vm(name string) hostagent.VM {
+	return hostagent.VM{Name: name, Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: g.path}}
+}
+
+// echo serves on a port of the guest that is free on the host.
+func echo(t *testing.T) (port uint16) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+func onHost(port uint16) string {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String()
+}
+
+func roundTrip(port uint16) error {
+	c, err := net.DialTimeout("tcp", onHost(port), patience)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "hello"); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, 5))
+	return err
+}
+
+// within polls until ok or fails with what the agent says.
+func within(t *testing.T, a *hostagent.Agent, limit time.Duration, what string, ok func([]control.VM) bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		st := a.Status()
+		if ok(st.VMs) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v: %+v", what, limit, st.VMs)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func add(t *testing.T, a *hostagent.Agent, vm hostagent.VM) {
+	t.Helper()
+	if err := a.AddVM(vm); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// active reports that the i-th VM has n active forwards.
+func active(i, n int) func([]control.VM) bool {
+	return func(vms []control.VM) bool {
+		count := 0
+		for _, f := range vms[i].Forwards {
+			if f.State == control.Active {
+				count++
+			}
+		}
+		return count == n
+	}
+}
+
+func TestGuestPortComesAndGoesOnTheHost(t *testing.T) {
+	t.Parallel()
+	a, g, port := startAgent(t), newGuest(t), echo(t)
+	g.start()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "linked", func(vms []control.VM) bool { return vms[0].State == control.Connected })
+
+	g.announce(port)
+	within(t, a, 300*time.Millisecond, "port open", active(0, 1))
+	if err := roundTrip(port); err != nil {
+		t.Error(err)
+	}
+	vm := a.Status().VMs[0]
+	if vm.Auth != "none" || vm.AgentVersion != "guest-test" || vm.Generation != 1 || vm.LastSeen == nil || vm.Error != "" ||
+		vm.Forwards[0].Path != "vsock" || vm.Forwards[0].Port != port {
+		t.Errorf("%+v", vm)
+	}
+
+	g.announce()
+	within(t, a, time.Second, "port closed", func(vms []control.VM) bool { return len(vms[0].Forwards) == 0 })
+	if err := roundTrip(port); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// The host's listener is there all the time: it resets while there is no agent,
+// and never refuses.
+func TestRestartedAgentIsBackWithinTwoSecondsOnTheSameListener(t *testing.T) {
+	t.Parallel()
+	a, g, port := startAgent(t), newGuest(t), echo(t)
+	g.announce(port)
+	g.start()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "port open", active(0, 1))
+	for range 3 {
+		g.stop()
+		within(t, a, patience, "loss noticed", func(vms []control.VM) bool { return vms[0].State != control.Connected })
+		for range 20 {
+			if err := roundTrip(port); err == nil || errors.Is(err, unix.ECONNREFUSED) {
+				t.Fatalf("without an agent: %v", err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		g.start()
+		within(t, a, 2*time.Second, "back", func(vms []control.VM) bool { return vms[0].State == control.Connected })
+		if err := roundTrip(port); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPortsOfAVMThatStaysAwayAreFreed(t *testing.T) {
+	t.Parallel()
+	a, g, port := startAgent(t), newGuest(t), echo(t)
+	g.announce(port)
+	g.start()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "port open", active(0, 1))
+	g.stop()
+	within(t, a, 15*time.Second, "port freed", active(0, 0))
+	g.start()
+	within(t, a, patience, "port open again", active(0, 1))
+}
+
+func TestBridgeCarriesWhileTheAgentIsAway(t *testing.T) {
+	t.Parallel()
+	a, g, port := startAgent(t), newGuest(t), echo(t)
+	g.announce(port)
+	g.start()
+	add(t, a, g.vm("dev"))
+	a.SetBridge("dev", guestIP)
+	within(t, a, patience, "port open", active(0, 1))
+	g.stop()
+	within(t, a, patience, "path is the bridge", func(vms []control.VM) bool { return vms[0].Forwards[0].Path == "bridge" })
+	if err := roundTrip(port); err != nil {
+		t.Error(err)
+	}
+	g.start()
+	within(t, a, patience, "path is vsock again", func(vms []control.VM) bool { return vms[0].Forwards[0].Path == "vsock" })
+	if vm := a.Status().VMs[0]; vm.BridgeIP != "127.0.0.2" {
+		t.Errorf("%+v", vm)
+	}
+}
+
+func TestKeyIsProvedOrTheLinkRefused(t *testing.T) {
+	t.Parallel()
+	a, g := startAgent(t), newGuest(t)
+	g.key = make([]byte, tunnel.KeySize)
+	g.start()
+	none, wrong, right := g.vm("none"), g.vm("wrong"), g.vm("right")
+	wrong.Key = append([]byte{1}, g.key[1:]...)
+	right.Key = g.key
+	for _, vm := range []hostagent.VM{none, wrong, right} {
+		add(t, a, vm)
+	}
+	within(t, a, patience, "right key linked, others told why", func(vms []control.VM) bool {
+		return vms[0].State == control.Down && strings.Contains(vms[0].Error, "authentication failed") &&
+			vms[1].State == control.Down && strings.Contains(vms[1].Error, "authentication failed") &&
+			vms[2].State == control.Connected && vms[2].Auth == "psk"
+	})
+}
+
+func TestGarbageInPlaceOfAGuestIsSaidAndSurvived(t *testing.T) {
+	t.Parallel()
+	a, g := startAgent(t), newGuest(t)
+	l, err := net.Listen("unix", g.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte(strings.Repeat("SSH-2.0-garbage\r\n", 10)))
+			c.Close()
+		}
+	})
+	defer wg.Wait()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "shown", func(vms []control.VM) bool { return vms[0].State == control.Down && vms[0].Error != "" })
+	l.Close()
+	g.start()
+	within(t, a, patience, "linked to the real one", func(vms []control.VM) bool { return vms[0].State == control.Connected })
+}
+
+func TestVMsComeAndGo(t *testing.T) {
+	t.Parallel()
+	a, one, two, port := startAgent(t), newGuest(t), newGuest(t), echo(t)
+	for _, g := range []*guest{one, two} {
+		g.announce(port)
+		g.start()
+	}
+	add(t, a, one.vm("one"))
+	within(t, a, patience, "first has the port", active(0, 1))
+	add(t, a, two.vm("two"))
+	if err := a.AddVM(two.vm("two")); !errors.Is(err, hostagent.ErrNameTaken) {
+		t.Errorf("second of one name: %v", err)
+	}
+	within(t, a, patience, "second waits for it", func(vms []control.VM) bool {
+		f := vms[1].Forwards
+		return len(f) == 1 && f[0].State == control.Claim && strings.HasSuffix(f[0].Reason, "held by VM one")
+	})
+
+	a.RemoveVM("one")
+	if vms := a.Status().VMs; len(vms) != 1 || !active(0, 1)(vms) {
+		t.Errorf("second does not have the port: %+v", vms)
+	}
+	if err := roundTrip(port); err != nil {
+		t.Error(err)
+	}
+	add(t, a, one.vm("one"))
+	within(t, a, patience, "the first waits now", func(vms []control.VM) bool {
+		return len(vms[1].Forwards) == 1 && vms[1].Forwards[0].State == control.Claim
+	})
+	a.RemoveVM("nobody")
+	a.SetBridge("nobody", guestIP)
+}
+
+func TestAgentEndsWhileGuestsCannotBeReached(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t)
+	g := newGuest(t)
+	add(t, a, g.vm("absent"))
+	add(t, a, hostagent.VM{Name: "mute", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeExec, Command: "sleep 60"}})
+	within(t, a, patience, "shown", func(vms []control.VM) bool {
+		return vms[0].State == control.Down && vms[1].State == control.Connecting
+	})
+}
