@@ -33,6 +33,9 @@ type relay struct {
 
 	// start makes the ports of to reachable on 127.0.0.1 here, under the same numbers.
 	start func(s setting) ([]*process, error)
+
+	// check, if any, says whether what was started is what the name says.
+	check func(ctx context.Context, s setting) error
 }
 
 // setting is what a relay is started in.
@@ -61,8 +64,8 @@ var relays = []relay{
 		maxIdle: sshMaxIdle,
 		start:   func(s setting) ([]*process, error) { return startSSH(s, "aes128-gcm@openssh.com") },
 	},
-	{name: "raw", title: "rum raw (unix:)", binaries: rumBinaries, start: startRaw},
-	{name: "mux", title: "rum mux (exec:)", binaries: rumBinaries, start: startMux},
+	{name: "raw", title: "rum raw (unix:)", binaries: rumBinaries, start: startRaw, check: expectPath("vsock")},
+	{name: "mux", title: "rum mux (exec:)", binaries: rumBinaries, start: startMux, check: expectPath("mux")},
 }
 
 func relayNames() []string {
@@ -97,7 +100,11 @@ func (r relay) open(ctx context.Context, s setting) (*running, error) {
 	for _, p := range processes {
 		run.pids = append(run.pids, p.cmd.Process.Pid)
 	}
-	if err := waitReady(ctx, run.target, processes); err != nil {
+	err = waitReady(ctx, run.target, processes)
+	if err == nil && r.check != nil {
+		err = r.check(ctx, s)
+	}
+	if err != nil {
 		run.close()
 		return nil, err
 	}

@@ -103,6 +103,19 @@ func (r *results) loopback(m metric) []float64 {
 	return values
 }
 
+// restless is the unrest from which on a run says little.
+const restless = 1.5
+
+// unrest returns the metric of loopback that moved most during the run, and by what factor.
+func (r *results) unrest() (worst metric, factor float64) {
+	for _, m := range []metric{forward1, reverse1, forward4, reverse4, rttP50, connRate1} {
+		if all := r.loopback(m); len(all) > 0 && all[len(all)-1]/all[0] > factor {
+			worst, factor = m, all[len(all)-1]/all[0]
+		}
+	}
+	return worst, factor
+}
+
 func median(values []float64) (float64, bool) {
 	if len(values) == 0 {
 		return 0, false

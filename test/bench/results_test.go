@@ -75,6 +75,22 @@ func TestFailuresShowInTheTable(t *testing.T) {
 	}
 }
 
+func TestRunOnABusyMachineSaysSo(t *testing.T) {
+	for _, c := range []struct {
+		lowest float64
+		said   bool
+	}{{lowest: 19, said: false}, {lowest: 2, said: true}} {
+		r := testResults(map[string]map[metric][]comparedSample{
+			"raw": {forward1: {{Value: 10, Loopback: c.lowest}, {Value: 10, Loopback: 20}}},
+		})
+		var out bytes.Buffer
+		printTables(&out, r)
+		if said := strings.Contains(out.String(), "not quiet"); said != c.said {
+			t.Errorf("loopback between %v and 20: said so is %v, want %v", c.lowest, said, c.said)
+		}
+	}
+}
+
 func TestPercentileIsByNearestRank(t *testing.T) {
 	times := make([]time.Duration, 100)
 	for i := range times {

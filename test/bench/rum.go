@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -37,5 +41,43 @@ func startMux(s setting) ([]*process, error) {
 }
 
 func startHostAgent(s setting, endpoint string) (*process, error) {
-	return startProcess(filepath.Join(s.bin, hostAgent), "run", "--vm", "bench="+endpoint, "--socket", scratchPath("host.sock"))
+	return startProcess(filepath.Join(s.bin, hostAgent), "run", "--vm", "bench="+endpoint, "--socket", controlSocket)
+}
+
+const controlSocket = scratch + "/host.sock"
+
+// expectPath checks that every forward takes the path that is to be measured; status calls every raw path "vsock".
+func expectPath(want string) func(context.Context, setting) error {
+	return func(ctx context.Context, s setting) error {
+		out, err := output(ctx, filepath.Join(s.bin, hostAgent), "status", "--json", "--socket", controlSocket)
+		if err != nil {
+			return fmt.Errorf("status: %w", err)
+		}
+		var status struct {
+			VMs []struct {
+				Forwards []struct {
+					Port int    `json:"port"`
+					Path string `json:"path"`
+				} `json:"forwards"`
+			} `json:"vms"`
+		}
+		if err := json.Unmarshal(out, &status); err != nil {
+			return fmt.Errorf("status: %w", err)
+		}
+		found := 0
+		for _, vm := range status.VMs {
+			for _, f := range vm.Forwards {
+				if !slices.Contains(s.ports.all(), f.Port) {
+					continue
+				}
+				if found++; f.Path != want {
+					return fmt.Errorf("port %d is forwarded over %q, and %q is to be measured", f.Port, f.Path, want)
+				}
+			}
+		}
+		if found < len(s.ports.all()) {
+			return fmt.Errorf("status lists %d of %d ports", found, len(s.ports.all()))
+		}
+		return nil
+	}
 }

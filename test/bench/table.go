@@ -52,6 +52,9 @@ func printTables(w io.Writer, r *results) {
 		t.print(w, r)
 	}
 	printGoals(w, r)
+	if m, factor := r.unrest(); factor > restless {
+		fmt.Fprintf(w, "\nThe machine was not quiet: %s of loopback itself moved by a factor of %.1f. Repeat before believing a ratio.\n", m, factor)
+	}
 	for _, f := range r.Failures {
 		fmt.Fprintf(w, "\nnot measured: %s: %s\n", f.Relay, f.Error)
 	}
