@@ -33,6 +33,8 @@ func (t *Table) place(f *forward) {
 		t.log.Debug("guest port is not forwarded", "vm", f.vm.name, "proto", f.key.proto, "port", f.key.port, "reason", f.reason)
 		return
 	}
+	// An older claim goes first, should its address have become free just now.
+	t.retryClaims(f.decision.Host...)
 	if !t.bind(f) {
 		t.claims = append(t.claims, f)
 	}

@@ -3,6 +3,7 @@ package forward
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -18,11 +19,13 @@ const (
 	asksPerTurn = 4
 )
 
-// retryClaims binds what has become free, the oldest claim first.
-func (t *Table) retryClaims() {
+// retryClaims binds what has become free, the oldest claim first: of all
+// claims, or of those on the given addresses.
+func (t *Table) retryClaims(on ...netip.AddrPort) {
 	waiting := t.claims[:0]
 	for _, f := range t.claims {
-		if !t.bind(f) {
+		skip := len(on) > 0 && !slices.ContainsFunc(f.decision.Host, func(a netip.AddrPort) bool { return slices.Contains(on, a) })
+		if skip || !t.bind(f) {
 			waiting = append(waiting, f)
 		}
 	}

@@ -123,6 +123,26 @@ func TestSecondVMTakesOverAtOnce(t *testing.T) {
 	}
 }
 
+func TestOlderClaimComesBeforeANewcomer(t *testing.T) {
+	table := newTable(t, forward.Config{})
+	second, third := table.Add("two"), table.Add("three")
+	port := freePort(t)
+	taken, err := net.Listen("tcp", addr("127.0.0.1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	second.Announce(listeners(port, "0.0.0.0"))
+	taken.Close()
+	third.Announce(listeners(port, "0.0.0.0"))
+	if f := one(t, second); f.State != control.Active {
+		t.Errorf("%+v", f)
+	}
+	if f := one(t, third); f.State != control.Claim || !strings.HasSuffix(f.Reason, "held by VM two") {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestClaimGoesWithItsListener(t *testing.T) {
 	table := newTable(t, forward.Config{})
 	first, second := table.Add("one"), table.Add("two")
