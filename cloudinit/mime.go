@@ -95,7 +95,7 @@ func checkEntity(e entity, line, depth int) error {
 	if strings.HasPrefix(contentType, "multipart/") {
 		return checkMultipart(e, params["boundary"], line, depth)
 	}
-	body, decoded, err := e.decode()
+	body, decoded, err := e.decode(line)
 	if err != nil {
 		return err
 	}
@@ -143,8 +143,8 @@ func checkMultipart(e entity, boundary string, line, depth int) error {
 	return atLine(e.first+len(e.body)-1, "the document is cut off: no closing line --%s--", boundary)
 }
 
-// decode undoes the transfer encoding and says whether there was one that changes lines.
-func (e entity) decode() (body []byte, decoded bool, err error) {
+// decode undoes the transfer encoding and says whether there was one that changes lines; the entity is at line.
+func (e entity) decode(line int) (body []byte, decoded bool, err error) {
 	text := strings.Join(e.body, "")
 	switch encoding := strings.ToLower(e.header["content-transfer-encoding"]); encoding {
 	case "", "7bit", "8bit", "binary":
@@ -162,7 +162,7 @@ func (e entity) decode() (body []byte, decoded bool, err error) {
 		}
 		return body, true, nil
 	default:
-		return nil, false, atLine(e.first, "unknown Content-Transfer-Encoding %q", encoding)
+		return nil, false, atLine(line, "unknown Content-Transfer-Encoding %q", encoding)
 	}
 }
 

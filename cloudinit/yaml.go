@@ -5,13 +5,15 @@ import (
 	"errors"
 	"io"
 	"regexp"
-	"strconv"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// yamlError is how the YAML library words an error with the line it is in.
-var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?s:(.*))$`)
+// yamlError is how the YAML library words an error. Its line is often that of the enclosing block, and sometimes
+// one too few.
+var yamlError = regexp.MustCompile(`^yaml: (?:line \d+: )?(?s:(.*))$`)
+
+func yamlReason(err error) string { return yamlError.ReplaceAllString(err.Error(), "$1") }
 
 // parseYAML returns the root of the one document in data, nil for an empty one.
 func parseYAML(data []byte, first int) (*yaml.Node, error) {
@@ -30,15 +32,37 @@ func parseYAML(data []byte, first int) (*yaml.Node, error) {
 			return doc.Content[0], nil
 		}
 	}
-	line := 1
-	reason := err.Error()
-	if m := yamlError.FindStringSubmatch(reason); m != nil {
-		reason = m[2]
-		if n, err := strconv.Atoi(m[1]); err == nil {
-			line = n
+	return nil, atLine(first+badYAMLLine(data), "not valid YAML: %s", yamlReason(err))
+}
+
+// badYAMLLine is the index of the line where what is not YAML begins: the lines before it are YAML, and with it, or any
+// more, they are not. For a quote or bracket that is never closed it is the line that opens it.
+func badYAMLLine(data []byte) int {
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	offsets := make([]int, 1, len(lines)+1)
+	for _, line := range lines {
+		offsets = append(offsets, offsets[len(offsets)-1]+len(line))
+	}
+	isYAML := func(n int) bool { return yaml.Unmarshal(data[:offsets[n]], new(yaml.Node)) == nil }
+
+	good, bad := 0, len(lines)
+	for bad-good > 1 {
+		if middle := (good + bad) / 2; isYAML(middle) {
+			good = middle
+		} else {
+			bad = middle
 		}
 	}
-	return nil, atLine(first+line-1, "not valid YAML: %s", reason)
+	// A bracket that is closed some lines later also makes lines that are not YAML yet, so more of them may be. In
+	// a document too long to try them all, within some tenths of a second, the answer stays with the first.
+	budget := 8 << 20
+	for n := len(lines) - 1; n > good && budget > 0; n-- {
+		if isYAML(n) {
+			return n
+		}
+		budget -= offsets[n]
+	}
+	return good
 }
 
 func yamlKind(n *yaml.Node) string {
@@ -96,7 +120,7 @@ func checkArchive(data []byte, first int) error {
 			part.Content = entry.Value
 		case yaml.MappingNode:
 			if err := entry.Decode(&part); err != nil {
-				return atLine(line, "not an entry of an archive: %s", yamlError.ReplaceAllString(err.Error(), "$2"))
+				return atLine(line, "not an entry of an archive: %s", yamlReason(err))
 			}
 		default:
 			return atLine(line, "an entry of an archive is a string or a mapping with type and content, this is %s", yamlKind(entry))
