@@ -7,10 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"go.uber.org/goleak"
 )
@@ -39,18 +39,36 @@ type guest struct {
 
 // source is what a guest announces.
 type source struct {
-	ch  chan struct{}
-	now tunnel.Announcement
+	mu      sync.Mutex
+	changed chan struct{}
+	now     tunnel.Announcement
+}
+
+func (s *source) set(a tunnel.Announcement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = a
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *source) get() (tunnel.Announcement, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now, s.changed
 }
 
 func startGuest(t *testing.T, kind string, cfg tunnel.Config) *guest {
 	t.Helper()
+	return startGuestLogging(t, kind, cfg, testWriter{t})
+}
+
+func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writer) *guest {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent.sock")
-	g := &guest{source: &source{ch: make(chan struct{})}}
-	cfg.Log = testLog(t)
-	g.server = &tunnel.Server{Config: cfg, Source: func() (tunnel.Announcement, <-chan struct{}) {
-		return g.source.now, g.source.ch
-	}}
+	g := &guest{source: &source{changed: make(chan struct{})}}
+	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	g.server = &tunnel.Server{Config: cfg, Source: g.source.get}
 	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, nil, cfg.Log)
 	if err != nil {
 		t.Fatal(err)
@@ -193,5 +211,3 @@ func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(string(b))
 	return len(b), nil
 }
-
-var _ = portwatch.Listener{}

@@ -1,0 +1,109 @@
+package tunnel_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+func listener(addr string) portwatch.Listener {
+	return portwatch.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort(addr)}
+}
+
+func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
+	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	web, db := listener("0.0.0.0:8080"), listener("127.0.0.1:5432")
+	owned := db
+	owned.Process = "postgres[7]"
+	heard := announcements(t, g)
+	for i, set := range [][]portwatch.Listener{{web}, {web, db}, {web, owned}, {db}, {}, {web}} {
+		slices.SortFunc(set, func(a, b portwatch.Listener) int { return a.Addr.Compare(b.Addr) })
+		g.source.set(tunnel.Announcement{Generation: uint64(i + 1), Listeners: set})
+		got := awaitGeneration(t, heard, uint64(i+1))
+		if d := cmp.Diff(set, got.Listeners, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), equateEmpty); d != "" {
+			t.Fatalf("generation %d: %s", i+1, d)
+		}
+	}
+	// A second host gets all of it at once.
+	if got := awaitGeneration(t, announcements(t, g), 6); len(got.Listeners) != 1 {
+		t.Fatalf("a new link got %v", got.Listeners)
+	}
+}
+
+var equateEmpty = cmp.Transformer("all", func(ls []portwatch.Listener) map[portwatch.Listener]bool {
+	all := make(map[portwatch.Listener]bool)
+	for _, l := range ls {
+		all[l] = true
+	}
+	return all
+})
+
+func TestAFailedScanClosesNothing(t *testing.T) {
+	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	heard := announcements(t, g)
+	g.source.set(tunnel.Announcement{ScanError: "not yet"})
+	if a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError == "not yet" }); a.Generation != 0 {
+		t.Fatalf("generation %d before the first scan", a.Generation)
+	}
+	set := []portwatch.Listener{listener("0.0.0.0:80")}
+	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set})
+	awaitGeneration(t, heard, 1)
+	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set, ScanError: "permission denied"})
+	a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError != "" })
+	if len(a.Listeners) != 1 {
+		t.Fatalf("a failed scan left %v", a.Listeners)
+	}
+	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set})
+	await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError == "" })
+}
+
+func TestTooManyListenersAreCutAndSaid(t *testing.T) {
+	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	var set []portwatch.Listener
+	for i := range tunnel.MaxListeners + 10 {
+		set = append(set, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(i+1))})
+	}
+	heard := announcements(t, g)
+	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set})
+	a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError != "" })
+	if len(a.Listeners) != tunnel.MaxListeners {
+		t.Fatalf("%d listeners", len(a.Listeners))
+	}
+}
+
+// announcements runs a link and returns what it is told.
+func announcements(t *testing.T, g *guest) <-chan tunnel.Announcement {
+	t.Helper()
+	l, err := dial(t, g.endpoint, tunnel.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan tunnel.Announcement, 100)
+	run(t, l, func(a tunnel.Announcement) { heard <- a })
+	return heard
+}
+
+func awaitGeneration(t *testing.T, heard <-chan tunnel.Announcement, n uint64) tunnel.Announcement {
+	t.Helper()
+	return await(t, heard, func(a tunnel.Announcement) bool { return a.Generation == n })
+}
+
+func await(t *testing.T, heard <-chan tunnel.Announcement, ok func(tunnel.Announcement) bool) tunnel.Announcement {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case a := <-heard:
+			if ok(a) {
+				return a
+			}
+		case <-timeout:
+			t.Fatal("no such announcement")
+		}
+	}
+}
