@@ -12,10 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // kinds are the two ways a stream can go: many connections, or one for all.
 var kinds = []string{tunnel.PathRaw, tunnel.PathMux}

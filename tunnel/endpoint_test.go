@@ -1,0 +1,233 @@
+package tunnel_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel"
+	"go.uber.org/goleak"
+)
+
+// asStdioGuest makes the test binary a guest agent on its standard input and
+// output, for exec endpoints.
+const asStdioGuest = "RUM_TEST_STDIO_GUEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asStdioGuest) != "" {
+		s := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
+		if err := s.ServeLine(context.Background(), tunnel.Stdio(), false); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func TestEndpointsReadAndWriteTheSame(t *testing.T) {
+	for text, want := range map[string]tunnel.Endpoint{
+		"vsock:3":                    {Scheme: "vsock", CID: 3, Port: 1021},
+		"vsock:4294967294:99":        {Scheme: "vsock", CID: 4294967294, Port: 99},
+		"hybrid:/run/v.sock":         {Scheme: "hybrid", Path: "/run/v.sock", Port: 1021},
+		"hybrid:/run/a:b.sock:52":    {Scheme: "hybrid", Path: "/run/a:b.sock", Port: 52},
+		"unix:/run/agent.sock":       {Scheme: "unix", Path: "/run/agent.sock"},
+		"serial:/run/vm.sock":        {Scheme: "serial", Path: "/run/vm.sock"},
+		"exec:ssh box rum --stdio":   {Scheme: "exec", Command: "ssh box rum --stdio"},
+		"exec:docker exec -i a:b, c": {Scheme: "exec", Command: "docker exec -i a:b, c"},
+	} {
+		got, err := tunnel.ParseEndpoint(text)
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v; want %+v", text, got, err, want)
+		}
+		if again, err := tunnel.ParseEndpoint(got.String()); err != nil || again != want {
+			t.Errorf("%s is written %s, which reads as %+v, %v", text, got, again, err)
+		}
+	}
+}
+
+func TestABadEndpointSaysWhatIsWanted(t *testing.T) {
+	for text, part := range map[string]string{
+		"":                  "vsock:CID",
+		"vsock":             "vsock:CID",
+		"vsock:x":           `CID "x" is not a number`,
+		"vsock:0":           "CID",
+		"vsock:2":           "host itself",
+		"vsock:-1":          "CID",
+		"vsock:3:0":         "port",
+		"vsock:3:1:2":       "port",
+		"hybrid::52":        "path",
+		"tcp:1.2.3.4":       `unknown kind "tcp"`,
+		"unix:":             "vsock:CID",
+		"vsock:99999999999": "CID",
+	} {
+		if _, err := tunnel.ParseEndpoint(text); err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%q: %v, want an error with %q", text, err, part)
+		}
+	}
+	for _, text := range []string{"", "vsock:", "vsock:x", "exec:a", "hybrid:/x", "unix:", "serial:"} {
+		if _, err := tunnel.ParseListenEndpoint(text); err == nil {
+			t.Errorf("%q was taken for a place to listen", text)
+		}
+	}
+}
+
+// eachEndpoint runs a test over every kind of endpoint that needs no VM.
+func eachEndpoint(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
+	t.Run("unix", func(t *testing.T) {
+		f(t, startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{}))
+	})
+	t.Run("serial", func(t *testing.T) {
+		f(t, startLink(t, startGuest(t, tunnel.PathMux, tunnel.Config{}), tunnel.Config{}))
+	})
+	t.Run("hybrid", func(t *testing.T) {
+		g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+		g.endpoint = startVMM(t, g.endpoint.Path)
+		f(t, startLink(t, g, tunnel.Config{}))
+	})
+	t.Run("exec", func(t *testing.T) {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := tunnel.ParseEndpoint(fmt.Sprintf("exec:%s=1 %s", asStdioGuest, self))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, startLink(t, &guest{endpoint: e}, tunnel.Config{}))
+	})
+}
+
+// startVMM stands for the VMM of a hybrid endpoint: it reads CONNECT and then
+// passes bytes, half-closes included.
+func startVMM(t *testing.T, agent string) tunnel.Endpoint {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "vmm.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer in.Close()
+				r := bufio.NewReader(in)
+				if line, _ := r.ReadString('\n'); line != "CONNECT 1021\n" {
+					_, _ = fmt.Fprintf(in, "ERR %q\n", line)
+					return
+				}
+				out, err := net.Dial("unix", agent)
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				_, _ = io.WriteString(in, "OK 1073741824\n")
+				var back sync.WaitGroup
+				back.Go(func() {
+					_, _ = io.Copy(in, out)
+					_ = in.(*net.UnixConn).CloseWrite()
+				})
+				_, _ = io.Copy(out, r)
+				_ = out.(*net.UnixConn).CloseWrite()
+				back.Wait()
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
+	return tunnel.Endpoint{Scheme: tunnel.SchemeHybrid, Path: path, Port: tunnel.DefaultPort}
+}
+
+func TestHalfCloseWorksThroughEveryEndpoint(t *testing.T) {
+	eachEndpoint(t, func(t *testing.T, l *tunnel.Link) {
+		c := through(t, l, service(t, func(c *net.TCPConn) {
+			defer c.Close()
+			all, _ := io.ReadAll(c)
+			_, _ = fmt.Fprintf(c, "%d bytes", len(all))
+		}))
+		_, _ = c.Write(make([]byte, 100_000))
+		_ = c.CloseWrite()
+		if got, err := io.ReadAll(c); err != nil || string(got) != "100000 bytes" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	})
+}
+
+func TestResetWorksThroughEveryEndpoint(t *testing.T) {
+	eachEndpoint(t, func(t *testing.T, l *tunnel.Link) {
+		c := through(t, l, service(t, func(c *net.TCPConn) {
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.SetLinger(0)
+			_ = c.Close()
+		}))
+		_, _ = c.Write([]byte("x"))
+		wantReset(t, c)
+	})
+}
+
+func TestAVMMThatRefusesIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vmm.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_ = c.Close()
+		}
+	}()
+	_, err = dial(t, tunnel.Endpoint{Scheme: tunnel.SchemeHybrid, Path: path, Port: 7}, tunnel.Config{})
+	if err == nil || !strings.Contains(err.Error(), "port 7") {
+		t.Fatalf("%v, want an error that names the port", err)
+	}
+}
+
+func TestACommandThatDoesNotSpeakIsGivenUp(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var logged syncBuffer
+	log := slog.New(slog.NewTextHandler(&logged, nil))
+	_, err := tunnel.Dial(ctx, tunnel.Endpoint{Scheme: tunnel.SchemeExec, Command: "echo permission denied >&2; exec sleep 60"}, tunnel.Config{Log: log})
+	if err == nil {
+		t.Fatal("a link with sleep")
+	}
+	if !strings.Contains(logged.String(), "permission denied") {
+		t.Fatalf("what the command said was lost: %q", logged.String())
+	}
+}
+
+func TestASecondAgentOnOneSocketIsRefused(t *testing.T) {
+	e := tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: filepath.Join(t.TempDir(), "a.sock")}
+	log := slog.New(slog.DiscardHandler)
+	first, err := tunnel.Listen(e, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if second, err := tunnel.Listen(e, nil, log); err == nil {
+		_ = second.Close()
+		t.Fatal("two agents on one socket")
+	}
+	// A dead agent's socket is in nobody's way.
+	first.(*net.UnixListener).SetUnlinkOnClose(false)
+	_ = first.Close()
+	third, err := tunnel.Listen(e, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = third.Close()
+}
