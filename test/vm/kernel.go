@@ -149,7 +149,7 @@ func unpackKernel(ctx context.Context, dir string, pkgs []string, progress io.Wr
 		download.Stdout = io.MultiWriter(&said, progress)
 	}
 	if err := download.Run(); err != nil {
-		return fmt.Errorf("download %s: %w\n%s", strings.Join(pkgs, " "), err, said.Bytes())
+		return fmt.Errorf("download %s: %w; if the package is gone, run: apt-get update\n%s", strings.Join(pkgs, " "), err, said.Bytes())
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil || len(debs) == 0 {

@@ -80,9 +80,12 @@ type VM struct {
 // ErrEnded is in the chain of errors about a guest whose QEMU is gone.
 var ErrEnded = errors.New("the virtual machine has ended")
 
-// HasVsock reports whether the host can give guests a vsock device.
+// HasVsock reports whether this process can give guests a vsock device.
 func HasVsock() bool {
-	_, err := os.Stat("/dev/vhost-vsock")
+	f, err := os.OpenFile("/dev/vhost-vsock", os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+	}
 	return err == nil
 }
 
@@ -93,7 +96,7 @@ func Start(ctx context.Context, cfg Config) (*VM, error) {
 		return nil, err
 	}
 	if cfg.CID != 0 && !HasVsock() {
-		return nil, errors.New("the host has no vhost-vsock device; run: modprobe vhost_vsock")
+		return nil, errors.New("/dev/vhost-vsock cannot be opened; run: modprobe vhost_vsock")
 	}
 	dir, err := os.MkdirTemp("", "rum-vm-")
 	if err != nil {
@@ -155,7 +158,7 @@ func (v *VM) launch(ctx context.Context, args []string) error {
 		var said bytes.Buffer
 		cmd := exec.CommandContext(ctx, qemuBinary(), args...)
 		cmd.Stdout, cmd.Stderr = &said, &said
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 		err := cmd.Start()
 		if err == nil {
 			v.qemu = cmd.Process

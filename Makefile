@@ -1,0 +1,50 @@
+# What the project is built and tested with. `make help` lists the targets.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+GOBUILD  = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+# Debian and Ubuntu packages, each for what is named.
+QEMU_amd64 = qemu-system-x86
+QEMU_arm64 = qemu-system-arm
+QEMU       = $(QEMU_$(shell go env GOARCH))
+DEMO_DEPS  = $(QEMU) busybox-static kmod tar xz-utils zstd
+TEST_DEPS  = gcc libc6-dev iproute2 util-linux cpio socat openssh-client openssh-server \
+             cloud-init xorriso
+E2E_DEPS   = $(DEMO_DEPS) dbus dnsmasq-base e2fsprogs iptables libvirt-clients \
+             libvirt-daemon-driver-qemu libvirt-daemon-system mmdebstrap xorriso
+BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
+
+.PHONY: help build test lint e2e demo bench deps clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## both agents to bin/; the guest's for amd64 and arm64
+	$(GOBUILD) -o bin/ ./agent-host/cmd/rum-host-agent ./agent-guest/cmd/rum-guest-agent
+	GOARCH=amd64 $(GOBUILD) -o bin/rum-guest-agent-linux-amd64 ./agent-guest/cmd/rum-guest-agent
+	GOARCH=arm64 $(GOBUILD) -o bin/rum-guest-agent-linux-arm64 ./agent-guest/cmd/rum-guest-agent
+
+test: ## unit and namespace tests, with the race detector; needs no VM
+	go test -race -timeout 5m ./...
+
+lint: ## gofmt, vet and staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go vet -tags e2e ./test/...
+	go tool staticcheck -tags e2e ./...
+
+e2e: build ## tests in real VMs; as root
+	go test -tags e2e -count=1 -p 1 -timeout 20m -v ./test/vm/... ./test/e2e/...
+
+demo: build ## a VM whose web server appears on localhost:8080
+	@sh test/deps.sh $(DEMO_DEPS)
+	@go run ./test/demo
+
+bench: build ## relays side by side; as root
+	@sh test/deps.sh $(BENCH_DEPS)
+	go run ./test/bench --bin bin
+
+deps: ## install the packages that test, e2e and demo need
+	@sh test/deps.sh $(TEST_DEPS) $(E2E_DEPS)
+
+clean: ## remove what build made
+	rm -rf bin
