@@ -75,10 +75,10 @@ func (v *vm) supervise(ctx context.Context) {
 		if announced {
 			wait.lostLink(now, now.Sub(began))
 			logged = ""
-		}
-		if text := err.Error(); text != logged {
+			v.log.Warn("lost the guest agent", "error", err)
+		} else if text := err.Error(); text != logged {
 			logged = text
-			v.log.Warn("no link to the guest agent", "endpoint", v.Endpoint, "error", err)
+			v.log.Warn("cannot reach the guest agent", "endpoint", v.Endpoint, "error", err)
 		}
 		select {
 		case <-ctx.Done():

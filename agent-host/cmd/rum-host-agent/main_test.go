@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"rum-host-agent": main,
+		"fake-guest":     fakeGuest,
+	})
+}
+
+// TestScripts runs the promises of the command line, one file each.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			port, err := freePort()
+			env.Setenv("PORT", strconv.Itoa(port))
+			env.Setenv("XDG_RUNTIME_DIR", env.WorkDir)
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":  code,
+			"until": until,
+		},
+	})
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// code N COMMAND... runs a command that must exit with code N. What it prints on
+// standard error is then in the file stderr.txt.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N command [args...]")
+	}
+	out, err := command(ts, args[1:])
+	got := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("stderr.txt"), []byte(out.err.String()), 0o600))
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s\n%s", got, args[0], out.err.String())
+	}
+}
+
+// until TEXT COMMAND... runs a command again and again until it prints TEXT, or
+// with ! until it no longer does.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: [!] until text command [args...]")
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		out, _ := command(ts, args[1:])
+		if strings.Contains(out.out.String(), args[0]) != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q: %s%s", args[0], out.out.String(), out.err.String())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+type output struct{ out, err bytes.Buffer }
+
+func command(ts *testscript.TestScript, args []string) (*output, error) {
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c := exec.CommandContext(ctx, path, args[1:]...)
+	c.Env = []string{"XDG_RUNTIME_DIR=" + ts.Getenv("XDG_RUNTIME_DIR"), "PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME")}
+	c.Dir = ts.MkAbs(".")
+	var out output
+	c.Stdout, c.Stderr = &out.out, &out.err
+	return &out, c.Run()
+}
+
+// fakeGuest SOCKET PORT is a guest agent that announces a port on 127.0.0.2 whose
+// owner has a hostile name. Its process ID is in SOCKET.pid.
+func fakeGuest() {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	port, _ := strconv.Atoi(os.Args[2])
+	announcement := tunnel.Announcement{Generation: 1, Listeners: []portwatch.Listener{{
+		Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(port)), Process: "web\x1b[31m[1]",
+	}}}
+	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: "fake", Log: log}, Source: func() (tunnel.Announcement, <-chan struct{}) {
+		return announcement, nil
+	}}
+	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: os.Args[1]}, nil, log)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := os.WriteFile(os.Args[1]+".pid", []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	_ = s.Serve(ctx, l)
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// runOptions are the flags of run.
+type runOptions struct {
+	*shared
+	vms   []string
+	level string
+}
+
+func newRun(s *shared) *cobra.Command {
+	o := runOptions{shared: s}
+	c := &cobra.Command{
+		Use:   "run --vm NAME=ENDPOINT...",
+		Short: "Serve VMs until stopped",
+		Long: `Serve VMs until stopped.
+
+An endpoint is how the agent in the VM is reached: vsock:CID[:PORT],
+hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND. After it may come
+,bridge=IP, where the host reaches the VM without its agent, and ,key=FILE, the
+key that both agents prove.`,
+		Example: "  rum-host-agent run --vm dev=vsock:3,bridge=192.168.50.101",
+		Args:    atMost(0),
+		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
+	}
+	// Not a StringSlice: an endpoint may contain commas.
+	c.Flags().StringArrayVar(&o.vms, "vm", nil, "a VM to serve, as `NAME=ENDPOINT[,bridge=IP][,key=FILE]`; may be repeated")
+	c.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.level)); err != nil {
+		return misuse(fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level))
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	agent, err := o.agent(log)
+	if err != nil {
+		return err
+	}
+
+	listener, err := control.Listen(ctx, o.socket)
+	switch inUse, ok := errors.AsType[*control.InUseError](err); {
+	case ok && inUse.PID != 0:
+		return advise(err, fmt.Sprintf("stop it with: kill %d, or give this one a socket of its own with --socket", inUse.PID))
+	case ok:
+		return advise(err, "stop it, or give this one a socket of its own with --socket")
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
+		return advise(err, "name a place for the socket that this user can write to with --socket PATH, or set XDG_RUNTIME_DIR")
+	case err != nil:
+		return err
+	}
+
+	server := &control.Server{Status: agent.Status, Log: log}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	group.Go(func() error { return agent.Run(ctx) })
+	log.Info("ready", "version", versionOrBuild(), "socket", o.socket, "vms", len(o.vms))
+	notify(log, daemon.SdNotifyReady)
+	context.AfterFunc(ctx, func() { notify(log, daemon.SdNotifyStopping) })
+	err = group.Wait()
+	log.Info("stopped")
+	return err
+}
+
+// agent makes an agent with the VMs of the command line.
+func (o *runOptions) agent(log *slog.Logger) (*hostagent.Agent, error) {
+	if len(o.vms) == 0 {
+		return nil, misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
+	}
+	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Log: log})
+	for _, s := range o.vms {
+		vm, err := parseVM(s)
+		if err != nil {
+			return nil, misuse(err)
+		}
+		if err := agent.AddVM(vm); err != nil {
+			return nil, misuse(err)
+		}
+	}
+	return agent, nil
+}
+
+// notify tells systemd, if that is what started the program.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("cannot notify systemd", "error", err)
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// Colours of states, as ANSI SGR parameters.
+var stateColours = map[string]string{
+	control.Connected: "32", control.Active: "32",
+	control.Connecting: "33", control.Paused: "33", control.Claim: "33",
+	control.Down: "31", control.Incompatible: "31", control.Denied: "31",
+	control.Ignored: "2",
+}
+
+// cell is text in a column; colour is empty for none.
+type cell struct{ text, colour string }
+
+// printStatus writes VMs and forwards for people.
+func printStatus(w io.Writer, st control.Status, colour bool) error {
+	var b strings.Builder
+	for i, vm := range st.VMs {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		writeVM(&b, vm, colour)
+	}
+	if len(st.VMs) == 0 {
+		b.WriteString("no VMs\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writeVM(b *strings.Builder, vm control.VM, colour bool) {
+	b.WriteString(clean(vm.Name) + "  ")
+	writeCell(b, stateCell(vm.State), colour)
+	b.WriteString("  " + clean(vm.Endpoint))
+	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}} {
+		if part[1] != "" {
+			b.WriteString("  " + part[0] + " " + clean(part[1]))
+		}
+	}
+	b.WriteByte('\n')
+	if vm.Error != "" {
+		b.WriteString("  error: " + clean(vm.Error) + "\n")
+	}
+	if len(vm.Forwards) > 0 {
+		writeTable(b, forwardRows(vm.Forwards), colour)
+	}
+}
+
+func stateCell(s string) cell { return cell{clean(s), stateColours[s]} }
+
+func forwardRows(forwards []control.Forward) [][]cell {
+	header := strings.Fields("PORT STATE HOST GUEST PATH PROCESS CONNS REASON")
+	rows := [][]cell{plain(header...)}
+	for _, f := range forwards {
+		row := plain(
+			fmt.Sprintf("%d/%s", f.Port, clean(f.Proto)),
+			"",
+			addresses(f.Host),
+			addresses(f.Guest),
+			orDash(f.Path),
+			orDash(f.Process),
+			fmt.Sprintf("%d/%d", f.ConnectionsActive, f.ConnectionsTotal),
+			reason(f),
+		)
+		row[1] = stateCell(f.State)
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// reason is why a forward is not active, or what went wrong last if it is.
+func reason(f control.Forward) string {
+	if f.Reason == "" && f.LastError != "" {
+		return "last error: " + clean(f.LastError)
+	}
+	return clean(f.Reason)
+}
+
+// maxAddresses is how many addresses a column names.
+const maxAddresses = 4
+
+func addresses(all []string) string {
+	shown := all[:min(len(all), maxAddresses)]
+	text := orDash(strings.Join(shown, ","))
+	if more := len(all) - len(shown); more > 0 {
+		text += fmt.Sprintf(",+%d", more)
+	}
+	return text
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return clean(s)
+}
+
+func plain(texts ...string) []cell {
+	row := make([]cell, len(texts))
+	for i, t := range texts {
+		row[i].text = t
+	}
+	return row
+}
+
+// writeTable writes rows with columns as wide as their widest cell, and nothing
+// after the last text of a line.
+func writeTable(b *strings.Builder, rows [][]cell, colour bool) {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, c := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+		}
+	}
+	for _, row := range rows {
+		pad := 2
+		for i, c := range row {
+			if c.text == "" {
+				pad += widths[i] + 2
+				continue
+			}
+			b.WriteString(strings.Repeat(" ", pad))
+			writeCell(b, c, colour)
+			pad = widths[i] - utf8.RuneCountInString(c.text) + 2
+		}
+		b.WriteByte('\n')
+	}
+}
+
+func writeCell(b *strings.Builder, c cell, colour bool) {
+	if colour && c.colour != "" {
+		fmt.Fprintf(b, "\x1b[%sm%s\x1b[0m", c.colour, c.text)
+		return
+	}
+	b.WriteString(c.text)
+}

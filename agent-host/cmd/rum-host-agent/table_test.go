@@ -1,0 +1,82 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+func example() control.Status {
+	return control.Status{VMs: []control.VM{
+		{
+			Name: "dev", Endpoint: "vsock:3:1021", State: control.Connected, Auth: "psk", AgentVersion: "1.2",
+			Forwards: []control.Forward{
+				{Proto: "tcp", Port: 8080, State: control.Active, Host: []string{"127.0.0.1:8080", "[::1]:8080"}, Guest: []string{"0.0.0.0:8080"},
+					Path: "vsock", Process: "nginx[812]", ConnectionsActive: 1, ConnectionsTotal: 5},
+				{Proto: "tcp", Port: 80, State: control.Claim, Host: []string{"127.0.0.1:80"}, Guest: []string{"[::]:80"}, Reason: "held by apache2[7]"},
+			},
+		},
+		{Name: "old", Endpoint: "unix:/x", State: control.Down, Error: "connect: no such file"},
+	}}
+}
+
+func TestTableIsAligned(t *testing.T) {
+	var b strings.Builder
+	if err := printStatus(&b, example(), false); err != nil {
+		t.Fatal(err)
+	}
+	want := `dev  connected  vsock:3:1021  auth psk  agent 1.2
+  PORT      STATE   HOST                       GUEST         PATH   PROCESS     CONNS  REASON
+  8080/tcp  active  127.0.0.1:8080,[::1]:8080  0.0.0.0:8080  vsock  nginx[812]  1/5
+  80/tcp    claim   127.0.0.1:80               [::]:80       -      -           0/0    held by apache2[7]
+
+old  down  unix:/x
+  error: connect: no such file
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestColourChangesNothingElse(t *testing.T) {
+	var plain, coloured strings.Builder
+	_ = printStatus(&plain, example(), false)
+	_ = printStatus(&coloured, example(), true)
+	text := coloured.String()
+	if !strings.Contains(text, "\x1b[32mactive\x1b[0m") {
+		t.Errorf("no colour in %q", text)
+	}
+	for _, code := range []string{"32", "33", "31", "2", "0"} {
+		text = strings.ReplaceAll(text, "\x1b["+code+"m", "")
+	}
+	if text != plain.String() {
+		t.Errorf("got\n%s\nwant\n%s", text, plain.String())
+	}
+}
+
+func TestGuestCannotWriteToTheTerminal(t *testing.T) {
+	evil := "\x1b]0;owned\x07\r\n\u202eabc\u200b" + strings.Repeat("x", 10_000) + "\xff\u009b31m"
+	st := control.Status{VMs: []control.VM{{
+		Name: evil, Endpoint: evil, State: evil, Auth: evil, AgentVersion: evil, BridgeIP: evil, Error: evil,
+		Forwards: []control.Forward{{
+			Proto: evil, State: evil, Reason: evil, Path: evil, Process: evil, LastError: evil,
+			Host: []string{evil, evil, evil, evil, evil, evil}, Guest: []string{evil},
+		}},
+	}}}
+	var b strings.Builder
+	_ = printStatus(&b, st, false)
+	for _, r := range b.String() {
+		if r != '\n' && (r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x202e || r == 0x200b) {
+			t.Fatalf("%U in the output", r)
+		}
+	}
+	if n := strings.Count(b.String(), "\n"); n != 4 {
+		t.Errorf("%d lines", n)
+	}
+	for line := range strings.Lines(b.String()) {
+		if len(line) > 12*maxText {
+			t.Errorf("line of %d bytes", len(line))
+		}
+	}
+}
