@@ -1,9 +1,13 @@
 package libvirt
 
 import (
+	"bufio"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -82,30 +86,56 @@ func (c *Conn) leases(network string) []address {
 	return seen
 }
 
-// reported returns the addresses that libvirt itself knows for a running domain: leases of its own networks, then the
-// host's neighbour table, which also has addresses that the guest set by hand.
-func (c *Conn) reported(dom golibvirt.Domain) []address {
-	for _, source := range []golibvirt.DomainInterfaceAddressesSource{
-		golibvirt.DomainInterfaceAddressesSrcLease, golibvirt.DomainInterfaceAddressesSrcArp,
-	} {
-		ifaces, err := c.lv.DomainInterfaceAddresses(dom, uint32(source), 0)
-		if err != nil {
-			continue
-		}
-		var seen []address
-		for _, iface := range ifaces {
-			for _, a := range iface.Addrs {
-				ip, err := netip.ParseAddr(a.Addr)
-				if err == nil && len(iface.Hwaddr) > 0 {
-					seen = append(seen, address{mac: strings.ToLower(iface.Hwaddr[0]), ip: ip.Unmap()})
-				}
+// reported returns the addresses that the host itself knows of a running domain: leases of libvirt's networks, then the
+// kernel's neighbour table, which also has addresses that the guest set by hand. libvirt can be asked for that table too,
+// but logs an error whenever it is empty.
+func (c *Conn) reported(dom golibvirt.Domain, neighbours []address) []address {
+	seen := slices.Clip(neighbours)
+	ifaces, err := c.lv.DomainInterfaceAddresses(dom, uint32(golibvirt.DomainInterfaceAddressesSrcLease), 0)
+	if err != nil {
+		return seen
+	}
+	for _, iface := range ifaces {
+		for _, a := range iface.Addrs {
+			ip, err := netip.ParseAddr(a.Addr)
+			if err == nil && len(iface.Hwaddr) > 0 {
+				seen = slices.Insert(seen, 0, address{mac: strings.ToLower(iface.Hwaddr[0]), ip: ip.Unmap()})
 			}
 		}
-		if len(seen) > 0 {
-			return seen
+	}
+	return seen
+}
+
+// neighbours reads the kernel's neighbour table in the form of /proc/net/arp: address, hardware type, flags, MAC, mask
+// and device in columns.
+func neighbours(table io.Reader) []address {
+	const complete = 0x2 // ATF_COM of linux/if_arp.h: the MAC is known
+	var seen []address
+	lines := bufio.NewScanner(table)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) < 6 {
+			continue
+		}
+		ip, err := netip.ParseAddr(f[0])
+		if err != nil {
+			continue // the heading
+		}
+		flags, err := strconv.ParseUint(f[2], 0, 32)
+		if err == nil && flags&complete != 0 {
+			seen = append(seen, address{mac: strings.ToLower(f[3]), ip: ip})
 		}
 	}
-	return nil
+	return seen
+}
+
+func hostNeighbours() []address {
+	f, err := os.Open("/proc/net/arp")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return neighbours(f)
 }
 
 // onLink tells whether an address is a neighbour's: within the subnet of an interface of this host, and not the host's

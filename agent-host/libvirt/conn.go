@@ -59,10 +59,12 @@ func Open(ctx context.Context, uri string) (*Conn, error) {
 	return c, nil
 }
 
-// Close says goodbye to the daemon, which would log an error otherwise, and frees the connection.
+// Close says goodbye and frees the connection. It lets the daemon hang up first, which would log an error otherwise.
 func (c *Conn) Close() error {
 	hangUp := time.AfterFunc(closeLimit, func() { c.nc.Close() })
-	c.lv.Disconnect() // fails on a connection that is already lost, which is as good
+	if err := c.lv.ConnectClose(); err == nil {
+		<-c.nc.lost
+	}
 	hangUp.Stop()
 	c.nc.Close()
 	c.events.Wait()

@@ -159,7 +159,7 @@ func (s *session) list(ctx context.Context, c *Conn) ([]Domain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing domains: %w", err)
 	}
-	v := view{hostOnly: s.w.HostOnly, hasVsock: s.w.HostHasVsock, onLink: onLink()}
+	v := view{hostOnly: s.w.HostOnly, hasVsock: s.w.HostHasVsock, neighbours: hostNeighbours(), onLink: onLink()}
 	if v.hasVsock == nil {
 		v.hasVsock = hostHasVsock
 	}
@@ -186,10 +186,10 @@ func (s *session) list(ctx context.Context, c *Conn) ([]Domain, error) {
 
 // view is what the inspection of every domain needs.
 type view struct {
-	hostOnly string
-	leases   []address
-	hasVsock func() bool
-	onLink   func(netip.Addr) bool
+	hostOnly           string
+	leases, neighbours []address
+	hasVsock           func() bool
+	onLink             func(netip.Addr) bool
 }
 
 func (c *Conn) inspect(dom golibvirt.Domain, v view) (Domain, error) {
@@ -221,7 +221,7 @@ func (c *Conn) inspect(dom golibvirt.Domain, v view) (Domain, error) {
 	}
 	d.BridgeIP = bridgeIP(g.nics, v.hostOnly, v.leases, nil, v.onLink)
 	if !d.BridgeIP.IsValid() {
-		d.BridgeIP = bridgeIP(g.nics, v.hostOnly, nil, c.reported(dom), v.onLink)
+		d.BridgeIP = bridgeIP(g.nics, v.hostOnly, nil, c.reported(dom, v.neighbours), v.onLink)
 	}
 	return d, nil
 }

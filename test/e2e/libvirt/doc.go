@@ -1,4 +1,4 @@
-// Package libvirt_test runs the libvirt side of rum agents against a real libvirtd with real guests.
+// Package e2e runs the libvirt side of rum agents against a real libvirtd with real guests.
 //
 // The test binary starts itself again in mount, network, process and IPC namespaces of its own. There it has its own
 // /run, /etc/libvirt and /var/lib/libvirt, starts dbus-daemon, virtlogd and libvirtd, and boots guests by them. When it
@@ -7,4 +7,4 @@
 //	go test -tags e2e ./test/e2e/libvirt/
 //
 // It needs root and the packages that its error names.
-package libvirt_test
+package e2e

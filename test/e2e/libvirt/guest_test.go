@@ -1,6 +1,6 @@
 //go:build e2e
 
-package libvirt_test
+package e2e
 
 import (
 	"bytes"
@@ -157,4 +157,21 @@ func (w *watch) domain(t *testing.T, name, what string, limit time.Duration, fit
 		return false
 	})
 	return found, took
+}
+
+// waitConsole waits until the guest has written text to its console.
+func waitConsole(t *testing.T, name, text string) {
+	t.Helper()
+	path := "/run/" + name + ".console.log"
+	deadline := time.Now().Add(bootLimit)
+	for {
+		log, _ := os.ReadFile(path)
+		if bytes.Contains(log, []byte(text)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not on the console of %s: %q\n%s", name, text, log)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }

@@ -1,14 +1,17 @@
 //go:build e2e
 
-package libvirt_test
+package e2e
 
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
@@ -55,6 +58,16 @@ func definition(t *testing.T, domain string) string {
 	return virsh(t, "dumpxml", "--inactive", "--security-info", domain)
 }
 
+// restore stores a definition once more: libvirt brings the controllers that it added into another order then.
+func restore(t *testing.T, xml string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "domain.xml")
+	if err := os.WriteFile(path, []byte(xml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	virsh(t, "define", path)
+}
+
 // bare is what little libvirt needs; it adds the controllers itself.
 func bare(name, machine, devices string) string {
 	return `<domain type='qemu'>
@@ -86,6 +99,7 @@ func TestSetupIsIdempotentAndUndoGivesBackTheDefinition(t *testing.T) {
 				opts.NAT = ""
 				opts.HostHasVsock = func() bool { return vsock }
 				define(t, tt.name, tt.xml)
+				restore(t, definition(t, tt.name))
 				before := definition(t, tt.name)
 				result := setup(t, tt.name, opts)
 				if strings.Contains(result.Diff, "geheim") {
@@ -117,7 +131,7 @@ func TestSetupIsIdempotentAndUndoGivesBackTheDefinition(t *testing.T) {
 					t.Fatal(err)
 				}
 				if got := definition(t, tt.name); got != before {
-					t.Errorf("after setup and undo the definition differs:\nbefore:\n%s\nafter:\n%s", before, got)
+					t.Errorf("after setup and undo the definition differs (-before +after):\n%s", cmp.Diff(before, got))
 				}
 				if networks := virsh(t, "net-list", "--all", "--name"); strings.Contains(networks, hostOnly) {
 					t.Errorf("the network is still there: %s", networks)
