@@ -108,7 +108,7 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 			announced = true
 			v.introduce(link)
 		}
-		v.announced(a)
+		v.announced(ctx, a)
 	})
 	if err == nil {
 		err = errEnded
@@ -164,7 +164,9 @@ func (v *vm) disconnected(link *tunnel.Link) {
 // announced takes over what listens in the guest. After a scan that failed there
 // it is what the last good one saw, and before the first good one it is unknown:
 // the forwards stay as they are.
-func (v *vm) announced(a tunnel.Announcement) {
+func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
+	began := time.Now()
+	defer func() { rest(ctx, time.Since(began)) }()
 	if a.Generation > 0 {
 		v.forwards.Announce(a.Listeners)
 	}
@@ -175,6 +177,19 @@ func (v *vm) announced(a tunnel.Announcement) {
 	}
 	v.generation, v.scanError = a.Generation, a.ScanError
 	v.withdrawn = false
+}
+
+// restMax is short enough for a port to be closed within a second.
+const restMax = 500 * time.Millisecond
+
+// rest keeps a guest whose ports come and go all the time from using more than
+// a tenth of a processor, or filling the log any faster. What it announces
+// meanwhile is joined; an announcement of a few ports costs a millisecond here.
+func rest(ctx context.Context, spent time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(9*spent, restMax)):
+	}
 }
 
 // attend does what time brings.

@@ -69,7 +69,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	} else if err != nil {
 		ts.Fatalf("%v", err)
 	}
-	ts.Check(os.WriteFile(ts.MkAbs("stderr.txt"), []byte(out.err.String()), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("stderr.txt"), out.err.Bytes(), 0o600))
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s\n%s", got, args[0], out.err.String())
 	}
