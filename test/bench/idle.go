@@ -32,10 +32,13 @@ func idleMemory(count int) measure {
 		for i := range conns {
 			group.Go(func() (err error) {
 				conns[i], err = dial(groupCtx, t.echo())
+				if err == nil {
+					err = exchangeSoon(conns[i])
+				}
 				if err != nil {
 					return fmt.Errorf("idle connection %d of %d: %w", i+1, count, err)
 				}
-				return exchangeSoon(conns[i])
+				return nil
 			})
 		}
 		if err := group.Wait(); err != nil {

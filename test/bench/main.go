@@ -88,8 +88,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.IntVar(&o.seconds, "seconds", 5, "length of each transfer")
 	fs.IntVar(&o.trips, "trips", 5000, "round trips per latency measurement")
 	fs.IntVar(&o.conns, "conns", 3000, "connections per rate measurement")
-	fs.IntVar(&o.idle, "idle", 10000, "idle connections held for the memory measurement")
-	fs.BoolVar(&quick, "quick", false, "a look in about a minute: one round, short and small")
+	fs.IntVar(&o.idle, "idle", 10000, "idle connections held for the memory measurement; fewer where the relay\nor the limit of open files allows fewer")
+	fs.BoolVar(&quick, "quick", false, "a look in about a minute: one round, short and small; else it takes a\nquarter of an hour")
 	fs.StringVar(&o.bin, "bin", "bin", "directory of rum-host-agent and rum-guest-agent")
 	fs.StringVar(&o.json, "json", "", "also write every sample to this `file`")
 	if err := fs.Parse(args); err != nil {

@@ -121,9 +121,10 @@ func (b *bench) run(ctx context.Context) {
 				}
 			})
 			b.withRelay(ctx, r, func(t target) {
-				count := b.options.idle
-				if r.maxIdle > 0 {
-					count = min(count, r.maxIdle)
+				count, err := idleCountFor(r, b.options.idle)
+				if err != nil {
+					b.note(ctx, t, nil, nil, err)
+					return
 				}
 				s, err := idleMemory(count)(ctx, t)
 				b.note(ctx, t, s, nil, err)
@@ -133,6 +134,20 @@ func (b *bench) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// idleCountFor is how many idle connections a relay is asked to hold.
+func idleCountFor(r relay, wanted int) (int, error) {
+	limit, err := fileLimit()
+	if err != nil {
+		return 0, err
+	}
+	// A relay's process has two descriptors for each connection, and some of its own.
+	count := min(wanted, (limit-256)/2)
+	if r.maxIdle > 0 {
+		count = min(count, r.maxIdle)
+	}
+	return max(1, count), nil
 }
 
 // withRelay runs f while the relay is up.

@@ -93,16 +93,16 @@ func furnishNetwork() error {
 	return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("10000 65000"), 0)
 }
 
-// fileLimit covers a relay process with a socket and a pipe's two ends on each side of every idle connection.
-const fileLimit = 1 << 17
+// wantedFiles covers a relay process with a socket and a pipe's two ends on each side of every idle connection.
+const wantedFiles = 1 << 17
 
-// raiseFileLimit raises the limit as far as it may; what does not fit then fails where it is measured.
+// raiseFileLimit raises the limit as far as it may; some sandboxes let nobody above what they came with.
 func raiseFileLimit() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("read the open files limit: %w", err)
 	}
-	want := syscall.Rlimit{Cur: fileLimit, Max: max(fileLimit, limit.Max)}
+	want := syscall.Rlimit{Cur: wantedFiles, Max: max(wantedFiles, limit.Max)}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &want); err == nil {
 		return nil
 	}
@@ -112,6 +112,15 @@ func raiseFileLimit() error {
 		return fmt.Errorf("raise the open files limit: %w", err)
 	}
 	return nil
+}
+
+// fileLimit is how many files a process may have open here.
+func fileLimit() (int, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("read the open files limit: %w", err)
+	}
+	return int(min(limit.Cur, wantedFiles)), nil
 }
 
 func scratchPath(name string) string { return filepath.Join(scratch, name) }
