@@ -44,9 +44,10 @@ while :; do
 done &
 
 # While /run/agent-off exists a killed agent stays away.
+eval "set -- $(cat /etc/rum/agent-args)"
 [ -x /bin/rum-guest-agent ] && while :; do
 	if [ ! -e /run/agent-off ]; then
-		xargs /bin/rum-guest-agent </etc/rum/agent-args
+		/bin/rum-guest-agent "$@"
 		echo "init: rum-guest-agent ended with status $?"
 	fi
 	usleep 200000

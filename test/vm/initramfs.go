@@ -152,11 +152,11 @@ func (r *Initramfs) entries(ctx context.Context, k *Kernel) (map[string][]byte, 
 	return entries, nil
 }
 
-// quoteArgs writes arguments as xargs reads them back.
+// quoteArgs writes arguments as a shell reads them back.
 func quoteArgs(args []string) string {
 	var b strings.Builder
 	for _, arg := range args {
-		fmt.Fprintf(&b, "'%s'\n", arg)
+		fmt.Fprintf(&b, "'%s' ", strings.ReplaceAll(arg, "'", `'\''`))
 	}
 	return b.String()
 }
