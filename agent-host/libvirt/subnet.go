@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 )
 
@@ -28,11 +29,19 @@ func overlapping(subnet netip.Prefix, uses []use) (use, bool) {
 	return use{}, false
 }
 
+// privateRanges are those of RFC 1918, the one that VPNs and companies use least first.
+var privateRanges = []netip.Prefix{
+	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("10.0.0.0/8"),
+}
+
 // freeSubnet proposes a private subnet of the same size: the next ones behind the wanted one within its private range,
-// then the other ranges of RFC 1918. ok is false when all are taken.
+// then those of the other ranges. ok is false when all are taken.
 func freeSubnet(wanted netip.Prefix, uses []use) (free netip.Prefix, ok bool) {
-	for _, private := range []string{"192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8"} {
-		within := netip.MustParsePrefix(private)
+	ranges := slices.Clone(privateRanges)
+	if i := slices.IndexFunc(ranges, func(r netip.Prefix) bool { return r.Contains(wanted.Addr()) }); i > 0 {
+		ranges[0], ranges[i] = ranges[i], ranges[0]
+	}
+	for _, within := range ranges {
 		if wanted.Bits() < within.Bits() {
 			continue
 		}
