@@ -36,7 +36,11 @@ func dialEndpoint(ctx context.Context, e Endpoint, logOutput func(string)) (net.
 }
 
 func dialUnix(ctx context.Context, path string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "unix", path)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err // the path is named by whoever reports it
+	}
+	return conn, err
 }
 
 // dialHybrid reaches a vsock port through the unix socket of a VMM that emulates

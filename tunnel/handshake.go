@@ -2,11 +2,11 @@ package tunnel
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -203,7 +203,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 	hello := h.encode()
 	stop, err := sayHello(rw, appendFrame(nil, frameHello, hello), resync)
 	if err != nil {
-		return agreed{}, fmt.Errorf("handshake: hello: %w", err)
+		return agreed{}, fmt.Errorf("send hello: %w", err)
 	}
 	defer stop()
 
@@ -212,13 +212,13 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 	for {
 		k, body, err := frames.next()
 		if err != nil {
-			return agreed{}, fmt.Errorf("handshake: waiting for the guest's reply: %w", err)
+			return agreed{}, fmt.Errorf("waiting for the guest's reply: %w", err)
 		}
 		if k == frameReply && r.decode(body) && r.hello == h.nonce {
 			break
 		}
 		if !resync {
-			return agreed{}, fmt.Errorf("handshake: unexpected frame of kind %d instead of a reply", k)
+			return agreed{}, fmt.Errorf("unexpected frame of kind %d instead of a reply", k)
 		}
 	}
 	stop()
@@ -242,7 +242,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 		verdict.proof = secret(key, "host proof", hello, reply)
 	}
 	if _, err := rw.Write(appendFrame(nil, frameProof, verdict.encode())); err != nil {
-		return agreed{}, fmt.Errorf("handshake: proof: %w", err)
+		return agreed{}, fmt.Errorf("send proof: %w", err)
 	}
 	if err := verdict.err(); err != nil {
 		return agreed{}, err
@@ -251,7 +251,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 	for {
 		k, body, err := frames.next()
 		if err != nil {
-			return agreed{}, fmt.Errorf("handshake: waiting for the guest to be ready: %w", err)
+			return agreed{}, fmt.Errorf("waiting for the guest to be ready: %w", err)
 		}
 		var v verdictFrame
 		if k == frameReady && v.decode(body) && v.nonce == h.nonce {
@@ -261,7 +261,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 			break
 		}
 		if !resync {
-			return agreed{}, fmt.Errorf("handshake: unexpected frame of kind %d instead of ready", k)
+			return agreed{}, fmt.Errorf("unexpected frame of kind %d instead of ready", k)
 		}
 	}
 	a := agreed{instance: r.instance}
@@ -316,13 +316,19 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 		if body == nil {
 			var err error
 			if k, body, err = frames.next(); err != nil {
-				return agreed{}, fmt.Errorf("handshake: %w", err)
+				return agreed{}, fmt.Errorf("waiting for the host: %w", err)
 			}
 		}
 		switch {
 		case k == frameHello && h.decode(body):
+			// A host that spoke before this end was up left the same hello many
+			// times over, and goes on from the first reply: they must be equal.
+			nonce := newNonce()
+			if bytes.Equal(body, hello) {
+				nonce = r.nonce
+			}
 			hello = body
-			r = replyFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, instance: instance, hello: h.nonce, nonce: newNonce()}
+			r = replyFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, instance: instance, hello: h.nonce, nonce: nonce}
 			if h.min <= protocolVersion && protocolVersion <= h.max {
 				r.version = protocolVersion
 			}
@@ -331,7 +337,7 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 				r.proof = secret(key, "guest proof", hello, reply)
 			}
 			if _, err := rw.Write(appendFrame(nil, frameReply, r.encode())); err != nil {
-				return agreed{}, fmt.Errorf("handshake: reply: %w", err)
+				return agreed{}, fmt.Errorf("send reply: %w", err)
 			}
 			if r.version == 0 && !resync {
 				return agreed{}, fmt.Errorf("host agent speaks protocol version %d to %d, this guest agent version %d: upgrade the older of the two",
@@ -340,7 +346,7 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 		case k == frameProof && hello != nil && v.decode(body) && v.nonce == r.nonce:
 			return guestVerdict(rw, key, &h, hello, reply, &v, instance)
 		case !resync:
-			return agreed{}, fmt.Errorf("handshake: unexpected frame of kind %d", k)
+			return agreed{}, fmt.Errorf("unexpected frame of kind %d", k)
 		}
 		body = nil
 	}
@@ -364,7 +370,7 @@ func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v
 		ready.status = statusAuth
 	}
 	if _, err := w.Write(appendFrame(nil, frameReady, ready.encode())); err != nil {
-		return agreed{}, fmt.Errorf("handshake: ready: %w", err)
+		return agreed{}, fmt.Errorf("send ready: %w", err)
 	}
 	if err := ready.err(); err != nil {
 		return agreed{}, err
@@ -414,5 +420,3 @@ func newBufferedLine(c io.ReadWriteCloser) *bufferedLine {
 }
 
 func (l *bufferedLine) Read(b []byte) (int, error) { return l.r.Read(b) }
-
-var errHandshakeTime = errors.New("handshake took too long")

@@ -84,7 +84,7 @@ func Dial(ctx context.Context, e Endpoint, cfg Config) (*Link, error) {
 	}
 	conn, a, err := connect(ctx, e, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", e, err)
+		return nil, err
 	}
 	session, err := yamux.Client(newFrameConn(conn), muxConfig(cfg.log()))
 	if err != nil {
@@ -125,11 +125,11 @@ func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, a
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	a, err := hostHandshake(line, !e.Many(), cfg.Key)
 	if !stop() {
-		err = errors.Join(ctx.Err(), err)
+		err = ctx.Err()
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, agreed{}, err
+		return nil, agreed{}, fmt.Errorf("shake hands with %s: %w", e, err)
 	}
 	return line, a, nil
 }
@@ -203,7 +203,7 @@ func sessionError(s *yamux.Session, err error) error {
 	if _, serr := s.AcceptStream(); serr != nil && !errors.Is(serr, yamux.ErrSessionShutdown) {
 		err = serr
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) {
+	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) || errors.Is(err, syscall.ECONNRESET) {
 		return errClosedByPeer
 	}
 	return err

@@ -1,0 +1,219 @@
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// program is an agent that runs.
+type program struct {
+	cmd  *exec.Cmd
+	log  *logBuffer
+	done chan struct{}
+	err  error
+}
+
+// start starts an agent and ends it with the test. A race that the detector
+// found, or a panic, fails the test.
+func start(t *testing.T, name string, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command(filepath.Join(bin, name), args...), log: &logBuffer{}, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.stop(t)
+		if log := p.log.String(); t.Failed() || strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
+			t.Errorf("%s said:\n%s", name, log)
+		}
+	})
+	return p
+}
+
+// stop asks the agent to end and waits for it.
+func (p *program) stop(t *testing.T) {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(20 * time.Second):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // for the goroutines
+		time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
+		<-p.done
+		t.Errorf("%s did not end when told to", p.cmd.Path)
+	}
+}
+
+// kill is a crash.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// descriptors is how many the agent has open.
+func (p *program) descriptors(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}
+
+// guestVM is a namespace with a guest agent in it.
+type guestVM struct {
+	*namespace
+	name, socket string
+	agent        *program
+}
+
+func newGuest(t *testing.T, name string) *guestVM {
+	t.Helper()
+	g := &guestVM{namespace: newNamespace(t), name: name, socket: filepath.Join(t.TempDir(), name+".sock")}
+	g.startAgent(t)
+	return g
+}
+
+func (g *guestVM) startAgent(t *testing.T) {
+	t.Helper()
+	g.do(t, func() error {
+		g.agent = start(t, "rum-guest-agent", "--listen", "unix:"+g.socket)
+		return nil
+	})
+}
+
+// hostAgent is a running host agent.
+type hostAgent struct {
+	*program
+	socket string
+}
+
+// startHost serves guests; options maps a guest's name to what follows its
+// endpoint.
+func startHost(t *testing.T, options string, guests ...*guestVM) *hostAgent {
+	t.Helper()
+	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
+	args := []string{"run", "--socket", h.socket}
+	for _, g := range guests {
+		args = append(args, "--vm", g.name+"=unix:"+g.socket+options)
+	}
+	h.program = start(t, "rum-host-agent", args...)
+	eventually(t, "the links", func() bool {
+		st, err := control.NewClient(h.socket).Status(t.Context())
+		return err == nil && len(st.VMs) == len(guests) && !slices.ContainsFunc(st.VMs, func(vm control.VM) bool {
+			return vm.State != control.Connected || vm.Generation == 0
+		})
+	})
+	return h
+}
+
+// vm is what the agent says of a VM.
+func (h *hostAgent) vm(t *testing.T, name string) control.VM {
+	t.Helper()
+	st, err := control.NewClient(h.socket).Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(st.VMs, func(vm control.VM) bool { return vm.Name == name })
+	if i < 0 {
+		t.Fatalf("the agent knows no VM %s", name)
+	}
+	return st.VMs[i]
+}
+
+// forward is the forward of a TCP port.
+func (h *hostAgent) forward(t *testing.T, vm string, port int) (control.Forward, bool) {
+	t.Helper()
+	for _, f := range h.vm(t, vm).Forwards {
+		if f.Proto == "tcp" && int(f.Port) == port {
+			return f, true
+		}
+	}
+	return control.Forward{}, false
+}
+
+// awaitForward waits until the forward of a port is as ok wants it.
+func (h *hostAgent) awaitForward(t *testing.T, vm string, port int, what string, ok func(control.Forward) bool) control.Forward {
+	t.Helper()
+	var last control.Forward
+	eventually(t, fmt.Sprintf("port %d of %s to be %s", port, vm, what), func() bool {
+		f, found := h.forward(t, vm, port)
+		last = f
+		return found && ok(f)
+	})
+	return last
+}
+
+func active(f control.Forward) bool { return f.State == control.Active }
+
+// eventually polls: what is waited for happens in other processes.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// answers reports whether something accepts connections and says hello.
+func answers(addr, hello string) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	got := make([]byte, len(hello))
+	n, _ := c.Read(got)
+	return string(got[:n]) == hello
+}
+
+// greet serves every connection of l with a greeting.
+func greet(l net.Listener, hello string) {
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte(hello))
+			_ = c.Close()
+		}
+	}()
+}
+
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
