@@ -69,7 +69,7 @@ func dialHybrid(ctx context.Context, path string, port uint32) (net.Conn, error)
 // hybridConnect reads the answer byte by byte: what follows is the stream's.
 func hybridConnect(conn io.ReadWriter, port uint32) (string, error) {
 	if _, err := fmt.Fprintf(conn, "CONNECT %d\n", port); err != nil {
-		return "", err
+		return "", fmt.Errorf("the VMM refused port %d: %w", port, err)
 	}
 	var line strings.Builder
 	var b [1]byte
