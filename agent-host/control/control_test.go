@@ -134,27 +134,32 @@ func TestLivingAgentKeepsItsSocket(t *testing.T) {
 }
 
 func TestOneOfManyAgentsStartingAtOnceWins(t *testing.T) {
-	path := socket(t)
-	leaveStale(t, path)
-	var wg sync.WaitGroup
-	won := make(chan net.Listener, 8)
-	for range cap(won) {
-		wg.Go(func() {
-			l, err := control.Listen(t.Context(), path)
-			if err == nil {
-				won <- l
-			} else if _, ok := errors.AsType[*control.InUseError](err); !ok {
-				t.Errorf("loser: %v", err)
-			}
-		})
-	}
-	wg.Wait()
-	close(won)
-	if len(won) != 1 {
-		t.Errorf("%d agents have the socket", len(won))
-	}
-	for l := range won {
-		l.Close()
+	for range 50 {
+		path := socket(t)
+		leaveStale(t, path)
+		var wg sync.WaitGroup
+		won := make(chan net.Listener, 8)
+		start := make(chan struct{})
+		for range cap(won) {
+			wg.Go(func() {
+				<-start
+				l, err := control.Listen(t.Context(), path)
+				if err == nil {
+					won <- l
+				} else if _, ok := errors.AsType[*control.InUseError](err); !ok {
+					t.Errorf("loser: %v", err)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		close(won)
+		if len(won) != 1 {
+			t.Errorf("%d agents have the socket", len(won))
+		}
+		for l := range won {
+			l.Close()
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,8 +40,13 @@ func brokenLink() *forward.Link {
 }
 
 func TestBridgeCarriesWhatTheLinkCannot(t *testing.T) {
-	silent := linkTo("127.0.0.2:1")
-	silent.Silent = func() bool { return true }
+	silent := &forward.Link{
+		Silent: func() bool { return true },
+		Open: func(context.Context, tunnel.Target, []byte) (tunnel.Conn, string, error) {
+			t.Error("a silent link was asked for a stream")
+			return nil, "", errors.New("silent")
+		},
+	}
 	for name, link := range map[string]*forward.Link{"no link": nil, "link without streams": brokenLink(), "silent link": silent} {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{}).Add("dev")
@@ -62,6 +68,43 @@ func TestBridgeCarriesWhatTheLinkCannot(t *testing.T) {
 			if f := one(t, vm); f.Path != "vsock" {
 				t.Errorf("the link is back, path is %q", f.Path)
 			}
+		})
+	}
+}
+
+// With TCP_DEFER_ACCEPT the kernel hands a connection over only when it has data,
+// so the client's first bytes are always there before the guest is reached.
+func TestFirstBytesArriveOnceWhicheverWayIsTaken(t *testing.T) {
+	listen := func(a netip.AddrPort) (*net.TCPListener, error) {
+		lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			cerr := c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5)
+			})
+			return errors.Join(cerr, err)
+		}}
+		l, err := lc.Listen(t.Context(), "tcp", a.String())
+		if err != nil {
+			return nil, err
+		}
+		return l.(*net.TCPListener), nil
+	}
+	for name, link := range map[string]*forward.Link{"link": linkTo(echo(t, "127.0.0.3:0")), "bridge after the link": brokenLink()} {
+		t.Run(name, func(t *testing.T) {
+			vm := newTable(t, forward.Config{Listen: listen}).Add("dev")
+			vm.SetLink(link)
+			vm.SetBridge(bridge)
+			port := freePort(t)
+			echo(t, addr("127.0.0.2", port))
+			vm.Announce(listeners(port, "0.0.0.0"))
+			c := dial(t, addr("127.0.0.1", port))
+			roundTrip(t, c)
+			roundTrip(t, c)
+			c.CloseWrite()
+			eventually(t, vm, "all counted", func(all []control.Forward) bool {
+				f := all[0]
+				return f.ConnectionsActive == 0 && f.BytesIn == 10 && f.BytesOut == 10
+			})
 		})
 	}
 }
