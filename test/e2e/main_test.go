@@ -18,8 +18,9 @@ import (
 // takes seconds, and an agent that serves one test after another is the real
 // thing.
 var (
-	guest *vm.VM
-	host  *hostAgent
+	guest  *vm.VM
+	booted time.Time // when the guest ran its first command
+	host   *hostAgent
 )
 
 func TestMain(m *testing.M) {
@@ -72,5 +73,6 @@ func testMain(m *testing.M) (code int, err error) {
 	if err := guest.Ready(boot); err != nil {
 		return 1, err
 	}
+	booted = time.Now()
 	return m.Run(), nil
 }

@@ -19,10 +19,19 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
+// The host agent has been trying since before the guest's kernel ran. What it
+// said meanwhile is in the guest's queue when the agent there comes up.
+func TestHostAgentThatWaitedForTheBootIsLinkedSoon(t *testing.T) {
+	ctx := testContext(t)
+	eventually(t, "connected", stateIs(ctx, control.Connected))
+	if took := time.Since(booted); took > 5*time.Second {
+		t.Errorf("connected %v after the guest was up", took.Round(10*time.Millisecond))
+	}
+}
+
 func TestPortOfTheGuestAnswersOnLocalhostWhileItIsOpen(t *testing.T) {
 	ctx := testContext(t)
 	port := freePort(t)
-	eventually(t, "connected", stateIs(ctx, control.Connected))
 	stop := serveInGuest(t, ctx, port, "hello")
 	eventually(t, "forwarded", forwarded(ctx, port))
 	if err := answers(ctx, port, "hello")(); err != nil {

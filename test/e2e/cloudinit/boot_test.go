@@ -1,0 +1,206 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/cloudinit"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
+)
+
+const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGGgcZ8SCdmOdRqA6fiYMtKYvlsPFTSQq9xHlBuBOCJQ dev@laptop"
+
+// userData uses what a vendor's cloud-config would have taken over, or lost to: bootcmd, write_files, runcmd.
+const userData = `#cloud-config
+bootcmd:
+  - [sh, -c, "echo $(systemctl is-active rum-guest-agent) >/var/bootcmd"]
+write_files:
+  - path: /srv/page
+    content: |
+      hello from the guest
+  - path: /etc/systemd/system/web.service
+    content: |
+      [Service]
+      ExecStart=/usr/bin/python3 -m http.server --directory /srv 8080
+      [Install]
+      WantedBy=multi-user.target
+runcmd:
+  - echo ran >>/var/runcmd
+  - systemctl enable --now web.service
+`
+
+const service = "rum-guest-agent.service"
+
+// installedFiles are the seed's traces in the guest.
+const installedFiles = "/usr/local/bin/rum-guest-agent /etc/rum-agent/key /etc/systemd/system/rum-guest-agent.service /var/lib/rum-agent/applied"
+
+func TestSeedBringsTheAgentUpAndUpgradesIt(t *testing.T) {
+	m := newMachine(t)
+	seed := cloudinit.Seed{
+		Name: "dev", Hostname: "dev-box", AuthorizedKeys: []string{publicKey}, UserData: []byte(userData), Key: keyfile.New(),
+		NAT: parseMAC(t, natMAC), HostOnly: parseMAC(t, hostOnlyMAC),
+	}
+	host := startHostAgent(m, seed.Key)
+
+	m.powerOn(writeSeed(m, seed, oldVersion))
+	if ok := t.Run("first boot", func(t *testing.T) {
+		checkAgent(t, m, oldVersion)
+		checkKey(t, m, seed.Key)
+		checkNetwork(t, m)
+		checkUsersOwn(t, m)
+		checkCloudInit(t, m)
+		host.waitForPage(m.ctx, 8080, "hello from the guest", oldVersion)
+	}); !ok {
+		return
+	}
+
+	before := m.run("stat -c '%%n %%i %%Y %%Z' " + installedFiles)
+	m.reboot()
+	if ok := t.Run("second boot", func(t *testing.T) {
+		checkAgent(t, m, oldVersion)
+		checkNetwork(t, m)
+		checkUsersOwn(t, m)
+		if after := m.run("stat -c '%%n %%i %%Y %%Z' " + installedFiles); after != before {
+			t.Errorf("files changed:\n%s\nwere:\n%s", after, before)
+		}
+		if began, cloudInit := m.active(service), m.active("cloud-init-local.service"); began > cloudInit {
+			t.Errorf("the agent became active at %d us, after cloud-init at %d: it was restarted", began, cloudInit)
+		}
+		host.waitForPage(m.ctx, 8080, "hello from the guest", oldVersion)
+	}); !ok {
+		return
+	}
+
+	m.powerOff()
+	m.powerOn(writeSeed(m, seed, newVersion))
+	t.Run("upgraded seed", func(t *testing.T) {
+		checkAgent(t, m, newVersion)
+		checkKey(t, m, seed.Key)
+		checkUsersOwn(t, m)
+		host.waitForPage(m.ctx, 8080, "hello from the guest", newVersion)
+	})
+}
+
+// checkAgent wants the agent of that version to have come up, once, before anything else.
+func checkAgent(t *testing.T, m *machine, version string) {
+	t.Helper()
+	if got := m.run("/usr/local/bin/rum-guest-agent --version"); !strings.HasSuffix(got, version) {
+		t.Errorf("the agent is %s", got)
+	}
+	if state := m.property(service, "ActiveState"); state != "active" {
+		t.Errorf("the agent is %s:\n%s", state, m.run("journalctl -u %s --no-pager || :", service))
+		return
+	}
+	running := m.run("sha256sum </proc/$(systemctl show --value -p MainPID %s)/exe", service)
+	if file := m.run("sha256sum </usr/local/bin/rum-guest-agent"); running != file {
+		t.Error("the running agent is not the installed one")
+	}
+	if restarts := m.property(service, "NRestarts"); restarts != "0" {
+		t.Errorf("systemd had to start it again %s times:\n%s", restarts, m.run("journalctl -u %s --no-pager || :", service))
+	}
+	agent, sysinit, multiUser := m.active(service), m.active("sysinit.target"), m.active("multi-user.target")
+	t.Logf("after %d ms the agent, %d ms sysinit.target, %d ms multi-user.target", agent/1000, sysinit/1000, multiUser/1000)
+	if agent > multiUser || agent > sysinit {
+		t.Errorf("the agent became active after %d us, sysinit.target after %d, multi-user.target after %d", agent, sysinit, multiUser)
+	}
+	if warnings := m.run("journalctl -b -u %s --no-pager -p warning -q || :", service); warnings != "" {
+		t.Errorf("warnings:\n%s", warnings)
+	}
+}
+
+func checkKey(t *testing.T, m *machine, key keyfile.Key) {
+	t.Helper()
+	if got := m.run("stat -c '%%a %%U:%%G' /etc/rum-agent/key"); got != "600 root:root" {
+		t.Errorf("key file: %s", got)
+	}
+	if m.run("cat /etc/rum-agent/key") != strings.TrimSpace(string(key.Encode())) {
+		t.Error("the guest has another key")
+	}
+}
+
+// checkNetwork wants an address on both interfaces and a default route by the first alone.
+func checkNetwork(t *testing.T, m *machine) {
+	t.Helper()
+	type link struct {
+		Name  string `json:"ifname"`
+		MAC   string `json:"address"`
+		Addrs []struct {
+			Family string `json:"family"`
+			Local  string `json:"local"`
+		} `json:"addr_info"`
+	}
+	var links []link
+	if err := json.Unmarshal([]byte(m.run("ip -j address")), &links); err != nil {
+		t.Fatal(err)
+	}
+	names := make(map[string]string)
+	for mac, prefix := range map[string]string{natMAC: "10.0.2.", hostOnlyMAC: "192.168.50."} {
+		found := false
+		for _, l := range links {
+			for _, a := range l.Addrs {
+				if l.MAC == mac && a.Family == "inet" && strings.HasPrefix(a.Local, prefix) {
+					found, names[mac] = true, l.Name
+				}
+			}
+		}
+		if !found {
+			t.Errorf("%s has no address in %s0/24: %+v", mac, prefix, links)
+		}
+	}
+	var routes []struct {
+		Dev string `json:"dev"`
+	}
+	if err := json.Unmarshal([]byte(m.run("ip -j route show default")), &routes); err != nil {
+		t.Fatal(err)
+	}
+	if len(routes) != 1 || routes[0].Dev != names[natMAC] {
+		t.Errorf("default routes %+v, want one by %s", routes, names[natMAC])
+	}
+}
+
+// checkUsersOwn wants everything the user asked for to have been done, once.
+func checkUsersOwn(t *testing.T, m *machine) {
+	t.Helper()
+	for command, want := range map[string]string{
+		"cat /var/runcmd":                       "ran",
+		"cat /srv/page":                         "hello from the guest",
+		"systemctl is-active web.service":       "active",
+		"hostname":                              "dev-box",
+		"cat /home/debian/.ssh/authorized_keys": publicKey,
+		"cat /var/bootcmd":                      "active",
+	} {
+		if got := m.run("%s || :", command); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+}
+
+// checkCloudInit wants cloud-init to have nothing to complain about.
+func checkCloudInit(t *testing.T, m *machine) {
+	t.Helper()
+	if status := m.run("cloud-init status --long || :"); !strings.Contains(status, "status: done") {
+		t.Errorf("cloud-init: %s", status)
+	}
+	if log := m.run("grep -E 'WARNING|ERROR|CRITICAL|Traceback' /var/log/cloud-init.log || :"); log != "" {
+		t.Errorf("cloud-init's log:\n%s", log)
+	}
+	if out := m.run("cloud-init schema --system || :"); !strings.Contains(out, "Valid") {
+		t.Errorf("cloud-init schema --system: %s", out)
+	}
+	if failed := m.run("systemctl --failed --plain --no-legend"); failed != "" {
+		t.Errorf("failed units:\n%s", failed)
+	}
+}
+
+func parseMAC(t *testing.T, s string) net.HardwareAddr {
+	t.Helper()
+	mac, err := net.ParseMAC(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mac
+}
