@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -10,13 +9,6 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
-)
-
-var (
-	// ErrUnavailable: no daemon answers, or it does not let this user in.
-	ErrUnavailable = errors.New("libvirt is not available")
-	// ErrNoDomain: the daemon has no domain of that name or UUID.
-	ErrNoDomain = errors.New("no such domain")
 )
 
 // The library's calls take no context. A call that lasts longer than its limit ends by closing the connection.
@@ -107,18 +99,12 @@ func (c *Conn) lookup(name string) (golibvirt.Domain, error) {
 		dom, err = c.lv.DomainLookupByUUID(id)
 	}
 	if golibvirt.IsNotFound(err) {
-		return dom, fmt.Errorf("%w: %q: see 'virsh -c %s list --all'", ErrNoDomain, name, c.driver)
+		return dom, advise(fmt.Errorf("%w: %q", ErrNoDomain, name), fmt.Sprintf("see: virsh -c %s list --all", c.driver))
 	}
 	if err != nil {
 		return dom, fmt.Errorf("looking up domain %q: %w", name, err)
 	}
 	return dom, nil
-}
-
-// isCode says whether err is the daemon's own error of that number.
-func isCode(err error, code golibvirt.ErrorNumber) bool {
-	e, ok := errors.AsType[golibvirt.Error](err)
-	return ok && e.Code == uint32(code)
 }
 
 // lifeline is a connection that tells when it is lost: the library's own notice can be missed when the daemon goes away

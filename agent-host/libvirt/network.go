@@ -3,7 +3,6 @@ package libvirt
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -173,8 +172,8 @@ func (c *Conn) networkUses() ([]use, error) {
 // DNS, because a guest that took this network's server for its first would resolve no name of the outside.
 func hostOnlyXML(name string, subnet netip.Prefix) (string, error) {
 	subnet = subnet.Masked()
-	if !subnet.Addr().Is4() || subnet.Bits() < 8 || subnet.Bits() > 28 {
-		return "", fmt.Errorf("subnet %v of network %s: want an IPv4 subnet of /8 to /28", subnet, name)
+	if !subnet.Addr().Is4() || subnet.Bits() < 8 || subnet.Bits() > 29 {
+		return "", fmt.Errorf("subnet %v of network %s: want an IPv4 subnet of /8 to /29", subnet, name)
 	}
 	size := uint32(1) << (32 - subnet.Bits())
 	base := number(subnet.Addr())
@@ -217,9 +216,9 @@ func checkSubnet(subnet netip.Prefix, uses []use) error {
 	if !ok {
 		return nil
 	}
-	remedy := errors.New("no private subnet of this size is free")
+	hint := "no private subnet of this size is free: try a smaller one under [network] in rum.toml"
 	if free, ok := freeSubnet(subnet, uses); ok {
-		remedy = fmt.Errorf("%v is free: set subnet = %q under [network] in rum.toml", free, free)
+		hint = fmt.Sprintf("%v is free: set subnet = %q under [network] in rum.toml", free, free)
 	}
-	return fmt.Errorf("%w: %v overlaps %s; %w", ErrSubnetTaken, subnet, taken.by, remedy)
+	return advise(fmt.Errorf("%w: %v overlaps %s", ErrSubnetTaken, subnet, taken.by), hint)
 }

@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,9 +10,6 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
 )
-
-// ErrTransient: the domain has no stored definition that could be changed.
-var ErrTransient = errors.New("domain is transient")
 
 // SetupOptions says what a domain should have.
 type SetupOptions struct {
@@ -78,11 +74,44 @@ func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) 
 		p.Steps = append(p.Steps, "add to "+p.Domain+": "+d.what)
 	}
 	p.Diff += diffText("domain "+p.Domain, p.before, p.after)
+	if p.running && len(p.attach) == 0 {
+		if err := c.notePending(p, opts); err != nil {
+			return nil, err
+		}
+	}
 	for _, port := range hostPorts(def) {
 		p.Notes = append(p.Notes, "already forwarded to this domain: "+port.String())
 	}
 	p.Notes = append(p.Notes, dnatNotes(hooksDir)...)
 	return p, nil
+}
+
+// notePending notes what the definition has and the running VM does not.
+func (c *Conn) notePending(p *Plan, opts SetupOptions) error {
+	text, err := c.lv.DomainGetXMLDesc(p.dom, 0)
+	if err != nil {
+		return fmt.Errorf("domain %s: %w", p.Domain, err)
+	}
+	stored, err := parseGuest(p.before)
+	if err != nil {
+		return fmt.Errorf("domain %s: %w", p.Domain, err)
+	}
+	live, err := parseGuest(text)
+	if err != nil {
+		return fmt.Errorf("domain %s: %w", p.Domain, err)
+	}
+	onHostOnly := func(n nic) bool { return opts.HostOnly != "" && n.network == opts.HostOnly }
+	var pending []string
+	if slices.ContainsFunc(stored.nics, onHostOnly) && !slices.ContainsFunc(live.nics, onHostOnly) {
+		pending = append(pending, "a NIC on "+opts.HostOnly)
+	}
+	if live.cid == 0 && live.channel == "" {
+		pending = append(pending, "a way to the guest agent")
+	}
+	if len(pending) > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("%s runs without %s: shut it down and start it again", p.Domain, strings.Join(pending, " and ")))
+	}
+	return nil
 }
 
 func (c *Conn) newPlan(domain string) (*Plan, *libvirtxml.Domain, error) {
@@ -96,7 +125,8 @@ func (c *Conn) newPlan(domain string) (*Plan, *libvirtxml.Domain, error) {
 		return nil, nil, fmt.Errorf("domain %s: %w", dom.Name, err)
 	}
 	if persistent == 0 {
-		return nil, nil, fmt.Errorf("%w: %s vanishes when it stops: store its definition with 'virsh define' first", ErrTransient, dom.Name)
+		return nil, nil, advise(fmt.Errorf("%w: %s has no stored definition and vanishes when it stops", ErrTransient, dom.Name),
+			"store its definition first with: virsh define FILE")
 	}
 	if p.before, err = c.definition(dom); err != nil {
 		return nil, nil, err

@@ -17,8 +17,8 @@ type Result struct {
 	Restart []string
 }
 
-// Apply carries a plan out. It fails and changes nothing when the domain was changed since the plan was made. When it
-// fails later, what is done stays, and a new plan has the rest.
+// Apply carries a plan out. It fails with [ErrChanged] and changes nothing when the domain was changed since the plan
+// was made. When it fails later, what is done stays, and a new plan has the rest.
 func (c *Conn) Apply(ctx context.Context, p *Plan) (Result, error) {
 	defer c.bound(ctx, changeLimit)()
 	now, err := c.definition(p.dom)
@@ -26,7 +26,7 @@ func (c *Conn) Apply(ctx context.Context, p *Plan) (Result, error) {
 		return Result{}, err
 	}
 	if now != p.before {
-		return Result{}, fmt.Errorf("domain %s was changed in the meantime: run this again", p.Domain)
+		return Result{}, advise(fmt.Errorf("%w: %s", ErrChanged, p.Domain), "run this again")
 	}
 	for _, n := range p.networks {
 		if !n.remove {

@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,9 +9,6 @@ import (
 	"slices"
 	"syscall"
 )
-
-// ErrSubnetTaken: the subnet of the host-only network overlaps one that the host already uses.
-var ErrSubnetTaken = errors.New("subnet is taken")
 
 // use is a subnet that is not free, and whose it is.
 type use struct {

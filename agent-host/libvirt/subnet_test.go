@@ -44,11 +44,11 @@ func TestAnOverlappingSubnetIsRefusedWithAFreeOne(t *testing.T) {
 				}
 				return
 			case "none":
-				if err == nil || !strings.Contains(err.Error(), "no private subnet") {
+				if err == nil || !strings.Contains(Hint(err), "no private subnet") {
 					t.Error(err)
 				}
 			default:
-				if err == nil || !strings.Contains(err.Error(), tt.free+" is free") {
+				if err == nil || !strings.Contains(Hint(err), tt.free+" is free") {
 					t.Error(err)
 				}
 			}

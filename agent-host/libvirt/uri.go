@@ -80,11 +80,12 @@ func parseURI(uri string) (daemon, error) {
 		return daemon{}, fmt.Errorf("libvirt URI %q: %w", uri, err)
 	}
 	if u.Scheme != "qemu" && u.Scheme != "qemu+unix" {
-		return daemon{}, fmt.Errorf("libvirt URI %q: only qemu:///system, qemu:///session and qemu+unix:///system?socket=PATH "+
-			"are served: vsock and agent channels exist only on the machine that runs the VM", uri)
+		return daemon{}, advise(fmt.Errorf("libvirt URI %q: only QEMU on this machine is served", uri),
+			"use qemu:///system, qemu:///session or qemu+unix:///system?socket=PATH")
 	}
 	if u.Host != "" {
-		return daemon{}, fmt.Errorf("libvirt URI %q names another machine: run the host agent on %s", uri, u.Host)
+		return daemon{}, advise(fmt.Errorf("libvirt URI %q: %s is another machine, and its guests' vsock exists only there", uri, u.Host),
+			"run rum-host-agent on "+u.Host)
 	}
 	var d daemon
 	var dir string
@@ -119,12 +120,13 @@ func (d daemon) dial(ctx context.Context) (net.Conn, error) {
 			first = err
 		}
 	}
+	err := fmt.Errorf("%w: %w", ErrUnavailable, first)
 	switch {
 	case errors.Is(first, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: %w: add yourself to the group libvirt and log in again", ErrUnavailable, first)
+		return nil, advise(err, "add yourself to the group libvirt and log in again")
 	case errors.Is(first, fs.ErrNotExist) && d.driver == sessionURI:
-		return nil, fmt.Errorf("%w: %w: 'virsh -c qemu:///session version' starts the session daemon", ErrUnavailable, first)
+		return nil, advise(err, "start the session daemon with: virsh -c qemu:///session version")
 	default:
-		return nil, fmt.Errorf("%w: %w: is libvirtd running?", ErrUnavailable, first)
+		return nil, advise(err, "start libvirt with: systemctl start libvirtd.socket")
 	}
 }

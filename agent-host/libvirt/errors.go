@@ -1,0 +1,44 @@
+package libvirt
+
+import (
+	"errors"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+)
+
+var (
+	// ErrUnavailable: no daemon answers, or it does not let this user in.
+	ErrUnavailable = errors.New("libvirt is not available")
+	// ErrNoDomain: the daemon has no domain of that name or UUID.
+	ErrNoDomain = errors.New("no such domain")
+	// ErrTransient: the domain has no stored definition that could be changed.
+	ErrTransient = errors.New("domain is transient")
+	// ErrSubnetTaken: the subnet of the host-only network overlaps one that the host already uses.
+	ErrSubnetTaken = errors.New("subnet is taken")
+	// ErrChanged: the domain is not as it was when the plan was made.
+	ErrChanged = errors.New("domain was changed in the meantime")
+)
+
+// advised is an error that knows what to do about it.
+type advised struct {
+	error
+	hint string
+}
+
+func (e *advised) Unwrap() error { return e.error }
+
+func advise(err error, hint string) error { return &advised{err, hint} }
+
+// Hint says what to do about an error of this package; it is empty when only the error itself can be said.
+func Hint(err error) string {
+	if e, ok := errors.AsType[*advised](err); ok {
+		return e.hint
+	}
+	return ""
+}
+
+// isCode says whether err is the daemon's own error of that number.
+func isCode(err error, code golibvirt.ErrorNumber) bool {
+	e, ok := errors.AsType[golibvirt.Error](err)
+	return ok && e.Code == uint32(code)
+}
