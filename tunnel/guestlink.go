@@ -26,6 +26,7 @@ type guestLink struct {
 	control *control
 	ends    ends
 	streams sync.WaitGroup
+	serve   func(context.Context, net.Conn, openRequest) // serveStream, but in tests
 
 	mu      sync.Mutex
 	waiting map[net.Conn]bool // raw connections that are spares still
@@ -37,7 +38,9 @@ func newGuestLink(s *Server, conn io.ReadWriteCloser, a agreed) (*guestLink, err
 	if err != nil {
 		return nil, err
 	}
-	return &guestLink{server: s, agreed: a, session: session, waiting: make(map[net.Conn]bool)}, nil
+	l := &guestLink{server: s, agreed: a, session: session, waiting: make(map[net.Conn]bool)}
+	l.serve = l.serveStream
+	return l, nil
 }
 
 // run serves the link until it ends, and returns why.
@@ -150,7 +153,7 @@ func (l *guestLink) acceptStreams(ctx context.Context) error {
 				return
 			}
 			_ = conn.SetReadDeadline(time.Time{})
-			l.serveStream(ctx, conn, open)
+			l.serve(ctx, conn, open)
 		})
 	}
 }
@@ -167,7 +170,7 @@ func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
 		_ = conn.Close() // a spare that was not needed
 		return
 	}
-	l.serveStream(ctx, conn, open)
+	l.serve(ctx, conn, open)
 }
 
 // hold notes a connection that has no stream yet, so that the end of the link

@@ -86,15 +86,24 @@ func Dial(ctx context.Context, e Endpoint, cfg Config) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := yamux.Client(newFrameConn(conn), muxConfig(cfg.log()))
+	l, err := newLink(e, cfg, conn, a)
 	if err != nil {
 		_ = conn.Close()
+		return nil, fmt.Errorf("%s: %w", e, err)
+	}
+	return l, nil
+}
+
+// newLink starts the session on a connection that hands were shaken on.
+func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, error) {
+	session, err := yamux.Client(newFrameConn(conn), muxConfig(cfg.log()))
+	if err != nil {
 		return nil, err
 	}
 	stream, err := session.OpenStream()
 	if err != nil {
 		_ = session.Close()
-		return nil, fmt.Errorf("%s: control stream: %w", e, err)
+		return nil, fmt.Errorf("control stream: %w", err)
 	}
 	l := &Link{
 		endpoint: e,

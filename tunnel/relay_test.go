@@ -261,3 +261,31 @@ func randomBytes(n int) []byte {
 	_, _ = rand.NewChaCha8([32]byte{}).Read(b)
 	return b
 }
+
+func TestAStalledReaderHoldsUpNobodyElse(t *testing.T) {
+	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+		flood := service(t, func(c *net.TCPConn) {
+			defer c.Close()
+			for buf := make([]byte, 64<<10); ; {
+				if _, err := c.Write(buf); err != nil {
+					return
+				}
+			}
+		})
+		target := service(t, echo)
+		for range 3 {
+			stalled := through(t, l, flood)
+			if _, err := io.ReadFull(stalled, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			// From here on it reads nothing, and every buffer fills.
+			c := through(t, l, target)
+			sent := randomBytes(4 << 20)
+			go func() { _, _ = c.Write(sent) }()
+			got := make([]byte, len(sent))
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, sent) {
+				t.Fatalf("beside a stalled connection: %v", err)
+			}
+		}
+	})
+}
