@@ -1,0 +1,88 @@
+package config
+
+import (
+	"net/netip"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// DefaultRule is the name of the rule behind all others: every port is at the
+// same port of the host's loopback, except what is kept in the guest by
+// default.
+const DefaultRule = "default"
+
+// Decision is what becomes of a listener.
+type Decision struct {
+	// Host are the addresses to listen on, HostSocket the path: one of them is
+	// there unless the listener stays in the guest.
+	Host       []netip.AddrPort
+	HostSocket string
+	// Ignored listeners stay in the guest, and Reason says why.
+	Ignored bool
+	Reason  string
+	// Rule is the name of the rule that decided.
+	Rule string
+}
+
+// Decide tells what becomes of a listener in a VM.
+func (rs Rules) Decide(vm string, l portwatch.Listener) Decision {
+	noise := noiseReason(l)
+	for i := range rs {
+		r := &rs[i]
+		if !r.matches(vm, l) || noise != "" && !r.Ignore && !r.explicit() {
+			continue
+		}
+		return r.decision(l)
+	}
+	if noise != "" {
+		return Decision{Ignored: true, Reason: noise, Rule: DefaultRule}
+	}
+	return Decision{Rule: DefaultRule, Host: []netip.AddrPort{
+		netip.AddrPortFrom(loopback4, l.Addr.Port()), netip.AddrPortFrom(loopback6, l.Addr.Port()),
+	}}
+}
+
+func (r *Rule) matches(vm string, l portwatch.Listener) bool {
+	return !r.Reverse && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.Matches(l.Addr.Addr()) &&
+		r.forVM(vm) && (r.Process == nil || l.Process != "" && r.Process.MatchString(processName(l.Process)))
+}
+
+func (r *Rule) decision(l portwatch.Listener) Decision {
+	d := Decision{Rule: r.Name}
+	switch {
+	case r.Ignore:
+		d.Ignored, d.Reason = true, "ignored by "+r.Name
+	case r.HostSocket != "":
+		d.HostSocket = r.HostSocket
+	default:
+		port := r.Host.First + (l.Addr.Port() - r.Guest.First)
+		for _, ip := range r.HostIP {
+			d.Host = append(d.Host, netip.AddrPortFrom(ip, port))
+		}
+	}
+	return d
+}
+
+// Static returns a listener for each port that static rules keep open for a
+// VM, whether or not anything is seen to listen there. [Rules.Decide] says
+// where they go.
+func (rs Rules) Static(vm string) []portwatch.Listener {
+	var out []portwatch.Listener
+	for i := range rs {
+		r := &rs[i]
+		if !r.Static || r.GuestSocket != "" || !r.forVM(vm) {
+			continue
+		}
+		for _, proto := range []string{"tcp", "udp"} {
+			for n := range r.Guest.Len() {
+				port := r.Guest.First + uint16(n)
+				l := portwatch.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.Expected(), port)}
+				// A rule before this one may decide otherwise.
+				if r.matches(vm, l) && rs.Decide(vm, l).Rule == r.Name {
+					out = append(out, l)
+				}
+			}
+		}
+	}
+	return out
+}

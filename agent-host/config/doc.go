@@ -1,0 +1,10 @@
+// Package config reads rum.toml and says what it means: which set-up a VM's
+// network should have, and which listener of which VM goes where on the host.
+//
+// [Parse] is strict: what it does not understand, or what contradicts itself,
+// is an [Error] with file, line, column and key, and nothing of the file
+// counts. The result is [Rules], of which [Rules.Decide] is the only
+// evaluator there is; it is a pure function, and so are the rest.
+//
+// Out of scope: opening listeners, finding VMs, and watching the file.
+package config

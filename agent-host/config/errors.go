@@ -1,0 +1,71 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Error is a mistake in a configuration file.
+type Error struct {
+	File string
+	// Line and Column count from 1; a column is a character.
+	Line, Column int
+	// Key is the key at fault, as in "ports.guest"; empty where there is none.
+	Key string
+	// Text says what is wrong and what would be right.
+	Text string
+}
+
+func (e *Error) Error() string {
+	at := fmt.Sprintf("%s:%d:%d: ", e.File, e.Line, e.Column)
+	if e.Key != "" {
+		at += e.Key + ": "
+	}
+	return at + e.Text
+}
+
+func compareErrors(a, b *Error) int {
+	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+}
+
+// syntaxError converts an error of the TOML parser.
+func syntaxError(file string, err error) error {
+	e := &Error{File: file, Line: 1, Column: 1, Text: strings.TrimPrefix(err.Error(), "toml: ")}
+	if p, ok := errors.AsType[toml.ParseError](err); ok {
+		e.Line, e.Column = max(p.Position.Line, 1), max(p.Position.Col, 1)
+		e.Key, e.Text = p.LastKey, p.Message
+	}
+	return e
+}
+
+// document is a file that is TOML, while its meaning is worked out.
+type document struct {
+	file string
+	src  string
+	at   map[keyPath]int // byte offsets of keys and table headers
+	errs []*Error
+}
+
+// errorf records a mistake at p.
+func (d *document) errorf(p keyPath, format string, args ...any) {
+	line, column := d.position(p)
+	d.errs = append(d.errs, &Error{
+		File: d.file, Line: line, Column: column, Key: p.String(), Text: fmt.Sprintf(format, args...),
+	})
+}
+
+// position tells where p is, or what it is in.
+func (d *document) position(p keyPath) (line, column int) {
+	offset, ok := d.at[p]
+	for !ok && p != "" {
+		p = p.parent()
+		offset, ok = d.at[p]
+	}
+	before := d.src[:offset]
+	start := strings.LastIndexByte(before, '\n') + 1
+	return 1 + strings.Count(before, "\n"), 1 + len([]rune(before[start:]))
+}

@@ -1,0 +1,60 @@
+package config
+
+import (
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// The local ports Linux gives to sockets that do not ask for one
+// (net.ipv4.ip_local_port_range, its default in net/ipv4/af_inet.c). A UDP
+// client has such a socket for as long as it waits for an answer.
+const firstEphemeral, lastEphemeral = 32768, 60999
+
+// noise is what hardly anybody wants on the host, or what must not be there:
+// the host has its own. Port numbers are those of the IANA registry.
+var noise = []struct {
+	proto  Proto
+	ports  Ports
+	reason string
+}{
+	{TCP, Ports{22, 22}, "the guest's ssh"},
+	{UDP, Ports{67, 68}, "DHCP"},
+	{UDP, Ports{546, 547}, "DHCPv6"},
+	{UDP, Ports{123, 123}, "NTP"},
+	{UDP, Ports{323, 323}, "chrony's control port"},
+	{UDP, Ports{5353, 5353}, "mDNS"},
+	{Any, Ports{5355, 5355}, "LLMNR"},
+	{UDP, Ports{firstEphemeral, lastEphemeral}, "a UDP port of the ephemeral range, mostly a client's"},
+}
+
+const (
+	dnsPort = 53
+	noiseBy = "; a rule that names the port forwards it"
+)
+
+// noiseReason says why a listener is kept in the guest by default; "" if it is
+// not.
+func noiseReason(l portwatch.Listener) string {
+	if l.Addr.Port() == dnsPort && isStub(l) {
+		return "a DNS stub" + noiseBy
+	}
+	for _, n := range noise {
+		if n.proto.Has(l.Proto) && n.ports.Has(l.Addr.Port()) {
+			return n.reason + noiseBy
+		}
+	}
+	return ""
+}
+
+// isStub knows the resolvers that serve the guest itself and its containers.
+// Another server on the port is somebody's work.
+func isStub(l portwatch.Listener) bool {
+	switch l.Addr.Addr().String() {
+	case "127.0.0.53", "127.0.0.54": // systemd-resolved.service(8)
+		return true
+	}
+	switch processName(l.Process) {
+	case "systemd-resolve", "dnsmasq": // as the kernel cuts systemd-resolved off
+		return true
+	}
+	return false
+}

@@ -1,0 +1,194 @@
+package config
+
+import "strings"
+
+// keyPositions tells where the keys and table headers of a document are. The
+// document must be valid TOML, which the parser has made sure of; the parser
+// itself keeps one position only for a key of all elements of an array.
+func keyPositions(src string) map[keyPath]int {
+	s := scanner{src: src, at: map[keyPath]int{"": 0}, elements: make(map[keyPath]int)}
+	var in keyPath
+	for s.skipBlank(); s.pos < len(src); s.skipBlank() {
+		if s.src[s.pos] == '[' {
+			in = s.header()
+		} else {
+			s.keyValue(in)
+		}
+	}
+	return s.at
+}
+
+type scanner struct {
+	src      string
+	pos      int
+	at       map[keyPath]int
+	elements map[keyPath]int // how many headers an array of tables has had
+}
+
+// withoutBOM removes a byte order mark, the one of UTF-8 or of what is not UTF-16
+// after all. The parser skips them too.
+func withoutBOM(src string) string {
+	for _, bom := range []string{"\xff\xfe", "\xfe\xff", "\xef\xbb\xbf"} {
+		if rest, ok := strings.CutPrefix(src, bom); ok {
+			return rest
+		}
+	}
+	return src
+}
+
+// peek is the next byte, 0 at the end.
+func (s *scanner) peek() byte {
+	if s.pos < len(s.src) {
+		return s.src[s.pos]
+	}
+	return 0
+}
+
+// skipBlank skips blanks, line ends and comments.
+func (s *scanner) skipBlank() {
+	for s.pos < len(s.src) {
+		switch s.src[s.pos] {
+		case ' ', '\t', '\r', '\n':
+			s.pos++
+		case '#':
+			s.skipUntil("\n")
+		default:
+			return
+		}
+	}
+}
+
+// skip moves past n bytes.
+func (s *scanner) skip(n int) { s.pos = min(s.pos+n, len(s.src)) }
+
+// skipUntil moves to the next of the given bytes, or to the end.
+func (s *scanner) skipUntil(bytes string) {
+	if i := strings.IndexAny(s.src[s.pos:], bytes); i >= 0 {
+		s.pos += i
+	} else {
+		s.pos = len(s.src)
+	}
+}
+
+// header reads [a.b] or [[a.b]] and returns the table it opens.
+func (s *scanner) header() keyPath {
+	start := s.pos
+	array := strings.HasPrefix(s.src[s.pos:], "[[")
+	s.skip(1)
+	if array {
+		s.skip(1)
+	}
+	var p keyPath
+	keys := s.dottedKey()
+	for i, k := range keys {
+		p = p.key(k)
+		if array && i == len(keys)-1 {
+			if s.elements[p]++; s.elements[p] == 1 {
+				s.at[p] = start
+			}
+		}
+		if n := s.elements[p]; n > 0 {
+			p = p.index(n - 1)
+		}
+	}
+	s.at[p] = start
+	s.skipUntil("\n")
+	return p
+}
+
+// keyValue reads "key = value" in the table p.
+func (s *scanner) keyValue(p keyPath) {
+	start := s.pos
+	for _, k := range s.dottedKey() {
+		p = p.key(k)
+		if _, ok := s.at[p]; !ok {
+			s.at[p] = start
+		}
+	}
+	s.skip(1) // =
+	s.value(p)
+}
+
+// dottedKey reads a key up to the "=" or "]" behind it. A quoted part with an
+// escape in it is kept as it is written.
+func (s *scanner) dottedKey() (keys []string) {
+	for s.pos < len(s.src) {
+		s.skipBlank()
+		start := s.pos
+		if c := s.peek(); c == '"' || c == '\'' {
+			s.skipString()
+			keys = append(keys, s.src[start+1:max(s.pos-1, start+1)])
+		} else {
+			s.skipUntil(".=] \t\r\n")
+			keys = append(keys, s.src[start:s.pos])
+		}
+		s.skipBlank()
+		if s.peek() != '.' {
+			break
+		}
+		s.pos++
+	}
+	return keys
+}
+
+// value reads the value of p.
+func (s *scanner) value(p keyPath) {
+	s.skipBlank()
+	switch s.peek() {
+	case '"', '\'':
+		s.skipString()
+	case '[':
+		s.pos++
+		n := 0
+		for s.more(']') {
+			s.at[p.index(n)] = s.pos
+			s.value(p.index(n))
+			n++
+		}
+	case '{':
+		s.pos++
+		for s.more('}') {
+			s.keyValue(p)
+		}
+	default:
+		s.skipUntil(",]}#\n")
+	}
+}
+
+// more reports whether an array or inline table has another element, and goes
+// there; if not, it goes behind the end.
+func (s *scanner) more(end byte) bool {
+	for s.skipBlank(); s.peek() == ','; s.skipBlank() {
+		s.pos++
+	}
+	if s.pos >= len(s.src) {
+		return false
+	}
+	if s.src[s.pos] == end {
+		s.pos++
+		return false
+	}
+	return true
+}
+
+// skipString skips one of the four kinds of strings.
+func (s *scanner) skipString() {
+	quote := s.src[s.pos : s.pos+1]
+	long := strings.HasPrefix(s.src[s.pos:], strings.Repeat(quote, 3))
+	end := quote
+	if long {
+		end = strings.Repeat(quote, 3)
+	}
+	s.skip(len(end))
+	for s.pos < len(s.src) && !strings.HasPrefix(s.src[s.pos:], end) {
+		if quote == `"` && s.src[s.pos] == '\\' {
+			s.skip(1)
+		}
+		s.skip(1)
+	}
+	s.skip(len(end))
+	// Up to two quotes may stand before the three that end a long string.
+	for long && s.peek() == quote[0] {
+		s.pos++
+	}
+}

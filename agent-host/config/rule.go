@@ -1,0 +1,79 @@
+package config
+
+import (
+	"net/netip"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// maxRules bounds a file. It is a guard against a generator run wild.
+const maxRules = 1000
+
+// Proto is what a rule is about.
+type Proto string
+
+// Protocols of rules.
+const (
+	TCP Proto = "tcp"
+	UDP Proto = "udp"
+	Any Proto = "any"
+)
+
+// Has reports whether a listener's protocol is meant.
+func (p Proto) Has(proto string) bool { return p == Any || string(p) == proto }
+
+// Rule is one element of [[ports]], with everything it leaves out filled in.
+type Rule struct {
+	// Name is the file and line of the rule, such as "rum.toml:12".
+	Name string
+	// VM is a glob for the names of VMs, as of [path.Match]; empty for all.
+	VM    string
+	Proto Proto
+
+	// Guest are the ports in the guest, and Host those on the host, as many of
+	// them: the first belongs to the first. The zero value stands for a socket.
+	Guest, Host Ports
+	GuestIP     GuestIP
+	// HostIP is where to listen on the host; of a reverse rule, what to reach.
+	HostIP []netip.Addr
+	// Process is matched against the name of the program; nil for any, also
+	// for one that is not known.
+	Process *regexp.Regexp
+	// GuestSocket and HostSocket are absolute paths of unix sockets in the
+	// place of ports; empty for none. A leading ~ of HostSocket is expanded.
+	GuestSocket, HostSocket string
+
+	// Ignore keeps listeners in the guest; then nothing on the host side says
+	// anything.
+	Ignore bool
+	// Static rules listen on the host before anything is seen to listen in
+	// the guest, and after.
+	Static bool
+	// Reverse rules listen in the guest and reach the host.
+	Reverse bool
+
+	namesPort bool // guest is written
+	at        keyPath
+}
+
+// Rules are tried in their order; the first that matches decides.
+type Rules []Rule
+
+// forVM reports whether the rule is about a VM.
+func (r *Rule) forVM(name string) bool {
+	ok, err := path.Match(r.VM, name)
+	return r.VM == "" || ok && err == nil
+}
+
+// explicit rules are those for something in particular. Only they bring out
+// what is kept in the guest by default.
+func (r *Rule) explicit() bool { return r.namesPort || r.Process != nil }
+
+// processName takes the process id off what portwatch calls a process.
+func processName(process string) string {
+	if i := strings.LastIndexByte(process, '['); i > 0 {
+		return process[:i]
+	}
+	return process
+}

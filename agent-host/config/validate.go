@@ -1,0 +1,245 @@
+package config
+
+import (
+	"net/netip"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Keys of a rule.
+const (
+	keyGuest       = "guest"
+	keyHost        = "host"
+	keyProto       = "proto"
+	keyGuestIP     = "guest_ip"
+	keyHostIP      = "host_ip"
+	keyVM          = "vm"
+	keyProcess     = "process"
+	keyIgnore      = "ignore"
+	keyStatic      = "static"
+	keyReverse     = "reverse"
+	keyGuestSocket = "guest_socket"
+	keyHostSocket  = "host_socket"
+)
+
+var ruleKeys = []string{
+	keyGuest, keyHost, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess,
+	keyIgnore, keyStatic, keyReverse, keyGuestSocket, keyHostSocket,
+}
+
+// maxStatic bounds the ports of a rule that opens them all at once.
+const maxStatic = 1024
+
+// maxSocketPath is what fits in sockaddr_un with its final zero, in bytes (unix(7)).
+const maxSocketPath = 107
+
+// rule reads one element of [[ports]].
+func (t table) rule() Rule {
+	t.allow(ruleKeys...)
+	if len(t.values) == 0 {
+		t.doc.errorf(t.path, "the rule is empty; say at least guest, or remove it")
+	}
+	mistakes := len(t.doc.errs)
+	r := Rule{namesPort: t.has(keyGuest)}
+	r.Guest, _ = t.ports(keyGuest)
+	r.Host, _ = t.ports(keyHost)
+	r.VM = t.glob()
+	r.Process = t.process()
+	r.GuestIP = t.guestIP()
+	r.HostIP = t.hostIP()
+	r.Ignore, r.Static, r.Reverse = t.flag(keyIgnore), t.flag(keyStatic), t.flag(keyReverse)
+	r.GuestSocket, r.HostSocket = t.socket(keyGuestSocket), t.socket(keyHostSocket)
+	r.Proto = t.proto()
+	// What is missing or contradicts can be told only of values that are good.
+	if len(t.doc.errs) == mistakes {
+		t.checkPairs(&r)
+	}
+	if len(t.doc.errs) == mistakes {
+		t.checkWhole(&r)
+	}
+	if len(t.doc.errs) == mistakes {
+		r.fill()
+	}
+	return r
+}
+
+// proto defaults to tcp for a rule about a port or a socket, as everywhere
+// else. A rule about all ports is about both protocols: "ignore = true" alone
+// must not leave half of them open.
+func (t table) proto() Proto {
+	if word, ok := t.word(keyProto, string(TCP), string(UDP), string(Any)); ok {
+		return Proto(word)
+	}
+	if t.has(keyGuest) || t.has(keyGuestSocket) {
+		return TCP
+	}
+	return Any
+}
+
+func (t table) glob() string {
+	glob, _ := t.text(keyVM)
+	if _, err := path.Match(glob, ""); err != nil {
+		t.errorf(keyVM, "%q is not a pattern: a [ without ], or a \\ at the end", shorten(glob))
+	}
+	return glob
+}
+
+func (t table) process() *regexp.Regexp {
+	text, ok := t.text(keyProcess)
+	if !ok {
+		return nil
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		t.errorf(keyProcess, "%v", err)
+	}
+	return re
+}
+
+func (t table) guestIP() GuestIP {
+	text, ok := t.text(keyGuestIP)
+	if !ok {
+		return ""
+	}
+	ip, err := parseGuestIP(text)
+	if err != nil {
+		t.errorf(keyGuestIP, "%v", err)
+	}
+	return ip
+}
+
+func (t table) hostIP() []netip.Addr {
+	text, ok := t.text(keyHostIP)
+	if !ok {
+		text = WordLocalhost
+	}
+	ips, err := parseHostIP(text)
+	if err != nil {
+		t.errorf(keyHostIP, "%v", err)
+	}
+	return ips
+}
+
+func (t table) socket(key string) string {
+	p, ok := t.text(key)
+	if !ok {
+		return ""
+	}
+	home := key == keyHostSocket && strings.HasPrefix(p, "~/")
+	switch {
+	case !home && !path.IsAbs(p) && key == keyHostSocket:
+		t.errorf(key, `%q is not an absolute path and does not begin with "~/"`, shorten(p))
+	case !home && !path.IsAbs(p):
+		t.errorf(key, "%q is not an absolute path", shorten(p))
+	case strings.HasSuffix(p, "/"), strings.ContainsRune(p, 0):
+		t.errorf(key, "%q cannot be a socket", shorten(p))
+	case len(p) > maxSocketPath:
+		t.errorf(key, "%d bytes are more than the %d that the path of a socket can have", len(p), maxSocketPath)
+	}
+	return p
+}
+
+// contradictions are keys that make no sense together, and why.
+var contradictions = []struct{ key, with, why string }{
+	{keyHost, keyIgnore, "what is ignored has no place on the host"},
+	{keyHostIP, keyIgnore, "what is ignored has no place on the host"},
+	{keyHostSocket, keyIgnore, "what is ignored has no place on the host"},
+	{keyStatic, keyIgnore, "what is ignored is never opened"},
+	{keyReverse, keyIgnore, "a reverse rule does not match listeners, it makes one; remove it instead"},
+	{keyGuestSocket, keyIgnore, "sockets are forwarded only where a rule says so; remove it instead"},
+	{keyStatic, keyReverse, "a reverse rule listens from the start as it is"},
+	{keyProcess, keyReverse, "the listener of a reverse rule is this program's own"},
+	{keyProcess, keyStatic, "a port that is open before any program listens cannot depend on its name"},
+	{keyGuestSocket, keyGuest, "a rule has one place in the guest"},
+	{keyHostSocket, keyHost, "a rule has one place on the host"},
+	{keyGuestIP, keyGuestSocket, "a socket has no address"},
+	{keyProcess, keyGuestSocket, "who listens on a socket is not known"},
+	{keyHostIP, keyHostSocket, "a socket has no address"},
+}
+
+// checkPairs finds keys that contradict each other. A flag that is false is as
+// good as none.
+func (t table) checkPairs(r *Rule) {
+	set := func(key string) bool {
+		switch key {
+		case keyIgnore:
+			return r.Ignore
+		case keyStatic:
+			return r.Static
+		case keyReverse:
+			return r.Reverse
+		}
+		return t.has(key)
+	}
+	for _, c := range contradictions {
+		if set(c.key) && set(c.with) {
+			t.errorf(c.key, "cannot go with %s: %s", c.with, c.why)
+		}
+	}
+}
+
+// checkWhole finds what is missing and what does not fit.
+func (t table) checkWhole(r *Rule) {
+	guest := t.has(keyGuest) || r.GuestSocket != ""
+	host := t.has(keyHost) || r.HostSocket != ""
+	sockets := r.GuestSocket != "" || r.HostSocket != ""
+	switch {
+	case t.has(keyHost) && !guest:
+		t.errorf(keyHost, "which guest port is it for? say guest too")
+	case r.HostSocket != "" && !guest:
+		t.errorf(keyHostSocket, "which guest port is it for? say guest or guest_socket too")
+	case r.GuestSocket != "" && !host:
+		t.errorf(keyGuestSocket, "where on the host? say host or host_socket too")
+	case r.Static && !guest:
+		t.errorf(keyStatic, "which port is to be open from the start? say guest too")
+	case r.Reverse && !guest:
+		t.errorf(keyReverse, "where in the guest? say guest or guest_socket too")
+	case t.has(keyGuest) && t.has(keyHost) && r.Guest.Len() != r.Host.Len():
+		t.errorf(keyHost, "%s for %s in the guest: the ranges must be of one length",
+			count(r.Host.Len()), count(r.Guest.Len()))
+	case sockets && max(r.Guest.Len(), r.Host.Len()) > 1:
+		t.errorf(t.firstOf(keyGuest, keyHost), "a socket belongs to one port, not to %d", max(r.Guest.Len(), r.Host.Len()))
+	case sockets && r.Proto != TCP:
+		t.errorf(keyProto, "a socket carries streams: leave proto out")
+	case r.Reverse && r.Proto != TCP:
+		t.errorf(keyProto, "reverse is for tcp only")
+	case r.Reverse && r.GuestIP == WordLoopback:
+		t.errorf(keyGuestIP, "name one address to listen on in the guest, or %q", WordLocalhost)
+	case r.Reverse && r.HostIP[0].IsUnspecified():
+		t.errorf(keyHostIP, "name one address to reach on the host, or %q", WordLocalhost)
+	case (r.Static || r.Reverse) && r.Guest.Len() > maxStatic:
+		t.errorf(keyGuest, "%d ports at once are more than %d, which is the most", r.Guest.Len(), maxStatic)
+	}
+}
+
+func count(ports int) string {
+	if ports == 1 {
+		return "one port"
+	}
+	return strconv.Itoa(ports) + " ports"
+}
+
+// firstOf is the first of the keys that is there.
+func (t table) firstOf(keys ...string) string {
+	for _, k := range keys {
+		if t.has(k) {
+			return k
+		}
+	}
+	return keys[0]
+}
+
+// fill gives a good rule what it leaves out.
+func (r *Rule) fill() {
+	if !r.namesPort && r.GuestSocket == "" {
+		r.Guest = allPorts
+	}
+	if r.Host == (Ports{}) && r.HostSocket == "" && !r.Ignore {
+		r.Host = r.Guest
+	}
+	if r.Ignore || r.HostSocket != "" {
+		r.HostIP = nil
+	}
+}
