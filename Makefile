@@ -37,7 +37,8 @@ e2e: build ## tests in real VMs; as root
 
 demo: build ## a VM whose web server appears on localhost:8080
 	@sh test/deps.sh $(DEMO_DEPS)
-	@go run ./test/demo
+	@go build -o bin/rum-demo ./test/demo
+	@bin/rum-demo
 
 bench: build ## relays side by side; as root
 	@sh test/deps.sh $(BENCH_DEPS)

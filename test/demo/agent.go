@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
 const hostBinary = "bin/rum-host-agent"
@@ -81,33 +83,22 @@ func (a *hostAgent) command(ctx context.Context, args ...string) (string, error)
 	return string(out), nil
 }
 
-// forward is the part of status --json that the demo looks at.
-type forward struct {
-	Proto  string   `json:"proto"`
-	Port   int      `json:"port"`
-	Guest  []string `json:"guest"`
-	Host   []string `json:"host"`
-	State  string   `json:"state"`
-	Reason string   `json:"reason"`
-}
-
-// forwards returns what the agent forwards now.
-func (a *hostAgent) forwards(ctx context.Context) ([]forward, error) {
+// forward returns the forward of the web server's port, if there is one now.
+func (a *hostAgent) forward(ctx context.Context) (f control.Forward, ok bool, err error) {
 	out, err := a.command(ctx, "status", "--json")
 	if err != nil {
-		return nil, err
+		return f, false, err
 	}
-	var status struct {
-		VMs []struct {
-			Forwards []forward `json:"forwards"`
-		} `json:"vms"`
-	}
+	var status control.Status
 	if err := json.Unmarshal([]byte(out), &status); err != nil {
-		return nil, fmt.Errorf("read status --json: %w", err)
+		return f, false, fmt.Errorf("read status --json: %w", err)
 	}
-	var all []forward
 	for _, vm := range status.VMs {
-		all = append(all, vm.Forwards...)
+		for _, f := range vm.Forwards {
+			if f.Proto == "tcp" && f.Port == port {
+				return f, true, nil
+			}
+		}
 	}
-	return all, nil
+	return f, false, nil
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
 // waitForForward watches the host agent's status until the web server's port
@@ -17,23 +19,18 @@ func waitForForward(ctx context.Context, agent *hostAgent, out *terminal, once b
 	defer tick.Stop()
 	said := ""
 	for {
-		all, err := agent.forwards(ctx)
-		for _, f := range all {
-			if f.Port != port || f.Proto != "tcp" {
-				continue
-			}
-			if f.State == "active" {
-				out.step("the forward appeared: %s -> %s in the guest",
-					strings.Join(f.Host, ", "), strings.Join(f.Guest, ", "))
-				return nil
-			}
-			if once {
-				return fmt.Errorf("port %d is not free on the host: %s: %s", port, f.State, f.Reason)
-			}
-			if said != f.Reason {
-				out.step("port %d is not free on the host: %s; waiting for it", port, f.Reason)
-				said = f.Reason
-			}
+		f, ok, err := agent.forward(ctx)
+		switch {
+		case !ok:
+		case f.State == control.Active:
+			out.step("the forward appeared: %s -> %s in the guest",
+				strings.Join(f.Host, ", "), strings.Join(f.Guest, ", "))
+			return nil
+		case once:
+			return fmt.Errorf("port %d is not free on the host: %s", port, f.Reason)
+		case said != f.Reason:
+			out.step("port %d is not free on the host: %s; waiting for it", port, f.Reason)
+			said = f.Reason
 		}
 		select {
 		case <-tick.C:

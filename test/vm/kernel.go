@@ -50,11 +50,11 @@ func FetchKernel(ctx context.Context, progress io.Writer) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	pkgs, version, err := kernelPackages(ctx)
+	image, version, err := currentKernel(ctx)
 	if err != nil {
 		return nil, err
 	}
-	root := filepath.Join(cache, pkgs[0]+"_"+version+"_"+runtime.GOARCH)
+	root := filepath.Join(cache, image+"_"+version+"_"+runtime.GOARCH)
 
 	// Test binaries of several packages may want the same kernel at once.
 	unlock, err := lockFile(filepath.Join(cache, "lock"))
@@ -64,6 +64,10 @@ func FetchKernel(ctx context.Context, progress io.Writer) (*Kernel, error) {
 	defer unlock()
 	if k, err := openKernel(root); err == nil {
 		return k, nil
+	}
+	pkgs, err := withModules(ctx, image)
+	if err != nil {
+		return nil, err
 	}
 	tmp, err := os.MkdirTemp(cache, "unpack-")
 	if err != nil {
@@ -82,54 +86,67 @@ func FetchKernel(ctx context.Context, progress io.Writer) (*Kernel, error) {
 	return openKernel(root)
 }
 
-// kernelPackages resolves the distribution's kernel metapackage to the
-// packages with the image (first) and the modules, and the image's version.
-func kernelPackages(ctx context.Context) (pkgs []string, version string, err error) {
+// currentKernel resolves the distribution's kernel metapackage to the package
+// with the image, and a version that changes whenever that does.
+func currentKernel(ctx context.Context) (image, version string, err error) {
 	// Debian names it after the architecture, Ubuntu calls it generic.
 	metas := []string{"linux-image-" + runtime.GOARCH, "linux-image-generic"}
 	for _, meta := range metas {
-		image := slices.IndexFunc(depends(ctx, meta), isImage)
-		if image < 0 {
-			continue
-		}
-		name := depends(ctx, meta)[image]
-		pkgs = append(pkgs, name)
-		for _, dep := range depends(ctx, name) {
-			if strings.HasPrefix(dep, "linux-modules-") {
-				pkgs = append(pkgs, dep)
-			}
-		}
-		version, err := output(ctx, "apt-cache", "show", "--no-all-versions", name)
+		fields, err := aptShow(ctx, meta)
 		if err != nil {
-			return nil, "", err
+			continue // most likely the other distribution's
 		}
-		for line := range strings.Lines(version) {
-			if v, ok := strings.CutPrefix(line, "Version: "); ok {
-				return pkgs, strings.TrimSpace(v), nil
-			}
+		deps := dependencies(fields)
+		if i := slices.IndexFunc(deps, isImage); i >= 0 {
+			return deps[i], fields["Version"], nil
 		}
-		return nil, "", fmt.Errorf("apt-cache shows no version of %s", name)
 	}
-	return nil, "", fmt.Errorf("apt knows no kernel package (%s); run: apt-get update", strings.Join(metas, ", "))
+	return "", "", fmt.Errorf("apt knows no kernel package (%s); run: apt-get update", strings.Join(metas, ", "))
 }
 
 func isImage(pkg string) bool { return strings.HasPrefix(pkg, "linux-image-") }
 
-// depends returns what a package directly depends on; nothing for a package
-// that apt does not know.
-func depends(ctx context.Context, pkg string) []string {
-	out, err := output(ctx, "apt-cache", "depends", pkg)
+// withModules returns the image's package and, where they are packages of
+// their own, those with the modules.
+func withModules(ctx context.Context, image string) ([]string, error) {
+	fields, err := aptShow(ctx, image)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	var deps []string
-	for line := range strings.Lines(out) {
-		line = strings.TrimLeft(strings.TrimSpace(line), "|")
-		if dep, ok := strings.CutPrefix(line, "Depends: "); ok {
-			deps = append(deps, dep)
+	pkgs := []string{image}
+	for _, dep := range dependencies(fields) {
+		if strings.HasPrefix(dep, "linux-modules-") {
+			pkgs = append(pkgs, dep)
 		}
 	}
-	return deps
+	return pkgs, nil
+}
+
+// aptShow returns the fields of the version of a package that apt would take.
+func aptShow(ctx context.Context, pkg string) (map[string]string, error) {
+	out, err := output(ctx, "apt-cache", "show", "--no-all-versions", pkg)
+	if err != nil {
+		return nil, err
+	}
+	fields := map[string]string{}
+	for line := range strings.Lines(out) {
+		if key, value, ok := strings.Cut(line, ": "); ok {
+			fields[key] = strings.TrimSpace(value)
+		}
+	}
+	return fields, nil
+}
+
+// dependencies returns the names in the Depends field, each without its
+// version and alternatives.
+func dependencies(fields map[string]string) []string {
+	var names []string
+	for dep := range strings.SplitSeq(fields["Depends"], ",") {
+		if words := strings.Fields(dep); len(words) > 0 {
+			names = append(names, words[0])
+		}
+	}
+	return names
 }
 
 // bulk is what no test guest needs and most of a kernel package consists of.
