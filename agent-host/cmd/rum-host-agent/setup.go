@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+)
+
+// natNetwork is the network for the internet that libvirt comes with.
+const natNetwork = "default"
+
+// libvirtOptions are the flags of the subcommands that talk to libvirt.
+type libvirtOptions struct {
+	uri    string
+	config string
+}
+
+func (o *libvirtOptions) flags(c *cobra.Command) {
+	c.Flags().StringVar(&o.uri, "libvirt", "", "libvirt `URI`; $LIBVIRT_DEFAULT_URI, else the system's or the user's daemon when not given")
+	c.Flags().StringVar(&o.config, "config", "", "`FILE` with the [network] table, such as rum.toml; its defaults hold when not given")
+}
+
+// open connects and reads what the network should be.
+func (o *libvirtOptions) open(ctx context.Context) (*libvirt.Conn, config.Network, error) {
+	cfg := config.Default()
+	if o.config != "" {
+		var err error
+		if cfg, err = config.Load(o.config); err != nil {
+			return nil, config.Network{}, err
+		}
+	}
+	conn, err := libvirt.Open(ctx, o.uri)
+	return conn, cfg.Network, hinted(err)
+}
+
+// hinted takes over the remedy that the package libvirt knows.
+func hinted(err error) error {
+	if hint := libvirt.Hint(err); hint != "" {
+		return advise(err, hint)
+	}
+	return err
+}
+
+type setupOptions struct {
+	libvirtOptions
+	dryRun, undo bool
+}
+
+func newSetup() *cobra.Command {
+	var o setupOptions
+	c := &cobra.Command{
+		Use:   "setup DOMAIN",
+		Short: "Give a libvirt domain vsock and a host-only network",
+		Long: `Give a libvirt domain what rum-host-agent needs: a vsock device, or a
+virtio-serial channel where the host has no vhost_vsock; a NIC on the host-only
+network, which is made if there is none; and a NIC for the internet if the
+domain has no other. What is there already stays as it is. Devices are plugged
+into a running VM where that works.`,
+		Example: "  rum-host-agent setup dev --dry-run\n  rum-host-agent setup --undo dev",
+		Args:    exactlyOne("DOMAIN"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.run(c.Context(), c.OutOrStdout(), args[0])
+		},
+	}
+	o.flags(c)
+	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would change, and change nothing")
+	c.Flags().BoolVar(&o.undo, "undo", false, "remove what setup added, and nothing else")
+	return c
+}
+
+// exactlyOne is a cobra argument check whose failure is bad usage.
+func exactlyOne(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return misuse(fmt.Errorf("%s takes one %s", c.Name(), what))
+		}
+		return nil
+	}
+}
+
+func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) error {
+	conn, network, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var plan *libvirt.Plan
+	if o.undo {
+		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
+	} else {
+		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet}
+		if network.Mode == config.ModeNAT {
+			opts.NAT = natNetwork
+		}
+		plan, err = conn.PlanSetup(ctx, domain, opts)
+	}
+	if err != nil {
+		return hinted(err)
+	}
+	if o.dryRun || plan.Empty() {
+		return printPlan(w, plan)
+	}
+	result, err := conn.Apply(ctx, plan)
+	if err != nil {
+		return hinted(err)
+	}
+	return printResult(w, plan, result)
+}
+
+// printPlan writes what would be done.
+func printPlan(w io.Writer, plan *libvirt.Plan) error {
+	var b strings.Builder
+	if plan.Empty() {
+		fmt.Fprintf(&b, "%s: nothing to do\n", clean(plan.Domain))
+	}
+	for _, step := range plan.Steps {
+		b.WriteString("would " + clean(step) + "\n")
+	}
+	writeNotes(&b, plan.Notes)
+	writeDiff(&b, plan.Diff)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// printResult writes what was done.
+func printResult(w io.Writer, plan *libvirt.Plan, result libvirt.Result) error {
+	var b strings.Builder
+	for _, step := range plan.Steps {
+		b.WriteString("done: " + clean(step) + "\n")
+	}
+	for _, reason := range result.Restart {
+		b.WriteString("after the next start only: " + clean(reason) + "\n")
+	}
+	if len(result.Restart) > 0 {
+		fmt.Fprintf(&b, "shut %[1]s down and start it again: virsh shutdown %[1]s; virsh start %[1]s\n", clean(plan.Domain))
+	}
+	writeNotes(&b, plan.Notes)
+	writeDiff(&b, result.Diff)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writeNotes(b *strings.Builder, notes []string) {
+	for _, note := range notes {
+		b.WriteString("note: " + clean(note) + "\n")
+	}
+}
+
+func writeDiff(b *strings.Builder, diff string) {
+	if diff == "" {
+		return
+	}
+	b.WriteByte('\n')
+	for line := range strings.Lines(diff) {
+		b.WriteString(clean(strings.TrimSuffix(line, "\n")) + "\n")
+	}
+}
