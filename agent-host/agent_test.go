@@ -64,6 +64,7 @@ type guest struct {
 
 func newGuest(t *testing.T) *guest {
 	g := &guest{t: t, path: filepath.Join(t.TempDir(), "s"), news: make(chan struct{})}
+	g.now.Generation = 1 // it has looked, and nothing listens
 	t.Cleanup(func() {
 		if g.stop != nil {
 			g.stop()
@@ -203,7 +204,7 @@ func TestGuestPortComesAndGoesOnTheHost(t *testing.T) {
 		t.Error(err)
 	}
 	vm := a.Status().VMs[0]
-	if vm.Auth != "none" || vm.AgentVersion != "guest-test" || vm.Generation != 1 || vm.LastSeen == nil || vm.Error != "" ||
+	if vm.Auth != "none" || vm.AgentVersion != "guest-test" || vm.Generation != 2 || vm.LastSeen == nil || vm.Error != "" ||
 		vm.Forwards[0].Path != "vsock" || vm.Forwards[0].Port != port {
 		t.Errorf("%+v", vm)
 	}
@@ -316,6 +317,41 @@ func TestGarbageInPlaceOfAGuestIsSaidAndSurvived(t *testing.T) {
 	l.Close()
 	g.start()
 	within(t, a, patience, "linked to the real one", func(vms []control.VM) bool { return vms[0].State == control.Connected })
+}
+
+// A peer that shakes hands and hangs up is not a link, so it neither keeps the
+// ports of the VM nor hides that something is wrong.
+func TestGuestThatNeverSpeaksIsDown(t *testing.T) {
+	t.Parallel()
+	a, g := startAgent(t), newGuest(t)
+	front := filepath.Join(t.TempDir(), "front")
+	l, err := net.Listen("unix", front)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.start()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			back, err := net.Dial("unix", g.path)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(back, c); back.Close() }()
+			// What the guest says is cut off after its part of the handshake.
+			_, _ = io.CopyN(c, back, 300)
+			c.Close()
+			back.Close()
+		}
+	})
+	defer func() { l.Close(); wg.Wait() }()
+	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: front}})
+	within(t, a, patience, "shown as down", func(vms []control.VM) bool { return vms[0].State == control.Down && vms[0].Error != "" })
 }
 
 func TestVMsComeAndGo(t *testing.T) {

@@ -33,7 +33,7 @@ type vm struct {
 	cancel   context.CancelFunc
 
 	mu         sync.Mutex
-	link       *tunnel.Link // nil while there is none
+	link       *tunnel.Link // nil while there is none that carries
 	failed     error        // why the last attempt failed; nil before and after a good one
 	scanError  string       // what the guest says of its own scan
 	peer       tunnel.Peer  // of the last link
@@ -100,8 +100,6 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 		v.dialFailed(err)
 		return false, err
 	}
-	v.connected(link)
-	defer v.disconnected(link)
 	defer link.Close()
 	err = link.Run(ctx, func(a tunnel.Announcement) {
 		if !announced {
@@ -113,19 +111,20 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 	if err == nil {
 		err = errEnded
 	}
+	if announced {
+		v.disconnected(link)
+	} else {
+		v.dialFailed(err)
+	}
 	return announced, err
 }
 
+// dialFailed notes why an attempt came to nothing. A guest that shakes hands
+// and never says what listens there is no better than one that does not answer.
 func (v *vm) dialFailed(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.failed = err
-}
-
-func (v *vm) connected(link *tunnel.Link) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.link, v.failed, v.silent = link, nil, false
 }
 
 // introduce makes use of a link. Only when the guest has said something is it
@@ -137,6 +136,7 @@ func (v *vm) introduce(link *tunnel.Link) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.link, v.failed, v.silent = link, nil, false
 	v.forwards.SetLink(&forward.Link{
 		Path:   path,
 		Silent: link.Silent,
