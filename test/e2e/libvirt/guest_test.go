@@ -56,6 +56,19 @@ func define(t *testing.T, name, xml string) {
 	})
 }
 
+// rum runs rum-host-agent and returns what it printed.
+func rum(t *testing.T, args ...string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(binVariable), "rum-host-agent"), args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("rum-host-agent %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+	}
+	t.Logf("$ rum-host-agent %s\n%s", strings.Join(args, " "), stdout.Bytes())
+	return stdout.String()
+}
+
 // guestXML is a small domain that boots the test kernel. Its spare root ports let devices be plugged in.
 func guestXML(t *testing.T, name, script, devices string) string {
 	t.Helper()

@@ -17,8 +17,11 @@ import (
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
-// stageVariable tells the binary which of its three lives it is in.
-const stageVariable = "RUM_E2E_LIBVIRT_STAGE"
+// stageVariable tells the binary which of its three lives it is in, binVariable where the agents are.
+const (
+	stageVariable = "RUM_E2E_LIBVIRT_STAGE"
+	binVariable   = "RUM_E2E_LIBVIRT_BIN"
+)
 
 func TestMain(m *testing.M) {
 	var code int
@@ -46,12 +49,23 @@ func enterSandbox() (int, error) {
 	if _, err := vm.FetchKernel(context.Background(), os.Stderr); err != nil {
 		return 1, err
 	}
+	bin, err := os.MkdirTemp("", "rum-e2e-libvirt-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(bin)
+	build := exec.Command("go", "build", "-o", bin, "../../../agent-host/cmd/rum-host-agent", "../../../agent-guest/cmd/rum-guest-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if err := output(build); err != nil {
+		return 1, err
+	}
 	cmd := again("init")
+	cmd.Env = append(cmd.Env, binVariable+"="+bin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	err := cmd.Run()
+	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode(), nil
 	}
