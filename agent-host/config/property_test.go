@@ -133,7 +133,7 @@ func at(hosts []string, port int) (out []netip.AddrPort) {
 
 func TestFirstMatchAgreesWithANaiveEvaluator(t *testing.T) {
 	accepted, decided := 0, make(map[string]int)
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		r := rand.New(rand.NewPCG(seed, 6))
 		var all []drawn
 		var text strings.Builder
@@ -177,7 +177,7 @@ func TestFirstMatchAgreesWithANaiveEvaluator(t *testing.T) {
 			decided[got[:strings.Index(got, ":")]]++
 		}
 	}
-	if accepted < 1000 || decided["implied"] < 1000 || decided["0"] < 1000 || decided["3"] < 200 {
+	if accepted < 400 || decided["implied"] < 1000 || decided["0"] < 1000 || decided["3"] < 200 {
 		t.Errorf("the rules drawn say too little: %d files, decided by %v", accepted, decided)
 	}
 }
