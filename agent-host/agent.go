@@ -24,8 +24,11 @@ var ErrNameTaken = errors.New("there is a VM of that name already")
 // VM is what the agent needs to know of a virtual machine.
 type VM struct {
 	// Name is unique and for people.
-	Name     string
+	Name string
+	// Endpoint is how the guest agent is reached; the zero Endpoint for a VM
+	// that has none, and Problem then says why.
 	Endpoint tunnel.Endpoint
+	Problem  string
 	// Bridge is where the host reaches the VM without its agent; the zero
 	// Addr for nowhere.
 	Bridge netip.Addr
@@ -51,6 +54,8 @@ type Agent struct {
 	ctx     context.Context // of Run; nil before
 	group   *errgroup.Group
 	stopped bool
+
+	discovery []control.Discovery
 }
 
 // New returns an agent with no VMs.
@@ -146,6 +151,9 @@ func (a *Agent) Status() control.Status {
 		Version: a.cfg.Version, PID: os.Getpid(), UptimeSeconds: time.Since(a.started).Seconds(),
 		VMs: []control.VM{},
 	}
+	a.mu.Lock()
+	st.Discovery = slices.Clone(a.discovery)
+	a.mu.Unlock()
 	for _, v := range a.snapshot() {
 		st.VMs = append(st.VMs, v.status())
 	}

@@ -63,6 +63,11 @@ func (v *vm) setBridge(ip netip.Addr) {
 
 // supervise keeps a link until ctx ends.
 func (v *vm) supervise(ctx context.Context) {
+	if v.Endpoint == (tunnel.Endpoint{}) {
+		v.dialFailed(errors.New(v.Problem))
+		<-ctx.Done()
+		return
+	}
 	var wait backoff
 	logged := ""
 	for {
@@ -221,9 +226,12 @@ func (v *vm) status() control.VM {
 		peer, seen = v.link.Peer(), v.link.LastSeen()
 	}
 	st := control.VM{
-		Name: v.Name, Endpoint: v.Endpoint.String(), State: v.state(),
+		Name: v.Name, State: v.state(),
 		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
 		Forwards: v.forwards.Status(),
+	}
+	if v.Endpoint != (tunnel.Endpoint{}) {
+		st.Endpoint = v.Endpoint.String()
 	}
 	if !seen.IsZero() {
 		st.LastSeen = &seen

@@ -35,7 +35,15 @@ type Status struct {
 	Version       string  `json:"version"`
 	PID           int     `json:"pid"`
 	UptimeSeconds float64 `json:"uptime_seconds"`
-	VMs           []VM    `json:"vms"`
+	// Discovery is where VMs are looked for; empty when all were named.
+	Discovery []Discovery `json:"discovery,omitempty"`
+	VMs       []VM        `json:"vms"`
+}
+
+// Discovery is a source of VMs.
+type Discovery struct {
+	Source string `json:"source"` // such as "qemu:///system"
+	Error  string `json:"error"`  // why it does not answer, and what to do; its VMs are those last seen
 }
 
 // VM is one virtual machine and its forwards.

@@ -23,6 +23,11 @@ type cell struct{ text, colour string }
 // printStatus writes VMs and forwards for people.
 func printStatus(w io.Writer, st control.Status, colour bool) error {
 	var b strings.Builder
+	for _, d := range st.Discovery {
+		if d.Error != "" {
+			b.WriteString(clean(d.Source) + "  error: " + clean(d.Error) + "\n")
+		}
+	}
 	for i, vm := range st.VMs {
 		if i > 0 {
 			b.WriteByte('\n')
