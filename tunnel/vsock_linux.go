@@ -63,7 +63,10 @@ type vsockListener struct {
 }
 
 func listenVsock(port uint32, allowed []uint32, refused func(cid uint32)) (net.Listener, error) {
-	l, err := vsock.Listen(port, nil)
+	// On any CID of this machine: which one it has is known only once /dev/vsock
+	// is there, which may be later than an agent that starts early in the boot,
+	// and a migration changes it.
+	l, err := vsock.ListenContextID(unix.VMADDR_CID_ANY, port, nil)
 	if err != nil {
 		return nil, err
 	}
