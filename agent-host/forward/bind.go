@@ -96,8 +96,9 @@ func (t *Table) open(f *forward) (listeners map[netip.AddrPort]*net.TCPListener,
 		switch {
 		case err == nil:
 			listeners[addr] = l
-		case addr.Addr() == loopback6 && len(f.tries) > 1 && noSuchAddress(err):
-			// A host without IPv6: there, localhost is 127.0.0.1 alone.
+		case addr.Addr().Is6() && len(f.tries) > 1 && noSuchAddress(err):
+			// A host without IPv6: there, localhost is 127.0.0.1 alone, and
+			// everything is IPv4.
 		default:
 			f.tryFirst(i)
 			return listeners, &bindError{addr, err}
@@ -117,13 +118,18 @@ func noSuchAddress(err error) bool {
 
 // rival is the forward of ours that keeps addr from being bound, if any.
 func (t *Table) rival(addr netip.AddrPort) *forward {
-	port := addr.Port()
-	for _, a := range []netip.AddrPort{
-		addr,
-		netip.AddrPortFrom(netip.IPv4Unspecified(), port),
-		netip.AddrPortFrom(netip.IPv6Unspecified(), port),
-	} {
-		if f := t.bound[a]; f != nil {
+	if f := t.bound[addr]; f != nil {
+		return f
+	}
+	any := netip.IPv4Unspecified()
+	if addr.Addr().Is6() {
+		any = netip.IPv6Unspecified()
+	}
+	if addr.Addr() != any {
+		return t.bound[netip.AddrPortFrom(any, addr.Port())]
+	}
+	for a, f := range t.bound {
+		if a.Port() == addr.Port() && a.Addr().Is4() == addr.Addr().Is4() {
 			return f
 		}
 	}

@@ -20,6 +20,7 @@ type forward struct {
 	// Guarded by table.mu.
 	decision  Decision
 	process   string
+	expected  bool // static, and nothing is seen to listen there
 	state     string
 	reason    string
 	told      string // the reason that the log has heard
@@ -59,7 +60,7 @@ func newForward(v *VM, k key, d Decision) *forward {
 // describe takes over what an announcement says and what needs no new listener.
 func (f *forward) describe(g *group) {
 	f.guest.Store(&g.guest)
-	f.process = g.process
+	f.process, f.expected = g.process, g.expected
 	f.decision.Rule, f.decision.Reason = g.decision.Rule, g.decision.Reason
 	if f.decision.Verdict != "" {
 		f.state, f.reason = f.decision.Verdict, f.decision.Reason
@@ -98,8 +99,10 @@ func (f *forward) status() control.Forward {
 		ConnectionsActive: f.active.Load(), ConnectionsTotal: f.total.Load(),
 		BytesIn: f.counters.In.Load(), BytesOut: f.counters.Out.Load(),
 	}
-	for _, a := range *f.guest.Load() {
-		st.Guest = append(st.Guest, a.String())
+	if !f.expected {
+		for _, a := range *f.guest.Load() {
+			st.Guest = append(st.Guest, a.String())
+		}
 	}
 	if f.state == control.Active {
 		st.Path = f.path()

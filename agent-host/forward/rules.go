@@ -12,6 +12,10 @@ import (
 // called for every listener of every announcement, under a lock.
 type Rules func(vm string, l portwatch.Listener) Decision
 
+// Static tells what is to be forwarded in the VM of that name although nothing is
+// seen to listen there. It is called under a lock.
+type Static func(vm string) []portwatch.Listener
+
 // Decision is what a rule says about a listener.
 type Decision struct {
 	// Host are the addresses to listen on: all of them or, while one cannot

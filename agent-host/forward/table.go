@@ -15,6 +15,9 @@ import (
 type Config struct {
 	// Rules decides what is forwarded where; nil is [SamePort].
 	Rules Rules
+	// Static tells what is to be forwarded although nothing is seen to listen
+	// there yet; nil is nothing. Rules decides about that too.
+	Static Static
 	// Holder names who has a host address that is in use, or gives "" when
 	// that cannot be found; nil is [portwatch.Holder].
 	Holder func(proto string, addr netip.AddrPort) string
@@ -33,6 +36,9 @@ type Table struct {
 	wg     sync.WaitGroup // accept loops, connections and the claim keeper
 
 	mu      sync.Mutex
+	rules   Rules
+	static  Static
+	vms     []*VM // in the order they were added
 	bound   map[netip.AddrPort]*forward
 	claims  []*forward // wanted but not bound, oldest first
 	keeping bool       // the claim keeper runs
@@ -41,21 +47,19 @@ type Table struct {
 
 // New returns an empty table. Close it to release what it holds.
 func New(cfg Config) *Table {
-	if cfg.Rules == nil {
-		cfg.Rules = SamePort
-	}
 	if cfg.Holder == nil {
 		cfg.Holder = portwatch.Holder
 	}
 	if cfg.Listen == nil {
 		cfg.Listen = func(addr netip.AddrPort) (*net.TCPListener, error) {
-			return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
+			return net.ListenTCP(network(addr.Addr()), net.TCPAddrFromAddrPort(addr))
 		}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[netip.AddrPort]*forward)}
+	t.setRules(cfg.Rules, cfg.Static)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -68,8 +72,17 @@ func (t *Table) Close() {
 	for _, f := range t.bound {
 		f.release()
 	}
-	t.bound, t.claims = nil, nil
+	t.bound, t.claims, t.vms = nil, nil, nil
 	t.mu.Unlock()
 	t.cancel()
 	t.wg.Wait()
+}
+
+// network keeps a listener on 0.0.0.0 to IPv4, and one on :: to IPv6: under
+// "tcp" the one would be the other.
+func network(ip netip.Addr) string {
+	if ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
 }

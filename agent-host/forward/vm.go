@@ -38,9 +38,11 @@ type VM struct {
 	route atomic.Pointer[route] // stored under table.mu
 
 	// The rest is guarded by table.mu.
-	forwards map[key]*forward
-	bound    int // forwards that have their host addresses
-	closed   bool
+	started   bool                 // something, if only nothing, was announced
+	announced []portwatch.Listener // last
+	forwards  map[key]*forward
+	bound     int // forwards that have their host addresses
+	closed    bool
 }
 
 // key tells the forwards of a VM apart: listeners on one port that rules send
@@ -51,11 +53,15 @@ type key struct {
 	decision string
 }
 
-// Add returns the VM of that name with no forwards. Names are for people: they
+// Add returns the VM of that name with no forwards; static ones come with the
+// first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[key]*forward)}
 	v.route.Store(&route{})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.vms = append(t.vms, v)
 	return v
 }
 
@@ -80,69 +86,24 @@ func (v *VM) reroute(change func(*route)) {
 }
 
 // Announce makes the forwards be those for listeners, which is everything that
-// listens in the guest. What is there already stays as it is: listeners are not
-// reopened and connections not touched. Listeners of forwards that go are closed
-// on return; their connections go on until they end by themselves.
+// listens in the guest, and the static ones. What is there already stays as it
+// is: listeners are not reopened and connections not touched. Listeners of
+// forwards that go are closed on return; their connections go on until they end
+// by themselves.
 func (v *VM) Announce(listeners []portwatch.Listener) {
 	t := v.table
-	want, order := v.decide(listeners)
-
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if v.closed || t.closed {
 		return
 	}
-	released := false
-	for k, f := range v.forwards {
-		if want[k] == nil {
-			released = t.withdraw(f) || released
-			delete(v.forwards, k)
-		}
-	}
-	if released {
+	v.announced, v.started = slices.Clone(listeners), true
+	want := v.decide()
+	if v.withdrawBut(want) {
 		t.retryClaims()
 	}
-	for _, k := range order {
-		g := want[k]
-		f := v.forwards[k]
-		if f == nil {
-			f = newForward(v, k, g.decision)
-			v.forwards[k] = f
-			f.describe(g)
-			t.place(f)
-			continue
-		}
-		f.describe(g)
-	}
+	v.place(want)
 	t.keepClaims()
-}
-
-// group is the listeners that make up one forward.
-type group struct {
-	decision Decision
-	guest    []netip.AddrPort
-	process  string
-}
-
-// decide asks the rules about every listener and groups those that go together.
-// The order is that of the listeners.
-func (v *VM) decide(listeners []portwatch.Listener) (groups map[key]*group, order []key) {
-	groups = make(map[key]*group)
-	for _, l := range listeners {
-		d := v.table.cfg.Rules(v.name, l)
-		k := key{l.Proto, l.Addr.Port(), d.key()}
-		g := groups[k]
-		if g == nil {
-			g = &group{decision: d}
-			groups[k] = g
-			order = append(order, k)
-		}
-		if !slices.Contains(g.guest, l.Addr) {
-			g.guest = append(g.guest, l.Addr)
-		}
-		g.process = cmp.Or(g.process, l.Process)
-	}
-	return groups, order
 }
 
 // Close withdraws all forwards of the VM. Running connections go on.
@@ -154,6 +115,7 @@ func (v *VM) Close() {
 		return
 	}
 	v.closed = true
+	t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
 	released := false
 	for _, f := range v.forwards {
 		released = t.withdraw(f) || released

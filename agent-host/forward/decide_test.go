@@ -1,0 +1,175 @@
+package forward_test
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// moved sends guest ports to other ports of 127.0.0.1, and the rest nowhere.
+func moved(rule string, to map[uint16]uint16) forward.Rules {
+	return func(_ string, l portwatch.Listener) forward.Decision {
+		if port := to[l.Addr.Port()]; port != 0 {
+			return forward.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
+		}
+		return forward.Decision{Rule: rule, Verdict: control.Ignored, Reason: "not named"}
+	}
+}
+
+func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
+	const connections = 1000
+	var opens atomic.Int32
+	stays, moves, from, to := freePort(t), freePort(t), freePort(t), freePort(t)
+	table := newTable(t, forward.Config{
+		Rules: moved("a:1", map[uint16]uint16{1: stays, 2: from}),
+		Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
+			opens.Add(1)
+			return net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(a))
+		},
+	})
+	vm := table.Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	vm.Announce(append(listeners(1, "0.0.0.0"), append(listeners(2, "0.0.0.0"), listeners(3, "0.0.0.0")...)...))
+
+	kept := make([]*net.TCPConn, connections)
+	for i := range kept {
+		kept[i] = dial(t, addr("127.0.0.1", stays))
+		roundTrip(t, kept[i])
+	}
+	leaving := dial(t, addr("127.0.0.1", from))
+	roundTrip(t, leaving)
+
+	table.SetRules(moved("b:7", map[uint16]uint16{1: stays, 2: to, 3: moves}), nil)
+
+	for _, c := range kept {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		roundTrip(t, c)
+	}
+	roundTrip(t, leaving) // its listener went, it did not
+	wantClosed(t, addr("127.0.0.1", from))
+	roundTrip(t, dial(t, addr("127.0.0.1", to)))
+	roundTrip(t, dial(t, addr("127.0.0.1", moves)))
+	if n := opens.Load(); n != 4 {
+		t.Errorf("%d listeners were opened for four places", n)
+	}
+	all := vm.Status()
+	if i := slices.IndexFunc(all, func(f control.Forward) bool { return f.Port == 1 }); i < 0 || all[i].Rule != "b:7" || all[i].ConnectionsActive != connections {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
+	port := freePort(t)
+	only := func(name string) forward.Rules {
+		return func(vm string, l portwatch.Listener) forward.Decision {
+			if vm != name {
+				return forward.Decision{Verdict: control.Ignored}
+			}
+			return forward.SamePort(vm, l)
+		}
+	}
+	table := newTable(t, forward.Config{Rules: only("first")})
+	first, second := table.Add("first"), table.Add("second")
+	first.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	second.SetLink(linkTo(echo(t, "127.0.0.3:0")))
+	for _, vm := range []*forward.VM{first, second} {
+		vm.Announce(listeners(port, "0.0.0.0"))
+	}
+	// Whichever comes first in the table, the other's listener is gone by then.
+	for range 3 {
+		for _, name := range []string{"second", "first"} {
+			table.SetRules(only(name), nil)
+			for vm, n := range map[*forward.VM]string{first: "first", second: "second"} {
+				if f := one(t, vm); (f.State == control.Active) != (n == name) {
+					t.Fatalf("all to %s, but %s is %+v", name, n, f)
+				}
+			}
+		}
+	}
+}
+
+func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
+	port := freePort(t)
+	static := func(vm string) []portwatch.Listener {
+		if vm != "dev" {
+			return nil
+		}
+		return listeners(port, "0.0.0.0")
+	}
+	table := newTable(t, forward.Config{Static: static})
+	other := table.Add("other")
+	other.Announce(nil)
+	vm := table.Add("dev")
+	if all := vm.Status(); len(all) != 0 {
+		t.Errorf("before the start: %+v", all)
+	}
+	vm.Announce(nil)
+	if f := one(t, vm); f.State != control.Active || len(f.Guest) != 0 || f.Path != "" {
+		t.Errorf("%+v", f)
+	}
+	if all := other.Status(); len(all) != 0 {
+		t.Errorf("another VM has it too: %+v", all)
+	}
+	dialForReset(t, addr("127.0.0.1", port)) // nothing leads to the guest yet
+
+	// There is no agent in the guest: the bridge is enough.
+	echo(t, addr("127.0.0.9", port))
+	vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+	if f := one(t, vm); f.Path != "bridge" {
+		t.Errorf("%+v", f)
+	}
+	c := dial(t, addr("127.0.0.1", port))
+	roundTrip(t, c)
+
+	// Seen, and gone again: one forward all the time.
+	vm.Announce(listeners(port, "127.0.0.9"))
+	if f := one(t, vm); !slices.Equal(f.Guest, []string{addr("127.0.0.9", port)}) || f.ConnectionsTotal != 2 {
+		t.Errorf("%+v", f)
+	}
+	vm.Announce(nil)
+	if f := one(t, vm); f.State != control.Active || len(f.Guest) != 0 {
+		t.Errorf("%+v", f)
+	}
+	table.SetRules(nil, nil)
+	if all := vm.Status(); len(all) != 0 {
+		t.Errorf("no longer static: %+v", all)
+	}
+	roundTrip(t, c)
+	wantClosed(t, addr("127.0.0.1", port))
+}
+
+func TestAWildcardIsOfItsOwnFamilyAndKeepsOthersOut(t *testing.T) {
+	port := freePort(t)
+	hosts := make(map[string][]netip.AddrPort)
+	table := newTable(t, forward.Config{Rules: func(vm string, _ portwatch.Listener) forward.Decision {
+		return forward.Decision{Host: hosts[vm]}
+	}})
+	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), port) }
+	hosts["specific"] = []netip.AddrPort{at("127.0.0.1")}
+	hosts["all4"] = []netip.AddrPort{at("0.0.0.0")}
+	hosts["all6"] = []netip.AddrPort{at("::")}
+	hosts["late"] = []netip.AddrPort{at("127.0.0.3")}
+	vms := make(map[string]*forward.VM)
+	for _, name := range []string{"specific", "all4", "all6", "late"} {
+		vms[name] = table.Add(name)
+		vms[name].Announce(listeners(port, "0.0.0.0"))
+	}
+	if f := one(t, vms["all6"]); f.State != control.Active {
+		t.Errorf("all of IPv6: %+v", f)
+	}
+	if f := one(t, vms["all4"]); f.State != control.Claim || f.Reason != addr("0.0.0.0", port)+" is held by VM specific" {
+		t.Errorf("%+v", f)
+	}
+	vms["specific"].Close()
+	vms["late"].Close()
+	if f := one(t, vms["all4"]); f.State != control.Active {
+		t.Errorf("%+v", f)
+	}
+}
