@@ -46,6 +46,12 @@ func DefaultURI() string {
 	return systemURI
 }
 
+// CheckURI returns the error that [Open] would give for a URI that it cannot serve, whether or not a daemon runs.
+func CheckURI(uri string) error {
+	_, err := parseURI(uri)
+	return err
+}
+
 // daemon is where a libvirt daemon listens and which driver it is asked for.
 type daemon struct {
 	driver  string   // as sent in the open call

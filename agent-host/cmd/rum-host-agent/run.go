@@ -13,33 +13,36 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
 // runOptions are the flags of run.
 type runOptions struct {
 	*shared
-	vms   []string
-	level string
+	vms     []string
+	libvirt string
+	level   string
 }
 
 func newRun(s *shared) *cobra.Command {
 	o := runOptions{shared: s}
 	c := &cobra.Command{
-		Use:   "run --vm NAME=ENDPOINT...",
+		Use:   "run [--vm NAME=ENDPOINT]...",
 		Short: "Serve VMs until stopped",
-		Long: `Serve VMs until stopped.
+		Long: `Serve VMs until stopped: those that run under libvirt, or those given with --vm.
 
 An endpoint is how the agent in the VM is reached: vsock:CID[:PORT],
 hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND. After it may come
 ,bridge=IP, where the host reaches the VM without its agent, and ,key=FILE, the
 key that both agents prove.`,
-		Example: "  rum-host-agent run --vm dev=vsock:3,bridge=192.168.50.101",
+		Example: "  rum-host-agent run\n  rum-host-agent run --vm dev=vsock:3,bridge=192.168.50.101",
 		Args:    atMost(0),
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
 	}
 	// Not a StringSlice: an endpoint may contain commas.
 	c.Flags().StringArrayVar(&o.vms, "vm", nil, "a VM to serve, as `NAME=ENDPOINT[,bridge=IP][,key=FILE]`; may be repeated")
+	c.Flags().StringVar(&o.libvirt, "libvirt", "", "libvirt `URI` to find VMs at, or none; without --vm the default is\n$LIBVIRT_DEFAULT_URI, else the system's or the user's daemon")
 	c.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -51,6 +54,10 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	agent, err := o.agent(log)
+	if err != nil {
+		return err
+	}
+	discovery, err := o.discovery(agent, config.Default().Network.HostOnly, log)
 	if err != nil {
 		return err
 	}
@@ -71,6 +78,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return agent.Run(ctx) })
+	if discovery != nil {
+		group.Go(func() error { return discovery.Run(ctx) })
+	}
 	log.Info("ready", "version", versionOrBuild(), "socket", o.socket, "vms", len(o.vms))
 	notify(log, daemon.SdNotifyReady)
 	context.AfterFunc(ctx, func() { notify(log, daemon.SdNotifyStopping) })
@@ -81,7 +91,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 
 // agent makes an agent with the VMs of the command line.
 func (o *runOptions) agent(log *slog.Logger) (*hostagent.Agent, error) {
-	if len(o.vms) == 0 {
+	if len(o.vms) == 0 && !o.usesLibvirt() {
 		return nil, misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
 	}
 	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Log: log})
