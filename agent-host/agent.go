@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/tunnel"
@@ -40,7 +41,9 @@ type VM struct {
 type Config struct {
 	// Version is told to guests and in the status.
 	Version string
-	Log     *slog.Logger
+	// Rules are those to begin with; nil is the implied one alone.
+	Rules config.Rules
+	Log   *slog.Logger
 }
 
 // Agent serves a changing set of VMs.
@@ -60,7 +63,8 @@ type Agent struct {
 
 // New returns an agent with no VMs.
 func New(cfg Config) *Agent {
-	return &Agent{cfg: cfg, table: forward.New(forward.Config{Log: cfg.Log}), started: time.Now()}
+	table := forward.New(forward.Config{Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Log: cfg.Log})
+	return &Agent{cfg: cfg, table: table, started: time.Now()}
 }
 
 // Run serves the VMs until ctx ends, and returns nil then: with every listener
@@ -84,6 +88,8 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) start(v *vm) {
 	ctx, cancel := context.WithCancel(a.ctx)
 	v.cancel = cancel
+	// Static forwards need no guest to say anything.
+	v.forwards.Announce(nil)
 	a.group.Go(func() error { defer cancel(); v.supervise(ctx); return nil })
 }
 
