@@ -3,8 +3,8 @@
 //
 // [Parse] is strict: what it does not understand, or what contradicts itself,
 // is an [Error] with file, line, column and key, and nothing of the file
-// counts. The result is [Rules], of which [Rules.Decide] is the only
-// evaluator there is; it is a pure function, and so are the rest.
+// counts. The result is [Rules], of which [Rules.Decide] is the only evaluator
+// there is; it is a pure function. A [File] follows a file that changes.
 //
-// Out of scope: opening listeners, finding VMs, and watching the file.
+// Out of scope: opening listeners, and finding VMs.
 package config

@@ -1,0 +1,133 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// pollEvery is how often a file is looked at, and how long it must then stay as
+// it is: an editor may take two steps to write it, and an empty file is a valid
+// one. A look costs one stat.
+const pollEvery = 400 * time.Millisecond
+
+// DefaultPath is where the configuration of a user is looked for: in
+// $XDG_CONFIG_HOME, else ~/.config, rum-agent/rum.toml. It is empty for a
+// user without a home.
+func DefaultPath() string {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "rum-agent", "rum.toml")
+}
+
+// File is a configuration file in use.
+type File struct {
+	path     string
+	optional bool
+
+	mu      sync.Mutex
+	stamp   stamp // of what was read last
+	current *Config
+	err     error
+}
+
+// stamp tells versions of a file apart. The zero value is a file that is not there.
+type stamp struct {
+	modified time.Time
+	size     int64
+	inode    uint64
+}
+
+// OpenFile reads a file that is to be followed. An optional one need not be
+// there: that is the [Default] configuration, for as long as it is not. The
+// errors are those of [Load].
+func OpenFile(path string, optional bool) (*File, error) {
+	f := &File{path: path, optional: optional}
+	f.read(f.look())
+	return f, f.err
+}
+
+// Path is where the file is.
+func (f *File) Path() string { return f.path }
+
+// Current is the last good configuration.
+func (f *File) Current() *Config {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current
+}
+
+// Err tells why the file is not what is in use; nil when it is.
+func (f *File) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// Follow calls changed after each new version of the file, and after each value
+// of now even if it has not changed, until ctx ends. The error tells why the new
+// version is not used and the last good one stays; nil for one that is.
+func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*Config, error)) {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	last := f.stamp
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-now:
+			last = f.look()
+		case <-tick.C:
+			was := last
+			last = f.look()
+			if last != was || last == f.stamp {
+				continue
+			}
+		}
+		changed(f.read(last))
+	}
+}
+
+func (f *File) look() stamp {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return stamp{}
+	}
+	s := stamp{modified: info.ModTime(), size: info.Size()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.inode = sys.Ino
+	}
+	return s
+}
+
+// read takes in the file as it is now.
+func (f *File) read(s stamp) (*Config, error) {
+	c, err := f.load()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stamp, f.err = s, err
+	if err == nil {
+		f.current = c
+	}
+	return f.current, err
+}
+
+func (f *File) load() (*Config, error) {
+	info, err := os.Stat(f.path)
+	switch {
+	case f.optional && errors.Is(err, fs.ErrNotExist):
+		return Default(), nil
+	case err == nil && !info.Mode().IsRegular():
+		// Reading a pipe would wait for its writer.
+		return nil, fmt.Errorf("read configuration: %s is not a regular file", f.path)
+	}
+	return Load(f.path)
+}

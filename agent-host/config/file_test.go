@@ -1,0 +1,134 @@
+package config_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type change struct {
+	config *config.Config
+	err    error
+}
+
+// follow follows a file until the test ends.
+func follow(t *testing.T, f *config.File) (changes <-chan change, hup chan<- os.Signal) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	out, now, done := make(chan change, 10), make(chan os.Signal, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		f.Follow(ctx, now, func(c *config.Config, err error) { out <- change{c, err} })
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return out, now
+}
+
+func next(t *testing.T, changes <-chan change) change {
+	t.Helper()
+	select {
+	case c := <-changes:
+		return c
+	case <-time.After(10 * time.Second):
+		t.Fatal("the change goes unnoticed")
+		return change{}
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rum.toml")
+	write(t, path, "[[ports]]\nguest = 1\n")
+	f, err := config.OpenFile(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, hup := follow(t, f)
+
+	write(t, path, "[[ports]]\nguest = 2\n[[ports]]\nguest = 3\n")
+	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 2 || f.Current() != c.config {
+		t.Errorf("%+v", c)
+	}
+	write(t, path, "[[ports]]\ngust = 2\n")
+	c := next(t, changes)
+	if e, ok := errors.AsType[*config.Error](c.err); !ok || e.Line != 2 || e.File != path || len(c.config.Rules) != 2 {
+		t.Errorf("%+v", c)
+	}
+	if f.Err() == nil || len(f.Current().Rules) != 2 {
+		t.Errorf("%v, %v", f.Err(), f.Current())
+	}
+	// It says so when asked again, too.
+	hup <- syscall.SIGHUP
+	if c := next(t, changes); c.err == nil {
+		t.Error("broken, but no error when told to look again")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if c := next(t, changes); !errors.Is(c.err, fs.ErrNotExist) || len(c.config.Rules) != 2 {
+		t.Errorf("%+v", c)
+	}
+	// Editors write another file and rename it.
+	write(t, path+"~", "")
+	if err := os.Rename(path+"~", path); err != nil {
+		t.Fatal(err)
+	}
+	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 0 || f.Err() != nil {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestAnOptionalFileMayComeAndGo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rum.toml")
+	f, err := config.OpenFile(path, true)
+	if err != nil || len(f.Current().Rules) != 0 || f.Path() != path {
+		t.Fatal(f.Current(), err)
+	}
+	changes, _ := follow(t, f)
+	write(t, path, "[[ports]]\nguest = 1\n")
+	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 1 {
+		t.Errorf("%+v", c)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestAFileThatMustBeThereIs(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := config.OpenFile(filepath.Join(dir, "none.toml"), false); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, optional := range []bool{true, false} {
+		if _, err := config.OpenFile(fifo, optional); err == nil {
+			t.Error("a pipe was read")
+		}
+		if _, err := config.OpenFile(dir, optional); err == nil {
+			t.Error("a directory was read")
+		}
+	}
+}
