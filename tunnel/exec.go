@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pipeConn is a net.Conn over a pair of files: a child's or our own standard
@@ -48,6 +50,16 @@ func (c *pipeConn) Close() error {
 	return err
 }
 
+// growPipe makes a pipe hold several frames, so that the ends take fewer turns.
+// 1 MiB is what pipe(7) allows without privilege; less works too.
+func growPipe(f *os.File) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20) })
+}
+
 // exitGrace is how long a command has to end after its input was closed.
 const exitGrace = 2 * time.Second
 
@@ -75,6 +87,8 @@ func startCommand(command string, logOutput func(string)) (net.Conn, error) {
 	conn := &pipeConn{name: pipeAddr(fmt.Sprintf("exec[%d]", cmd.Process.Pid))}
 	// os/exec documents neither, but both are files with deadlines.
 	conn.w, conn.r = stdin.(*os.File), stdout.(*os.File)
+	growPipe(conn.w)
+	growPipe(conn.r)
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)

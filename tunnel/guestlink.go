@@ -27,61 +27,63 @@ type guestLink struct {
 	ends    ends
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, openRequest) // serveStream, but in tests
+	started chan struct{}                                // closed once control is there, or will never be
 
 	mu      sync.Mutex
 	waiting map[net.Conn]bool // raw connections that are spares still
 	ended   bool
 }
 
-func newGuestLink(s *Server, conn io.ReadWriteCloser, a agreed) (*guestLink, error) {
-	session, err := s.muxServer(conn)
-	if err != nil {
-		return nil, err
-	}
-	l := &guestLink{server: s, agreed: a, session: session, waiting: make(map[net.Conn]bool)}
+func newGuestLink(s *Server, a agreed) *guestLink {
+	l := &guestLink{server: s, agreed: a, started: make(chan struct{}), waiting: make(map[net.Conn]bool)}
 	l.serve = l.serveStream
-	return l, nil
+	return l
 }
 
-// run serves the link until it ends, and returns why.
-func (l *guestLink) run(ctx context.Context) error {
-	defer l.session.Close()
-	stop := context.AfterFunc(ctx, func() { _ = l.session.Close() })
-	defer stop()
+// run serves the link on conn until it ends, and returns why.
+func (l *guestLink) run(ctx context.Context, conn io.ReadWriteCloser) error {
+	err := l.start(ctx, conn)
+	close(l.started)
+	if err == nil {
+		err = sessionError(l.session, l.serveSession(ctx))
+	}
+	l.shut(err)
+	return err
+}
 
-	first, err := l.acceptControl()
-	if err != nil {
+// start begins the session and waits for the host's first stream, as long as for
+// a hello.
+func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err error) {
+	if l.session, err = yamux.Server(newFrameConn(conn), muxConfig(l.server.log())); err != nil {
+		_ = conn.Close()
 		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	first, err := l.session.AcceptStreamWithContext(ctx)
+	if err != nil {
+		_ = l.session.Close()
+		return fmt.Errorf("no control stream: %w", err)
 	}
 	l.control = newControl(&muxConn{Stream: first})
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	l.control.send(hello(l.server.AgentVersion))
+	return nil
+}
 
-	g, gctx := errgroup.WithContext(ctx)
+func (l *guestLink) serveSession(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.control.read(l.handle) })
-	g.Go(func() error { return l.control.write(gctx) })
-	g.Go(func() error { return l.announce(gctx) })
-	g.Go(func() error { return l.acceptStreams(gctx) })
+	g.Go(func() error { return l.control.write(ctx) })
+	g.Go(func() error { return l.announce(ctx) })
+	g.Go(func() error { return l.acceptStreams(ctx) })
 	g.Go(func() error {
-		<-gctx.Done()
+		<-ctx.Done()
 		_ = l.session.Close()
 		return nil
 	})
-	err = sessionError(l.session, g.Wait())
-	l.shut(err)
-	return err
-}
-
-// acceptControl waits for the host's first stream, as long as for a hello.
-func (l *guestLink) acceptControl() (*yamux.Stream, error) {
-	timer := time.AfterFunc(helloTimeout, func() { _ = l.session.Close() })
-	defer timer.Stop()
-	s, err := l.session.AcceptStream()
-	if err != nil {
-		return nil, fmt.Errorf("no control stream: %w", err)
-	}
-	return s, nil
+	return g.Wait()
 }
 
 func (l *guestLink) handle(m message) error {
@@ -166,6 +168,7 @@ func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
 		return
 	}
 	open, err := readOpen(conn)
+	<-l.started
 	if !l.release(conn) || err != nil {
 		_ = conn.Close() // a spare that was not needed
 		return

@@ -301,8 +301,9 @@ func sayHello(w io.Writer, hello []byte, repeat bool) (stop func(), err error) {
 }
 
 // guestHandshake runs the guest's side. first is the body of a hello that was
-// read already, or nil.
-func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte) (agreed, error) {
+// read already, or nil. known is called with the result before the host learns
+// of it, because the host's raw connections may come right then.
+func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte, known func(agreed)) error {
 	frames := frameReader{r: rw, resync: resync}
 	var (
 		h     helloFrame
@@ -316,7 +317,7 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 		if body == nil {
 			var err error
 			if k, body, err = frames.next(); err != nil {
-				return agreed{}, fmt.Errorf("waiting for the host: %w", err)
+				return fmt.Errorf("waiting for the host: %w", err)
 			}
 		}
 		switch {
@@ -337,25 +338,25 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 				r.proof = secret(key, "guest proof", hello, reply)
 			}
 			if _, err := rw.Write(appendFrame(nil, frameReply, r.encode())); err != nil {
-				return agreed{}, fmt.Errorf("send reply: %w", err)
+				return fmt.Errorf("send reply: %w", err)
 			}
 			if r.version == 0 && !resync {
-				return agreed{}, fmt.Errorf("host agent speaks protocol version %d to %d, this guest agent version %d: upgrade the older of the two",
+				return fmt.Errorf("host agent speaks protocol version %d to %d, this guest agent version %d: upgrade the older of the two",
 					h.min, h.max, protocolVersion)
 			}
 		case k == frameProof && hello != nil && v.decode(body) && v.nonce == r.nonce:
-			return guestVerdict(rw, key, &h, hello, reply, &v, instance)
+			return guestVerdict(rw, key, &h, hello, reply, &v, instance, known)
 		case !resync:
-			return agreed{}, fmt.Errorf("unexpected frame of kind %d", k)
+			return fmt.Errorf("unexpected frame of kind %d", k)
 		}
 		body = nil
 	}
 }
 
 // guestVerdict judges the host's proof and tells it the result.
-func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v *verdictFrame, instance [16]byte) (agreed, error) {
+func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v *verdictFrame, instance [16]byte, known func(agreed)) error {
 	if err := v.err(); err != nil {
-		return agreed{}, err
+		return err
 	}
 	ready := verdictFrame{nonce: h.nonce}
 	switch host := secret(key, "host proof", hello, reply); {
@@ -368,16 +369,15 @@ func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v
 	}
 	if ready.reason != "" {
 		ready.status = statusAuth
+	} else {
+		a := agreed{instance: instance}
+		a.conclude(key, hello, reply)
+		known(a)
 	}
 	if _, err := w.Write(appendFrame(nil, frameReady, ready.encode())); err != nil {
-		return agreed{}, fmt.Errorf("send ready: %w", err)
+		return fmt.Errorf("send ready: %w", err)
 	}
-	if err := ready.err(); err != nil {
-		return agreed{}, err
-	}
-	a := agreed{instance: instance}
-	a.conclude(key, hello, reply)
-	return a, nil
+	return ready.err()
 }
 
 func newNonce() (n [nonceSize]byte) {

@@ -15,7 +15,11 @@ import (
 // move through a pipe.
 const smallRead = 16 << 10
 
-var smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallRead); return &b }}
+var (
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallRead); return &b }}
+	// chunkBuffers are for what goes to a yamux stream, a frame at a time.
+	chunkBuffers = sync.Pool{New: func() any { b := make([]byte, muxChunk); return &b }}
+)
 
 // mover copies one direction out of a descriptor. Small reads are copied
 // through a pooled buffer; when reads fill the buffer it goes over to
@@ -26,6 +30,7 @@ type mover struct {
 	dst, src    Conn
 	in, out     syscall.RawConn // out is nil when dst is not a descriptor
 	count       *atomic.Uint64
+	buffers     *sync.Pool
 	readFn      func(fd uintptr) bool
 	spliceFn    func(fd uintptr) bool
 	drainFn     func(fd uintptr) bool
@@ -39,7 +44,10 @@ type mover struct {
 }
 
 func newMover(dst, src Conn, count *atomic.Uint64) *mover {
-	m := &mover{dst: dst, src: src, in: src.descriptor(), out: dst.descriptor(), count: count}
+	m := &mover{dst: dst, src: src, in: src.descriptor(), out: dst.descriptor(), count: count, buffers: &smallBuffers}
+	if m.out == nil {
+		m.buffers = &chunkBuffers
+	}
 	m.readFn, m.spliceFn, m.drainFn = m.read, m.splice, m.drain
 	return m
 }
@@ -72,7 +80,7 @@ func (m *mover) moveSmall() error {
 	}
 	m.src.moved(m.n, 0)
 	_, err := m.dst.Write((*m.buf)[:m.n])
-	smallBuffers.Put(m.buf)
+	m.buffers.Put(m.buf)
 	m.buf = nil
 	if err != nil {
 		return err
@@ -85,13 +93,13 @@ func (m *mover) moveSmall() error {
 // read is called by the poller until it returns true. It takes a buffer for
 // the time of the call only, unless the buffer was filled.
 func (m *mover) read(fd uintptr) bool {
-	buf := smallBuffers.Get().(*[]byte)
+	buf := m.buffers.Get().(*[]byte)
 	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(fd), *buf) })
 	if err == nil && n > 0 {
 		m.buf, m.n, m.err = buf, n, nil
 		return true
 	}
-	smallBuffers.Put(buf)
+	m.buffers.Put(buf)
 	if err == unix.EAGAIN {
 		return false
 	}

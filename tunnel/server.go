@@ -10,16 +10,19 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/yamux"
 )
 
 const (
 	// helloTimeout is how long a new connection has to say what it is.
 	helloTimeout = 10 * time.Second
-	// maxStrangers is how many connections may be at that point at a time; a
-	// host needs a handful.
-	maxStrangers = 128
+	// maxStrangers is how many connections may be at that point at a time.
+	// One more waits for strangerWait, in which a burst of the host's own
+	// settles, before it is refused.
+	maxStrangers = 256
+	strangerWait = time.Second
+	// acceptPause follows an accept that failed, mostly for want of
+	// descriptors; it passes.
+	acceptPause = 10 * time.Millisecond
 )
 
 // Server is the guest's end: it makes links with any number of host agents,
@@ -59,8 +62,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
+	accept := newAcceptor(l)
+	defer accept.Close()
 	for {
-		conn, err := l.Accept()
+		conn, err := accept.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -69,21 +74,37 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 				return fmt.Errorf("accept: %w", err)
 			}
 			s.log().Warn("cannot accept a connection", "err", err)
-			select { // out of descriptors, mostly; it passes
+			select {
 			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(acceptPause):
 			}
 			continue
 		}
-		select {
-		case s.strangers <- struct{}{}:
-		default:
+		if !s.admit(ctx) {
 			_ = conn.Close()
 			s.log().Warn("refused a connection: too many have not said what they are", "limit", maxStrangers)
 			continue
 		}
 		conns.Go(func() { s.serveConn(ctx, conn) })
 	}
+}
+
+// admit takes a place among the strangers.
+func (s *Server) admit(ctx context.Context) bool {
+	select {
+	case s.strangers <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(strangerWait)
+	defer timer.Stop()
+	select {
+	case s.strangers <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // serveConn finds out whether a connection is to be a link or a stream.
@@ -100,11 +121,8 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 	if err == nil {
 		switch kind {
 		case frameHello:
-			var a agreed
-			if a, err = guestHandshake(conn, false, s.Key, s.instance, body); err == nil {
-				known()
-				_ = conn.SetDeadline(time.Time{})
-				s.runLink(ctx, conn, a)
+			shaken := func() { known(); _ = conn.SetDeadline(time.Time{}) }
+			if err = s.serveLink(ctx, conn, false, body, shaken); err == nil {
 				return
 			}
 		case frameRaw:
@@ -142,33 +160,43 @@ func (s *Server) ServeLine(ctx context.Context, line net.Conn, fresh bool) error
 			return fmt.Errorf("serve %v: %w", line.LocalAddr(), err)
 		}
 	}
-	buffered := newBufferedLine(line)
-	a, err := guestHandshake(buffered, true, s.Key, s.instance, nil)
-	if err != nil {
+	if err := s.serveLink(ctx, newBufferedLine(line), true, nil, func() {}); err != nil {
 		return fmt.Errorf("serve %v: %w", line.LocalAddr(), err)
 	}
-	s.runLink(ctx, buffered, a)
 	return nil
 }
 
-// runLink serves a link and logs its beginning and its end.
-func (s *Server) runLink(ctx context.Context, conn io.ReadWriteCloser, a agreed) {
-	l, err := newGuestLink(s, conn, a)
+// serveLink shakes hands and serves the link to its end. The error is the
+// handshake's; shaken is called when it went well.
+func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync bool, hello []byte, shaken func()) error {
+	var l *guestLink
+	defer func() {
+		if l != nil {
+			s.forget(l)
+		}
+	}()
+	err := guestHandshake(conn, resync, s.Key, s.instance, hello, func(a agreed) {
+		l = newGuestLink(s, a)
+		s.mu.Lock()
+		s.links = append(s.links, l)
+		s.mu.Unlock()
+	})
 	if err != nil {
-		s.log().Warn("cannot start a session", "err", err)
-		return
+		return err
 	}
-	s.mu.Lock()
-	s.links = append(s.links, l)
-	s.mu.Unlock()
-	s.log().Info("host connected", "auth", a.auth)
-	err = l.run(ctx)
-	s.mu.Lock()
-	s.links = remove(s.links, l)
-	s.mu.Unlock()
+	shaken()
+	s.log().Info("host connected", "auth", l.agreed.auth)
+	err = l.run(ctx, conn)
 	if ctx.Err() == nil {
 		s.log().Info("host disconnected", "why", err)
 	}
+	return nil
+}
+
+func (s *Server) forget(l *guestLink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.links = remove(s.links, l)
 }
 
 func remove(ls []*guestLink, l *guestLink) []*guestLink {
@@ -199,9 +227,4 @@ func (s *Server) linkOf(token []byte) (*guestLink, error) {
 		return nil, errNoLink
 	}
 	return found, nil
-}
-
-// muxServer starts the guest's side of a session.
-func (s *Server) muxServer(conn io.ReadWriteCloser) (*yamux.Session, error) {
-	return yamux.Server(newFrameConn(conn), muxConfig(s.log()))
 }

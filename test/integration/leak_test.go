@@ -2,9 +2,11 @@ package integration
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
-	"sync"
+	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -74,35 +76,40 @@ func TestAKilledAgentInMidTransferIsAReset(t *testing.T) {
 	}
 }
 
+// TestTenThousandIdleConnectionsAreHeldAndReleased holds them in two halves, each
+// with agents and a server of its own: an agent has two descriptors for each
+// connection, and the usual limit of a process is 20,000.
 func TestTenThousandIdleConnectionsAreHeldAndReleased(t *testing.T) {
-	g := newGuest(t, "dev")
-	h := startHost(t, "", g)
-	var served sync.WaitGroup
-	l := g.listen(t, "0.0.0.0:8080")
-	served.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			served.Go(func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			})
-		}
-	})
-	h.awaitForward(t, "dev", 8080, "active", active)
-	hostBefore, guestBefore := h.descriptors(t), g.agent.descriptors(t)
+	const half = 5_000
+	type side struct {
+		guest       *guestVM
+		host        *hostAgent
+		addr        string
+		hostBefore  int
+		guestBefore int
+	}
+	var sides []*side
+	for i, name := range []string{"one", "two"} {
+		s := &side{guest: newGuest(t, name), addr: fmt.Sprintf("127.0.0.1:808%d", i)}
+		s.guest.echo(t, s.addr)
+		s.host = startHost(t, "", s.guest)
+		s.host.awaitForward(t, name, 8080+i, "active", active)
+		s.hostBefore, s.guestBefore = s.host.descriptors(t), s.guest.agent.descriptors(t)
+		sides = append(sides, s)
+	}
 
-	n := connectionsAllowed(t)
-	conns := make([]net.Conn, n)
-	for i := range conns {
-		c, err := net.Dial("tcp", "127.0.0.1:8080")
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}()
+	for i := range 2 * half {
+		c, err := net.Dial("tcp", sides[i%2].addr)
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
-		defer c.Close()
-		conns[i] = c
+		conns = append(conns, c)
 	}
 	// Each of them works, also after all the others were opened.
 	for i, c := range conns {
@@ -114,31 +121,50 @@ func TestTenThousandIdleConnectionsAreHeldAndReleased(t *testing.T) {
 			t.Fatalf("connection %d: %v", i, err)
 		}
 	}
-	if f, _ := h.forward(t, "dev", 8080); f.ConnectionsActive != int64(n) {
-		t.Errorf("status says %d connections are active, %d are", f.ConnectionsActive, n)
+	for i, s := range sides {
+		if f, _ := s.host.forward(t, s.guest.name, 8080+i); f.ConnectionsActive != half {
+			t.Errorf("status says %d connections are active, %d are", f.ConnectionsActive, half)
+		}
 	}
 	for _, c := range conns {
 		_ = c.Close()
 	}
 	const slack = 24
 	eventually(t, "everything to be released", func() bool {
-		return h.descriptors(t) <= hostBefore+slack && g.agent.descriptors(t) <= guestBefore+slack
+		for _, s := range sides {
+			if s.host.descriptors(t) > s.hostBefore+slack || s.guest.agent.descriptors(t) > s.guestBefore+slack {
+				return false
+			}
+		}
+		return true
 	})
-	_ = l.Close()
-	served.Wait()
 }
 
-// connectionsAllowed is 10,000, or what the limit of open files leaves: this
-// process holds both ends of each.
-func connectionsAllowed(t *testing.T) int {
+// asEcho makes the test binary an echo server on the address it names.
+const asEcho = "RUM_TEST_ECHO"
+
+// echo runs an echo server in the namespace, as a process of its own.
+func (ns *namespace) echo(t *testing.T, addr string) {
 	t.Helper()
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), asEcho+"="+addr)
+	ns.do(t, cmd.Start)
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+}
+
+func echo(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
 	}
-	n := min(10_000, (int(limit.Max)-500)/2)
-	if n < 10_000 {
-		t.Logf("with %d connections only; as root, or with a higher limit of open files (ulimit -Hn), with 10,000", n)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			_, _ = io.Copy(c, c)
+		}()
 	}
-	return n
 }
