@@ -70,14 +70,14 @@ func rum(t *testing.T, args ...string) string {
 }
 
 // guestXML is a small domain that boots the test kernel. Its spare root ports let devices be plugged in.
-func guestXML(t *testing.T, name, script, devices string) string {
+func guestXML(t *testing.T, name string, guest vm.Initramfs, devices string) string {
 	t.Helper()
 	kernel, err := vm.FetchKernel(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	initrd := filepath.Join(t.TempDir(), "initramfs")
-	guest := vm.Initramfs{Hostname: name, Script: script}
+	guest.Hostname = name
 	if err := guest.Write(t.Context(), kernel, initrd); err != nil {
 		t.Fatal(err)
 	}

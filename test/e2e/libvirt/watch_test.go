@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/test/vm"
 )
 
 // bootLimit is long: guests run in emulation, on machines that do other things too.
@@ -65,7 +66,7 @@ func (c *echoConn) say(t *testing.T, line string) {
 
 // TestAGuestIsFollowedThroughItsLife has one guest live through all that can happen to it, because every boot costs time.
 func TestAGuestIsFollowedThroughItsLife(t *testing.T) {
-	define(t, "life", guestXML(t, "life", echo, agentChannel))
+	define(t, "life", guestXML(t, "life", vm.Initramfs{Script: echo}, agentChannel))
 	opts := options
 	opts.NAT = ""
 	setup(t, "life", opts)
@@ -171,7 +172,7 @@ while ! [ -e /sys/class/net/eth0 ]; do usleep 200000; done
 ip link set eth0 up; udhcpc -f -q -t 30 -T 2 -i eth0 -s /etc/rum/dhcp
 echo up >/dev/virtio-ports/rum.test.shell
 `
-	define(t, "live", guestXML(t, "live", hotplug, ""))
+	define(t, "live", guestXML(t, "live", vm.Initramfs{Script: hotplug}, ""))
 	w := startWatch(t)
 	start(t, "live")
 	bare, _ := w.domain(t, "live", "running", 5*time.Second, func(d libvirt.Domain) bool { return d.State == libvirt.Running })

@@ -1,0 +1,233 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/test/vm"
+)
+
+// hostAgent is a running rum-host-agent.
+type hostAgent struct {
+	socket string
+}
+
+// startHostAgent runs rum-host-agent with no argument but a socket of its own.
+func startHostAgent(t *testing.T) *hostAgent {
+	t.Helper()
+	a := &hostAgent{socket: filepath.Join(t.TempDir(), "agent.sock")}
+	cmd := exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "run", "--socket", a.socket)
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("rum-host-agent: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("rum-host-agent:\n%s", log.Bytes())
+		}
+	})
+	return a
+}
+
+// until waits until the status fits, and returns how long that took.
+func (a *hostAgent) until(t *testing.T, what string, limit time.Duration, fits func(control.Status) bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		st, err := control.NewClient(a.socket).Status(ctx)
+		cancel()
+		if err == nil && fits(st) {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > limit {
+			text, _ := json.MarshalIndent(st, "", "  ")
+			t.Fatalf("not within %v: %s\n%v\n%s", limit, what, err, text)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// forward waits until a VM's port is in the state, and returns it.
+func (a *hostAgent) forward(t *testing.T, vmName string, port uint16, what string, limit time.Duration, fits func(control.VM, control.Forward) bool) (control.Forward, time.Duration) {
+	t.Helper()
+	var found control.Forward
+	took := a.until(t, fmt.Sprintf("%s:%d %s", vmName, port, what), limit, func(st control.Status) bool {
+		for _, v := range st.VMs {
+			for _, f := range v.Forwards {
+				if v.Name == vmName && f.Port == port && fits(v, f) {
+					found = f
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return found, took
+}
+
+// agentGuest defines a domain whose guest runs rum-guest-agent and the script.
+func agentGuest(t *testing.T, name, script string) {
+	t.Helper()
+	xml := guestXML(t, name, vm.Initramfs{
+		Script: script,
+		Agent:  filepath.Join(os.Getenv(binVariable), "rum-guest-agent"),
+	}, shellChannel(name))
+	define(t, name, xml)
+	opts := options
+	opts.NAT = ""
+	setup(t, name, opts)
+}
+
+// shellChannel gives the test a shell in the guest.
+func shellChannel(name string) string {
+	return fmt.Sprintf("    <channel type='unix'><source mode='bind' path='/run/%s.shell'/><target type='virtio' name='%s'/></channel>\n", name, vm.ShellPort)
+}
+
+// tell writes a command to the guest's shell.
+func tell(t *testing.T, name, command string) {
+	t.Helper()
+	c, err := net.Dial("unix", "/run/"+name+".shell")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "%s\n", command); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // QEMU drops what it has not passed on
+}
+
+// page is what the guest's web server says on a host address.
+func page(addr string) (string, error) {
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := fmt.Fprint(c, "hello\n"); err != nil {
+		return "", err
+	}
+	buf := make([]byte, 100)
+	n, err := c.Read(buf)
+	return strings.TrimSpace(string(buf[:n])), err
+}
+
+func wantPage(t *testing.T, addr, want string) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		got, err := page(addr)
+		if err == nil && got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: got %q, %v; want %q", addr, got, err, want)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// serve answers every connection to port 8080 with the guest's name.
+const serve = `nc -ll -p 8080 -e hostname &
+`
+
+// TestTwoGuestsKeepTheSamePort is the whole chain: libvirt, agents, host ports; two guests, one port.
+func TestTwoGuestsKeepTheSamePort(t *testing.T) {
+	agentGuest(t, "one", serve)
+	agentGuest(t, "two", serve)
+	a := startHostAgent(t)
+	start(t, "one")
+	_, took := a.forward(t, "one", 8080, "active", bootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
+	t.Logf("localhost:8080 leads to guest one %v after its start", took)
+	wantPage(t, "127.0.0.1:8080", "one")
+
+	start(t, "two")
+	claim, took := a.forward(t, "two", 8080, "claimed", bootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Claim })
+	t.Logf("guest two has its claim after %v: %s", took, claim.Reason)
+	if !strings.Contains(claim.Reason, "held by VM one") {
+		t.Errorf("the claim does not name its holder: %q", claim.Reason)
+	}
+
+	t.Run("a new agent lists both within 2 s", func(t *testing.T) {
+		b := startHostAgent(t)
+		took := b.until(t, "both VMs", 2*time.Second, func(st control.Status) bool { return len(st.VMs) == 2 })
+		t.Logf("both VMs are listed after %v", took)
+	})
+
+	t.Run("suspend keeps the forward and its connection", func(t *testing.T) {
+		virsh(t, "suspend", "one")
+		took := a.until(t, "paused", 20*time.Second, func(st control.Status) bool { return st.VMs[0].State == control.Paused })
+		t.Logf("the pause is shown after %v", took)
+		virsh(t, "resume", "one")
+		took = a.until(t, "connected", 20*time.Second, func(st control.Status) bool { return st.VMs[0].State == control.Connected })
+		t.Logf("the resumed guest is connected after %v", took)
+		wantPage(t, "127.0.0.1:8080", "one")
+	})
+
+	t.Run("without its agent the bridge carries", func(t *testing.T) {
+		a.until(t, "bridge address", bootLimit, func(st control.Status) bool { return st.VMs[0].BridgeIP != "" })
+		tell(t, "one", "touch /run/agent-off; killall rum-guest-agent")
+		_, took := a.forward(t, "one", 8080, "over the bridge", 30*time.Second, func(_ control.VM, f control.Forward) bool {
+			return f.State == control.Active && f.Path == "bridge"
+		})
+		t.Logf("the path is bridge after %v", took)
+		wantPage(t, "127.0.0.1:8080", "one")
+		tell(t, "one", "rm /run/agent-off")
+		_, took = a.forward(t, "one", 8080, "over the link", 60*time.Second, func(_ control.VM, f control.Forward) bool {
+			return f.Path == "mux"
+		})
+		t.Logf("the path is the link again after %v", took)
+		wantPage(t, "127.0.0.1:8080", "one")
+	})
+
+	t.Run("libvirtd may restart", func(t *testing.T) {
+		if err := libvirtd.stop(); err != nil {
+			t.Fatal(err)
+		}
+		a.until(t, "an error", 10*time.Second, func(st control.Status) bool {
+			return len(st.Discovery) == 1 && st.Discovery[0].Error != "" && len(st.VMs) == 2
+		})
+		wantPage(t, "127.0.0.1:8080", "one")
+		if err := libvirtd.start(); err != nil {
+			t.Fatal(err)
+		}
+		a.until(t, "no error", 60*time.Second, func(st control.Status) bool { return st.Discovery[0].Error == "" && len(st.VMs) == 2 })
+	})
+
+	t.Run("a reset guest is found again", func(t *testing.T) {
+		virsh(t, "reset", "two")
+		took := a.until(t, "two is gone", 10*time.Second, func(st control.Status) bool { return st.VMs[1].State != control.Connected })
+		t.Logf("the reset shows after %v", took)
+		took = a.until(t, "two is back", bootLimit, func(st control.Status) bool { return st.VMs[1].State == control.Connected })
+		t.Logf("the guest is connected again %v later", took)
+	})
+
+	t.Run("when the first leaves the next takes over", func(t *testing.T) {
+		a.forward(t, "two", 8080, "claimed", bootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Claim })
+		virsh(t, "destroy", "one")
+		_, took := a.forward(t, "two", 8080, "active", 10*time.Second, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
+		t.Logf("guest two has the port after %v", took)
+		wantPage(t, "127.0.0.1:8080", "two")
+		a.until(t, "one is gone", 5*time.Second, func(st control.Status) bool { return len(st.VMs) == 1 && st.VMs[0].Name == "two" })
+	})
+}
