@@ -16,6 +16,8 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
@@ -63,7 +65,10 @@ type Agent struct {
 
 // New returns an agent with no VMs.
 func New(cfg Config) *Agent {
-	table := forward.New(forward.Config{Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Log: cfg.Log})
+	holder := func(proto string, addr netip.AddrPort) string {
+		return libvirt.NameHolder(portwatch.Holder(proto, addr))
+	}
+	table := forward.New(forward.Config{Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Holder: holder, Log: cfg.Log})
 	return &Agent{cfg: cfg, table: table, started: time.Now()}
 }
 
