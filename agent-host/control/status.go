@@ -35,9 +35,17 @@ type Status struct {
 	Version       string  `json:"version"`
 	PID           int     `json:"pid"`
 	UptimeSeconds float64 `json:"uptime_seconds"`
+	// Config is the file with the rules.
+	Config Config `json:"config,omitzero"`
 	// Discovery is where VMs are looked for; empty when all were named.
 	Discovery []Discovery `json:"discovery,omitempty"`
 	VMs       []VM        `json:"vms"`
+}
+
+// Config is a configuration file.
+type Config struct {
+	File  string `json:"file"`  // also where none is, but would be read
+	Error string `json:"error"` // why it is not what counts; empty when it is
 }
 
 // Discovery is a source of VMs.

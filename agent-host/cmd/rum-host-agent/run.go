@@ -7,6 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -22,6 +25,7 @@ type runOptions struct {
 	*shared
 	vms     []string
 	libvirt string
+	config  string
 	level   string
 }
 
@@ -35,7 +39,10 @@ func newRun(s *shared) *cobra.Command {
 An endpoint is how the agent in the VM is reached: vsock:CID[:PORT],
 hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND. After it may come
 ,bridge=IP, where the host reaches the VM without its agent, and ,key=FILE, the
-key that both agents prove.`,
+key that both agents prove.
+
+What is forwarded where is decided by the rules of rum.toml. The file is read
+again when it changes, and on SIGHUP; one with a mistake changes nothing.`,
 		Example: "  rum-host-agent run\n  rum-host-agent run --vm dev=vsock:3,bridge=192.168.50.101",
 		Args:    atMost(0),
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
@@ -43,6 +50,7 @@ key that both agents prove.`,
 	// Not a StringSlice: an endpoint may contain commas.
 	c.Flags().StringArrayVar(&o.vms, "vm", nil, "a VM to serve, as `NAME=ENDPOINT[,bridge=IP][,key=FILE]`; may be repeated")
 	c.Flags().StringVar(&o.libvirt, "libvirt", "", "libvirt `URI` to find VMs at, or none; without --vm the default is\n$LIBVIRT_DEFAULT_URI, else the system's or the user's daemon")
+	configFlag(c, &o.config)
 	c.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -53,11 +61,18 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return misuse(fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level))
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
-	agent, err := o.agent(log)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	file, err := openConfig(o.config)
 	if err != nil {
 		return err
 	}
-	discovery, err := o.discovery(agent, config.Default().Network.HostOnly, log)
+	agent, err := o.agent(file.Current().Rules, log)
+	if err != nil {
+		return err
+	}
+	discovery, err := o.discovery(agent, file.Current().Network.HostOnly, log)
 	if err != nil {
 		return err
 	}
@@ -74,10 +89,16 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 
-	server := &control.Server{Status: agent.Status, Log: log}
+	status := func() control.Status {
+		st := agent.Status()
+		st.Config = configStatus(file)
+		return st
+	}
+	server := &control.Server{Status: status, Log: log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return agent.Run(ctx) })
+	group.Go(func() error { followConfig(ctx, file, hup, agent, log); return nil })
 	if discovery != nil {
 		group.Go(func() error { return discovery.Run(ctx) })
 	}
@@ -90,11 +111,11 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 }
 
 // agent makes an agent with the VMs of the command line.
-func (o *runOptions) agent(log *slog.Logger) (*hostagent.Agent, error) {
+func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Agent, error) {
 	if len(o.vms) == 0 && !o.usesLibvirt() {
 		return nil, misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
 	}
-	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Log: log})
+	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, Log: log})
 	for _, s := range o.vms {
 		vm, err := parseVM(s)
 		if err != nil {

@@ -23,20 +23,17 @@ type libvirtOptions struct {
 
 func (o *libvirtOptions) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.uri, "libvirt", "", "libvirt `URI`; $LIBVIRT_DEFAULT_URI, else the system's or the user's daemon when not given")
-	c.Flags().StringVar(&o.config, "config", "", "`FILE` with the [network] table, such as rum.toml; its defaults hold when not given")
+	configFlag(c, &o.config)
 }
 
 // open connects and reads what the network should be.
 func (o *libvirtOptions) open(ctx context.Context) (*libvirt.Conn, config.Network, error) {
-	cfg := config.Default()
-	if o.config != "" {
-		var err error
-		if cfg, err = config.Load(o.config); err != nil {
-			return nil, config.Network{}, err
-		}
+	file, err := openConfig(o.config)
+	if err != nil {
+		return nil, config.Network{}, err
 	}
 	conn, err := libvirt.Open(ctx, o.uri)
-	return conn, cfg.Network, hinted(err)
+	return conn, file.Current().Network, hinted(err)
 }
 
 // hinted takes over the remedy that the package libvirt knows.

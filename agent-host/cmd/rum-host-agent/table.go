@@ -23,6 +23,9 @@ type cell struct{ text, colour string }
 // printStatus writes VMs and forwards for people.
 func printStatus(w io.Writer, st control.Status, colour bool) error {
 	var b strings.Builder
+	if st.Config.Error != "" {
+		b.WriteString("configuration error: " + clean(st.Config.Error) + "\n")
+	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
 			b.WriteString(clean(d.Source) + "  error: " + clean(d.Error) + "\n")
