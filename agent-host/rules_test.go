@@ -1,0 +1,109 @@
+package hostagent_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+func rules(t *testing.T, format string, args ...any) config.Rules {
+	t.Helper()
+	c, err := config.Parse("rum.toml", fmt.Appendf(nil, format, args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Rules
+}
+
+func open(t *testing.T, address string) net.Conn {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// say sends a text over a connection and wants it back.
+func say(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != text {
+		t.Fatalf("read %q, %v", got, err)
+	}
+}
+
+func TestReloadUnderAThousandOpenConnectionsDropsNone(t *testing.T) {
+	const connections = 1000
+	g := newGuest(t)
+	g.start()
+	a := startAgent(t)
+	port := echo(t)
+	g.announce(port)
+	a.SetRules(rules(t, "[[ports]]\nguest = %d\n", port))
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "forwarded", active(0, 1))
+	all := make([]net.Conn, connections)
+	for i := range all {
+		all[i] = open(t, onHost(port))
+		say(t, all[i], "before")
+	}
+	for range 5 {
+		a.SetRules(rules(t, "# another\n[[ports]]\nguest = 1\nignore = true\n[[ports]]\nguest_ip = \"127.0.0.2\"\n"))
+		a.SetRules(nil)
+		a.SetRules(rules(t, "\n\n\n[[ports]]\nguest = %d\n", port))
+	}
+	for _, c := range all {
+		say(t, c, "after")
+	}
+	f := a.Status().VMs[0].Forwards[0]
+	if f.ConnectionsActive != connections || f.ConnectionsTotal != connections || f.Rule != "rum.toml:4" {
+		t.Errorf("%+v", f)
+	}
+	// Even a rule that takes the port away lets connections end by themselves.
+	a.SetRules(rules(t, "[[ports]]\nignore = true\n"))
+	for _, c := range all {
+		say(t, c, "ignored")
+	}
+	if c, err := net.DialTimeout("tcp", onHost(port), patience); err == nil {
+		c.Close()
+		t.Error("an ignored port answers")
+	}
+}
+
+func TestStaticPortsNeedNoAgentInTheGuest(t *testing.T) {
+	port, other := echo(t), echo(t)
+	a := startAgent(t)
+	a.SetRules(rules(t, "[[ports]]\nvm = \"dev\"\nguest = %d\nstatic = true\n", port))
+	// Nobody serves the socket. The one VM has a bridge, the other is not meant.
+	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: "/nowhere/agent.sock"}, Bridge: guestIP})
+	add(t, a, hostagent.VM{Name: "bare", Problem: "it has neither vsock nor a channel", Bridge: netip.MustParseAddr("127.0.0.3")})
+	within(t, a, patience, "open", active(0, 1))
+	say(t, open(t, onHost(port)), "hello")
+	vms := a.Status().VMs
+	if len(vms[1].Forwards) != 0 {
+		t.Errorf("%+v", vms[1])
+	}
+	if f := vms[0].Forwards[0]; f.State != control.Active || f.Path != "bridge" || f.Rule != "rum.toml:1" || len(f.Guest) != 0 {
+		t.Errorf("%+v", f)
+	}
+	// A rule that comes later is opened at once, for the VM without any endpoint too.
+	a.SetRules(rules(t, "[[ports]]\nguest = %d\nstatic = true\nhost_ip = \"127.0.0.1\"\n", other))
+	within(t, a, patience, "open for one, and a claim of the other", func(vms []control.VM) bool {
+		return active(0, 1)(vms) && len(vms[1].Forwards) == 1 && vms[1].Forwards[0].State == control.Claim
+	})
+	say(t, open(t, onHost(other)), "hello")
+}
