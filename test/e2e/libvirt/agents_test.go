@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,11 +26,11 @@ type hostAgent struct {
 	socket string
 }
 
-// startHostAgent runs rum-host-agent with no argument but a socket of its own.
-func startHostAgent(t *testing.T) *hostAgent {
+// startHostAgent runs rum-host-agent with a socket of its own; it finds VMs without being told.
+func startHostAgent(t *testing.T, args ...string) *hostAgent {
 	t.Helper()
 	a := &hostAgent{socket: filepath.Join(t.TempDir(), "agent.sock")}
-	cmd := exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "run", "--socket", a.socket)
+	cmd := exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), append([]string{"run", "--socket", a.socket}, args...)...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -149,6 +150,7 @@ func wantPage(t *testing.T, addr, want string) {
 
 // serve answers every connection to port 8080 with the guest's name.
 const serve = `nc -ll -p 8080 -e hostname &
+nc -ll -p 8081 -e cat &
 `
 
 // TestTwoGuestsKeepTheSamePort is the whole chain: libvirt, agents, host ports; two guests, one port.
@@ -168,6 +170,10 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 		t.Errorf("the claim does not name its holder: %q", claim.Reason)
 	}
 
+	a.until(t, "bridge addresses", bootLimit, func(st control.Status) bool { return st.VMs[0].BridgeIP != "" && st.VMs[1].BridgeIP != "" })
+	rum(t, "status", "--socket", a.socket)
+	rum(t, "network", "status")
+
 	t.Run("a new agent lists both within 2 s", func(t *testing.T) {
 		b := startHostAgent(t)
 		took := b.until(t, "both VMs", 2*time.Second, func(st control.Status) bool { return len(st.VMs) == 2 })
@@ -175,17 +181,19 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 	})
 
 	t.Run("suspend keeps the forward and its connection", func(t *testing.T) {
+		conn := dialEcho(t, netip.MustParseAddrPort("127.0.0.1:8081"))
+		conn.say(t, "before")
 		virsh(t, "suspend", "one")
 		took := a.until(t, "paused", 20*time.Second, func(st control.Status) bool { return st.VMs[0].State == control.Paused })
 		t.Logf("the pause is shown after %v", took)
 		virsh(t, "resume", "one")
 		took = a.until(t, "connected", 20*time.Second, func(st control.Status) bool { return st.VMs[0].State == control.Connected })
 		t.Logf("the resumed guest is connected after %v", took)
+		conn.say(t, "after")
 		wantPage(t, "127.0.0.1:8080", "one")
 	})
 
 	t.Run("without its agent the bridge carries", func(t *testing.T) {
-		a.until(t, "bridge address", bootLimit, func(st control.Status) bool { return st.VMs[0].BridgeIP != "" })
 		tell(t, "one", "touch /run/agent-off; killall rum-guest-agent")
 		_, took := a.forward(t, "one", 8080, "over the bridge", 30*time.Second, func(_ control.VM, f control.Forward) bool {
 			return f.State == control.Active && f.Path == "bridge"
@@ -230,4 +238,48 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 		wantPage(t, "127.0.0.1:8080", "two")
 		a.until(t, "one is gone", 5*time.Second, func(st control.Status) bool { return len(st.VMs) == 1 && st.VMs[0].Name == "two" })
 	})
+}
+
+// TestStaticPortsNeedNoAgent has a guest with neither agent nor channel; and a port that QEMU itself forwards.
+func TestStaticPortsNeedNoAgent(t *testing.T) {
+	const nic = `    <interface type='network'>
+      <source network='rum-hostonly'/>
+      <model type='virtio'/>
+    </interface>
+`
+	opts := options
+	opts.NAT = ""
+	define(t, "other", bare("other", "pc", ""))
+	setup(t, "other", opts) // makes the network
+	define(t, "plain", guestXML(t, "plain", vm.Initramfs{Script: serve}, nic))
+	hostfwd := strings.Replace(bare("hostfwd", "pc", ""), "<domain type='qemu'>", "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>", 1)
+	hostfwd = strings.Replace(hostfwd, "</domain>", `<qemu:commandline><qemu:arg value='-netdev'/>
+		<qemu:arg value='user,id=u,hostfwd=tcp:127.0.0.1:18081-:22'/></qemu:commandline></domain>`, 1)
+	define(t, "hostfwd", hostfwd)
+	contains(t, rum(t, "setup", "hostfwd", "--dry-run"), "already forwarded to this domain: tcp 127.0.0.1:18081 -> guest port 22 (hostfwd)")
+	start(t, "hostfwd")
+
+	rules := filepath.Join(t.TempDir(), "rum.toml")
+	const text = `[[ports]]
+vm = "plain"
+guest = "8080-8081"
+host = "18080-18081"
+static = true
+`
+	if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := startHostAgent(t, "--config", rules)
+	start(t, "plain")
+	_, took := a.forward(t, "plain", 8080, "over the bridge", bootLimit, func(v control.VM, f control.Forward) bool {
+		return f.State == control.Active && f.Path == "bridge"
+	})
+	t.Logf("the static port leads over the bridge %v after the start", took)
+	wantPage(t, "127.0.0.1:18080", "plain")
+	a.forward(t, "plain", 8081, "claimed from QEMU", 10*time.Second, func(_ control.VM, f control.Forward) bool {
+		return f.State == control.Claim && strings.Contains(f.Reason, "the hostfwd of VM hostfwd")
+	})
+	rum(t, "status", "--socket", a.socket)
+	virsh(t, "destroy", "hostfwd")
+	a.forward(t, "plain", 8081, "taken over", 10*time.Second, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
 }

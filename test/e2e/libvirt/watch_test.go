@@ -31,11 +31,11 @@ func start(t *testing.T, name string) {
 }
 
 // dialEcho connects to a guest's echo service, which may come up a moment after its address.
-func dialEcho(t *testing.T, ip netip.Addr) *echoConn {
+func dialEcho(t *testing.T, addr netip.AddrPort) *echoConn {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		c, err := net.DialTimeout("tcp", netip.AddrPortFrom(ip, 8080).String(), 5*time.Second)
+		c, err := net.DialTimeout("tcp", addr.String(), 5*time.Second)
 		if err == nil {
 			t.Cleanup(func() { c.Close() })
 			return &echoConn{c, bufio.NewReader(c)}
@@ -92,7 +92,7 @@ func TestAGuestIsFollowedThroughItsLife(t *testing.T) {
 	if !options.Subnet.Contains(leased.BridgeIP) {
 		t.Errorf("bridge address %v is not of %v", leased.BridgeIP, options.Subnet)
 	}
-	conn := dialEcho(t, leased.BridgeIP)
+	conn := dialEcho(t, netip.AddrPortFrom(leased.BridgeIP, 8080))
 	conn.say(t, "before")
 
 	t.Run("network status names the guest", func(t *testing.T) {
@@ -191,7 +191,7 @@ echo up >/dev/virtio-ports/rum.test.shell
 	})
 	leased, took := w.domain(t, "live", "leased", bootLimit, func(d libvirt.Domain) bool { return d.BridgeIP.IsValid() })
 	t.Logf("the plugged NIC has a lease after %v", took)
-	dialEcho(t, leased.BridgeIP).say(t, "plugged")
+	dialEcho(t, netip.AddrPortFrom(leased.BridgeIP, 8080)).say(t, "plugged")
 
 	c := open(t)
 	undo, err := c.PlanUndo(t.Context(), "live", hostOnly)
