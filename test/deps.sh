@@ -24,6 +24,8 @@ if [ -n "$missing" ] || [ -z "$(apt-cache search --names-only '^linux-image-')" 
 fi
 [ -n "$missing" ] || exit 0
 echo "apt-get install$missing" >&2
+# dpkg has a line for every step of every package; a terminal may show them.
+[ -t 2 ] || exec >/dev/null
 # shellcheck disable=SC2086 # a list of words
 as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-	-o Dpkg::Use-Pty=0 install $missing >&2
+	-o Dpkg::Use-Pty=0 install $missing
