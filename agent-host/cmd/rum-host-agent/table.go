@@ -47,7 +47,9 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	b.WriteString(clean(vm.Name) + "  ")
 	writeCell(b, stateCell(vm.State), colour)
-	b.WriteString("  " + clean(vm.Endpoint))
+	if vm.Endpoint != "" {
+		b.WriteString("  " + clean(vm.Endpoint))
+	}
 	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}} {
 		if part[1] != "" {
 			b.WriteString("  " + part[0] + " " + clean(part[1]))
