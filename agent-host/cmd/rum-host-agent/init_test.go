@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+func seen() []seenPort {
+	return seenPorts(control.Status{VMs: []control.VM{
+		{Name: "dev", Forwards: []control.Forward{
+			{Proto: "tcp", Port: 8080, Guest: []string{"0.0.0.0:8080"}, State: control.Active, Process: "web\n[[ports]]\nhost_ip = \"*\"#[1]"},
+			{Proto: "tcp", Port: 80, Guest: []string{"0.0.0.0:80"}, State: control.Denied, Process: "nginx[7]"},
+			{Proto: "tcp", Port: 22, Guest: []string{"0.0.0.0:22"}, State: control.Ignored},
+			{Proto: "tcp", Port: 9000, State: control.Active, Rule: "rum.toml:3"},
+		}},
+		{Name: "test", Forwards: []control.Forward{
+			{Proto: "tcp", Port: 80, Guest: []string{"[::]:80"}, State: control.Claim},
+		}},
+	}})
+}
+
+// answer gives a new plan these answers and returns the file and what was asked.
+func answer(t *testing.T, exists bool, answers ...string) (text string, asked string, write bool) {
+	t.Helper()
+	p := &plan{seen: seen(), all: true}
+	var out bytes.Buffer
+	d := &dialogue{in: bufio.NewReader(strings.NewReader(strings.Join(answers, "\n"))), out: &out}
+	write = d.complete(p, "/home/me/rum.toml", exists)
+	text = p.text()
+	if _, err := config.Parse("rum.toml", []byte(text)); err != nil {
+		t.Errorf("not valid: %v\n%s", err, text)
+	}
+	return text, out.String(), write
+}
+
+// rulesOf are the lines of a file that are not comments.
+func rulesOf(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, " ")
+}
+
+func TestInitAsksAboutThePortsItSees(t *testing.T) {
+	for _, row := range []struct {
+		answers []string
+		want    string
+		write   bool
+	}{
+		{[]string{"", "", "", "", ""}, "", true},
+		{[]string{"y", "8088", "n", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 ignore = true", true},
+		{[]string{"n", "8088", "", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 [[ports]] ignore = true", true},
+		{[]string{"N", "n", "n", "", ""}, "[[ports]] ignore = true", true},
+		{[]string{"what", "", "port", "99999", "8088", "", "", ""}, "[[ports]] guest = 80 host = 8088", true},
+		{[]string{"", "", "", "n", ""}, "", false},
+		// The end of the input is not consent.
+		{[]string{"", "", "", ""}, "", false},
+		{[]string{""}, "[[ports]] ignore = true", false},
+		{nil, "[[ports]] ignore = true", false},
+	} {
+		text, asked, write := answer(t, false, row.answers...)
+		if got := rulesOf(text); got != row.want || write != row.write {
+			t.Errorf("%q: got %v, %s\nwant %v, %s\n%s", row.answers, write, got, row.write, row.want, asked)
+		}
+	}
+	_, asked, _ := answer(t, false, "", "", "", "", "")
+	for _, want := range []string{"80/tcp (nginx[7] in dev, test): host port, or n for none [80] ", "8080/tcp (web?[[ports]]?", "Write /home/me/rum.toml? [Y/n] "} {
+		if !strings.Contains(asked, want) {
+			t.Errorf("%q is not asked:\n%s", want, asked)
+		}
+	}
+	if strings.Contains(asked, "22/tcp") || strings.Contains(asked, "9000") {
+		t.Errorf("asks about what does not listen, or stays in the guest:\n%s", asked)
+	}
+}
+
+func TestInitReplacesAFileOnlyWhenToldSo(t *testing.T) {
+	for answers, want := range map[string]bool{"": false, "n": false, "y\n\n\n\n\n": true} {
+		if _, asked, write := answer(t, true, answers); write != want || !strings.Contains(asked, "exists. Replace it? [y/N]") {
+			t.Errorf("%q: %v\n%s", answers, write, asked)
+		}
+	}
+}
+
+func TestPortFlags(t *testing.T) {
+	for flag, want := range map[string]string{
+		"8080:80":          "[[ports]] guest = 80 host = 8080",
+		"80":               "[[ports]] guest = 80",
+		"5300:53/udp":      "[[ports]] guest = 53 host = 5300 proto = \"udp\"",
+		"53/any":           "[[ports]] guest = 53 proto = \"any\"",
+		"9000-9009:80-89":  "[[ports]] guest = \"80-89\" host = \"9000-9009\"",
+		"":                 "!want [HOST:]GUEST[/PROTO]",
+		":80":              "!want [HOST:]GUEST[/PROTO]",
+		"80:":              `!"" is not a port`,
+		"70000":            "!70000 is not a port",
+		"1:2:3":            "!",
+		"80-81:90":         "!",
+		"80/sctp":          "!",
+		"80\" x=1":         "!",
+		"99999999999999:1": "!",
+	} {
+		r, err := parsePortFlag(flag)
+		message, refused := strings.CutPrefix(want, "!")
+		switch {
+		case refused && (err == nil || !strings.Contains(err.Error(), message)):
+			t.Errorf("%q: got %v, %v", flag, r, err)
+		case !refused && (err != nil || rulesOf(r.toml()) != want):
+			t.Errorf("%q: got %s, %v", flag, rulesOf(r.toml()), err)
+		}
+	}
+}
+
+func TestWriteFileKeepsLinksAndNeverRacesAnother(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "sub", "rum.toml"), filepath.Join(dir, "link.toml")
+	if err := writeFile(path, "one", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(path, "two", false); !os.IsExist(err) {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(link, "three", true); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Error("the link is gone")
+	}
+	got, err := os.ReadFile(path)
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	if err != nil || string(got) != "three" || len(entries) != 1 {
+		t.Errorf("%q, %v, %v", got, err, entries)
+	}
+}
+
+// What init leaves as comments is what a person will uncomment.
+func TestTheCommentsOfANewFileAreValidToo(t *testing.T) {
+	var lines []string
+	for line := range strings.SplitSeq(initText, "\n") {
+		if strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "# ") {
+			line = line[1:]
+		}
+		lines = append(lines, line)
+	}
+	for _, contradicting := range []string{"ignore", "static"} {
+		text := strings.Join(slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
+			return strings.HasPrefix(l, contradicting) || contradicting == "static" && strings.HasPrefix(l, "host") && !strings.HasPrefix(l, "host_only") ||
+				contradicting == "ignore" && strings.HasPrefix(l, "process")
+		}), "\n")
+		if c, err := config.Parse("init.toml", []byte(text)); err != nil || len(c.Rules) != 1 || c.Network != config.Default().Network {
+			t.Errorf("without %s: %v\n%s", contradicting, err, text)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+)
+
+// plan is what a new rum.toml is to say.
+type plan struct {
+	rules []portRule
+	seen  []seenPort
+	// all: what no rule names is forwarded too.
+	all bool
+}
+
+// portRule is one [[ports]] to write. Without host it ignores guest.
+type portRule struct {
+	guest, host, proto string
+	comment            string // what it is for; may be empty
+}
+
+// seenPort is a port that listens in VMs.
+type seenPort struct {
+	port  uint16
+	proto string
+	by    []string // VMs and programs, safe to print
+}
+
+func describeSeen(vm, process string) string {
+	if process == "" {
+		return clean(vm)
+	}
+	return clean(process) + " in " + clean(vm)
+}
+
+// addSeen keeps one entry for each port, in their order.
+func addSeen(seen []seenPort, p seenPort) []seenPort {
+	i, found := slices.BinarySearchFunc(seen, p, func(a, b seenPort) int {
+		if a.port != b.port {
+			return int(a.port) - int(b.port)
+		}
+		return strings.Compare(a.proto, b.proto)
+	})
+	if found {
+		seen[i].by = append(seen[i].by, p.by...)
+		return seen
+	}
+	return slices.Insert(seen, i, p)
+}
+
+func (p seenPort) String() string {
+	by := p.by
+	const most = 3
+	if len(by) > most {
+		by = append(slices.Clone(by[:most]), "others")
+	}
+	return fmt.Sprintf("%d/%s (%s)", p.port, clean(p.proto), strings.Join(by, ", "))
+}
+
+// parsePortFlag reads [HOST:]GUEST[/PROTO].
+func parsePortFlag(s string) (portRule, error) {
+	ports, proto, hasProto := strings.Cut(s, "/")
+	r := portRule{guest: ports, host: ports}
+	if host, guest, both := strings.Cut(ports, ":"); both {
+		r.host, r.guest = host, guest
+	}
+	if hasProto {
+		r.proto = proto
+	}
+	if r.host == "" {
+		return r, fmt.Errorf("--port %q: want [HOST:]GUEST[/PROTO]", s)
+	}
+	if _, err := config.Parse("", []byte(r.toml())); err != nil {
+		e, _ := errors.AsType[*config.Error](err)
+		return r, fmt.Errorf("--port %q: %s", s, e.Text)
+	}
+	return r, nil
+}
+
+// toml writes the rule. Ports are strings, so that a mistake in one is told by
+// the same words as in a file.
+func (r portRule) toml() string {
+	var b strings.Builder
+	if r.comment != "" {
+		fmt.Fprintf(&b, "# %s\n", r.comment)
+	}
+	b.WriteString("[[ports]]\n")
+	fmt.Fprintf(&b, "guest = %s\n", portValue(r.guest))
+	switch {
+	case r.host == "":
+		b.WriteString("ignore = true\n")
+	case r.host != r.guest:
+		fmt.Fprintf(&b, "host = %s\n", portValue(r.host))
+	}
+	if r.proto != "" && r.proto != string(config.TCP) {
+		fmt.Fprintf(&b, "proto = %q\n", r.proto)
+	}
+	return b.String()
+}
+
+// portValue writes a plain number as one.
+func portValue(s string) string {
+	if s != "" && s[0] != '0' && strings.Trim(s, "0123456789") == "" && len(s) <= 9 {
+		return s
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+//go:embed init.toml
+var initText string
+
+// text is the file.
+func (p *plan) text() string {
+	var b strings.Builder
+	b.WriteString(initText)
+	for _, r := range p.rules {
+		b.WriteString("\n" + r.toml())
+	}
+	if len(p.seen) > 0 {
+		b.WriteString("\n# Seen in VMs when this was written:\n")
+		for _, s := range p.seen {
+			b.WriteString("#   " + s.String() + "\n")
+		}
+	}
+	if !p.all {
+		b.WriteString("\n# Nothing else is forwarded.\n[[ports]]\nignore = true\n")
+	}
+	return b.String()
+}
