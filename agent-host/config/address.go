@@ -26,34 +26,37 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// GuestIP says which addresses of listeners a rule is about: a word, an address
-// as [netip.Addr.String] gives it, or "" for all.
-type GuestIP string
+// GuestIP says which addresses of listeners a rule is about. The zero value is
+// all.
+type GuestIP struct {
+	// Word is one of [WordLocalhost], [WordLoopback] and [WordWildcard], or
+	// empty where IP counts.
+	Word string
+	IP   netip.Addr
+}
 
 func parseGuestIP(s string) (GuestIP, error) {
 	switch s {
 	case WordLocalhost, WordLoopback, WordWildcard:
-		return GuestIP(s), nil
+		return GuestIP{Word: s}, nil
 	}
 	ip, err := parseIP(s)
 	if err != nil {
-		return "", fmt.Errorf("%q is neither an IP address nor one of %q", shorten(s),
+		return GuestIP{}, fmt.Errorf("%q is neither an IP address nor one of %q", shorten(s),
 			[]string{WordLocalhost, WordLoopback, WordWildcard})
 	}
 	if ip.Zone() != "" {
-		return "", fmt.Errorf("the address of a listener has no zone; write %v", ip.WithZone(""))
+		return GuestIP{}, fmt.Errorf("the address of a listener has no zone; write %v", ip.WithZone(""))
 	}
 	if ip.IsUnspecified() {
-		return WordWildcard, nil
+		return GuestIP{Word: WordWildcard}, nil
 	}
-	return GuestIP(ip.String()), nil
+	return GuestIP{IP: ip}, nil
 }
 
 // Matches reports whether a listener on that address is meant.
 func (g GuestIP) Matches(ip netip.Addr) bool {
-	switch g {
-	case "":
-		return true
+	switch g.Word {
 	case WordWildcard:
 		return ip.IsUnspecified()
 	case WordLoopback:
@@ -61,19 +64,18 @@ func (g GuestIP) Matches(ip netip.Addr) bool {
 	case WordLocalhost:
 		return ip.IsUnspecified() || ip == loopback4 || ip == loopback6
 	}
-	return ip.String() == string(g)
+	return !g.IP.IsValid() || g.IP == ip
 }
 
 // Expected is the address that a listener nobody has seen yet is taken to have.
 func (g GuestIP) Expected() netip.Addr {
-	switch g {
-	case "", WordWildcard, WordLocalhost:
-		return wildcard4
-	case WordLoopback:
+	switch {
+	case g.IP.IsValid():
+		return g.IP
+	case g.Word == WordLoopback:
 		return loopback4
 	}
-	ip, _ := netip.ParseAddr(string(g))
-	return ip
+	return wildcard4
 }
 
 // parseHostIP returns the addresses to listen on.
@@ -114,11 +116,11 @@ func collide(a, b []netip.Addr) bool {
 
 // listen are the addresses a reverse rule listens on in the guest.
 func (g GuestIP) listen() []netip.Addr {
-	switch g {
-	case "", WordLocalhost:
-		return []netip.Addr{loopback4, loopback6}
-	case WordWildcard:
+	switch {
+	case g.IP.IsValid():
+		return []netip.Addr{g.IP}
+	case g.Word == WordWildcard:
 		return []netip.Addr{wildcard4, wildcard6}
 	}
-	return []netip.Addr{g.Expected()}
+	return []netip.Addr{loopback4, loopback6}
 }

@@ -95,7 +95,7 @@ func (rs Rules) taken(rule int, guest uint16) int {
 }
 
 // always reports whether the rule matches any listener on its ports.
-func (r *Rule) always() bool { return !r.Reverse && r.GuestIP == "" && r.Process == nil }
+func (r *Rule) always() bool { return !r.Reverse && r.GuestIP == (GuestIP{}) && r.Process == nil }
 
 // hostKey is the key that gives the host port.
 func (r *Rule) hostKey() keyPath {

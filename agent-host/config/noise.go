@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net/netip"
+
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
@@ -26,6 +28,12 @@ var noise = []struct {
 	{UDP, Ports{firstEphemeral, lastEphemeral}, "a UDP port of the ephemeral range, mostly a client's"},
 }
 
+// What systemd-resolved listens on (systemd-resolved.service(8)).
+var (
+	resolvedStub  = netip.AddrFrom4([4]byte{127, 0, 0, 53})
+	resolvedProxy = netip.AddrFrom4([4]byte{127, 0, 0, 54})
+)
+
 const (
 	dnsPort = 53
 	noiseBy = "; a rule that names the port forwards it"
@@ -48,8 +56,8 @@ func noiseReason(l portwatch.Listener) string {
 // isStub knows the resolvers that serve the guest itself and its containers.
 // Another server on the port is somebody's work.
 func isStub(l portwatch.Listener) bool {
-	switch l.Addr.Addr().String() {
-	case "127.0.0.53", "127.0.0.54": // systemd-resolved.service(8)
+	switch l.Addr.Addr() {
+	case resolvedStub, resolvedProxy:
 		return true
 	}
 	switch processName(l.Process) {

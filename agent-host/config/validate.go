@@ -101,7 +101,7 @@ func (t table) process() *regexp.Regexp {
 func (t table) guestIP() GuestIP {
 	text, ok := t.text(keyGuestIP)
 	if !ok {
-		return ""
+		return GuestIP{}
 	}
 	ip, err := parseGuestIP(text)
 	if err != nil {
@@ -205,7 +205,7 @@ func (t table) checkWhole(r *Rule) {
 		t.errorf(keyProto, "a socket carries streams: leave proto out")
 	case r.Reverse && r.Proto != TCP:
 		t.errorf(keyProto, "reverse is for tcp only")
-	case r.Reverse && r.GuestIP == WordLoopback:
+	case r.Reverse && r.GuestIP.Word == WordLoopback:
 		t.errorf(keyGuestIP, "name one address to listen on in the guest, or %q", WordLocalhost)
 	case r.Reverse && r.HostIP[0].IsUnspecified():
 		t.errorf(keyHostIP, "name one address to reach on the host, or %q", WordLocalhost)
