@@ -216,10 +216,11 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		return
 	}
 	var unused Counters
-	err = Relay(TCP(target), s, &unused)
-	if err != nil {
-		l.server.log().Debug("connection ended", "target", open.Target, "err", err)
-	}
+	Relay(TCP(target), s, &unused, func(err error) {
+		if err != nil {
+			l.server.log().Debug("connection ended", "target", open.Target, "err", err)
+		}
+	})
 }
 
 // shut ends everything that the link carries and waits for it.

@@ -7,11 +7,46 @@ import (
 	"sync/atomic"
 )
 
-// Relay copies both ways between a client and the guest until both directions
+// Relay takes over two connections and copies both ways until both directions
 // have ended, then closes both. An EOF is passed on as a half-close and the
 // other direction goes on for as long as it likes. Anything else that ends a
-// direction resets both connections, and is returned.
-func Relay(client, guest Conn, n *Counters) error {
+// direction resets both connections.
+//
+// Relay blocks only as long as it needs its caller's goroutine: until the guest
+// has answered where both connections are descriptors, and to the end where one
+// is a yamux stream. done is called exactly once, at the end, with nil or what
+// went wrong; that may be before or long after Relay returns.
+func Relay(client, guest Conn, n *Counters, done func(error)) {
+	c, g, ok := descriptors(client, guest)
+	if !ok {
+		done(relayMux(client, guest, n))
+		return
+	}
+	if s, ok := guest.(*Stream); ok {
+		if err := s.prepareRead(); err != nil {
+			client.Abort()
+			s.Abort()
+			done(err)
+			return
+		}
+	}
+	join(c, g, n, done)
+}
+
+// descriptors tells whether both connections can be handed to a loop.
+func descriptors(client, guest Conn) (c, g endpointFD, ok bool) {
+	for _, conn := range []Conn{client, guest} {
+		if s, ok := conn.(*Stream); ok && s.path == PathMux {
+			return nil, nil, false
+		}
+	}
+	c, okClient := client.(endpointFD)
+	g, okGuest := guest.(endpointFD)
+	return c, g, okClient && okGuest
+}
+
+// relayMux is Relay with two goroutines, for what has no descriptor.
+func relayMux(client, guest Conn, n *Counters) error {
 	r := &relay{client: client, guest: guest}
 	var out sync.WaitGroup
 	out.Go(func() { r.half(guest, client, &n.Out) })
@@ -77,11 +112,8 @@ func (r *relay) fail(err error) {
 
 // copyHalf copies from src to dst until src ends; nil means with EOF.
 func copyHalf(dst, src Conn, count *atomic.Uint64) error {
-	if err := src.prepareRead(); err != nil {
-		return err
-	}
-	if src.descriptor() != nil {
-		return newMover(dst, src, count).run()
+	if tcp, ok := src.(*tcpConn); ok {
+		return newChunker(dst, tcp, count).run()
 	}
 	return copyBuffered(dst, src, count)
 }

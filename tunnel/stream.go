@@ -52,6 +52,8 @@ type Stream struct {
 	err      error  // why it is dead
 	peerSent uint64 // valid once peerEnded is closed
 	told     bool   // the end of our direction has been told
+	pair     *pair  // is told what peer and link do to the stream
+	endTimer *time.Timer
 
 	answerMu    sync.Mutex // held while the answer is read
 	answered    bool
@@ -84,9 +86,6 @@ func (s *Stream) attach(conn net.Conn) error {
 	s.conn, s.path = conn, PathMux
 	if _, mux := conn.(*muxConn); !mux {
 		s.path = PathRaw
-		if sc, ok := conn.(syscall.Conn); ok {
-			s.fd, _ = sc.SyscallConn()
-		}
 	}
 	return nil
 }
@@ -216,13 +215,16 @@ func (s *Stream) die(err error) bool {
 		s.err = err
 		close(s.dead)
 	}
-	conn := s.conn
+	conn, pair := s.conn, s.pair
 	s.mu.Unlock()
 	if !first {
 		return false
 	}
 	s.ends.remove(s)
-	if conn != nil {
+	switch {
+	case pair != nil:
+		pair.news()
+	case conn != nil:
 		_ = conn.Close()
 	}
 	return true
@@ -239,7 +241,11 @@ func (s *Stream) peerSaid(m endMessage) {
 			s.peerSent = m.Sent
 			close(s.peerEnded)
 		}
+		pair := s.pair
 		s.mu.Unlock()
+		if pair != nil {
+			pair.news()
+		}
 	case endStopped:
 		if c, ok := s.conn.(*muxConn); ok {
 			c.refuseWrites() // a raw connection refuses by itself
@@ -275,13 +281,19 @@ func (s *Stream) endOfRead(err error) error {
 	if waitErr := s.awaitEnd(); waitErr != nil {
 		return waitErr
 	}
-	got := s.received.Load()
-	if got == s.peerSent {
-		return io.EOF
+	if cut := s.complete(); cut != nil {
+		s.die(cut)
+		return s.failure()
 	}
-	cut := fmt.Errorf("stream cut: %d of %d bytes arrived: %w", got, s.peerSent, syscall.ECONNRESET)
-	s.die(cut)
-	return s.failure()
+	return io.EOF
+}
+
+// complete compares what arrived with what the peer told that it had sent.
+func (s *Stream) complete() error {
+	if got := s.received.Load(); got != s.peerSent {
+		return fmt.Errorf("stream cut: %d of %d bytes arrived: %w", got, s.peerSent, syscall.ECONNRESET)
+	}
+	return nil
 }
 
 // awaitEnd waits until the peer has told the end of its direction.
@@ -307,7 +319,7 @@ func (s *Stream) awaitEnd() error {
 			return os.ErrDeadlineExceeded
 		case <-silence.C:
 			if s.ends.heard().Sub(start) > endTimeout/2 {
-				s.die(fmt.Errorf("stream ended without its end being told: %w", syscall.ECONNRESET))
+				s.die(errNotTold)
 			}
 		}
 	}
@@ -315,7 +327,7 @@ func (s *Stream) awaitEnd() error {
 
 const endTimeout = 10 * time.Second
 
-func (s *Stream) descriptor() syscall.RawConn { return s.fd }
+var errNotTold = fmt.Errorf("stream ended without its end being told: %w", syscall.ECONNRESET)
 
 func (s *Stream) moved(read, written int) {
 	if read > 0 {

@@ -3,61 +3,87 @@ package tunnel
 import (
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // TCP makes a Conn of a TCP connection.
-func TCP(c *net.TCPConn) Conn {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		raw = nil // closed already; the first Read says so
-	}
-	return &tcpConn{TCPConn: c, raw: raw}
-}
+func TCP(c *net.TCPConn) Conn { return &tcpConn{TCPConn: c} }
 
 type tcpConn struct {
 	*net.TCPConn
-	raw syscall.RawConn
+	pair atomic.Pointer[pair] // once it has taken over
 }
+
+var _ endpointFD = (*tcpConn)(nil)
 
 // Abort closes with a linger time of zero, which is how TCP is told to send a
 // reset instead of a FIN (socket(7), SO_LINGER).
 func (c *tcpConn) Abort() {
+	if p := c.pair.Load(); p != nil {
+		p.abort(fmt.Errorf("connection aborted: %w", net.ErrClosed))
+		return
+	}
 	_ = c.SetLinger(0)
 	_ = c.Close()
 }
 
-func (c *tcpConn) descriptor() syscall.RawConn { return c.raw }
-func (c *tcpConn) moved(read, written int)     {}
-func (c *tcpConn) endOfRead(err error) error   { return err }
-func (c *tcpConn) prepareRead() error          { return nil }
+func (c *tcpConn) moved(read, written int) {}
 
 // awaitReset waits for a reset that comes after the peer's FIN. The reader has
 // nothing more to read then, so without this a client that went away would be
 // noticed only at the next write to it, which may never come.
 func (c *tcpConn) awaitReset() error {
-	if c.raw == nil {
-		return nil
-	}
-	var reset error
-	err := c.raw.Read(func(fd uintptr) bool {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil {
-			reset = fmt.Errorf("tcp state: %w", err)
-			return true
-		}
-		if info.State == tcpClose {
-			reset = fmt.Errorf("connection with %s: %w", c.RemoteAddr(), syscall.ECONNRESET)
-			return true
-		}
-		return false
-	})
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil // closed by us
 	}
-	return reset
+	err = raw.Read(func(fd uintptr) bool { return c.wasReset(int(fd)) })
+	if err != nil {
+		return nil // closed by us
+	}
+	return fmt.Errorf("connection with %s: %w", c.RemoteAddr(), syscall.ECONNRESET)
+}
+
+func (c *tcpConn) detach(p *pair) (int, error) {
+	fd, err := takeDescriptor(c.TCPConn)
+	if err == nil {
+		c.pair.Store(p)
+	}
+	return fd, err
+}
+
+func (c *tcpConn) judgeEnd(err error) error {
+	if err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	return nil
+}
+
+func (c *tcpConn) endWrite(fd int) error {
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return fmt.Errorf("shutdown: %w", err)
+	}
+	return nil
+}
+
+func (c *tcpConn) wasReset(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.State == tcpClose
+}
+
+func (c *tcpConn) release(fd int, err error) {
+	if fd < 0 {
+		c.TCPConn.SetLinger(0)
+		_ = c.TCPConn.Close()
+		return
+	}
+	if err != nil {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	_ = unix.Close(fd)
 }
 
 // tcpClose is TCP_CLOSE of linux/tcp_states.h: the state after a reset.

@@ -174,13 +174,12 @@ func through(t *testing.T, l *tunnel.Link, target tunnel.Target) *net.TCPConn {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		var n tunnel.Counters
-		if err := tunnel.Relay(tunnel.TCP(accepted.(*net.TCPConn)), s, &n); err != nil {
+	go tunnel.Relay(tunnel.TCP(accepted.(*net.TCPConn)), s, new(tunnel.Counters), func(err error) {
+		if err != nil {
 			t.Logf("relay: %v", err)
 		}
-	}()
+		close(done)
+	})
 	t.Cleanup(func() {
 		_ = client.Close()
 		select {

@@ -26,24 +26,34 @@ const (
 
 var errNoWay = errors.New("no link to the guest agent, and no bridge address is known")
 
-// serve carries one connection from its first byte to its end.
+// serve carries one connection. It returns as soon as the connection needs no
+// goroutine any more.
 func (f *forward) serve(client *net.TCPConn) {
 	f.total.Add(1)
 	f.active.Add(1)
-	defer f.active.Add(-1)
 	t := f.vm.table
 	c := tunnel.TCP(client)
 	guest, err := f.reach(t.ctx, client)
 	if err != nil {
 		c.Abort()
-	} else {
-		stop := context.AfterFunc(t.ctx, func() { c.Abort(); guest.Abort() })
-		err = tunnel.Relay(c, guest, &f.counters)
-		stop()
+		f.ended(client, err)
+		return
 	}
+	t.wg.Add(1)
+	stop := context.AfterFunc(t.ctx, func() { c.Abort(); guest.Abort() })
+	tunnel.Relay(c, guest, &f.counters, func(err error) {
+		defer t.wg.Done()
+		stop()
+		f.ended(client, err)
+	})
+}
+
+// ended notes the end of a connection.
+func (f *forward) ended(client *net.TCPConn, err error) {
+	f.active.Add(-1)
 	if err != nil {
 		f.fail(err)
-		t.log.Debug("connection failed", "vm", f.vm.name, "port", f.key.port, "client", client.RemoteAddr(), "error", err)
+		f.vm.table.log.Debug("connection failed", "vm", f.vm.name, "port", f.key.port, "client", client.RemoteAddr(), "error", err)
 	}
 }
 

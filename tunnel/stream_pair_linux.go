@@ -1,0 +1,103 @@
+package tunnel
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file is what a stream on a raw connection is to a pair. Reading and
+// writing, its Read and Write are not used then.
+
+var _ endpointFD = (*Stream)(nil)
+
+// errEndUnknown says that the peer has not told yet how its direction ended.
+var errEndUnknown = errors.New("the end has not been told yet")
+
+func rawOf(c net.Conn) (syscall.RawConn, error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("connection without a descriptor")
+	}
+	return sc.SyscallConn()
+}
+
+func (s *Stream) detach(p *pair) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return -1, s.err
+	}
+	fd, err := takeDescriptor(s.conn)
+	if err == nil {
+		s.pair = p
+	}
+	return fd, err
+}
+
+func (s *Stream) judgeEnd(error) error {
+	select {
+	case <-s.peerEnded:
+		return s.complete()
+	default:
+	}
+	// As in awaitEnd, but without anybody waiting.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endTimer == nil {
+		s.watchEnd(time.Now())
+	}
+	return errEndUnknown
+}
+
+// watchEnd makes the stream die when the control stream is heard for long
+// without the end that should have come on it.
+func (s *Stream) watchEnd(since time.Time) {
+	s.endTimer = time.AfterFunc(endTimeout, func() {
+		select {
+		case <-s.peerEnded:
+			return
+		case <-s.dead:
+			return
+		default:
+		}
+		if s.ends.heard().Sub(since) > endTimeout/2 {
+			s.die(errNotTold)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.watchEnd(since)
+	})
+}
+
+func (s *Stream) endWrite(fd int) error {
+	if s.tellEnd() {
+		_ = unix.Shutdown(fd, unix.SHUT_WR) // fails only if the peer has gone, which the control stream tells
+	}
+	return nil
+}
+
+// wasReset is always false: no descriptor but TCP's tells a reset from an end,
+// and the control stream does.
+func (s *Stream) wasReset(int) bool { return false }
+
+func (s *Stream) release(fd int, err error) {
+	s.mu.Lock()
+	s.pair = nil // it is what calls
+	if s.endTimer != nil {
+		s.endTimer.Stop()
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.abort(err)
+	} else {
+		s.die(net.ErrClosed)
+	}
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
+}
