@@ -14,14 +14,15 @@ import (
 type HostPort struct {
 	// By is what does it: "passt", "hostfwd" or "dnat".
 	By string
-	// Proto is "tcp" or "udp".
+	// Proto is "tcp", "udp" or "any".
 	Proto string
 	// Addr is the host address; unspecified where the mechanism takes all.
 	Addr netip.Addr
 	// First and Last bound the range of host ports; 0 and 0 for every port.
 	First, Last uint16
-	// Guest is the guest's first port; 0 where each port keeps its number.
-	Guest uint16
+	// Guest is where the first port leads: port 0 where each port keeps its number, and the zero Addr where the
+	// mechanism knows its guest without one.
+	Guest netip.AddrPort
 }
 
 // String is one line for a person, such as "tcp 127.0.0.1:2222 -> guest port 22 (passt)".
@@ -38,8 +39,13 @@ func (p HostPort) String() string {
 		s += p.Addr.String() + ":"
 	}
 	s += ports
-	if p.Guest != 0 {
-		s += fmt.Sprintf(" -> guest port %d", p.Guest)
+	switch {
+	case p.Guest.Addr().IsValid() && p.Guest.Port() != 0:
+		s += " -> " + p.Guest.String()
+	case p.Guest.Addr().IsValid():
+		s += " -> " + p.Guest.Addr().String()
+	case p.Guest.Port() != 0:
+		s += fmt.Sprintf(" -> guest port %d", p.Guest.Port())
 	}
 	return s + " (" + p.By + ")"
 }
@@ -74,7 +80,8 @@ func passtPorts(pf libvirtxml.DomainInterfaceSourcePortForward) []HostPort {
 			continue
 		}
 		p := base
-		p.First, p.Last, p.Guest = uint16(r.Start), uint16(max(r.Start, r.End)), uint16(r.To)
+		p.First, p.Last = uint16(r.Start), uint16(max(r.Start, r.End))
+		p.Guest = netip.AddrPortFrom(netip.Addr{}, uint16(r.To))
 		ports = append(ports, p)
 	}
 	return ports
@@ -91,7 +98,8 @@ func parseHostfwd(arg string) []HostPort {
 		if err1 != nil || err2 != nil {
 			continue
 		}
-		p := HostPort{By: "hostfwd", Proto: m[1], First: uint16(host), Last: uint16(host), Guest: uint16(guest)}
+		p := HostPort{By: "hostfwd", Proto: m[1], First: uint16(host), Last: uint16(host),
+			Guest: netip.AddrPortFrom(netip.Addr{}, uint16(guest))}
 		if p.Proto == "" {
 			p.Proto = "tcp"
 		}

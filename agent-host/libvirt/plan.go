@@ -82,6 +82,13 @@ func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) 
 	for _, port := range hostPorts(def) {
 		p.Notes = append(p.Notes, "already forwarded to this domain: "+port.String())
 	}
+	networks, err := c.networkUses()
+	if err != nil {
+		return nil, err
+	}
+	for _, port := range natPorts(func(a netip.Addr) bool { _, ok := containing(a, networks); return ok }) {
+		p.Notes = append(p.Notes, "already forwarded to a guest: "+port.String())
+	}
 	p.Notes = append(p.Notes, dnatNotes(hooksDir)...)
 	return p, nil
 }

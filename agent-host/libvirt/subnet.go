@@ -25,6 +25,10 @@ func overlapping(subnet netip.Prefix, uses []use) (use, bool) {
 	return use{}, false
 }
 
+func containing(addr netip.Addr, uses []use) (use, bool) {
+	return overlapping(netip.PrefixFrom(addr, addr.BitLen()), uses)
+}
+
 // privateRanges are those of RFC 1918, the one that VPNs and companies use least first.
 var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("10.0.0.0/8"),
