@@ -156,6 +156,13 @@ func TestSetupRefusesASubnetInUseAndNamesAFreeOne(t *testing.T) {
 	if !strings.Contains(err.Error(), "dev busy") || !strings.Contains(libvirt.Hint(err), "192.168.51.0/24 is free") {
 		t.Errorf("got %v; %s", err, libvirt.Hint(err))
 	}
+	said, err := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "setup", "refused").CombinedOutput()
+	const want = `rum-host-agent: network rum-hostonly: subnet is taken: 192.168.50.0/24 overlaps the route 192.168.50.0/24 dev busy
+192.168.51.0/24 is free: set subnet = "192.168.51.0/24" under [network] in rum.toml
+`
+	if err == nil || string(said) != want {
+		t.Errorf("got %v\n%s", err, said)
+	}
 }
 
 func TestADomainChangedSinceThePlanIsLeftAlone(t *testing.T) {
