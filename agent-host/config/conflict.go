@@ -20,7 +20,7 @@ func (d *document) findConflicts(rules Rules) {
 // conflict compares a rule with an earlier one.
 func (rs Rules) conflict(d *document, earlier, later int) bool {
 	a, b := &rs[earlier], &rs[later]
-	if a.Reverse != b.Reverse || !a.shareVM(b) || !a.shareProto(b) || a.Ignore || b.Ignore {
+	if a.Reverse != b.Reverse || !a.shareVM(b) || !a.shareProto(b) {
 		return false
 	}
 	if a.Reverse {
@@ -36,7 +36,7 @@ func (rs Rules) conflict(d *document, earlier, later int) bool {
 	first, last := max(a.Host.First, b.Host.First), min(a.Host.Last, b.Host.Last)
 	switch {
 	case first > last || a.Host == (Ports{}) || b.Host == (Ports{}):
-		return false
+		return false // or one of them ignores
 	case a.GuestSocket == b.GuestSocket && a.guestPort(first) == b.guestPort(first):
 		// An exception before a rule for more is no mistake.
 		if a.Guest != allPorts && a.Guest.First <= b.Guest.First && b.Guest.Last <= a.Guest.Last {

@@ -30,6 +30,8 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 		{"ports = [ # {\n  {guest = 1, host = [1, [2]]},\n  {}]", "2:15: ports.host: want a port such as 8080 or a range such as \"4000-4999\", not an array\n3:3: ports: the rule is empty; say at least guest, or remove it"},
 		{"network.mode = 'nat'\nnetwork.modus = 'nat'", `2:1: network.modus: unknown key; known here are mode, host_only, subnet`},
 		{p + "guest = 1\n[ports.extra]\na = 1\n", `3:1: ports.extra: unknown key; known here are guest, host, proto, guest_ip, host_ip, vm, process, ignore, static, reverse, guest_socket, host_socket`},
+		{p + "vm = \"\"\"a\"\"\"\"\"\ngust = 1\n", `3:1: ports.gust: unknown key`},
+		{p + "vm = \"\\\"#\" # \"\nguest_ip = '\\'\n", `3:1: ports.guest_ip: "\\" is neither`},
 		{p + "äöü = 1\n" + p + "guest = 0 # é\n", "2:1"},
 		// Types and values.
 		{"ports = 1", `1:1: ports: want tables, each under a [[ports]] of its own, not an integer`},
@@ -144,6 +146,8 @@ func TestTwoRulesOnOneHostPortAreRefused(t *testing.T) {
 		{"guest=80,reverse=true | guest=80,host=81,reverse=true", "2: ports.guest: rum.toml:1 listens on guest port 80 already"},
 		{"guest_socket='/a',host=1,reverse=true | guest_socket='/a',host=2,reverse=true", "2: ports.guest_socket: rum.toml:1 listens on this socket already"},
 		{"guest=80,host=8080 | guest='8000-8099' | guest=8080,ignore=true", "2: ports.guest: rum.toml:1 has host port 8080"},
+		{"guest=8080,ignore=true,vm='x' | guest=80,host=8080 | guest='8000-8099'", "3: ports.guest: rum.toml:2 has host port 8080"},
+		{"guest=8080,ignore=true | guest='80-81',host='8080-8081' | guest='8000-8099'", "3: ports.guest: rum.toml:2 has host port 8081"},
 		// None of these is a conflict.
 		{"guest=80,host=8080 | guest=81,host=8081", ""},
 		{"guest=80,host=8080 | guest=81,host=8080,proto='udp'", ""},
@@ -184,7 +188,7 @@ func TestHugeFilesAreRefused(t *testing.T) {
 	if _, err := config.Parse("f", []byte(strings.Repeat("#", 300<<10))); err == nil {
 		t.Error("a file of 300 KiB is accepted")
 	}
-	if _, err := config.Parse("f", []byte(strings.Repeat("[[ports]]\nguest=1\n", 1001))); err == nil || !strings.Contains(err.Error(), "f:1:1: ports: 1001 rules") {
+	if _, err := config.Parse("f", []byte("\n"+strings.Repeat("[[ports]]\nguest=1\n", 1001))); err == nil || !strings.Contains(err.Error(), "f:2:1: ports: 1001 rules") {
 		t.Errorf("got %v", err)
 	}
 }

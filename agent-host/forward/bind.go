@@ -143,7 +143,7 @@ func (t *Table) explain(f *forward, err error) {
 	switch {
 	case inUse && t.rival(bind.addr) != nil:
 		f.holder = holder{}
-		t.settle(f, control.Claim, fmt.Sprintf("%v is held by VM %s", bind.addr, t.rival(bind.addr).vm.name))
+		t.settle(f, control.Claim, fmt.Sprintf("%v is held by %s", bind.addr, t.rival(bind.addr).as(f)))
 	case inUse && f.holder.of == bind.addr:
 		// The claim keeper finds out who that is, and looks again now and then.
 	case inUse:
@@ -156,6 +156,14 @@ func (t *Table) explain(f *forward, err error) {
 		f.holder = holder{}
 		t.settle(f, control.Claim, err.Error())
 	}
+}
+
+// as names a forward that has what another one wants.
+func (f *forward) as(other *forward) string {
+	if f.key.port == other.key.port {
+		return "VM " + f.vm.name
+	}
+	return fmt.Sprintf("VM %s, for its port %d", f.vm.name, f.key.port)
 }
 
 // denial says what would have to be done, where that is known.

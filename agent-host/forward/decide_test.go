@@ -173,3 +173,14 @@ func TestAWildcardIsOfItsOwnFamilyAndKeepsOthersOut(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+func TestARivalForAnotherPortIsNamedWithIt(t *testing.T) {
+	to := freePort(t)
+	table := newTable(t, forward.Config{Rules: moved("a:1", map[uint16]uint16{1: to, 2: to})})
+	vm := table.Add("dev")
+	vm.Announce(append(listeners(1, "0.0.0.0"), listeners(2, "0.0.0.0")...))
+	want := addr("127.0.0.1", to) + " is held by VM dev, for its port 1"
+	if all := vm.Status(); len(all) != 2 || all[1].State != control.Claim || all[1].Reason != want {
+		t.Errorf("%+v", all)
+	}
+}

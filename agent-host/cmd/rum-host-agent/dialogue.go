@@ -63,7 +63,7 @@ func (d *dialogue) askPort(p *plan, s seenPort) {
 		}
 		r := portRule{guest: guest, host: answer, proto: s.proto, comment: strings.Join(s.by, ", ")}
 		if answer != "" {
-			checked, err := parsePortFlag(answer + ":" + guest + "/" + s.proto)
+			checked, err := parsePorts(answer + ":" + guest + "/" + s.proto)
 			if err != nil {
 				fmt.Fprintln(d.out, clean(err.Error()))
 				continue

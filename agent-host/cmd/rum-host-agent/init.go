@@ -47,9 +47,9 @@ there already is replaced only by someone who is asked and says so.`,
 func (o *initOptions) run(ctx context.Context, in *os.File, out io.Writer) error {
 	plan := plan{all: true}
 	for _, s := range o.ports {
-		r, err := parsePortFlag(s)
+		r, err := parsePorts(s)
 		if err != nil {
-			return misuse(err)
+			return misuse(fmt.Errorf("--port %q: %w", s, err))
 		}
 		plan.rules = append(plan.rules, r)
 	}

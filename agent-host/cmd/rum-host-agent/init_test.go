@@ -100,8 +100,8 @@ func TestPortFlags(t *testing.T) {
 		"5300:53/udp":      "[[ports]] guest = 53 host = 5300 proto = \"udp\"",
 		"53/any":           "[[ports]] guest = 53 proto = \"any\"",
 		"9000-9009:80-89":  "[[ports]] guest = \"80-89\" host = \"9000-9009\"",
-		"":                 "!want [HOST:]GUEST[/PROTO]",
-		":80":              "!want [HOST:]GUEST[/PROTO]",
+		"":                 "!is not [HOST:]GUEST[/PROTO]",
+		":80":              "!is not [HOST:]GUEST[/PROTO]",
 		"80:":              `!"" is not a port`,
 		"70000":            "!70000 is not a port",
 		"1:2:3":            "!",
@@ -110,7 +110,7 @@ func TestPortFlags(t *testing.T) {
 		"80\" x=1":         "!",
 		"99999999999999:1": "!",
 	} {
-		r, err := parsePortFlag(flag)
+		r, err := parsePorts(flag)
 		message, refused := strings.CutPrefix(want, "!")
 		switch {
 		case refused && (err == nil || !strings.Contains(err.Error(), message)):

@@ -62,8 +62,8 @@ func (p seenPort) String() string {
 	return fmt.Sprintf("%d/%s (%s)", p.port, clean(p.proto), strings.Join(by, ", "))
 }
 
-// parsePortFlag reads [HOST:]GUEST[/PROTO].
-func parsePortFlag(s string) (portRule, error) {
+// parsePorts reads [HOST:]GUEST[/PROTO].
+func parsePorts(s string) (portRule, error) {
 	ports, proto, hasProto := strings.Cut(s, "/")
 	r := portRule{guest: ports, host: ports}
 	if host, guest, both := strings.Cut(ports, ":"); both {
@@ -73,11 +73,11 @@ func parsePortFlag(s string) (portRule, error) {
 		r.proto = proto
 	}
 	if r.host == "" {
-		return r, fmt.Errorf("--port %q: want [HOST:]GUEST[/PROTO]", s)
+		return r, fmt.Errorf("%q is not [HOST:]GUEST[/PROTO]", s)
 	}
 	if _, err := config.Parse("", []byte(r.toml())); err != nil {
 		e, _ := errors.AsType[*config.Error](err)
-		return r, fmt.Errorf("--port %q: %s", s, e.Text)
+		return r, errors.New(e.Text)
 	}
 	return r, nil
 }
