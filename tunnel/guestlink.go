@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,8 @@ type guestLink struct {
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, openRequest) // serveStream, but in tests
 	started chan struct{}                                // closed once control is there, or will never be
+
+	datagramStreams atomic.Int32
 
 	mu      sync.Mutex
 	waiting map[net.Conn]bool // raw connections that are spares still
@@ -204,6 +207,10 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		return
 	}
 	if err := s.attach(conn); err != nil {
+		return
+	}
+	if open.Target.Network == networkUDP {
+		l.serveUDP(ctx, conn, s)
 		return
 	}
 	target, err := dialTarget(ctx, open.Target)

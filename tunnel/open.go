@@ -12,20 +12,35 @@ import (
 
 // Target is what a stream is to be connected to inside the guest.
 type Target struct {
-	// Network is "tcp".
+	// Network is "tcp", or "udp" for a datagram stream ([UDPTarget]).
 	Network string
-	// Addrs are tried in order until one answers; 1 to 8 of them. A wildcard
-	// address means the guest's loopback of that family.
+	// Addrs are tried in order until one answers; 1 to 8 of them, and none for
+	// a datagram stream. A wildcard address means the guest's loopback of that
+	// family.
 	Addrs []netip.AddrPort
 }
 
 // String is the target for a log line or an error.
 func (t Target) String() string {
+	if t.Network == networkUDP {
+		return "a datagram stream"
+	}
 	parts := make([]string, len(t.Addrs))
 	for i, a := range t.Addrs {
 		parts[i] = a.String()
 	}
 	return t.Network + " " + strings.Join(parts, " or ")
+}
+
+// check reports what is wrong with a target.
+func (t Target) check() error {
+	switch n := len(t.Addrs); {
+	case t.Network == networkUDP && n > 0:
+		return fmt.Errorf("datagram stream to %d addresses, want none", n)
+	case t.Network != networkUDP && (n == 0 || n > maxTargetAddrs):
+		return fmt.Errorf("target has %d addresses, want 1 to %d", n, maxTargetAddrs)
+	}
+	return nil
 }
 
 // maxTargetAddrs bounds what the peer can make the guest dial for one stream.
@@ -41,12 +56,12 @@ type openRequest struct {
 	Target Target
 }
 
-var networks = []string{"tcp"}
+var networks = []string{"tcp", networkUDP}
 
 // append adds the request, with a 16-bit length in front, to b.
 func (o openRequest) append(b []byte) ([]byte, error) {
-	if len(o.Target.Addrs) == 0 || len(o.Target.Addrs) > maxTargetAddrs {
-		return nil, fmt.Errorf("target has %d addresses, want 1 to %d", len(o.Target.Addrs), maxTargetAddrs)
+	if err := o.Target.check(); err != nil {
+		return nil, err
 	}
 	network, err := indexOf(networks, o.Target.Network)
 	if err != nil {
@@ -78,8 +93,8 @@ func decodeOpen(b []byte) (openRequest, error) {
 	if int(network) >= len(networks) {
 		return o, fmt.Errorf("open request: unknown network %d", network)
 	}
-	if n == 0 || n > maxTargetAddrs {
-		return o, fmt.Errorf("open request has %d addresses, want 1 to %d", n, maxTargetAddrs)
+	if n > maxTargetAddrs {
+		return o, fmt.Errorf("open request has %d addresses, at most %d are allowed", n, maxTargetAddrs)
 	}
 	o.Target.Network = networks[network]
 	o.Target.Addrs = make([]netip.AddrPort, n)
@@ -90,6 +105,9 @@ func decodeOpen(b []byte) (openRequest, error) {
 	}
 	if !s.Empty() {
 		return o, fmt.Errorf("open request has %d bytes too many", len(s))
+	}
+	if err := o.Target.check(); err != nil {
+		return o, fmt.Errorf("open request: %w", err)
 	}
 	return o, nil
 }

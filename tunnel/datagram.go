@@ -1,0 +1,141 @@
+package tunnel
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+)
+
+// MaxDatagram is the longest UDP payload that is carried, in bytes: what fits
+// into an IPv4 packet (65,535 less 20 for IP and 8 for UDP).
+const MaxDatagram = 65507
+
+// networkUDP is the network of the one stream that carries the datagrams of all
+// flows of a VM. Its target has no addresses: every datagram names its own.
+const networkUDP = "udp"
+
+// A datagram stream carries frames: kind (1 byte), flow (4), length (2), and as
+// many bytes as the length says. Whatever a frame needs to be understood is in
+// it, so that any frame may be dropped, and a flow goes on over a new stream.
+type datagramKind uint8
+
+// Values are on the wire.
+const (
+	datagramToGuest datagramKind = 1 // address in the guest, and payload
+	datagramToHost  datagramKind = 2 // payload
+	datagramEnd     datagramKind = 3 // host: the flow has ended; no body
+	datagramTrouble datagramKind = 4 // guest: how many datagrams were lost (4 bytes), and why
+)
+
+const datagramHeader = 7
+
+// datagramFrame is one frame. What its slices refer to is good until the next
+// one is read.
+type datagramFrame struct {
+	kind    datagramKind
+	flow    uint32
+	target  netip.AddrPort // of datagramToGuest
+	payload []byte         // of datagramToGuest and datagramToHost
+	lost    uint32         // of datagramTrouble
+	reason  string         // of datagramTrouble
+}
+
+// append adds the frame to b. The payload must not be longer than MaxDatagram.
+func (f *datagramFrame) append(b []byte) []byte {
+	start := len(b)
+	b = append(b, byte(f.kind), 0, 0, 0, 0, 0, 0)
+	binary.BigEndian.PutUint32(b[start+1:], f.flow)
+	switch f.kind {
+	case datagramToGuest:
+		ip := f.target.Addr()
+		if ip.Is4() {
+			a := ip.As4()
+			b = append(append(b, 4), a[:]...)
+		} else {
+			a := ip.As16()
+			b = append(append(b, 16), a[:]...)
+		}
+		b = binary.BigEndian.AppendUint16(b, f.target.Port())
+	case datagramTrouble:
+		b = binary.BigEndian.AppendUint32(b, f.lost)
+		b = append(b, clean(f.reason, maxReason)...)
+	}
+	b = append(b, f.payload...)
+	binary.BigEndian.PutUint16(b[start+5:], uint16(len(b)-start-datagramHeader))
+	return b
+}
+
+// maxDatagramFrame is a frame of the longest payload to an IPv6 address.
+const maxDatagramFrame = datagramHeader + 1 + 16 + 2 + MaxDatagram
+
+// datagramReader reads frames.
+type datagramReader struct {
+	r    *bufio.Reader
+	last int // length of the frame that was read last
+}
+
+func newDatagramReader(r io.Reader) *datagramReader {
+	return &datagramReader{r: bufio.NewReaderSize(r, 2*maxDatagramFrame)}
+}
+
+// next returns the next frame, and io.EOF between two of them.
+func (d *datagramReader) next() (datagramFrame, error) {
+	_, _ = d.r.Discard(d.last)
+	d.last = 0
+	head, err := d.r.Peek(datagramHeader)
+	if err != nil {
+		if len(head) > 0 && errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return datagramFrame{}, err
+	}
+	n := datagramHeader + int(binary.BigEndian.Uint16(head[5:]))
+	if n > maxDatagramFrame {
+		return datagramFrame{}, fmt.Errorf("datagram frame of %d bytes, at most %d are allowed", n, maxDatagramFrame)
+	}
+	whole, err := d.r.Peek(n)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return datagramFrame{}, err
+	}
+	d.last = n
+	return decodeDatagram(whole)
+}
+
+// decodeDatagram is the inverse of append.
+func decodeDatagram(b []byte) (datagramFrame, error) {
+	f := datagramFrame{kind: datagramKind(b[0]), flow: binary.BigEndian.Uint32(b[1:])}
+	b = b[datagramHeader:]
+	switch f.kind {
+	case datagramToGuest:
+		if len(b) < 1 || b[0] != 4 && b[0] != 16 || len(b) < int(b[0])+3 {
+			return f, errors.New("datagram without a proper address")
+		}
+		n := 1 + int(b[0])
+		ip, _ := netip.AddrFromSlice(b[1:n])
+		f.target = netip.AddrPortFrom(ip, binary.BigEndian.Uint16(b[n:]))
+		f.payload = b[n+2:]
+	case datagramToHost:
+		f.payload = b
+	case datagramEnd:
+		if len(b) > 0 {
+			return f, fmt.Errorf("end of a flow with %d bytes too many", len(b))
+		}
+	case datagramTrouble:
+		if len(b) < 4 || len(b) > 4+maxReason {
+			return f, fmt.Errorf("report of lost datagrams has %d bytes", len(b))
+		}
+		f.lost, f.reason = binary.BigEndian.Uint32(b), clean(string(b[4:]), maxReason)
+	default:
+		return f, fmt.Errorf("datagram frame of unknown kind %d", f.kind)
+	}
+	if len(f.payload) > MaxDatagram {
+		return f, fmt.Errorf("datagram of %d bytes, at most %d are allowed", len(f.payload), MaxDatagram)
+	}
+	return f, nil
+}

@@ -1,0 +1,115 @@
+package tunnel
+
+import (
+	"context"
+	"io"
+	"sync"
+)
+
+const (
+	// maxDatagramQueue bounds in bytes what waits for a datagram stream. As
+	// much again may be in the write that is under way.
+	maxDatagramQueue = 4 << 20
+	// keptDatagramQueue is how large a buffer may be that is kept although
+	// little was in it.
+	keptDatagramQueue = 256 << 10
+)
+
+// datagramQueue holds the frames that wait for a stream. Adding never waits:
+// what does not fit is dropped.
+//
+// A flow may have as much in the queue as is free beside. So one flow that sends
+// more than the stream takes has half the queue, n of them have n/(n+1), and
+// there is always room for one that sends little.
+type datagramQueue struct {
+	mu      sync.Mutex
+	frames  []byte
+	perFlow map[uint32]int     // bytes
+	trouble map[uint32]trouble // to be reported
+	ready   chan struct{}      // has a token while there is something to write
+}
+
+type trouble struct {
+	lost   uint32
+	reason string
+}
+
+// maxTroubled bounds the flows whose trouble waits to be reported.
+const maxTroubled = 4096
+
+func newDatagramQueue() *datagramQueue {
+	return &datagramQueue{
+		perFlow: make(map[uint32]int), trouble: make(map[uint32]trouble), ready: make(chan struct{}, 1),
+	}
+}
+
+// add queues a frame and reports whether there was room. It keeps nothing of
+// the frame.
+func (q *datagramQueue) add(f datagramFrame) bool {
+	q.mu.Lock()
+	free := maxDatagramQueue - len(q.frames)
+	size := datagramHeader + 19 + len(f.payload)
+	fits := q.perFlow[f.flow]+size <= free
+	if fits {
+		q.frames = f.append(q.frames)
+		q.perFlow[f.flow] += size
+	}
+	q.mu.Unlock()
+	if fits {
+		q.wake()
+	}
+	return fits
+}
+
+// report queues word of lost datagrams. What is said of one flow before the
+// first has been written is joined.
+func (q *datagramQueue) report(flow, lost uint32, reason string) {
+	q.mu.Lock()
+	t, known := q.trouble[flow]
+	if known || len(q.trouble) < maxTroubled {
+		q.trouble[flow] = trouble{t.lost + lost, reason}
+	}
+	q.mu.Unlock()
+	q.wake()
+}
+
+func (q *datagramQueue) wake() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take returns all that is queued, and has the next frames written to spare.
+func (q *datagramQueue) take(spare []byte) []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	batch := q.frames
+	for flow, t := range q.trouble {
+		f := datagramFrame{kind: datagramTrouble, flow: flow, lost: t.lost, reason: t.reason}
+		batch = f.append(batch)
+	}
+	q.frames = spare[:0]
+	clear(q.perFlow)
+	clear(q.trouble)
+	return batch
+}
+
+// write sends what is queued until ctx ends.
+func (q *datagramQueue) write(ctx context.Context, w io.Writer) error {
+	var spare []byte
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-q.ready:
+		}
+		batch := q.take(spare)
+		if _, err := w.Write(batch); err != nil {
+			return err
+		}
+		if spare = batch; cap(spare) > max(keptDatagramQueue, 8*len(batch)) {
+			spare = nil
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// UDPTarget is what a datagram stream is opened to.
+func UDPTarget() Target { return Target{Network: networkUDP} }
+
+// Datagrams is the host's end of a datagram stream, which carries the datagrams
+// of any number of flows. A flow is a number that the host gives; the guest has a
+// socket of its own for each, so that answers come back by it.
+type Datagrams struct {
+	queue *datagramQueue
+}
+
+// NewDatagrams returns an end that queues what is sent until it is run.
+func NewDatagrams() *Datagrams { return &Datagrams{newDatagramQueue()} }
+
+// Send queues a datagram for an address in the guest. It never waits, and keeps
+// nothing of payload. It reports whether there was room.
+func (d *Datagrams) Send(flow uint32, to netip.AddrPort, payload []byte) bool {
+	if len(payload) > MaxDatagram {
+		return false
+	}
+	return d.queue.add(datagramFrame{kind: datagramToGuest, flow: flow, target: to, payload: payload})
+}
+
+// End tells the guest that a flow is not needed any more. It may get lost; the
+// guest has limits of its own.
+func (d *Datagrams) End(flow uint32) {
+	d.queue.add(datagramFrame{kind: datagramEnd, flow: flow})
+}
+
+// DatagramHandler is told what comes from a datagram stream. Its functions are
+// called one at a time, must not wait, and must keep nothing of payload.
+type DatagramHandler struct {
+	// Reply is a datagram that answers a flow. Nothing says that the flow
+	// exists.
+	Reply func(flow uint32, payload []byte)
+	// Trouble is that the guest lost datagrams of a flow, in either
+	// direction, or that its service refused one, and why.
+	Trouble func(flow, lost uint32, reason string)
+}
+
+// Run serves conn, a stream opened to [UDPTarget], until ctx or the stream ends,
+// and resets it then. It returns nil if ctx ended.
+func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) error {
+	return serveDatagrams(ctx, conn, d.queue, func(f datagramFrame) error {
+		switch f.kind {
+		case datagramToHost:
+			on.Reply(f.flow, f.payload)
+		case datagramTrouble:
+			on.Trouble(f.flow, f.lost, f.reason)
+		default:
+			return fmt.Errorf("guest sent a datagram frame of kind %d, which only hosts send", f.kind)
+		}
+		return nil
+	})
+}
+
+// serveDatagrams writes what is queued and hands over what arrives.
+func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, handle func(datagramFrame) error) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { <-gctx.Done(); conn.Abort(); return nil })
+	g.Go(func() error { return q.write(gctx, conn) })
+	g.Go(func() error {
+		frames := newDatagramReader(conn)
+		for {
+			f, err := frames.next()
+			if err == nil {
+				err = handle(f)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("ended")
+	}
+	return fmt.Errorf("datagram stream: %w", err)
+}
