@@ -44,6 +44,7 @@ type ethernet struct {
 	DHCP4          bool           `yaml:"dhcp4"`
 	DHCPIdentifier string         `yaml:"dhcp-identifier"`
 	Overrides      *dhcpOverrides `yaml:"dhcp4-overrides,omitempty"`
+	AcceptRA       *bool          `yaml:"accept-ra,omitempty"`
 	Optional       bool           `yaml:"optional,omitempty"`
 }
 
@@ -69,6 +70,7 @@ func (s *Seed) networkConfig() ([]byte, error) {
 	if s.HostOnly != nil {
 		e := dhcp(s.HostOnly)
 		e.Overrides = &dhcpOverrides{UseRoutes: false, UseDNS: false}
+		e.AcceptRA = new(bool) // an advertised router would become a default route of IPv6
 		e.Optional = true
 		doc.Ethernets["hostonly"] = e
 	}

@@ -60,6 +60,7 @@ func (m *machine) powerOn(seed string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	began := time.Now()
 	m.vm, err = vm.Start(m.ctx, vm.Config{
 		Boot: img.boot(), Memory: 640, CPUs: 2, SerialSocket: filepath.Join(m.dir, "agent"),
 		Disks: []vm.Disk{{Path: m.disk}, {Path: seed, ReadOnly: true}},
@@ -77,13 +78,12 @@ func (m *machine) powerOn(seed string) {
 			m.t.Logf("console:\n%s", m.vm.Console())
 		}
 	})
-	m.settle()
+	m.settle(began)
 }
 
 // settle waits for the end of the boot.
-func (m *machine) settle() {
+func (m *machine) settle(began time.Time) {
 	m.t.Helper()
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(m.ctx, patience)
 	defer cancel()
 	// It fails when any unit does; which, the tests look at.
@@ -98,6 +98,7 @@ func (m *machine) settle() {
 func (m *machine) reboot() {
 	m.t.Helper()
 	before := m.run("cat /proc/sys/kernel/random/boot_id")
+	began := time.Now()
 	m.run("systemctl --no-block reboot")
 	for now := before; now == before; {
 		try, cancel := context.WithTimeout(m.ctx, 3*time.Second)
@@ -110,7 +111,7 @@ func (m *machine) reboot() {
 			m.t.Fatalf("the guest does not come back: %v", err)
 		}
 	}
-	m.settle()
+	m.settle(began)
 }
 
 // powerOff has the guest end itself, so that its disk is in order.
@@ -143,11 +144,14 @@ func (m *machine) property(unit, name string) string {
 	return m.run("systemctl show --value -p %s %s", name, unit)
 }
 
-// active is when a unit became active, in microseconds since the kernel started.
-func (m *machine) active(unit string) (us int64) {
+// active is when a unit became active, began is when it was started last; in microseconds since the kernel started.
+func (m *machine) active(unit string) int64 { return m.timestamp(unit, "ActiveEnterTimestampMonotonic") }
+func (m *machine) began(unit string) int64  { return m.timestamp(unit, "InactiveExitTimestampMonotonic") }
+
+func (m *machine) timestamp(unit, property string) (us int64) {
 	m.t.Helper()
-	if _, err := fmt.Sscan(m.property(unit, "ActiveEnterTimestampMonotonic"), &us); err != nil || us == 0 {
-		m.t.Fatalf("%s is not active: %v", unit, err)
+	if _, err := fmt.Sscan(m.property(unit, property), &us); err != nil || us == 0 {
+		m.t.Fatalf("%s of %s is %d, error %v", property, unit, us, err)
 	}
 	return us
 }

@@ -24,7 +24,7 @@ const suite = "bookworm"
 
 // packages are what the image has beyond Debian's minimum; netplan.io renders the network as in Debian's own cloud image.
 var packages = []string{
-	"linux-image-cloud-" + runtime.GOARCH, "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "sudo", "cloud-init", "netplan.io",
+	"linux-image-cloud-" + runtime.GOARCH, "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "sudo", "openssh-server", "cloud-init", "netplan.io",
 }
 
 // excluded paths make the image smaller and the boot no different.
@@ -46,8 +46,13 @@ StartLimitIntervalSec=0
 [Install]
 WantedBy=multi-user.target
 EOT
+# No time goes into locales and into keys of old kinds.
+cat >/etc/cloud/cloud.cfg.d/90-test.cfg <<'EOT'
+locale: C.UTF-8
+ssh_genkeytypes: [ed25519]
+EOT
 systemctl enable systemd-networkd.service rum-test-shell.service
-systemctl mask apt-daily.timer apt-daily-upgrade.timer getty@.service serial-getty@.service
+systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_reap.service getty@.service serial-getty@.service
 `
 
 // image is a bootable Debian: a kernel, its initramfs and a disk.
