@@ -145,8 +145,12 @@ func (m *machine) property(unit, name string) string {
 }
 
 // active is when a unit became active, began is when it was started last; in microseconds since the kernel started.
-func (m *machine) active(unit string) int64 { return m.timestamp(unit, "ActiveEnterTimestampMonotonic") }
-func (m *machine) began(unit string) int64  { return m.timestamp(unit, "InactiveExitTimestampMonotonic") }
+func (m *machine) active(unit string) int64 {
+	return m.timestamp(unit, "ActiveEnterTimestampMonotonic")
+}
+func (m *machine) began(unit string) int64 {
+	return m.timestamp(unit, "InactiveExitTimestampMonotonic")
+}
 
 func (m *machine) timestamp(unit, property string) (us int64) {
 	m.t.Helper()
