@@ -34,18 +34,17 @@ type Store struct {
 	Dir string
 }
 
-// DefaultDir is /var/lib/rum-agent/keys for root, else rum-agent/keys under $XDG_STATE_HOME or ~/.local/state.
+// DefaultDir is rum-agent/keys under $XDG_STATE_HOME, without that under /var/lib for root and under ~/.local/state for
+// everybody else.
 func DefaultDir() (string, error) {
-	if os.Geteuid() == 0 {
-		return "/var/lib/rum-agent/keys", nil
-	}
-	// The base directory specification has programs ignore a relative path here.
 	state := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(state) {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("state directory: %w: set XDG_STATE_HOME", err)
-		}
+	switch home, err := os.UserHomeDir(); {
+	case filepath.IsAbs(state): // the base directory specification has a relative one ignored
+	case os.Geteuid() == 0:
+		state = "/var/lib"
+	case err != nil:
+		return "", fmt.Errorf("state directory: %w: set XDG_STATE_HOME", err)
+	default:
 		state = filepath.Join(home, ".local", "state")
 	}
 	return filepath.Join(state, "rum-agent", "keys"), nil

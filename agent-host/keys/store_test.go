@@ -173,12 +173,15 @@ func TestConcurrentEnsureAgreesOnOneKey(t *testing.T) {
 }
 
 func TestDefaultDirIsPerUser(t *testing.T) {
-	t.Setenv("XDG_STATE_HOME", "/somewhere/state")
-	want := "/somewhere/state/rum-agent/keys"
+	own := "/home/me/.local/state/rum-agent/keys"
 	if os.Geteuid() == 0 {
-		want = "/var/lib/rum-agent/keys"
+		own = "/var/lib/rum-agent/keys"
 	}
-	if dir, err := keys.DefaultDir(); err != nil || dir != want {
-		t.Errorf("DefaultDir is %q, %v", dir, err)
+	t.Setenv("HOME", "/home/me")
+	for state, want := range map[string]string{"/somewhere": "/somewhere/rum-agent/keys", "": own, "relative": own} {
+		t.Setenv("XDG_STATE_HOME", state)
+		if dir, err := keys.DefaultDir(); err != nil || dir != want {
+			t.Errorf("with %q: %q, %v", state, dir, err)
+		}
 	}
 }
