@@ -21,8 +21,6 @@ func decider(rules config.Rules) forward.Rules {
 		switch {
 		case d.Ignored:
 			out.Verdict = control.Ignored
-		case l.Proto != "tcp":
-			out = forward.Decision{Verdict: control.Ignored, Rule: d.Rule, Reason: "only tcp is forwarded"}
 		case d.HostSocket != "":
 			out = forward.Decision{Verdict: control.Denied, Rule: d.Rule, Reason: "forwarding to a unix socket is not supported"}
 		}

@@ -87,5 +87,6 @@ type Forward struct {
 	ConnectionsTotal  uint64 `json:"connections_total"`
 	BytesIn           uint64 `json:"bytes_in"`   // from the guest to clients
 	BytesOut          uint64 `json:"bytes_out"`  // from clients to the guest
+	Dropped           uint64 `json:"dropped"`    // datagrams that were lost on the way, in either direction
 	LastError         string `json:"last_error"` // of a connection; empty if none ever failed
 }

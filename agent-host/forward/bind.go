@@ -3,12 +3,14 @@ package forward
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,7 +50,7 @@ func (t *Table) withdraw(f *forward) bool {
 		return false
 	}
 	for addr := range f.listeners {
-		delete(t.bound, addr)
+		delete(t.bound, f.at(addr))
 	}
 	f.release()
 	f.vm.bound--
@@ -65,8 +67,8 @@ func (t *Table) bind(f *forward) bool {
 		return false
 	}
 	for addr, l := range listeners {
-		t.bound[addr] = f
-		t.wg.Go(func() { f.accept(l) })
+		t.bound[f.at(addr)] = f
+		t.wg.Go(func() { f.attend(l) })
 	}
 	f.vm.bound++
 	f.listeners = listeners
@@ -75,11 +77,11 @@ func (t *Table) bind(f *forward) bool {
 	return true
 }
 
-func (t *Table) open(f *forward) (listeners map[netip.AddrPort]*net.TCPListener, err error) {
+func (t *Table) open(f *forward) (listeners map[netip.AddrPort]io.Closer, err error) {
 	if f.vm.bound >= maxBound {
 		return nil, errTooMany
 	}
-	listeners = make(map[netip.AddrPort]*net.TCPListener, len(f.tries))
+	listeners = make(map[netip.AddrPort]io.Closer, len(f.tries))
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -88,11 +90,11 @@ func (t *Table) open(f *forward) (listeners map[netip.AddrPort]*net.TCPListener,
 		}
 	}()
 	for i, addr := range f.tries {
-		if t.rival(addr) != nil {
+		if t.rival(f.at(addr)) != nil {
 			f.tryFirst(i)
 			return listeners, &bindError{addr, unix.EADDRINUSE}
 		}
-		l, err := t.cfg.Listen(addr)
+		l, err := t.listen(f.at(addr))
 		switch {
 		case err == nil:
 			listeners[addr] = l
@@ -116,20 +118,46 @@ func noSuchAddress(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
-// rival is the forward of ours that keeps addr from being bound, if any.
-func (t *Table) rival(addr netip.AddrPort) *forward {
-	if f := t.bound[addr]; f != nil {
+// hostAddr is an address of a protocol.
+type hostAddr struct {
+	proto string
+	addr  netip.AddrPort
+}
+
+func (f *forward) at(addr netip.AddrPort) hostAddr { return hostAddr{f.key.proto, addr} }
+
+// listen opens a listener that [forward.attend] knows.
+func (t *Table) listen(h hostAddr) (io.Closer, error) {
+	if h.proto == "udp" {
+		return listenUDP(h.addr)
+	}
+	return t.cfg.Listen(h.addr)
+}
+
+// attend serves what comes to a listener until the forward is withdrawn.
+func (f *forward) attend(l io.Closer) {
+	switch l := l.(type) {
+	case *net.TCPListener:
+		f.accept(l)
+	case *tunnel.UDPSocket:
+		f.receive(l)
+	}
+}
+
+// rival is the forward of ours that keeps h from being bound, if any.
+func (t *Table) rival(h hostAddr) *forward {
+	if f := t.bound[h]; f != nil {
 		return f
 	}
 	any := netip.IPv4Unspecified()
-	if addr.Addr().Is6() {
+	if h.addr.Addr().Is6() {
 		any = netip.IPv6Unspecified()
 	}
-	if addr.Addr() != any {
-		return t.bound[netip.AddrPortFrom(any, addr.Port())]
+	if h.addr.Addr() != any {
+		return t.bound[hostAddr{h.proto, netip.AddrPortFrom(any, h.addr.Port())}]
 	}
-	for a, f := range t.bound {
-		if a.Port() == addr.Port() && a.Addr().Is4() == addr.Addr().Is4() {
+	for b, f := range t.bound {
+		if b.proto == h.proto && b.addr.Port() == h.addr.Port() && b.addr.Addr().Is4() == h.addr.Addr().Is4() {
 			return f
 		}
 	}
@@ -141,9 +169,9 @@ func (t *Table) explain(f *forward, err error) {
 	bind, _ := errors.AsType[*bindError](err)
 	inUse := errors.Is(err, unix.EADDRINUSE)
 	switch {
-	case inUse && t.rival(bind.addr) != nil:
+	case inUse && t.rival(f.at(bind.addr)) != nil:
 		f.holder = holder{}
-		t.settle(f, control.Claim, fmt.Sprintf("%v is held by %s", bind.addr, t.rival(bind.addr).as(f)))
+		t.settle(f, control.Claim, fmt.Sprintf("%v is held by %s", bind.addr, t.rival(f.at(bind.addr)).as(f)))
 	case inUse && f.holder.of == bind.addr:
 		// The claim keeper finds out who that is, and looks again now and then.
 	case inUse:

@@ -1,7 +1,7 @@
 package forward
 
 import (
-	"net"
+	"io"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -25,7 +25,7 @@ type forward struct {
 	reason    string
 	told      string // the reason that the log has heard
 	holder    holder
-	listeners map[netip.AddrPort]*net.TCPListener // none unless active
+	listeners map[netip.AddrPort]io.Closer // none unless active
 	// tries are the wanted addresses; the one that failed last comes first, so
 	// that a claim does not open and close the others at every attempt.
 	tries []netip.AddrPort
@@ -34,8 +34,9 @@ type forward struct {
 	guest atomic.Pointer[[]netip.AddrPort]
 
 	counters tunnel.Counters
-	active   atomic.Int64
-	total    atomic.Uint64
+	active   atomic.Int64  // connections, or UDP flows
+	total    atomic.Uint64 // of them
+	dropped  atomic.Uint64 // datagrams
 	carried  atomic.Pointer[carried]
 	lastErr  atomic.Pointer[string]
 }
@@ -97,7 +98,7 @@ func (f *forward) status() control.Forward {
 		Proto: f.key.proto, Port: f.key.port, Process: f.process, Rule: f.decision.Rule,
 		State: f.state, Reason: f.reason, Host: f.hosts(), Guest: []string{},
 		ConnectionsActive: f.active.Load(), ConnectionsTotal: f.total.Load(),
-		BytesIn: f.counters.In.Load(), BytesOut: f.counters.Out.Load(),
+		BytesIn: f.counters.In.Load(), BytesOut: f.counters.Out.Load(), Dropped: f.dropped.Load(),
 	}
 	if !f.expected {
 		for _, a := range *f.guest.Load() {

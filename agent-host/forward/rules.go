@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
@@ -51,12 +50,9 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// SamePort is the rule behind all others: every TCP port is at the same port
-// of the host's loopback.
+// SamePort is the rule behind all others: every port is at the same port of the
+// host's loopback.
 func SamePort(_ string, l portwatch.Listener) Decision {
-	if l.Proto != "tcp" {
-		return Decision{Verdict: control.Ignored, Rule: DefaultRule, Reason: "only tcp is forwarded"}
-	}
 	return Decision{Rule: DefaultRule, Host: []netip.AddrPort{
 		netip.AddrPortFrom(loopback4, l.Addr.Port()),
 		netip.AddrPortFrom(loopback6, l.Addr.Port()),

@@ -103,7 +103,7 @@ func (f *forward) dialBridge(ctx context.Context, bridge netip.Addr, early []byt
 		return nil, err
 	}
 	addr := netip.AddrPortFrom(bridge, f.key.port)
-	if f.vm.table.isOurs(addr) {
+	if f.vm.table.isOurs(f.at(addr)) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", addr)
 	}
 	d := net.Dialer{Timeout: bridgeTimeout}
@@ -122,11 +122,11 @@ func (f *forward) dialBridge(ctx context.Context, bridge netip.Addr, early []byt
 	return guest, nil
 }
 
-// isOurs reports whether a connection to addr would come back to the table.
-func (t *Table) isOurs(addr netip.AddrPort) bool {
+// isOurs reports whether what goes to h would come back to the table.
+func (t *Table) isOurs(h hostAddr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.bound[addr] != nil
+	return t.bound[h] != nil
 }
 
 // onBridge tells why nothing that listens in the guest is reached at its bridge

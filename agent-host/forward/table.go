@@ -10,7 +10,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
-// Config is what a [Table] needs. Its zero value forwards every TCP port to
+// Config is what a [Table] needs. Its zero value forwards every port to
 // the same port on loopback.
 type Config struct {
 	// Rules decides what is forwarded where; nil is [SamePort].
@@ -39,7 +39,7 @@ type Table struct {
 	rules   Rules
 	static  Static
 	vms     []*VM // in the order they were added
-	bound   map[netip.AddrPort]*forward
+	bound   map[hostAddr]*forward
 	claims  []*forward // wanted but not bound, oldest first
 	keeping bool       // the claim keeper runs
 	closed  bool
@@ -58,7 +58,7 @@ func New(cfg Config) *Table {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[netip.AddrPort]*forward)}
+	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*forward)}
 	t.setRules(cfg.Rules, cfg.Static)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t

@@ -154,14 +154,6 @@ func TestClaimGoesWithItsListener(t *testing.T) {
 	wantClosed(t, addr("127.0.0.1", port))
 }
 
-func TestUDPIsKeptOutAndSaid(t *testing.T) {
-	vm := newTable(t, forward.Config{}).Add("dev")
-	vm.Announce([]portwatch.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("0.0.0.0:5353")}})
-	if f := one(t, vm); f.State != control.Ignored || f.Reason == "" || len(f.Host) != 0 {
-		t.Errorf("%+v", f)
-	}
-}
-
 func TestDeniedPortNamesTheRemedyAndUsesIt(t *testing.T) {
 	var allowed atomic.Bool
 	vm := newTable(t, forward.Config{Listen: func(a netip.AddrPort) (*net.TCPListener, error) {

@@ -36,6 +36,7 @@ type VM struct {
 	table *Table
 	name  string
 	route atomic.Pointer[route] // stored under table.mu
+	udp   *udpFlows
 
 	// The rest is guarded by table.mu.
 	started   bool                 // something, if only nothing, was announced
@@ -59,6 +60,7 @@ type key struct {
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[key]*forward)}
 	v.route.Store(&route{})
+	v.udp = newUDPFlows(v)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.vms = append(t.vms, v)
@@ -115,6 +117,7 @@ func (v *VM) Close() {
 		return
 	}
 	v.closed = true
+	v.udp.cancel()
 	t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
 	released := false
 	for _, f := range v.forwards {

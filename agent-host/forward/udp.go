@@ -1,0 +1,130 @@
+package forward
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// listenUDP opens a host socket. One on :: is for IPv6 alone, as with TCP.
+func listenUDP(addr netip.AddrPort) (*tunnel.UDPSocket, error) {
+	network := "udp6"
+	if addr.Addr().Is4() {
+		network = "udp4"
+	}
+	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return nil, err
+	}
+	socket, err := tunnel.NewUDPSocket(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return socket, nil
+}
+
+// receive takes datagrams from clients until the forward is withdrawn, and ends
+// the flows then: their answers have no place to leave from.
+func (f *forward) receive(s *tunnel.UDPSocket) {
+	u := f.vm.udp
+	defer u.forget(s)
+	var delay time.Duration
+	for {
+		err := s.Receive(func(b []byte, from tunnel.UDPPeer) { u.fromClient(f, s, from, b) }, f.lost)
+		select {
+		case <-f.done:
+			return
+		default:
+		}
+		f.fail(err)
+		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.port, "error", err)
+		delay = min(max(2*delay, acceptBackoffMin), acceptBackoffMax)
+		select {
+		case <-f.done:
+			return
+		case <-time.After(delay):
+		}
+	}
+}
+
+// lost notes datagrams that did not arrive, and why.
+func (f *forward) lost(n uint32, err error) {
+	f.dropped.Add(uint64(n))
+	f.fail(err)
+}
+
+// fromClient carries one datagram to the guest.
+func (u *udpFlows) fromClient(f *forward, s *tunnel.UDPSocket, from tunnel.UDPPeer, b []byte) {
+	fl := u.flow(f, s, from)
+	if err := u.send(fl, b); err != nil {
+		f.lost(1, err)
+		return
+	}
+	f.counters.Out.Add(uint64(len(b)))
+}
+
+var errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")
+
+// send carries a datagram by the best way there is at the moment. What a flow has
+// on another way stays there: a guest that was paused and goes on finds its
+// clients at the ports they had.
+func (u *udpFlows) send(fl *udpFlow, b []byte) error {
+	f := fl.forward
+	r := u.vm.route.Load()
+	var linkErr error
+	if r.link != nil && !r.link.Silent() {
+		way, err := u.wayThrough(r.link)
+		if err == nil {
+			f.carry(r.link, way.path())
+			if !way.Send(fl.id, fl.destination(), b) {
+				return errSlowGuest
+			}
+			return nil
+		}
+		linkErr = err
+	}
+	if !r.bridge.IsValid() {
+		if linkErr != nil {
+			return linkErr
+		}
+		return errNoWay
+	}
+	if err := onBridge(*f.guest.Load(), r.bridge); err != nil {
+		return err
+	}
+	f.carry(nil, pathBridge)
+	return u.overBridge().Send(fl.id, netip.AddrPortFrom(r.bridge, f.key.port), b)
+}
+
+// carry notes what carries the forward now.
+func (f *forward) carry(link *Link, path string) {
+	if c := f.carried.Load(); c == nil || c.link != link || c.path != path {
+		f.carried.Store(&carried{link, path})
+	}
+}
+
+// fromGuest carries an answer to the client that asked. An answer to nobody is
+// left alone: the flow may have ended just now.
+func (u *udpFlows) fromGuest(id uint32, b []byte) {
+	fl := u.answered(id)
+	if fl == nil {
+		return
+	}
+	if err := fl.socket.Send(b, fl.peer); err != nil {
+		fl.forward.lost(1, err)
+		return
+	}
+	fl.forward.counters.In.Add(uint64(len(b)))
+}
+
+// trouble takes in that datagrams of a flow were lost in the guest or on the
+// bridge.
+func (u *udpFlows) trouble(id, lost uint32, reason string) {
+	if fl := u.byNumber(id); fl != nil {
+		fl.forward.lost(lost, errors.New(reason))
+	}
+}

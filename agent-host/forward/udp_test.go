@@ -1,0 +1,455 @@
+package forward_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// guestIP is where the guest of these tests has its sockets, so that the host
+// has the same ports free.
+const guestIP = "127.0.0.7"
+
+// udpLink is a link to a guest agent in this process.
+func udpLink(t *testing.T) *forward.Link {
+	t.Helper()
+	e := tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: filepath.Join(t.TempDir(), "s")}
+	l, err := tunnel.Listen(e, nil, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	t.Cleanup(func() { cancel(); running.Wait() })
+	server := &tunnel.Server{Config: tunnel.Config{Log: quiet}, Source: func() (tunnel.Announcement, <-chan struct{}) {
+		return tunnel.Announcement{Generation: 1}, nil
+	}}
+	running.Go(func() {
+		if err := server.Serve(ctx, l); err != nil {
+			t.Error(err)
+		}
+	})
+	link, err := tunnel.Dial(t.Context(), e, tunnel.Config{Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running.Go(func() { _ = link.Run(ctx, func(tunnel.Announcement) {}) })
+	return &forward.Link{
+		Path:   tunnel.PathRaw,
+		Silent: func() bool { return false },
+		Open: func(ctx context.Context, target tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+			s, err := link.Open(ctx, target, early)
+			if err != nil {
+				return nil, "", err
+			}
+			return s, s.Path(), nil
+		},
+	}
+}
+
+// udpEcho answers datagrams on an address of the guest with what they say and
+// where they came from, until stop is called.
+func udpEcho(t *testing.T, address string) (port uint16, stop func()) {
+	t.Helper()
+	c, err := net.ListenPacket("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.(*net.UDPConn).SetReadBuffer(8 << 20)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for buf := make([]byte, 1<<16); ; {
+			n, from, err := c.ReadFrom(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				_, _ = c.WriteTo(buf[:n], from)
+			}
+		}
+	})
+	stop = sync.OnceFunc(func() { c.Close(); done.Wait() })
+	t.Cleanup(stop)
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port(), stop
+}
+
+func udpListeners(port uint16, hosts ...string) []portwatch.Listener {
+	out := listeners(port, hosts...)
+	for i := range out {
+		out[i].Proto = "udp"
+	}
+	return out
+}
+
+func dialUDP(t *testing.T, address string) *net.UDPConn {
+	t.Helper()
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.(*net.UDPConn).SetReadBuffer(4 << 20)
+	return c.(*net.UDPConn)
+}
+
+// ask sends a datagram and returns whether the same came back in time.
+func ask(c net.Conn, b []byte, limit time.Duration) error {
+	_ = c.SetDeadline(time.Now().Add(limit))
+	if _, err := c.Write(b); err != nil {
+		return err
+	}
+	got := make([]byte, 1<<16)
+	n, err := c.Read(got)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got[:n], b) {
+		return fmt.Errorf("%d bytes came back for %d, or changed", n, len(b))
+	}
+	return nil
+}
+
+// askUntil asks again and again, as a client of UDP does.
+func askUntil(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; {
+		err := ask(c, []byte(text), 200*time.Millisecond)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%q was never answered: %v", text, err)
+		}
+	}
+}
+
+func TestUDPIsOnBothLoopbackAddresses(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(udpLink(t))
+	port, _ := udpEcho(t, guestIP+":0")
+	vm.Announce(udpListeners(port, guestIP))
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		c := dialUDP(t, addr(host, port)) // connected: takes answers from there alone
+		for _, size := range []int{0, 1, 1472, 9000, tunnel.MaxDatagram} {
+			if err := ask(c, make([]byte, size), patience); err != nil {
+				t.Fatalf("%d bytes to %s: %v", size, host, err)
+			}
+		}
+	}
+	f := one(t, vm)
+	const bytes = 2 * (1 + 1472 + 9000 + tunnel.MaxDatagram)
+	if f.State != control.Active || f.Path != "vsock" || f.ConnectionsTotal != 2 || f.ConnectionsActive != 2 ||
+		f.BytesIn != bytes || f.BytesOut != bytes || f.Dropped != 0 || f.LastError != "" ||
+		!slices.Equal(f.Host, []string{addr("127.0.0.1", port), addr("::1", port)}) {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestUDPAndTCPOnOnePortAreTwoForwards(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(udpLink(t))
+	port, _ := udpEcho(t, guestIP+":0")
+	echo(t, addr(guestIP, port))
+	vm.Announce(append(listeners(port, guestIP), udpListeners(port, guestIP)...))
+	if err := ask(dialUDP(t, addr("127.0.0.1", port)), []byte("udp"), patience); err != nil {
+		t.Error(err)
+	}
+	roundTrip(t, dial(t, addr("127.0.0.1", port)))
+	vm.Announce(listeners(port, guestIP))
+	roundTrip(t, dial(t, addr("127.0.0.1", port)))
+	if f := one(t, vm); f.Proto != "tcp" || f.State != control.Active {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestFiftyUDPClientsGetTheirOwnAnswers(t *testing.T) {
+	ways := map[string]func(*forward.VM){
+		"link":   func(vm *forward.VM) { vm.SetLink(udpLink(t)) },
+		"bridge": func(vm *forward.VM) { vm.SetBridge(netip.MustParseAddr(guestIP)) },
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			const clients, rounds = 50, 40
+			vm := newTable(t, forward.Config{}).Add("dev")
+			way(vm)
+			port, _ := udpEcho(t, guestIP+":0")
+			vm.Announce(udpListeners(port, guestIP))
+			var running sync.WaitGroup
+			var mu sync.Mutex
+			lost := 0
+			for i := range clients {
+				c := dialUDP(t, addr("127.0.0.1", port))
+				running.Go(func() {
+					dice := rand.New(rand.NewPCG(uint64(i), 1))
+					for range rounds {
+						size := dice.IntN(1400)
+						if dice.IntN(4) == 0 {
+							size = dice.IntN(tunnel.MaxDatagram + 1)
+						}
+						b := make([]byte, size)
+						for j := range b {
+							b[j] = byte(i)
+						}
+						err := ask(c, b, 2*time.Second)
+						if errors.Is(err, context.DeadlineExceeded) || err != nil && strings.Contains(err.Error(), "timeout") {
+							mu.Lock()
+							lost++
+							mu.Unlock()
+							// A late answer must not be taken for the next one's.
+							c = dialUDP(t, addr("127.0.0.1", port))
+						} else if err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			running.Wait()
+			f := one(t, vm)
+			t.Logf("%d of %d lost, %d of them seen", lost, clients*rounds, f.Dropped)
+			// 0.1 %, which the smallest receive buffers of Debian do not
+			// promise for bursts of this size.
+			if lost > 2 {
+				t.Errorf("%d of %d datagrams were lost: %+v", lost, clients*rounds, f)
+			}
+		})
+	}
+}
+
+func TestARestartedUDPServiceKeepsItsClient(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(udpLink(t))
+	port, stop := udpEcho(t, guestIP+":0")
+	vm.Announce(udpListeners(port, guestIP))
+	c := dialUDP(t, addr("127.0.0.1", port))
+	for range 5 {
+		askUntil(t, c, "up")
+		stop()
+		for range 10 {
+			_, _ = c.Write([]byte("down"))
+		}
+		eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+			return strings.Contains(all[0].LastError, "nothing receives at udp")
+		})
+		_, stop = udpEcho(t, addr(guestIP, port))
+	}
+	askUntil(t, c, "up")
+	if f := one(t, vm); f.ConnectionsTotal != 1 {
+		t.Errorf("the client's flow was replaced: %+v", f)
+	}
+	// The agent sees the socket go and come back.
+	for range 20 {
+		stop()
+		vm.Announce(nil)
+		_, stop = udpEcho(t, addr(guestIP, port))
+		vm.Announce(udpListeners(port, guestIP))
+		askUntil(t, c, "again")
+	}
+}
+
+func TestUDPGoesOverTheBridgeWithoutALink(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(brokenLink())
+	vm.SetBridge(netip.MustParseAddr(guestIP))
+	port, stop := udpEcho(t, guestIP+":0")
+	vm.Announce(udpListeners(port, "0.0.0.0"))
+	c := dialUDP(t, addr("127.0.0.1", port))
+	askUntil(t, c, "a link without streams")
+	vm.SetLink(nil)
+	askUntil(t, c, "no link")
+	if f := one(t, vm); f.Path != "bridge" {
+		t.Errorf("%+v", f)
+	}
+	stop()
+	_, _ = c.Write([]byte("nobody is there"))
+	_, _ = udpEcho(t, addr(guestIP, port))
+	askUntil(t, c, "back")
+
+	vm.SetLink(udpLink(t))
+	vm.Announce(udpListeners(port, guestIP))
+	askUntil(t, c, "a link")
+	if f := one(t, vm); f.Path != "vsock" || f.ConnectionsTotal != 1 {
+		t.Errorf("%+v", f)
+	}
+	vm.SetBridge(netip.Addr{})
+	vm.SetLink(nil)
+	_, _ = c.Write([]byte("no way"))
+	eventually(t, vm, "the drop is shown", func(all []control.Forward) bool {
+		return strings.Contains(all[0].LastError, "no link to the guest agent") && all[0].Dropped >= 1
+	})
+}
+
+func TestUDPComesBackFromTheAddressItWasSentTo(t *testing.T) {
+	for wildcard, hosts := range map[string][]string{"0.0.0.0": {"127.0.0.1", "127.0.0.99"}, "::": {"::1"}} {
+		port, _ := udpEcho(t, guestIP+":0")
+		at := netip.AddrPortFrom(netip.MustParseAddr(wildcard), port+1)
+		vm := newTable(t, forward.Config{Rules: func(string, portwatch.Listener) forward.Decision {
+			return forward.Decision{Host: []netip.AddrPort{at}}
+		}}).Add("dev")
+		vm.SetLink(udpLink(t))
+		vm.Announce(udpListeners(port, guestIP))
+		if f := one(t, vm); f.State != control.Active {
+			t.Skipf("port %d is taken: %+v", port+1, f)
+		}
+		for _, host := range hosts {
+			if err := ask(dialUDP(t, addr(host, port+1)), []byte(host), patience); err != nil {
+				t.Errorf("%s: %v", host, err)
+			}
+		}
+	}
+}
+
+func TestATakenUDPPortIsAClaim(t *testing.T) {
+	table := newTable(t, forward.Config{})
+	vm, second := table.Add("dev"), table.Add("two")
+	vm.SetLink(udpLink(t))
+	port, _ := udpEcho(t, guestIP+":0")
+	taken, err := net.ListenPacket("udp", addr("127.0.0.1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	vm.Announce(udpListeners(port, guestIP))
+	if f := one(t, vm); f.State != control.Claim {
+		t.Errorf("%+v", f)
+	}
+	eventually(t, vm, "the holder is named", func(all []control.Forward) bool {
+		return strings.Contains(all[0].Reason, addr("127.0.0.1", port)+" is held by forward.test[")
+	})
+	taken.Close()
+	eventually(t, vm, "taken over", inState(control.Active))
+	second.Announce(udpListeners(port, guestIP))
+	if f := one(t, second); f.State != control.Claim || !strings.Contains(f.Reason, "held by VM dev") {
+		t.Errorf("%+v", f)
+	}
+	if err := ask(dialUDP(t, addr("::1", port)), []byte("hello"), patience); err != nil {
+		t.Error(err)
+	}
+}
+
+// stuckLink is a link whose streams take nothing.
+func stuckLink(t *testing.T) *forward.Link {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.8:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return &forward.Link{
+		Silent: func() bool { return false },
+		Open: func(ctx context.Context, target tunnel.Target, _ []byte) (tunnel.Conn, string, error) {
+			var d net.Dialer
+			c, err := d.DialContext(ctx, "tcp", l.Addr().String())
+			if err != nil {
+				return nil, "", err
+			}
+			_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+			return tunnel.TCP(c.(*net.TCPConn)), "vsock", nil
+		},
+	}
+}
+
+func TestAFullQueueDropsAndCounts(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(stuckLink(t))
+	port, _ := udpEcho(t, guestIP+":0")
+	vm.Announce(udpListeners(port, guestIP))
+	c := dialUDP(t, addr("127.0.0.1", port))
+	b := make([]byte, tunnel.MaxDatagram)
+	eventually(t, vm, "drops are counted", func(all []control.Forward) bool {
+		for range 20 {
+			_, _ = c.Write(b)
+		}
+		return all[0].Dropped > 100 && strings.Contains(all[0].LastError, "the guest takes datagrams more slowly")
+	})
+	// A client that sends little still finds room beside one that sends much.
+	before := one(t, vm).Dropped
+	quiet := dialUDP(t, addr("::1", port))
+	_, _ = quiet.Write([]byte("hello"))
+	eventually(t, vm, "the second flow", func(all []control.Forward) bool { return all[0].ConnectionsTotal == 2 })
+	if f := one(t, vm); f.Dropped-before > 60 {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestUDPFlowsAreBounded(t *testing.T) {
+	const most = 2048
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(stuckLink(t))
+	port, _ := udpEcho(t, guestIP+":0")
+	vm.Announce(udpListeners(port, guestIP))
+	// A port that a client has left may be the next one's.
+	for i := range 2 * most {
+		c, err := net.Dial("udp", addr("127.0.0.1", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte("hello"))
+		c.Close()
+		if i%100 == 0 {
+			eventually(t, vm, "received", func(all []control.Forward) bool { return all[0].BytesOut > uint64(5*i) })
+		}
+	}
+	eventually(t, vm, "all received", func(all []control.Forward) bool { return all[0].BytesOut == 5*2*most })
+	if f := one(t, vm); f.ConnectionsActive != most || f.ConnectionsTotal <= most {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestManyUDPServicesRestartedUnderTrafficLeaveNothingBehind(t *testing.T) {
+	const services, restarts = 20, 5
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(udpLink(t))
+	type service struct {
+		port uint16
+		stop func()
+		c    *net.UDPConn
+	}
+	all := make([]service, services)
+	var announced []portwatch.Listener
+	for i := range all {
+		port, stop := udpEcho(t, guestIP+":0")
+		all[i] = service{port, stop, dialUDP(t, addr("127.0.0.1", port))}
+		announced = append(announced, udpListeners(port, guestIP)...)
+	}
+	vm.Announce(announced)
+	for _, s := range all {
+		askUntil(t, s.c, "first")
+	}
+	before := descriptors(t)
+	for n := range restarts {
+		vm.Announce(announced[services/2:])
+		for i := range all {
+			all[i].stop()
+			_, all[i].stop = udpEcho(t, addr(guestIP, all[i].port))
+		}
+		vm.Announce(announced)
+		for _, s := range all {
+			askUntil(t, s.c, fmt.Sprint("restart ", n))
+		}
+	}
+	deadline := time.Now().Add(patience)
+	for descriptors(t) > before+8 { // spares of the link
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors, %d before", descriptors(t), before)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

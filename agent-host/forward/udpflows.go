@@ -1,0 +1,148 @@
+package forward
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// maxUDPFlows is how many clients may talk to one VM at a time; one more takes
+// the place of the one that has been silent longest.
+const maxUDPFlows = 2048
+
+// udpFlows are the UDP flows of a VM: a client that sends to one of its forwards,
+// and what comes back to that client.
+type udpFlows struct {
+	vm     *VM
+	ctx    context.Context // ends with the VM
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	table    *tunnel.FlowTable[udpKey, *udpFlow]
+	byID     map[uint32]*udpFlow
+	nextID   uint32
+	way      *udpWay          // through the link that was used last
+	bridge   *tunnel.UDPFlows // nil until needed
+	sweeping bool
+}
+
+type udpKey struct {
+	socket *tunnel.UDPSocket
+	peer   tunnel.UDPPeer
+}
+
+type udpFlow struct {
+	udpKey
+	id      uint32
+	forward *forward
+
+	// Used by the receiver of its socket alone.
+	guest  *[]netip.AddrPort // what target was chosen from
+	target netip.AddrPort
+}
+
+// destination is where in the guest the flow goes: to one address as long as the
+// same ones listen there.
+func (fl *udpFlow) destination() netip.AddrPort {
+	if guest := fl.forward.guest.Load(); guest != fl.guest {
+		fl.guest, fl.target = guest, candidates(*guest, fl.peer.Addr.Addr().Is4())[0]
+	}
+	return fl.target
+}
+
+func newUDPFlows(v *VM) *udpFlows {
+	u := &udpFlows{
+		vm: v, byID: make(map[uint32]*udpFlow),
+		table: tunnel.NewFlowTable[udpKey, *udpFlow](maxUDPFlows),
+	}
+	u.ctx, u.cancel = context.WithCancel(v.table.ctx)
+	return u
+}
+
+// flow returns the flow of a client, which begins with its first datagram.
+func (u *udpFlows) flow(f *forward, s *tunnel.UDPSocket, peer tunnel.UDPPeer) *udpFlow {
+	k := udpKey{s, peer}
+	now := time.Now()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if fl, ok := u.table.Get(k, now); ok {
+		return fl
+	}
+	for u.nextID++; u.byID[u.nextID] != nil; u.nextID++ {
+	}
+	fl := &udpFlow{udpKey: k, id: u.nextID, forward: f}
+	u.byID[fl.id] = fl
+	f.total.Add(1)
+	f.active.Add(1)
+	if evicted, ok := u.table.Add(k, fl, now); ok {
+		u.ended(evicted)
+	}
+	if !u.sweeping {
+		u.sweeping = true
+		u.vm.table.wg.Go(u.sweep)
+	}
+	return fl
+}
+
+// answered returns the flow of that number, of which an answer has come; nil for
+// none.
+func (u *udpFlows) answered(id uint32) *udpFlow {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fl := u.byID[id]
+	if fl != nil {
+		u.table.Answered(fl.udpKey, time.Now())
+	}
+	return fl
+}
+
+func (u *udpFlows) byNumber(id uint32) *udpFlow {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.byID[id]
+}
+
+// forget ends the flows of a socket.
+func (u *udpFlows) forget(s *tunnel.UDPSocket) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ended(u.table.RemoveIf(func(k udpKey) bool { return k.socket == s })...)
+}
+
+// ended lets go of flows that left the table. It needs u.mu.
+func (u *udpFlows) ended(flows ...*udpFlow) {
+	for _, fl := range flows {
+		delete(u.byID, fl.id)
+		fl.forward.active.Add(-1)
+		if u.way != nil {
+			u.way.End(fl.id)
+		}
+		if u.bridge != nil {
+			u.bridge.End(fl.id)
+		}
+	}
+}
+
+// sweep ends flows whose time is over, as long as there are any.
+func (u *udpFlows) sweep() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-u.ctx.Done():
+			return
+		case now := <-tick.C:
+			u.mu.Lock()
+			u.ended(u.table.Expire(now)...)
+			u.sweeping = u.table.Len() > 0
+			more := u.sweeping
+			u.mu.Unlock()
+			if !more {
+				return
+			}
+		}
+	}
+}

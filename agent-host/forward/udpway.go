@@ -1,0 +1,109 @@
+package forward
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// udpRetry is how long a link whose datagram stream failed is left alone.
+const udpRetry = time.Second
+
+// udpWay is the datagram stream of a link.
+type udpWay struct {
+	*tunnel.Datagrams
+	link   *Link
+	cancel context.CancelFunc
+
+	// Guarded by udpFlows.mu.
+	failed error
+	retry  time.Time // valid with failed
+
+	opened chan struct{} // closed once taken is set
+	taken  string        // the path
+}
+
+// path is the one taken, or, before that is known, the one expected.
+func (w *udpWay) path() string {
+	select {
+	case <-w.opened:
+		return w.taken
+	default:
+		return w.link.Path
+	}
+}
+
+// wayThrough returns the datagram stream of a link, which need not be open yet,
+// or why there is none.
+func (u *udpFlows) wayThrough(link *Link) (*udpWay, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w := u.way; w != nil {
+		switch {
+		case w.link != link:
+			w.cancel()
+		case w.failed == nil:
+			return w, nil
+		case time.Now().Before(w.retry):
+			return nil, w.failed
+		}
+	}
+	w := &udpWay{Datagrams: tunnel.NewDatagrams(), link: link, opened: make(chan struct{})}
+	var ctx context.Context
+	ctx, w.cancel = context.WithCancel(u.ctx)
+	u.way = w
+	u.vm.table.wg.Go(func() { u.run(ctx, w) })
+	return w, nil
+}
+
+// run opens the stream and serves it to its end.
+func (u *udpFlows) run(ctx context.Context, w *udpWay) {
+	defer w.cancel()
+	err := u.serve(ctx, w)
+	if ctx.Err() != nil {
+		return
+	}
+	u.vm.table.log.Debug("datagram stream ended", "vm", u.vm.name, "error", err)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	w.failed, w.retry = fmt.Errorf("link to the guest agent: %w", err), time.Now().Add(udpRetry)
+}
+
+func (u *udpFlows) serve(ctx context.Context, w *udpWay) error {
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	conn, path, err := w.link.Open(opening, tunnel.UDPTarget(), nil)
+	if err != nil {
+		return err
+	}
+	w.taken = path
+	close(w.opened)
+	return w.Run(ctx, conn, tunnel.DatagramHandler{Reply: u.fromGuest, Trouble: u.trouble})
+}
+
+// overBridge returns the sockets through which flows go without a link. They are
+// closed with the VM.
+func (u *udpFlows) overBridge() *tunnel.UDPFlows {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.bridge == nil {
+		bridge := tunnel.NewUDPFlows(maxUDPFlows, u.dialBridge, tunnel.DatagramHandler{Reply: u.fromGuest, Trouble: u.trouble})
+		u.bridge = bridge
+		u.vm.table.wg.Go(func() {
+			<-u.ctx.Done()
+			bridge.Close()
+		})
+	}
+	return u.bridge
+}
+
+func (u *udpFlows) dialBridge(to netip.AddrPort) (*net.UDPConn, error) {
+	if u.vm.table.isOurs(hostAddr{"udp", to}) {
+		return nil, fmt.Errorf("bridge address %v is this host's own", to)
+	}
+	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+}
