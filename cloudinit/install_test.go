@@ -357,13 +357,17 @@ func TestInstallerRunsAsOftenAsOneLikes(t *testing.T) {
 	s := newSeed(t)
 	g.boot(s)
 	byHand := newSeed(t)
-	byHand.Agents[1].Binary = []byte("newer")
+	byHand.Agents[1].Binary = []byte("#!/bin/sh\necho \"newer $*\"\n")
 	script, err := byHand.Installer()
 	if err != nil {
 		t.Fatal(err)
 	}
 	reload := []string{"systemctl daemon-reload", "systemctl --quiet enable rum-guest-agent.service"}
-	wantCalls(t, g.mustRun(script), append(reload, "systemctl restart rum-guest-agent.service")...)
+	out, calls, err := g.run(script)
+	if err != nil || !strings.HasSuffix(out, "newer --version\n") {
+		t.Errorf("error %v, output %s", err, out)
+	}
+	wantCalls(t, calls, append(reload, "systemctl restart rum-guest-agent.service")...)
 	wantCalls(t, g.mustRun(script), append(reload, "systemctl start rum-guest-agent.service")...)
 	g.installed(byHand, unit)
 

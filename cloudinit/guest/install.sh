@@ -132,8 +132,10 @@ else
 	die "neither systemd nor OpenRC runs here: have your init system start $agent --key-file $key"
 fi
 
-if [ "$mode" != install ]; then
-	echo "$id" >"$applied.new.$$"
-	mv -f "$applied.new.$$" "$applied"
+if [ "$mode" = install ]; then
+	"$agent" --version
+	exit 0
 fi
+echo "$id" >"$applied.new.$$"
+mv -f "$applied.new.$$" "$applied"
 exit 0

@@ -31,7 +31,8 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse(err) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
-	root.AddCommand(newRun(&s), newStatus(&s), newSetup(), newNetwork(), newInit(&s), newVersion())
+	root.AddCommand(newRun(&s), newStatus(&s), newSetup(), newNetwork(), newInit(&s),
+		newCloudInit(), newInstall(), newVersion())
 	return root
 }
 

@@ -5,14 +5,14 @@ package e2e
 import (
 	"encoding/json"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/cloudinit"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
-
-const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGGgcZ8SCdmOdRqA6fiYMtKYvlsPFTSQq9xHlBuBOCJQ dev@laptop"
 
 // userData uses what a vendor's cloud-config would have taken over, or lost to: bootcmd, write_files, runcmd.
 const userData = `#cloud-config
@@ -40,8 +40,12 @@ const installedFiles = "/usr/local/bin/rum-guest-agent /etc/rum-agent/key /etc/s
 
 func TestSeedBringsTheAgentUpAndUpgradesIt(t *testing.T) {
 	m := newMachine(t)
+	key, err := keys.Store{Dir: filepath.Join(m.dir, "state", "rum-agent", "keys")}.Ensure("dev", "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	seed := cloudinit.Seed{
-		Name: "dev", Hostname: "dev-box", AuthorizedKeys: []string{publicKey}, UserData: []byte(userData), Key: keyfile.New(),
+		Name: "dev", Hostname: "dev-box", AuthorizedKeys: []string{m.publicKey}, UserData: []byte(userData), Key: key,
 		NAT: parseMAC(t, natMAC), HostOnly: parseMAC(t, hostOnlyMAC),
 	}
 	host := startHostAgent(m, seed.Key)
@@ -83,6 +87,19 @@ func TestSeedBringsTheAgentUpAndUpgradesIt(t *testing.T) {
 		checkKey(t, m, seed.Key)
 		checkUsersOwn(t, m)
 		host.waitForPage(m.ctx, 8080, "hello from the guest", newVersion)
+	})
+
+	t.Run("install over ssh", func(t *testing.T) {
+		if out := m.install(oldVersion); !strings.Contains(out, "rum-guest-agent "+oldVersion) {
+			t.Errorf("install said: %s", out)
+		}
+		checkKey(t, m, seed.Key)
+		host.waitForPage(m.ctx, 8080, "hello from the guest", oldVersion)
+		before := m.property(service, "MainPID")
+		m.install(oldVersion)
+		if after := m.property(service, "MainPID"); after != before {
+			t.Error("the same agent once more restarted it")
+		}
 	})
 }
 
@@ -173,7 +190,7 @@ func checkUsersOwn(t *testing.T, m *machine) {
 		"cat /srv/page":                         "hello from the guest",
 		"systemctl is-active web.service":       "active",
 		"hostname":                              "dev-box",
-		"cat /home/debian/.ssh/authorized_keys": publicKey,
+		"cat /home/debian/.ssh/authorized_keys": m.publicKey,
 		"cat /var/bootcmd":                      "active",
 	} {
 		if got := m.run("%s || :", command); !strings.HasSuffix(got, want) {

@@ -35,6 +35,8 @@ type machine struct {
 	dir  string
 	disk string
 	vm   *vm.VM
+	// publicKey is what the guest's user may log in with; the private one is in the file ssh-key.
+	publicKey string
 }
 
 func newMachine(t *testing.T) *machine {
@@ -46,6 +48,15 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	m := &machine{t: t, ctx: ctx, dir: t.TempDir()}
+	private := filepath.Join(m.dir, "ssh-key")
+	if err := command(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "dev@laptop", "-f", private); err != nil {
+		t.Fatal(err)
+	}
+	public, err := os.ReadFile(private + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.publicKey = strings.TrimSpace(string(public))
 	m.disk = filepath.Join(m.dir, "disk.img")
 	if err := img.disk(m.disk); err != nil {
 		t.Fatal(err)
@@ -65,7 +76,7 @@ func (m *machine) powerOn(seed string) {
 		Boot: img.boot(), Memory: 640, CPUs: 2, SerialSocket: filepath.Join(m.dir, "agent"),
 		Disks: []vm.Disk{{Path: m.disk}, {Path: seed, ReadOnly: true}},
 		Nets: []vm.Net{
-			{Backend: "user,net=10.0.2.0/24", MAC: natMAC},
+			{Backend: "user,net=10.0.2.0/24,hostfwd=tcp:127.0.0.1:2222-:22", MAC: natMAC},
 			{Backend: "user,net=192.168.50.0/24,restrict=on", MAC: hostOnlyMAC},
 		},
 	})
@@ -136,6 +147,23 @@ func (m *machine) run(format string, args ...any) string {
 		m.t.Fatal(err)
 	}
 	return strings.TrimSpace(out)
+}
+
+// install has the host agent install a guest agent over ssh, and returns what it says.
+func (m *machine) install(version string) string {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.ctx, patience)
+	defer cancel()
+	agents := os.Getenv(stage)
+	cmd := exec.CommandContext(ctx, filepath.Join(agents, "host"), "install", "dev", "--to", "debian@127.0.0.1",
+		"--agent", filepath.Join(agents, version), "--", "-p", "2222", "-i", filepath.Join(m.dir, "ssh-key"), "-F", "none",
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(m.dir, "state"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		m.t.Fatalf("install: %v\n%s", err, out)
+	}
+	return string(out)
 }
 
 // property is one of systemd's of a unit.

@@ -43,7 +43,7 @@ func enterSandbox() (int, error) {
 	if err := vm.Require(); err != nil {
 		return 1, err
 	}
-	for _, name := range []string{"mmdebstrap", "mke2fs", "unshare", "ip"} {
+	for _, name := range []string{"mmdebstrap", "mke2fs", "unshare", "ip", "ssh", "ssh-keygen"} {
 		if _, err := exec.LookPath(name); err != nil {
 			return 1, fmt.Errorf("%s is missing; run: make deps", name)
 		}
