@@ -1,0 +1,131 @@
+//go:build e2evsock
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/test/debian"
+	"github.com/rum-vm/rum-agent/test/vm"
+)
+
+// host is the Debian VM that plays the host.
+var host *vm.VM
+
+var system = debian.System{
+	Packages: []string{
+		"busybox", "dnsmasq-base", "iptables", "libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system",
+		"qemu-system-x86",
+	},
+	Setup: `
+echo vhost_vsock >/etc/modules-load.d/vsock.conf
+printf 'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nremember_owner = 0\n' >>/etc/libvirt/qemu.conf
+rm -f /etc/libvirt/qemu/networks/autostart/*
+systemctl enable libvirtd.service
+systemctl mask systemd-networkd-wait-online.service
+`,
+	Size: 2000,
+}
+
+func TestMain(m *testing.M) {
+	code, err := testMain(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func testMain(m *testing.M) (code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "rum-e2e-vsock-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	cargo, err := loadCargo(ctx, dir)
+	if err != nil {
+		return 1, err
+	}
+	image, err := system.Fetch(ctx, os.Stderr)
+	if err != nil {
+		return 1, err
+	}
+	cfg := image.Config()
+	cfg.CPUs, cfg.Memory = 2, 3072
+	cfg.Disks = append(cfg.Disks, vm.Disk{Path: cargo, ReadOnly: true})
+	if host, err = vm.Start(ctx, cfg); err != nil {
+		return 1, err
+	}
+	defer host.Stop()
+	defer func() {
+		if code != 0 || err != nil {
+			fmt.Fprintf(os.Stderr, "console of the host VM:\n%s\n", host.Console())
+		}
+	}()
+	begin := time.Now()
+	const prepare = `mkdir -p /cargo && mount -o ro /dev/vdb /cargo && cp /cargo/rum-host-agent /usr/local/bin/ &&
+		systemctl is-active --wait libvirtd >/dev/null; virsh -q version >/dev/null && ls -l /dev/vhost-vsock`
+	if out, err := host.Run(ctx, prepare); err != nil {
+		return 1, fmt.Errorf("preparing the host VM: %w\n%s", err, out)
+	}
+	fmt.Printf("the host VM has its libvirtd after %v\n", time.Since(begin).Round(time.Second))
+	return m.Run(), nil
+}
+
+// agentSwitch lets the tests stop and start the guest's agent from outside, by a connection to a port.
+const agentSwitch = `
+printf '#!/bin/sh\ntouch /run/agent-off; killall rum-guest-agent; echo off\n' >/bin/agent-off
+printf '#!/bin/sh\nrm -f /run/agent-off; echo on\n' >/bin/agent-on
+chmod +x /bin/agent-off /bin/agent-on
+nc -ll -p 7001 -e /bin/agent-off &
+nc -ll -p 7002 -e /bin/agent-on &
+nc -ll -p 8080 -e hostname &
+`
+
+// loadCargo puts what the host VM needs on a disk: the host agent, and the nested guest's kernel and initramfs with the
+// guest agent inside.
+func loadCargo(ctx context.Context, dir string) (string, error) {
+	content := filepath.Join(dir, "cargo")
+	if err := os.Mkdir(content, 0o755); err != nil {
+		return "", err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", content, "../../../agent-host/cmd/rum-host-agent", "../../../agent-guest/cmd/rum-guest-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the agents: %w\n%s", err, out)
+	}
+	kernel, err := vm.FetchKernel(ctx, os.Stderr)
+	if err != nil {
+		return "", err
+	}
+	guest := vm.Initramfs{
+		Hostname:  "nested",
+		Agent:     filepath.Join(content, "rum-guest-agent"),
+		AgentArgs: []string{"--listen", "vsock"},
+		Script:    agentSwitch,
+		Modules:   []string{vm.VsockModule},
+	}
+	if err := guest.Write(ctx, kernel, filepath.Join(content, "initramfs")); err != nil {
+		return "", err
+	}
+	image, err := os.ReadFile(kernel.Image)
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(content, "vmlinuz"), image, 0o644); err != nil {
+		return "", err
+	}
+	disk := filepath.Join(dir, "cargo.img")
+	if out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-d", content, disk, "200M").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("mke2fs: %w\n%s", err, out)
+	}
+	return disk, nil
+}

@@ -1,0 +1,142 @@
+//go:build e2evsock
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// bootLimit is for a guest emulated in an emulated machine.
+const bootLimit = 8 * time.Minute
+
+// sh runs a command on the host VM.
+func sh(t *testing.T, command string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	out, err := host.Run(ctx, command)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return out
+}
+
+// until polls the host agent's status until it fits.
+func until(t *testing.T, what string, limit time.Duration, fits func(control.Status) bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		out, err := host.Run(ctx, "rum-host-agent status --json")
+		cancel()
+		var st control.Status
+		if err == nil && json.Unmarshal([]byte(out), &st) == nil && fits(st) {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > limit {
+			agent, _ := host.Run(t.Context(), "cat /run/agent.log; cat /run/nested.console")
+			t.Fatalf("not within %v: %s\n%v\n%s\n%s", limit, what, err, out, agent)
+		}
+	}
+}
+
+// nested returns the nested guest's VM and its forward of port 8080, where they are known.
+func nested(st control.Status) (vm control.VM, f control.Forward, ok bool) {
+	for _, v := range st.VMs {
+		for _, f := range v.Forwards {
+			if v.Name == "nested" && f.Port == 8080 {
+				return v, f, true
+			}
+		}
+	}
+	return vm, f, false
+}
+
+const domain = `<domain type="qemu">
+  <name>%[1]s</name>
+  <memory unit="MiB">192</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch="x86_64" machine="q35">hvm</type>
+    <kernel>/cargo/vmlinuz</kernel>
+    <initrd>/cargo/initramfs</initrd>
+    <cmdline>quiet console=ttyS0</cmdline>
+  </os>
+  <features><acpi/></features>
+  <devices>
+    <controller type="usb" model="none"/>
+    <serial type="file"><source path="/run/%[1]s.console"/></serial>
+    <memballoon model="none"/>
+    %[2]s
+  </devices>
+</domain>`
+
+func define(t *testing.T, name, devices string) {
+	t.Helper()
+	sh(t, fmt.Sprintf("cat >/run/%s.xml <<'END'\n%s\nEND\nvirsh -q define /run/%[1]s.xml", name, fmt.Sprintf(domain, name, devices)))
+}
+
+// TestForwardOverVsock is the way of a domain that nobody prepared: setup, start, and its port is on the host.
+func TestForwardOverVsock(t *testing.T) {
+	define(t, "nested", "")
+	out := sh(t, "rum-host-agent setup nested")
+	t.Logf("setup:\n%s", out)
+	if !strings.Contains(out, "<cid auto='yes'/>") || strings.Contains(out, "rum.agent.0") {
+		t.Error("setup did not choose vsock")
+	}
+	sh(t, "rum-host-agent run >/run/agent.log 2>&1 </dev/null &")
+	sh(t, "virsh -q start nested")
+	page := func() string { return strings.TrimSpace(sh(t, "echo | busybox nc -w 30 127.0.0.1 8080")) }
+
+	took := until(t, "the guest's port over vsock", bootLimit, func(st control.Status) bool {
+		v, f, ok := nested(st)
+		return ok && v.Endpoint == "vsock:3:1021" && v.State == control.Connected && f.State == control.Active && f.Path == "vsock"
+	})
+	t.Logf("found at its automatic CID and forwarded %v after its start", took)
+	if got := page(); got != "nested" {
+		t.Errorf("localhost:8080 says %q", got)
+	}
+
+	until(t, "a bridge address", bootLimit, func(st control.Status) bool { v, _, _ := nested(st); return v.BridgeIP != "" })
+	t.Logf("status:\n%s", sh(t, "rum-host-agent status"))
+	var bridge string
+	until(t, "its value", time.Minute, func(st control.Status) bool { v, _, _ := nested(st); bridge = v.BridgeIP; return bridge != "" })
+
+	t.Run("without the agent the bridge carries", func(t *testing.T) {
+		sh(t, "echo | busybox nc -w 30 "+bridge+" 7001")
+		took := until(t, "the bridge", 2*time.Minute, func(st control.Status) bool { _, f, ok := nested(st); return ok && f.Path == "bridge" })
+		t.Logf("over the bridge after %v", took)
+		if got := page(); got != "nested" {
+			t.Errorf("localhost:8080 says %q", got)
+		}
+		sh(t, "echo | busybox nc -w 30 "+bridge+" 7002")
+		took = until(t, "vsock", 3*time.Minute, func(st control.Status) bool { _, f, ok := nested(st); return ok && f.Path == "vsock" })
+		t.Logf("over vsock again after %v", took)
+		if got := page(); got != "nested" {
+			t.Errorf("localhost:8080 says %q", got)
+		}
+	})
+
+	t.Run("a guest with another CID is found", func(t *testing.T) {
+		sh(t, "virsh -q destroy nested")
+		until(t, "the guest is gone", time.Minute, func(st control.Status) bool { _, _, ok := nested(st); return !ok })
+		// Another domain takes the CID; it need not boot.
+		define(t, "taker", `<vsock model="virtio"><cid auto="no" address="3"/></vsock>`)
+		sh(t, "virsh -q start taker --paused && virsh -q start nested")
+		took := until(t, "the guest at CID 4", bootLimit, func(st control.Status) bool {
+			v, f, ok := nested(st)
+			return ok && v.Endpoint == "vsock:4:1021" && v.State == control.Connected && f.Path == "vsock"
+		})
+		t.Logf("found at its new CID %v after its start", took)
+		if got := page(); got != "nested" {
+			t.Errorf("localhost:8080 says %q", got)
+		}
+	})
+}
