@@ -125,6 +125,7 @@ func (u *udpFlows) fromGuest(id uint32, b []byte) {
 // bridge.
 func (u *udpFlows) trouble(id, lost uint32, reason string) {
 	if fl := u.byNumber(id); fl != nil {
+		fl.troubled.Store(true)
 		fl.forward.lost(lost, errors.New(reason))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
@@ -39,16 +40,17 @@ type udpFlow struct {
 	id      uint32
 	forward *forward
 
-	// Used by the receiver of its socket alone.
-	guest  *[]netip.AddrPort // what target was chosen from
-	target netip.AddrPort
+	target   netip.AddrPort // used by the receiver of its socket alone
+	troubled atomic.Bool    // what was sent there got lost
 }
 
-// destination is where in the guest the flow goes: to one address as long as the
-// same ones listen there.
+// destination is where in the guest the flow goes: always to the same address,
+// also when the announcement changes, until it refuses. A server may have
+// connected its socket to this client, and then is no listener any more.
 func (fl *udpFlow) destination() netip.AddrPort {
-	if guest := fl.forward.guest.Load(); guest != fl.guest {
-		fl.guest, fl.target = guest, candidates(*guest, fl.peer.Addr.Addr().Is4())[0]
+	if !fl.target.IsValid() || fl.troubled.Load() {
+		fl.troubled.Store(false)
+		fl.target = candidates(*fl.forward.guest.Load(), fl.peer.Addr.Addr().Is4())[0]
 	}
 	return fl.target
 }
