@@ -166,7 +166,8 @@ func TestUDPIsOnBothLoopbackAddresses(t *testing.T) {
 func TestUDPAndTCPOnOnePortAreTwoForwards(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(udpLink(t))
-	port, _ := udpEcho(t, guestIP+":0")
+	port := freePort(t)
+	udpEcho(t, addr(guestIP, port))
 	echo(t, addr(guestIP, port))
 	vm.Announce(append(listeners(port, guestIP), udpListeners(port, guestIP)...))
 	if err := ask(dialUDP(t, addr("127.0.0.1", port)), []byte("udp"), patience); err != nil {
@@ -269,7 +270,7 @@ func TestUDPGoesOverTheBridgeWithoutALink(t *testing.T) {
 	vm.SetLink(brokenLink())
 	vm.SetBridge(netip.MustParseAddr(guestIP))
 	port, stop := udpEcho(t, guestIP+":0")
-	vm.Announce(udpListeners(port, "0.0.0.0"))
+	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
 	askUntil(t, c, "a link without streams")
 	vm.SetLink(nil)
@@ -283,7 +284,6 @@ func TestUDPGoesOverTheBridgeWithoutALink(t *testing.T) {
 	askUntil(t, c, "back")
 
 	vm.SetLink(udpLink(t))
-	vm.Announce(udpListeners(port, guestIP))
 	askUntil(t, c, "a link")
 	if f := one(t, vm); f.Path != "vsock" || f.ConnectionsTotal != 1 {
 		t.Errorf("%+v", f)
@@ -457,5 +457,23 @@ func TestManyUDPServicesRestartedUnderTrafficLeaveNothingBehind(t *testing.T) {
 			t.Fatalf("%d descriptors, %d before", descriptors(t), before)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestAFlowMovesWhenItsAddressRefuses(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(udpLink(t))
+	port, stop := udpEcho(t, guestIP+":0")
+	vm.Announce(udpListeners(port, guestIP))
+	c := dialUDP(t, addr("127.0.0.1", port))
+	askUntil(t, c, "here")
+	const other = "127.0.0.11"
+	_, _ = udpEcho(t, addr(other, port))
+	vm.Announce(udpListeners(port, other))
+	askUntil(t, c, "still here")
+	stop()
+	askUntil(t, c, "there")
+	if f := one(t, vm); f.ConnectionsTotal != 1 {
+		t.Errorf("%+v", f)
 	}
 }
