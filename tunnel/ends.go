@@ -33,26 +33,46 @@ type ends struct {
 	tell func(endMessage)
 	// heard is when the control stream last brought anything.
 	heard func() time.Time
+	// keepEarly keeps messages about streams that are not known yet. In the
+	// guest, what opens a stream comes on another connection and may come
+	// later than how it ended.
+	keepEarly bool
 
 	mu      sync.Mutex
 	streams map[uint64]*Stream
 	err     error // set once the link has ended
+	early   map[uint64][]endMessage
+	order   []uint64 // of the keys of early, oldest first
 }
 
+// maxEarly bounds how many streams the messages of which are kept. Those of
+// streams that are gone are among them, so the oldest make room.
+const maxEarly = 1024
+
 func (e *ends) add(s *Stream) error {
+	early, err := e.put(s)
+	for _, m := range early {
+		s.peerSaid(m)
+	}
+	return err
+}
+
+func (e *ends) put(s *Stream) ([]endMessage, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.err != nil {
-		return e.err
+		return nil, e.err
 	}
 	if _, taken := e.streams[s.id]; taken {
-		return fmt.Errorf("stream %d is open already", s.id)
+		return nil, fmt.Errorf("stream %d is open already", s.id)
 	}
 	if e.streams == nil {
 		e.streams = make(map[uint64]*Stream)
 	}
 	e.streams[s.id] = s
-	return nil
+	early := e.early[s.id]
+	delete(e.early, s.id)
+	return early, nil
 }
 
 func (e *ends) remove(s *Stream) {
@@ -75,9 +95,32 @@ func (e *ends) count() int {
 func (e *ends) deliver(m endMessage) {
 	e.mu.Lock()
 	s := e.streams[m.ID]
+	if s == nil && e.keepEarly {
+		e.keep(m)
+	}
 	e.mu.Unlock()
 	if s != nil {
 		s.peerSaid(m)
+	}
+}
+
+// keep needs e.mu.
+func (e *ends) keep(m endMessage) {
+	if e.early == nil {
+		e.early = make(map[uint64][]endMessage)
+	}
+	said, known := e.early[m.ID]
+	if len(said) == int(endStopped) {
+		return // one of each kind is all there can be
+	}
+	e.early[m.ID] = append(said, m)
+	if known {
+		return
+	}
+	e.order = append(e.order, m.ID)
+	if len(e.order) > maxEarly {
+		delete(e.early, e.order[0])
+		e.order = append(e.order[:0], e.order[1:]...)
 	}
 }
 

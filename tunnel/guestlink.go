@@ -39,6 +39,7 @@ type guestLink struct {
 
 func newGuestLink(s *Server, a agreed) *guestLink {
 	l := &guestLink{server: s, agreed: a, started: make(chan struct{}), waiting: make(map[net.Conn]bool)}
+	l.ends.keepEarly = true
 	l.serve = l.serveStream
 	return l
 }
@@ -218,7 +219,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	if _, werr := conn.Write(appendAnswer(nil, status, reason)); werr != nil || err != nil {
 		s.die(net.ErrClosed)
 		if target != nil {
-			_ = target.Close()
+			TCP(target).Abort() // the client has gone
 		}
 		return
 	}

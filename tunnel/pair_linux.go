@@ -16,7 +16,10 @@ type endpointFD interface {
 	// detach hands over the descriptor. The pair is told of what befalls the
 	// connection by other ways than its descriptor.
 	detach(p *pair) (int, error)
-	// endOfRead judges how reading ended: nil is a clean end, errEndUnknown
+	// open is called until it returns nil before anything is read: what comes
+	// first may not be the connection's own. EAGAIN is to wait for more.
+	open(fd int) error
+	// judgeEnd judges how reading ended: nil is a clean end, errEndUnknown
 	// one that the pair will be told about.
 	judgeEnd(err error) error
 	// endWrite ends the sending direction.
@@ -45,6 +48,7 @@ type pair struct {
 type side struct {
 	conn    endpointFD
 	fd      int
+	opened  bool
 	watched bool
 	events  uint32 // waited for, beside a hang-up, which the kernel always tells
 	hung    bool   // the hang-up has been told, and nothing follows it
@@ -192,6 +196,16 @@ const pumpTurns = 4
 // pump moves what can be read on one side.
 func (p *pair) pump(from int) {
 	h, src := &p.halves[from], &p.sides[from]
+	if !src.opened {
+		switch err := src.conn.open(src.fd); {
+		case err == unix.EAGAIN:
+			return
+		case err != nil:
+			p.fail(err)
+			return
+		}
+		src.opened = true
+	}
 	for range pumpTurns {
 		var n int
 		var err error

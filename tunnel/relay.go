@@ -12,23 +12,14 @@ import (
 // other direction goes on for as long as it likes. Anything else that ends a
 // direction resets both connections.
 //
-// Relay blocks only as long as it needs its caller's goroutine: until the guest
-// has answered where both connections are descriptors, and to the end where one
-// is a yamux stream. done is called exactly once, at the end, with nil or what
-// went wrong; that may be before or long after Relay returns.
+// Relay returns at once where both connections are descriptors, and at the end
+// where one is a yamux stream. done is called exactly once, at the end, with nil
+// or what went wrong; that may be before or long after Relay returns.
 func Relay(client, guest Conn, n *Counters, done func(error)) {
 	c, g, ok := descriptors(client, guest)
 	if !ok {
 		done(relayMux(client, guest, n))
 		return
-	}
-	if s, ok := guest.(*Stream); ok {
-		if err := s.prepareRead(); err != nil {
-			client.Abort()
-			s.Abort()
-			done(err)
-			return
-		}
 	}
 	join(c, g, n, done)
 }

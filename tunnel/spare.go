@@ -10,7 +10,10 @@ import (
 const (
 	// spareCount is how many raw connections are dialled in advance: enough
 	// for what a browser opens at once.
-	spareCount = 6
+	spareCount = 8
+	// spareLow is how many may be left before the others are replaced, all in
+	// one go.
+	spareLow = 4
 	// spareIdle is how long spares are kept when no stream is opened. The
 	// next stream dials for itself and brings them back.
 	spareIdle = time.Minute
@@ -38,9 +41,11 @@ func (p *spares) take() net.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used = time.Now()
-	select {
-	case p.wanted <- struct{}{}:
-	default:
+	if len(p.conns) <= spareLow {
+		select {
+		case p.wanted <- struct{}{}:
+		default:
+		}
 	}
 	if len(p.conns) == 0 {
 		return nil

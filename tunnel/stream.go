@@ -32,8 +32,8 @@ const answerTimeout = dialTimeout + 5*time.Second
 //
 // Read returns io.EOF only when the peer said on the control stream how many
 // bytes it had sent and all of them arrived. Every other end is an error that
-// is [syscall.ECONNRESET]. On the host the first Read, and CloseWrite, wait for
-// the guest's answer, which may be an [*AnswerError].
+// is [syscall.ECONNRESET]. On the host the first Read waits for the guest's
+// answer, which may be an [*AnswerError].
 type Stream struct {
 	id   uint64
 	ends *ends
@@ -52,6 +52,7 @@ type Stream struct {
 	err      error  // why it is dead
 	peerSent uint64 // valid once peerEnded is closed
 	told     bool   // the end of our direction has been told
+	stopped  bool   // the peer does not read any more
 	pair     *pair  // is told what peer and link do to the stream
 	endTimer *time.Timer
 
@@ -60,7 +61,6 @@ type Stream struct {
 	answerErr   error
 	answer      answerReader
 	answerTimer *time.Timer
-	abortWanted bool // Abort came before the answer
 }
 
 var _ Conn = (*Stream)(nil)
@@ -84,8 +84,10 @@ func (s *Stream) attach(conn net.Conn) error {
 		return s.err
 	}
 	s.conn, s.path = conn, PathMux
-	if _, mux := conn.(*muxConn); !mux {
+	if mux, ok := conn.(*muxConn); !ok {
 		s.path = PathRaw
+	} else if s.stopped {
+		mux.refuseWrites()
 	}
 	return nil
 }
@@ -147,9 +149,6 @@ func (s *Stream) Write(b []byte) (int, error) {
 // CloseWrite ends our direction: the peer is told the byte count on the control
 // stream and reads EOF.
 func (s *Stream) CloseWrite() error {
-	if err := s.prepareRead(); err != nil {
-		return err
-	}
 	if !s.tellEnd() {
 		return nil
 	}
@@ -171,9 +170,6 @@ func (s *Stream) tellEnd() bool {
 // Close ends the stream: what was written still arrives, what the peer still
 // sends is refused.
 func (s *Stream) Close() error {
-	if err := s.prepareRead(); err != nil {
-		return ignoreClosed(err)
-	}
 	if s.tellEnd() {
 		_ = s.conn.(interface{ CloseWrite() error }).CloseWrite()
 	}
@@ -188,15 +184,6 @@ func (s *Stream) Close() error {
 
 // Abort resets the stream: the peer's connection is reset too.
 func (s *Stream) Abort() {
-	s.mu.Lock()
-	wait := !s.answered && s.err == nil
-	s.abortWanted = s.abortWanted || wait
-	s.mu.Unlock()
-	if wait {
-		// The guest knows the stream only once it has answered and would
-		// ignore the message before: whoever takes the answer aborts.
-		return
-	}
 	s.abort(fmt.Errorf("stream aborted: %w", net.ErrClosed))
 }
 
@@ -247,7 +234,11 @@ func (s *Stream) peerSaid(m endMessage) {
 			pair.news()
 		}
 	case endStopped:
-		if c, ok := s.conn.(*muxConn); ok {
+		s.mu.Lock()
+		s.stopped = true
+		conn := s.conn
+		s.mu.Unlock()
+		if c, ok := conn.(*muxConn); ok {
 			c.refuseWrites() // a raw connection refuses by itself
 		}
 	case endAborted:
@@ -351,29 +342,28 @@ func (s *Stream) awaitReset() error {
 func (s *Stream) prepareRead() error {
 	s.answerMu.Lock()
 	defer s.answerMu.Unlock()
-	if s.answered { // written under both locks
+	if s.answered {
 		return s.answerErr
 	}
 	err := s.answer.readFrom(s.conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
+	if err = s.gotAnswer(err); err != nil {
+		s.die(err)
+	}
+	return err
+}
+
+// gotAnswer notes the answer, or why none came.
+func (s *Stream) gotAnswer(err error) error {
 	s.answerTimer.Stop()
+	s.answerTimer = nil
 	var refused *AnswerError
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("no answer from the guest: %w", s.translate(err))
 	}
-	s.answerErr = err
-	s.mu.Lock()
-	s.answered = true
-	aborted := s.abortWanted
-	s.mu.Unlock()
-	switch {
-	case err != nil:
-		s.die(err)
-	case aborted:
-		s.abort(fmt.Errorf("stream aborted: %w", net.ErrClosed))
-	}
+	s.answered, s.answerErr = true, err
 	return err
 }
 
@@ -382,11 +372,4 @@ func (s *Stream) expectAnswer() {
 	s.answerTimer = time.AfterFunc(answerTimeout, func() {
 		s.abort(fmt.Errorf("no answer from the guest within %v: %w", answerTimeout, os.ErrDeadlineExceeded))
 	})
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"errors"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -36,6 +37,31 @@ func (s *Stream) detach(p *pair) (int, error) {
 		s.pair = p
 	}
 	return fd, err
+}
+
+// open takes the guest's answer off the connection.
+func (s *Stream) open(fd int) error {
+	s.answerMu.Lock()
+	defer s.answerMu.Unlock()
+	if s.answered {
+		return s.answerErr
+	}
+	err := s.answer.readFrom(descriptor(fd))
+	if err == unix.EAGAIN {
+		return err
+	}
+	return s.gotAnswer(err)
+}
+
+// descriptor reads a descriptor without waiting.
+type descriptor int
+
+func (d descriptor) Read(b []byte) (int, error) {
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(d), b) })
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return max(n, 0), err
 }
 
 func (s *Stream) judgeEnd(error) error {
@@ -92,10 +118,14 @@ func (s *Stream) release(fd int, err error) {
 		s.endTimer.Stop()
 	}
 	s.mu.Unlock()
-	if err != nil {
-		s.abort(err)
-	} else {
+	_, refused := errors.AsType[*AnswerError](err)
+	switch {
+	case err == nil:
 		s.die(net.ErrClosed)
+	case refused:
+		s.die(err) // the guest knows
+	default:
+		s.abort(err)
 	}
 	if fd >= 0 {
 		_ = unix.Close(fd)

@@ -55,6 +55,8 @@ func (c *tcpConn) detach(p *pair) (int, error) {
 	return fd, err
 }
 
+func (c *tcpConn) open(int) error { return nil }
+
 func (c *tcpConn) judgeEnd(err error) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
