@@ -37,7 +37,7 @@ func answerForAnHour(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	lost := make(chan error, 2)
 	server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
-	guest := newGuestLink(server, agreed{})
+	guest := newGuestLink(server, agreed{}, false)
 	accepted := make(chan *Stream, 1)
 	guest.serve = func(_ context.Context, conn net.Conn, o openRequest) {
 		s := newStream(o.ID, &guest.ends)

@@ -19,7 +19,10 @@ const (
 	endStopped endKind = 3
 )
 
-// endMessage tells on the control stream how a stream ended.
+func (k endKind) valid() bool { return k >= endComplete && k <= endStopped }
+
+// endMessage tells how a stream ended: on the control stream, or on the
+// connection beside it that is for this alone.
 type endMessage struct {
 	ID   uint64
 	Kind endKind

@@ -22,6 +22,7 @@ const (
 	frameProof frameKind = 3 // host: proof, or why not
 	frameReady frameKind = 4 // guest: the session follows, or why not
 	frameRaw   frameKind = 5 // host: token; an open request follows, perhaps much later
+	frameEnds  frameKind = 6 // host: token; records of ends follow, both ways
 )
 
 const (
@@ -54,7 +55,7 @@ func (f *frameReader) next() (frameKind, []byte, error) {
 			return 0, nil, err
 		}
 		k, n := frameKind(hdr[0]), int(binary.BigEndian.Uint16(hdr[1:]))
-		if k < frameHello || k > frameRaw || n > maxFrame {
+		if k < frameHello || k > frameEnds || n > maxFrame {
 			if f.resync {
 				continue
 			}

@@ -64,7 +64,8 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 		}
 		ip = ip.WithZone(zone)
 	}
-	var d net.Dialer
+	// Keep-alives between sockets of one kernel find out nothing.
+	d := net.Dialer{KeepAlive: -1}
 	return d.DialContext(ctx, network, netip.AddrPortFrom(ip, addr.Port()).String())
 }
 

@@ -30,6 +30,10 @@ type guestLink struct {
 	serve   func(context.Context, net.Conn, openRequest) // serveStream, but in tests
 	started chan struct{}                                // closed once control is there, or will never be
 
+	many     bool // the endpoint allows many connections
+	endsCame chan net.Conn
+	endsConn *endsConn // nil where there is one connection only
+
 	datagramStreams atomic.Int32
 
 	mu      sync.Mutex
@@ -37,8 +41,11 @@ type guestLink struct {
 	ended   bool
 }
 
-func newGuestLink(s *Server, a agreed) *guestLink {
-	l := &guestLink{server: s, agreed: a, started: make(chan struct{}), waiting: make(map[net.Conn]bool)}
+func newGuestLink(s *Server, a agreed, many bool) *guestLink {
+	l := &guestLink{
+		server: s, agreed: a, many: many, started: make(chan struct{}),
+		endsCame: make(chan net.Conn, 1), waiting: make(map[net.Conn]bool),
+	}
 	l.ends.keepEarly = true
 	l.serve = l.serveStream
 	return l
@@ -72,8 +79,38 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	l.control = newControl(&muxConn{Stream: first})
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
+	if l.many {
+		select {
+		case conn := <-l.endsCame:
+			l.endsConn, err = newEndsConn(conn, l.ends.deliver)
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-l.session.CloseChan():
+			err = errClosedByPeer
+		}
+		if err != nil {
+			_ = l.session.Close()
+			return fmt.Errorf("no connection for the ends of streams: %w", err)
+		}
+		l.ends.tell = l.endsConn.tell
+	}
 	l.control.send(hello(l.server.AgentVersion))
 	return nil
+}
+
+// takeEnds is given the connection for the ends of streams, of which there is
+// one.
+func (l *guestLink) takeEnds(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended {
+		select {
+		case l.endsCame <- conn:
+			return
+		default:
+		}
+	}
+	_ = conn.Close()
 }
 
 func (l *guestLink) serveSession(ctx context.Context) error {
@@ -82,9 +119,15 @@ func (l *guestLink) serveSession(ctx context.Context) error {
 	g.Go(func() error { return l.control.write(ctx) })
 	g.Go(func() error { return l.announce(ctx) })
 	g.Go(func() error { return l.acceptStreams(ctx) })
+	if l.endsConn != nil {
+		g.Go(l.endsConn.wait)
+	}
 	g.Go(func() error {
 		<-ctx.Done()
 		_ = l.session.Close()
+		if l.endsConn != nil {
+			l.endsConn.close()
+		}
 		return nil
 	})
 	return g.Wait()
@@ -237,6 +280,11 @@ func (l *guestLink) shut(why error) {
 	l.ended = true
 	for conn := range l.waiting {
 		_ = conn.Close()
+	}
+	select {
+	case conn := <-l.endsCame:
+		_ = conn.Close()
+	default:
 	}
 	l.mu.Unlock()
 	l.ends.failAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))

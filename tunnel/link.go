@@ -67,6 +67,7 @@ type Link struct {
 	session  *yamux.Session
 	control  *control
 	ends     ends
+	endsConn *endsConn // nil where there is one connection only
 	nextID   atomic.Uint64
 	spares   *spares
 	opening  chan struct{} // bounds yamux streams being opened
@@ -91,7 +92,30 @@ func Dial(ctx context.Context, e Endpoint, cfg Config) (*Link, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("%s: %w", e, err)
 	}
+	if e.Many() {
+		if err := l.dialEnds(ctx); err != nil {
+			_ = l.Close()
+			return nil, fmt.Errorf("%s: connection for the ends of streams: %w", e, err)
+		}
+	}
 	return l, nil
+}
+
+// dialEnds makes the connection on which the ends of streams are told.
+func (l *Link) dialEnds(ctx context.Context) error {
+	conn, err := l.dialRaw(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(l.frame(frameEnds)); err != nil {
+		_ = conn.Close()
+		return err
+	}
+	if l.endsConn, err = newEndsConn(conn, l.ends.deliver); err != nil {
+		return err
+	}
+	l.ends.tell = l.endsConn.tell
+	return nil
 }
 
 // newLink starts the session on a connection that hands were shaken on.
@@ -116,7 +140,7 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 	}
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
-	l.spares = newSpares(l.dialRaw, l.rawFrame)
+	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(frameRaw) })
 	l.control.send(hello(cfg.AgentVersion))
 	return l, nil
 }
@@ -188,10 +212,12 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 	g.Go(func() error { return l.refuseStreams() })
 	if l.endpoint.Many() {
 		g.Go(func() error { return l.spares.run(gctx) })
+		g.Go(l.endsConn.wait)
 	}
 	g.Go(func() error {
 		<-gctx.Done()
 		_ = l.session.Close()
+		l.closeEnds()
 		return nil
 	})
 	err := sessionError(l.session, g.Wait())
@@ -223,8 +249,15 @@ var errClosedByPeer = errors.New("the other end closed the connection")
 // shut ends everything the link carries.
 func (l *Link) shut(why error) {
 	_ = l.session.Close()
+	l.closeEnds()
 	l.spares.close()
 	l.ends.failAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
+}
+
+func (l *Link) closeEnds() {
+	if l.endsConn != nil {
+		l.endsConn.close()
+	}
 }
 
 // Close ends the link and resets what it carries. Only a link that is not being

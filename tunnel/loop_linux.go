@@ -9,19 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A loop moves the bytes of many pairs of descriptors with one thread that
-// waits for all of them. Against two goroutines a connection it takes three
+// A loop serves many descriptors with one thread that waits for all of them. Against two goroutines a connection it takes three
 // system calls for a small message instead of five, no detour through the
 // scheduler, and next to no memory while a connection waits. It knows only
-// descriptors; what bytes and ends mean is up to the pair.
+// descriptors; what bytes and ends mean is up to the pair they belong to.
 type loop struct {
 	epoll int
 	buf   []byte // for small reads; used by the loop's thread only
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
 	mu      sync.Mutex
-	pairs   []*pair // by slot
-	free    []int32 // slots
+	served  []served // by slot
+	free    []int32  // slots
 	count   int
 	serial  int32
 	running bool
@@ -31,9 +30,17 @@ const (
 	// loopBuffer is how much is read at once before a direction is taken for
 	// a bulk transfer and spliced.
 	loopBuffer = 64 << 10
-	// loopLinger is how long in milliseconds a loop waits for work before it
-	// looks whether there is any left, and ends if not.
+	// loopLinger is how long in milliseconds an idle loop waits before it
+	// looks whether it has any connections left, and ends if not.
 	loopLinger = 200
+	// loopBrisk is how long it waits, and for how many such waits, after
+	// something happened. A thread that comes back from the kernel within
+	// 10 ms keeps its place in Go's scheduler, and as long as it has one, the
+	// runtime's monitor does not fall asleep. Otherwise each message would
+	// wake it, to run for a millisecond in steps of 20 us: more work than the
+	// message.
+	loopBrisk      = 5
+	loopBriskWaits = 20
 )
 
 var loops struct {
@@ -42,18 +49,36 @@ var loops struct {
 	next atomic.Uint32
 }
 
-// pickLoop spreads pairs over as many loops as there are processors.
+// served is what a loop serves.
+type served interface {
+	// handle is called with what the kernel says of a descriptor; side is
+	// what it was watched with, 0 or 1.
+	handle(side int, events uint32)
+	at() *place
+}
+
+// place is where a loop has something.
+type place struct {
+	loop         *loop
+	slot, serial int32
+}
+
+func (p *place) at() *place { return p }
+
+// pickLoop spreads the work over one loop for every two processors.
 func pickLoop() *loop {
 	loops.once.Do(func() {
-		for range runtime.GOMAXPROCS(0) {
+		// A loop that waits in the kernel holds one of the scheduler's
+		// places for a while; the others are for goroutines.
+		for range max(1, runtime.GOMAXPROCS(0)/2) {
 			loops.all = append(loops.all, &loop{epoll: -1})
 		}
 	})
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }
 
-// add takes in a pair and begins to wait for both its descriptors.
-func (l *loop) add(p *pair) error {
+// add takes in something, with nothing watched yet.
+func (l *loop) add(s served) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.epoll < 0 {
@@ -63,13 +88,14 @@ func (l *loop) add(p *pair) error {
 		}
 		l.epoll = fd
 	}
+	p := s.at()
 	if n := len(l.free); n > 0 {
 		p.slot = l.free[n-1]
 		l.free = l.free[:n-1]
-		l.pairs[p.slot] = p
+		l.served[p.slot] = s
 	} else {
-		p.slot = int32(len(l.pairs))
-		l.pairs = append(l.pairs, p)
+		p.slot = int32(len(l.served))
+		l.served = append(l.served, s)
 	}
 	l.serial++
 	p.loop, p.serial = l, l.serial
@@ -81,19 +107,20 @@ func (l *loop) add(p *pair) error {
 	return nil
 }
 
-// remove forgets a pair; the kernel forgets its descriptors when they are closed.
-func (l *loop) remove(p *pair) {
+// remove forgets something; the kernel forgets its descriptors when they are
+// closed.
+func (l *loop) remove(p *place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pairs[p.slot] = nil
+	l.served[p.slot] = nil
 	l.free = append(l.free, p.slot)
 	l.count--
 }
 
-// watch sets what is waited for on one side of a pair.
-func (l *loop) watch(p *pair, side int, op int, events uint32) error {
+// watch sets what is waited for on a descriptor.
+func (l *loop) watch(p *place, fd, side, op int, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: p.slot<<1 | int32(side), Pad: p.serial}
-	if err := unix.EpollCtl(l.epoll, op, p.sides[side].fd, &ev); err != nil {
+	if err := unix.EpollCtl(l.epoll, op, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil
@@ -102,28 +129,37 @@ func (l *loop) watch(p *pair, side int, op int, events uint32) error {
 func (l *loop) run() {
 	l.buf = make([]byte, loopBuffer)
 	events := make([]unix.EpollEvent, 128)
+	brisk := 0
 	for {
-		n, err := unix.EpollWait(l.epoll, events, loopLinger)
+		timeout := loopLinger
+		if brisk > 0 {
+			brisk--
+			timeout = loopBrisk
+		}
+		n, err := unix.EpollWait(l.epoll, events, timeout)
+		if n > 0 {
+			brisk = loopBriskWaits
+		}
 		if err != nil && err != unix.EINTR {
 			panic(fmt.Sprintf("epoll_wait: %v", err)) // no error but of our own making is left
 		}
 		for _, ev := range events[:max(n, 0)] {
-			if p := l.pairOf(ev); p != nil {
-				p.handle(int(ev.Fd&1), ev.Events)
+			if s := l.of(ev); s != nil {
+				s.handle(int(ev.Fd&1), ev.Events)
 			}
 		}
-		if n == 0 && l.retire() {
+		if n == 0 && timeout == loopLinger && l.retire() {
 			return
 		}
 	}
 }
 
-// pairOf is the pair an event is about, or nil if that has ended meanwhile.
-func (l *loop) pairOf(ev unix.EpollEvent) *pair {
+// of is what an event is about, or nil if that has ended meanwhile.
+func (l *loop) of(ev unix.EpollEvent) served {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p := l.pairs[ev.Fd>>1]; p != nil && p.serial == ev.Pad {
-		return p
+	if s := l.served[ev.Fd>>1]; s != nil && s.at().serial == ev.Pad {
+		return s
 	}
 	return nil
 }

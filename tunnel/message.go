@@ -236,7 +236,7 @@ func (m *endMessage) decode(s *cryptobyte.String) error {
 	if !s.ReadUint64(&m.ID) || !s.ReadUint8((*uint8)(&m.Kind)) || !s.ReadUint64(&m.Sent) {
 		return errShort
 	}
-	if m.Kind < endComplete || m.Kind > endStopped {
+	if !m.Kind.valid() {
 		return fmt.Errorf("unknown end %d of stream %d", m.Kind, m.ID)
 	}
 	return nil

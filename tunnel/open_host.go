@@ -29,7 +29,7 @@ func (l *Link) Open(ctx context.Context, t Target, early []byte) (*Stream, error
 			}
 		}
 		if conn, err := l.dialRaw(ctx); err == nil {
-			if s, err := l.openOn(conn, l.rawFrame(), t, early); err == nil {
+			if s, err := l.openOn(conn, l.frame(frameRaw), t, early); err == nil {
 				return s, nil
 			}
 		}
@@ -76,9 +76,9 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 	return dialEndpoint(ctx, l.endpoint, nil)
 }
 
-// rawFrame introduces a raw connection as one of this link's.
-func (l *Link) rawFrame() []byte {
-	return appendFrame(make([]byte, 0, 128), frameRaw, l.agreed.token[:])
+// frame introduces a connection as one of this link's.
+func (l *Link) frame(k frameKind) []byte {
+	return appendFrame(make([]byte, 0, 128), k, l.agreed.token[:])
 }
 
 // openMux opens a yamux stream. yamux does not look at a context, so one that

@@ -34,9 +34,8 @@ type endpointFD interface {
 // pair joins two descriptors in a loop. Its lock is taken by the loop's thread
 // and by whoever has news of a stream.
 type pair struct {
-	loop         *loop
-	slot, serial int32
-	done         func(error)
+	place
+	done func(error)
 
 	mu     sync.Mutex
 	sides  [2]side
@@ -183,7 +182,7 @@ func (p *pair) rearm() {
 			op = unix.EPOLL_CTL_ADD
 		}
 		s.watched, s.events = watch, want
-		if err := p.loop.watch(p, i, op, want); err != nil {
+		if err := p.loop.watch(&p.place, s.fd, i, op, want); err != nil {
 			p.fail(err)
 			return
 		}
@@ -368,7 +367,7 @@ func (p *pair) fail(err error) {
 func (p *pair) end(err error) {
 	p.over, p.err = true, err
 	if p.loop != nil {
-		p.loop.remove(p)
+		p.loop.remove(&p.place)
 	}
 	for i := range p.sides {
 		s := &p.sides[i]

@@ -111,7 +111,12 @@ func (s *Server) admit(ctx context.Context) bool {
 func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 	known := sync.OnceFunc(func() { <-s.strangers })
 	defer known()
-	defer conn.Close()
+	ours := true
+	defer func() {
+		if ours {
+			_ = conn.Close()
+		}
+	}()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
@@ -125,13 +130,18 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 			if err = s.serveLink(ctx, conn, false, body, shaken); err == nil {
 				return
 			}
-		case frameRaw:
+		case frameRaw, frameEnds:
 			var l *guestLink
 			if l, err = s.linkOf(body); err == nil {
 				known()
 				_ = conn.SetDeadline(time.Time{})
 				stop()
-				l.serveRaw(ctx, conn)
+				ours = false // the link's from now on
+				if kind == frameEnds {
+					l.takeEnds(conn)
+				} else {
+					l.serveRaw(ctx, conn)
+				}
 				return
 			}
 		default:
@@ -176,7 +186,7 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 		}
 	}()
 	err := guestHandshake(conn, resync, s.Key, s.instance, hello, func(a agreed) {
-		l = newGuestLink(s, a)
+		l = newGuestLink(s, a, !resync)
 		s.mu.Lock()
 		s.links = append(s.links, l)
 		s.mu.Unlock()

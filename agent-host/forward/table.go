@@ -52,7 +52,12 @@ func New(cfg Config) *Table {
 	}
 	if cfg.Listen == nil {
 		cfg.Listen = func(addr netip.AddrPort) (*net.TCPListener, error) {
-			return net.ListenTCP(network(addr.Addr()), net.TCPAddrFromAddrPort(addr))
+			// Keep-alives between sockets of one kernel find out nothing.
+			l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), network(addr.Addr()), addr.String())
+			if err != nil {
+				return nil, err
+			}
+			return l.(*net.TCPListener), nil
 		}
 	}
 	if cfg.Log == nil {

@@ -1,0 +1,173 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// endsConn carries what is told about the ends of streams on a connection of its
+// own, where the endpoint allows many. It belongs to the link as the session
+// does: when one is lost, so is the other. It is apart because every stream has
+// two ends to tell and most are told in a loop, which can write and read a
+// descriptor in place; through yamux each would take four goroutines in turn.
+type endsConn struct {
+	place
+	fd      int
+	deliver func(endMessage)
+	done    chan struct{} // closed when the connection is lost or closed
+
+	in []byte // a record that has come in part; used by the loop's thread only
+
+	mu     sync.Mutex
+	out    []byte // what the kernel did not take yet
+	closed bool
+	err    error // why it was lost
+}
+
+// endRecord is the length of a message in bytes: ID, kind, bytes sent.
+const endRecord = 17
+
+// newEndsConn takes over a connection.
+func newEndsConn(conn net.Conn, deliver func(endMessage)) (*endsConn, error) {
+	fd, err := takeDescriptor(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err = pickLoop().add(c); err == nil {
+		err = c.loop.watch(&c.place, fd, 0, unix.EPOLL_CTL_ADD, unix.EPOLLIN)
+	}
+	if err != nil {
+		c.end(err)
+		return nil, err
+	}
+	return c, nil
+}
+
+// tell sends a message, now or as soon as the kernel takes it.
+func (c *endsConn) tell(m endMessage) {
+	var record [endRecord]byte
+	binary.BigEndian.PutUint64(record[:], m.ID)
+	record[8] = byte(m.Kind)
+	binary.BigEndian.PutUint64(record[9:], m.Sent)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return
+	case len(c.out) > maxQueue:
+		c.end(errPeerStalled)
+		return
+	}
+	c.out = append(c.out, record[:]...)
+	if len(c.out) == endRecord {
+		c.flush()
+		if len(c.out) > 0 && !c.closed {
+			c.arm(unix.EPOLLIN | unix.EPOLLOUT)
+		}
+	}
+}
+
+// flush needs c.mu.
+func (c *endsConn) flush() {
+	n, err := ignoringEINTR(func() (int, error) { return unix.Write(c.fd, c.out) })
+	if err != nil && err != unix.EAGAIN {
+		c.end(fmt.Errorf("write: %w", err))
+		return
+	}
+	c.out = append(c.out[:0], c.out[max(n, 0):]...)
+}
+
+func (c *endsConn) arm(events uint32) {
+	if err := c.loop.watch(&c.place, c.fd, 0, unix.EPOLL_CTL_MOD, events); err != nil {
+		c.end(err)
+	}
+}
+
+func (c *endsConn) handle(_ int, events uint32) {
+	if events&unix.EPOLLOUT != 0 {
+		c.mu.Lock()
+		if !c.closed && len(c.out) > 0 {
+			if c.flush(); len(c.out) == 0 && !c.closed {
+				c.arm(unix.EPOLLIN)
+			}
+		}
+		c.mu.Unlock()
+	}
+	if events&^unix.EPOLLOUT != 0 {
+		c.read()
+	}
+}
+
+func (c *endsConn) read() {
+	buf := c.loop.buf
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.fd, buf) })
+	switch {
+	case err == unix.EAGAIN:
+		return
+	case err == nil && n == 0:
+		err = io.EOF
+	}
+	if err == nil {
+		err = c.parse(buf[:n])
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.end(err)
+		c.mu.Unlock()
+	}
+}
+
+func (c *endsConn) parse(b []byte) error {
+	b = append(c.in, b...)
+	for len(b) >= endRecord {
+		m := endMessage{ID: binary.BigEndian.Uint64(b), Kind: endKind(b[8]), Sent: binary.BigEndian.Uint64(b[9:])}
+		if !m.Kind.valid() {
+			return fmt.Errorf("unknown end %d of stream %d", m.Kind, m.ID)
+		}
+		c.deliver(m)
+		b = b[endRecord:]
+	}
+	c.in = append(c.in[:0], b...)
+	return nil
+}
+
+// end needs c.mu.
+func (c *endsConn) end(err error) {
+	if c.closed {
+		return
+	}
+	c.closed, c.err = true, err
+	if c.loop != nil {
+		c.loop.remove(&c.place)
+	}
+	_ = unix.Close(c.fd)
+	close(c.done)
+}
+
+// close ends the connection; closing it again does nothing.
+func (c *endsConn) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(net.ErrClosed)
+}
+
+// wait blocks until the connection has ended and tells why.
+func (c *endsConn) wait() error {
+	<-c.done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(c.err, io.EOF) || errors.Is(c.err, unix.ECONNRESET) {
+		return errClosedByPeer
+	}
+	return c.err
+}
