@@ -7,7 +7,7 @@ QEMU_amd64 = qemu-system-x86
 QEMU_arm64 = qemu-system-arm
 QEMU       = $(QEMU_$(shell go env GOARCH))
 DEMO_DEPS  = $(QEMU) busybox-static kmod tar xz-utils zstd
-TEST_DEPS  = busybox-static cpio gcc iproute2 libc6-dev util-linux xorriso
+TEST_DEPS  = bind9-dnsutils busybox-static cpio dnsmasq-base gcc iperf3 iproute2 libc6-dev openssl util-linux xorriso
 E2E_DEPS   = $(DEMO_DEPS) dbus dnsmasq-base e2fsprogs iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system mmdebstrap
 BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux

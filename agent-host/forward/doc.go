@@ -7,6 +7,10 @@
 // that "localhost" never means the guest in one address family and something
 // else in the other.
 //
+// A UDP client is a flow for as long as datagrams come and go. It takes the best
+// way there is for each of them, and its answers leave from the address that it
+// sent to.
+//
 // How a VM is reached is told to the package through [VM.SetLink] and
 // [VM.SetBridge]; finding VMs, dialling their agents and deciding when a VM's
 // forwards go is done elsewhere. What is forwarded where is decided by [Rules].
