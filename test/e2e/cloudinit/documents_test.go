@@ -7,7 +7,6 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,30 +15,36 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
-// readParts has cloud-init's own code take a document apart, and prints what its handlers would be given.
+// readParts has cloud-init's own code take documents apart, and prints what its handlers would be given.
 const readParts = `
-import base64, json, sys, types
-from cloudinit import handlers, user_data, util
+import base64, json, sys
+from cloudinit import handlers, user_data
 from cloudinit.helpers import Paths
-blob = base64.b64decode(sys.stdin.read())
-message = user_data.UserDataProcessor(Paths({})).process(blob)
-parts = []
-def part(data, filename, payload, headers):
-    if isinstance(payload, bytes):
-        payload = payload.decode()
-    parts.append([headers["Content-Type"], filename, payload])
-handlers.walk(message, part, None)
-print(json.dumps(parts))
+result = {}
+for name, blob in json.load(sys.stdin).items():
+    parts = result[name] = []
+    def part(data, filename, payload, headers):
+        if isinstance(payload, bytes):
+            payload = payload.decode()
+        parts.append([headers["Content-Type"], filename, payload])
+    message = user_data.UserDataProcessor(Paths({})).process(base64.b64decode(blob))
+    handlers.walk(message, part, None)
+print(json.dumps(result))
 `
 
 // part is one part of a document: its type, its file name and its content.
 type part [3]string
 
-func partsInGuest(t *testing.T, m *machine, doc []byte) []part {
+// partsInGuest returns the parts of each document.
+func partsInGuest(t *testing.T, m *machine, docs map[string][]byte) map[string][]part {
 	t.Helper()
-	out := m.run("echo %s | base64 -d >/tmp/parts.py; echo %s | python3 /tmp/parts.py",
-		base64.StdEncoding.EncodeToString([]byte(readParts)), base64.StdEncoding.EncodeToString(doc))
-	var parts []part
+	input, err := json.Marshal(docs) // bytes in base64
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := m.run("echo %s | base64 -d >/tmp/parts.py; echo %s | base64 -d | python3 /tmp/parts.py",
+		base64.StdEncoding.EncodeToString([]byte(readParts)), base64.StdEncoding.EncodeToString(input))
+	var parts map[string][]part
 	if err := json.Unmarshal([]byte(out), &parts); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
@@ -54,16 +59,11 @@ func checkDocuments(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	m.run("echo %s | base64 -d >/tmp/user-data && cloud-init schema -c /tmp/user-data", base64.StdEncoding.EncodeToString(docs.UserData))
-	vendor := partsInGuest(t, m, docs.VendorData)
-	if len(vendor) != 1 || vendor[0][0] != "text/cloud-boothook" || vendor[0][1] != "rum-guest-agent" {
-		t.Errorf("vendor-data: %q", vendor)
-	}
-
 	var compressed bytes.Buffer
 	z := gzip.NewWriter(&compressed)
 	z.Write([]byte("#!/bin/sh\necho größe\n"))
 	z.Close()
-	for name, data := range map[string]string{
+	users := map[string]string{
 		"cloud-config": "#cloud-config\nhostname: größe\n",
 		"script":       "#!/bin/sh\necho hi   \n\n",
 		"compressed":   compressed.String(),
@@ -71,20 +71,33 @@ func checkDocuments(t *testing.T, m *machine) {
 		"archive":      "#cloud-config-archive\n- \"#!/bin/sh\\necho hi\"\n- type: text/cloud-config\n  content: \"a: b\"\n",
 		"MIME": "Content-Type: multipart/mixed; boundary=\"b\"\nMIME-Version: 1.0\n\n--b\nContent-Type: text/cloud-config\n\n#cloud-config\na: b\n" +
 			"--b\nContent-Type: text/x-shellscript\nContent-Disposition: attachment; filename=\"x\"\n\n#!/bin/sh\necho hi\n--b--\n",
-	} {
+	}
+	all := map[string][]byte{"vendor-data": docs.VendorData}
+	for name, data := range users {
 		seed.UserData = []byte(data)
 		doc, err := seed.UserDataOnly()
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
+			t.Fatalf("%s: %v", name, err)
 		}
-		alone, together := partsInGuest(t, m, []byte(data)), partsInGuest(t, m, doc)
+		all[name], all[name+" together"] = seed.UserData, doc
+	}
+	parts := partsInGuest(t, m, all)
+	ours := func(name string, p part) {
+		if p[0] != "text/cloud-boothook" || p[1] != "rum-guest-agent" {
+			t.Errorf("%s: our part is %q", name, p[:2])
+		}
+	}
+	if vendor := parts["vendor-data"]; len(vendor) != 1 {
+		t.Errorf("vendor-data: %q", vendor)
+	} else {
+		ours("vendor-data", vendor[0])
+	}
+	for name := range users {
+		together := parts[name+" together"]
 		last := len(together) - 1
-		if diff := cmp.Diff(alone, slices.Delete(slices.Clone(together), last, last+1)); diff != "" {
+		if diff := cmp.Diff(parts[name], together[:last]); diff != "" {
 			t.Errorf("%s: cloud-init sees other parts in the one document:\n%s", name, diff)
 		}
-		if together[last][0] != "text/cloud-boothook" || together[last][1] != "rum-guest-agent" {
-			t.Errorf("%s: the last part is %q", name, together[last][:2])
-		}
+		ours(name, together[last])
 	}
 }
