@@ -299,49 +299,57 @@ func TestIperf3OverUDP(t *testing.T) {
 	}
 }
 
-func TestTwentyUDPServicesRestartedUnderTrafficAreAllBack(t *testing.T) {
-	const services, restarts = 20, 25
+func TestServicesRestartedUnderTrafficAreAllBackAndLeaveNothingBehind(t *testing.T) {
+	const services, restarts, firstUDP, firstTCP = 20, 100, 7000, 8000
 	g := newGuest(t, "dev")
 	h := startHost(t, "", g)
-	addr := func(i int) string { return fmt.Sprintf("0.0.0.0:%d", 7000+i) }
-	sockets, clients := make([]*net.UDPConn, services), make([]net.Conn, services)
-	for i := range services {
-		sockets[i] = g.listenUDP(t, addr(i))
-		echoUDP(sockets[i])
-		clients[i] = dialUDP(t, fmt.Sprintf("127.0.0.1:%d", 7000+i))
-	}
-	back := func(n int) {
-		t.Helper()
-		for i, c := range clients {
-			text := fmt.Appendf(nil, "%d after %d", i, n)
-			eventually(t, string(text), func() bool { return asks(c, text, 300*time.Millisecond) == nil })
-		}
-	}
-	back(0)
 	hostBefore, guestBefore := h.descriptors(t), g.agent.descriptors(t)
+
+	sockets, listeners := make([]*net.UDPConn, services), make([]net.Listener, services)
+	begin := func(i int) {
+		sockets[i] = g.listenUDP(t, fmt.Sprintf("0.0.0.0:%d", firstUDP+i))
+		echoUDP(sockets[i])
+		listeners[i] = g.listen(t, fmt.Sprintf("0.0.0.0:%d", firstTCP+i))
+		greet(listeners[i], "hello")
+	}
+	end := func(i int) {
+		_ = sockets[i].Close()
+		_ = listeners[i].Close()
+	}
+	clients := make([]net.Conn, services)
+	for i := range services {
+		begin(i)
+	}
 	for n := range restarts {
 		for i := range services {
-			_, _ = clients[i].Write([]byte("traffic"))
-			_ = sockets[i].Close()
+			udp, tcp := fmt.Sprintf("127.0.0.1:%d", firstUDP+i), fmt.Sprintf("127.0.0.1:%d", firstTCP+i)
+			// Answers to what was sent in between must not be taken for this one's.
+			if clients[i] != nil {
+				_ = clients[i].Close()
+			}
+			clients[i] = dialUDP(t, udp)
+			text := fmt.Appendf(nil, "%d after %d restarts", i, n)
+			eventually(t, "udp "+string(text), func() bool { return asks(clients[i], text, 300*time.Millisecond) == nil })
+			eventually(t, "tcp "+string(text), func() bool { return answers(tcp, "hello") })
 		}
-		if n%5 == 4 { // now and then long enough for the agent to see it
+		for i := range services {
+			_, _ = clients[i].Write([]byte("traffic"))
+			end(i)
+		}
+		if n%10 == 9 { // now and then long enough for the agent to see it
 			time.Sleep(250 * time.Millisecond)
 		}
 		for i := range services {
 			_, _ = clients[i].Write([]byte("traffic"))
-			sockets[i] = g.listenUDP(t, addr(i))
-			echoUDP(sockets[i])
+			begin(i)
 		}
-		// Answers to the traffic above must not be taken for others.
-		for i := range clients {
-			clients[i] = dialUDP(t, clients[i].RemoteAddr().String())
-		}
-		back(n + 1)
 	}
 	for i := range services {
-		_ = sockets[i].Close()
+		end(i)
 	}
+	// The datagram stream, spares, and pipes of the pool.
+	const slack = 24
 	eventually(t, "everything to be let go of", func() bool {
-		return len(h.vm(t, "dev").Forwards) == 0 && h.descriptors(t) <= hostBefore && g.agent.descriptors(t) <= guestBefore
+		return len(h.vm(t, "dev").Forwards) == 0 && h.descriptors(t) <= hostBefore+slack && g.agent.descriptors(t) <= guestBefore+slack
 	})
 }
