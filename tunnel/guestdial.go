@@ -47,9 +47,20 @@ func answerTo(err error) (AnswerStatus, string) {
 	return AnswerUnreachable, err.Error()
 }
 
-// dialLocal connects to an address of this machine. A wildcard is what a socket
-// is bound to, not where it can be reached: loopback stands for it.
+// dialLocal connects to an address of this machine.
 func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
+	addr, err := dialAddr(addr)
+	if err != nil {
+		return nil, err
+	}
+	// Keep-alives between sockets of one kernel find out nothing.
+	d := net.Dialer{KeepAlive: -1}
+	return d.DialContext(ctx, network, addr.String())
+}
+
+// dialAddr is where a socket that is bound to addr can be reached. A wildcard is
+// what it is bound to, not where it can be reached: loopback stands for it.
+func dialAddr(addr netip.AddrPort) (netip.AddrPort, error) {
 	ip := addr.Addr()
 	switch {
 	case ip == netip.IPv4Unspecified():
@@ -60,13 +71,11 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 	default:
 		zone, err := zoneOf(ip)
 		if err != nil {
-			return nil, err
+			return addr, err
 		}
 		ip = ip.WithZone(zone)
 	}
-	// Keep-alives between sockets of one kernel find out nothing.
-	d := net.Dialer{KeepAlive: -1}
-	return d.DialContext(ctx, network, netip.AddrPortFrom(ip, addr.Port()).String())
+	return netip.AddrPortFrom(ip, addr.Port()), nil
 }
 
 // zoneOf checks that an address is one of this machine's and returns the

@@ -257,6 +257,23 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		l.serveUDP(ctx, conn, s)
 		return
 	}
+	ended := func(err error) {
+		if err != nil {
+			l.server.log().Debug("connection ended", "target", open.Target, "err", err)
+		}
+	}
+	var uncounted Counters
+	if s.Path() == PathRaw {
+		if target, ok := quickDial(open.Target); ok {
+			if _, err := conn.Write(appendAnswer(nil, AnswerOK, "")); err != nil {
+				s.die(net.ErrClosed)
+				target.release(target.fd, err) // the client has gone
+				return
+			}
+			join(target, s, &uncounted, ended)
+			return
+		}
+	}
 	target, err := dialTarget(ctx, open.Target)
 	status, reason := answerTo(err)
 	if _, werr := conn.Write(appendAnswer(nil, status, reason)); werr != nil || err != nil {
@@ -266,12 +283,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		}
 		return
 	}
-	var unused Counters
-	Relay(TCP(target), s, &unused, func(err error) {
-		if err != nil {
-			l.server.log().Debug("connection ended", "target", open.Target, "err", err)
-		}
-	})
+	Relay(TCP(target), s, &uncounted, ended)
 }
 
 // shut ends everything that the link carries and waits for it.

@@ -12,13 +12,14 @@ import (
 // endpointFD is what a pair needs of each of the two connections it joins, once
 // it owns their descriptors. Nothing here blocks.
 type endpointFD interface {
-	Conn
 	// detach hands over the descriptor. The pair is told of what befalls the
 	// connection by other ways than its descriptor.
 	detach(p *pair) (int, error)
 	// open is called until it returns nil before anything is read: what comes
 	// first may not be the connection's own. EAGAIN is to wait for more.
 	open(fd int) error
+	// moved accounts for bytes read and written.
+	moved(read, written int)
 	// judgeEnd judges how reading ended: nil is a clean end, errEndUnknown
 	// one that the pair will be told about.
 	judgeEnd(err error) error

@@ -14,6 +14,7 @@ func TCP(c *net.TCPConn) Conn { return &tcpConn{TCPConn: c} }
 
 type tcpConn struct {
 	*net.TCPConn
+	tcpSocket
 	pair atomic.Pointer[pair] // once it has taken over
 }
 
@@ -29,8 +30,6 @@ func (c *tcpConn) Abort() {
 	_ = c.SetLinger(0)
 	_ = c.Close()
 }
-
-func (c *tcpConn) moved(read, written int) {}
 
 // awaitReset waits for a reset that comes after the peer's FIN. The reader has
 // nothing more to read then, so without this a client that went away would be
@@ -55,33 +54,44 @@ func (c *tcpConn) detach(p *pair) (int, error) {
 	return fd, err
 }
 
-func (c *tcpConn) open(int) error { return nil }
+func (c *tcpConn) release(fd int, err error) {
+	if fd < 0 {
+		_ = c.SetLinger(0)
+		_ = c.TCPConn.Close()
+		return
+	}
+	c.tcpSocket.release(fd, err)
+}
 
-func (c *tcpConn) judgeEnd(err error) error {
+// tcpSocket is a TCP connection that is nothing but a descriptor.
+type tcpSocket struct{ fd int }
+
+var _ endpointFD = tcpSocket{}
+
+func (s tcpSocket) detach(*pair) (int, error) { return s.fd, nil }
+func (tcpSocket) open(int) error              { return nil }
+func (tcpSocket) moved(read, written int)     {}
+
+func (tcpSocket) judgeEnd(err error) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
 	return nil
 }
 
-func (c *tcpConn) endWrite(fd int) error {
+func (tcpSocket) endWrite(fd int) error {
 	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
 		return fmt.Errorf("shutdown: %w", err)
 	}
 	return nil
 }
 
-func (c *tcpConn) wasReset(fd int) bool {
+func (tcpSocket) wasReset(fd int) bool {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err != nil || info.State == tcpClose
 }
 
-func (c *tcpConn) release(fd int, err error) {
-	if fd < 0 {
-		c.TCPConn.SetLinger(0)
-		_ = c.TCPConn.Close()
-		return
-	}
+func (tcpSocket) release(fd int, err error) {
 	if err != nil {
 		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
