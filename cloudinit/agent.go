@@ -15,8 +15,6 @@ const agentMain = "github.com/rum-vm/rum-agent/agent-guest/cmd/rum-guest-agent"
 type Agent struct {
 	// Arch is the architecture it runs on, named as in GOARCH.
 	Arch string
-	// Version is the module version recorded in it, "(devel)" for a build from a work tree without one.
-	Version string
 	// Binary is the file itself.
 	Binary []byte
 }
@@ -60,7 +58,7 @@ func ReadAgent(path string) (Agent, error) {
 	if info.Path != agentMain {
 		return Agent{}, fmt.Errorf("guest agent %s: this is %s, not rum-guest-agent", path, info.Path)
 	}
-	return Agent{Arch: arch, Version: info.Main.Version, Binary: data}, nil
+	return Agent{Arch: arch, Binary: data}, nil
 }
 
 func (a Agent) file() string { return "rum-guest-agent-linux-" + a.Arch }

@@ -266,8 +266,8 @@ func TestAgentIsReadFromItsExecutable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, _ := os.Stat(binary); agent.Arch != runtime.GOARCH || agent.Version == "" || int64(len(agent.Binary)) != info.Size() {
-		t.Errorf("architecture %q, version %q, %d bytes", agent.Arch, agent.Version, len(agent.Binary))
+	if info, _ := os.Stat(binary); agent.Arch != runtime.GOARCH || int64(len(agent.Binary)) != info.Size() {
+		t.Errorf("architecture %q, %d bytes", agent.Arch, len(agent.Binary))
 	}
 }
 

@@ -87,7 +87,7 @@ func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d bytes for %s\n", o.output, info.Size(), name)
 	for _, a := range seed.Agents {
-		fmt.Fprintf(&b, "  agent %s for %s, %d bytes\n", a.Version, a.Arch, len(a.Binary))
+		fmt.Fprintf(&b, "  agent for %s, %d bytes\n", a.Arch, len(a.Binary))
 	}
 	if o.userData != "" {
 		fmt.Fprintf(&b, "  user-data of %s, unchanged\n", o.userData)
