@@ -343,13 +343,16 @@ func TestGuestThatNeverSpeaksIsDown(t *testing.T) {
 				continue
 			}
 			go func() { _, _ = io.Copy(back, c); back.Close() }()
-			// What the guest says is cut off after its part of the handshake.
-			_, _ = io.CopyN(c, back, 300)
-			c.Close()
-			back.Close()
+			wg.Go(func() {
+				// What the guest says is cut off after its part of the
+				// handshake.
+				_, _ = io.CopyN(c, back, 300)
+				c.Close()
+				back.Close()
+			})
 		}
 	})
-	defer func() { l.Close(); wg.Wait() }()
+	defer func() { l.Close(); g.stop(); wg.Wait() }()
 	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: front}})
 	within(t, a, patience, "shown as down", func(vms []control.VM) bool { return vms[0].State == control.Down && vms[0].Error != "" })
 }

@@ -37,8 +37,7 @@ const answerTimeout = dialTimeout + 5*time.Second
 type Stream struct {
 	id   uint64
 	ends *ends
-	conn net.Conn        // a raw connection or a *muxConn
-	fd   syscall.RawConn // nil on a yamux stream
+	conn net.Conn // a raw connection or a *muxConn
 	path string
 
 	sent, received atomic.Uint64
