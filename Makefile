@@ -12,7 +12,7 @@ E2E_DEPS   = $(DEMO_DEPS) dbus dnsmasq-base e2fsprogs iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system mmdebstrap
 BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
 
-.PHONY: help build test lint e2e demo bench deps clean
+.PHONY: help build test lint e2e e2e-vsock demo bench deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,11 +28,14 @@ test: ## unit and namespace tests, with the race detector; needs no VM
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
-	go vet -tags e2e ./test/...
-	go tool staticcheck -tags e2e ./...
+	go vet -tags e2e,e2evsock ./test/...
+	go tool staticcheck -tags e2e,e2evsock ./...
 
 e2e: build ## tests in real VMs; as root
 	go test -tags e2e -count=1 -p 1 -timeout 20m -v ./test/vm/... ./test/e2e/...
+
+e2e-vsock: build ## real vsock, with a VM in a VM; as root, about ten minutes
+	go test -tags e2evsock -count=1 -timeout 28m -v ./test/e2e/vsock
 
 demo: build ## a VM whose web server appears on localhost:8080
 	@sh test/deps.sh $(DEMO_DEPS)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,9 @@ func testMain(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
+	if err := moreTranslations(ctx); err != nil {
+		return 1, err
+	}
 	cfg := image.Config()
 	cfg.CPUs, cfg.Memory = 2, 3072
 	cfg.Disks = append(cfg.Disks, vm.Disk{Path: cargo, ReadOnly: true})
@@ -78,6 +82,19 @@ func testMain(m *testing.M) (code int, err error) {
 	}
 	fmt.Printf("the host VM has its libvirtd after %v\n", time.Since(begin).Round(time.Second))
 	return m.Run(), nil
+}
+
+// moreTranslations gives emulation the room that an emulator within needs.
+func moreTranslations(ctx context.Context) error {
+	kernel, err := vm.FetchKernel(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	accel, err := vm.Accelerator(ctx, kernel)
+	if err == nil && strings.HasPrefix(accel, "tcg") {
+		err = os.Setenv("RUM_QEMU_ACCEL", "tcg,thread=multi,tb-size=1024")
+	}
+	return err
 }
 
 // agentSwitch lets the tests stop and start the guest's agent from outside, by a connection to a port.
