@@ -23,6 +23,7 @@ build: ## both agents to bin/; the guest's for amd64 and arm64
 	GOARCH=arm64 $(GOBUILD) -o bin/rum-guest-agent-linux-arm64 ./agent-guest/cmd/rum-guest-agent
 
 test: ## unit and namespace tests, with the race detector; needs no VM
+	@sh test/deps.sh $(TEST_DEPS)
 	go test -race -timeout 5m ./...
 
 lint: ## gofmt, vet and staticcheck
@@ -33,6 +34,7 @@ lint: ## gofmt, vet and staticcheck
 
 e2e: build ## tests in real VMs; as root
 	go test -tags e2e -count=1 -p 1 -timeout 20m -v ./test/vm/... ./test/e2e/...
+	go test -tags e2e -count=1 -timeout 10m -v -run Gibibyte ./tunnel
 
 e2e-vsock: build ## real vsock, with a VM in a VM; as root, about ten minutes
 	go test -tags e2evsock -count=1 -timeout 28m -v ./test/e2e/vsock
