@@ -9,12 +9,14 @@
 // A forwarded connection is a [Stream]. Where the endpoint allows many
 // connections (vsock, hybrid, unix) a stream is a raw connection of its own,
 // opened with a token from the handshake; where there is only one (serial,
-// exec) it is a yamux stream. Either way its end is clean only when the
-// control stream says how many bytes were sent and they all arrived, because
+// exec) it is a yamux stream. Either way its end is clean only when the sender
+// has told apart from it how many bytes were sent and they all arrived, because
 // a vsock reset, a killed agent and an ended yamux session all read as EOF.
+// It is told on the control stream, or on a connection for that alone.
 //
-// [Relay] joins a stream and a TCP connection, with splice(2) where both are
-// descriptors.
+// [Relay] joins a stream and a TCP connection. Where both are descriptors it is
+// an epoll loop that moves the bytes, with splice(2) when there are many; where
+// one is a yamux stream it takes two goroutines.
 //
 // UDP has one stream per VM, a datagram stream ([Datagrams]). Its frames carry a
 // flow's number and a whole datagram; what there is no room for is dropped and

@@ -68,11 +68,14 @@ func (p *place) at() *place { return p }
 // pickLoop spreads the work over one loop for every two processors.
 func pickLoop() *loop {
 	loops.once.Do(func() {
-		// A loop that waits in the kernel holds one of the scheduler's
-		// places for a while; the others are for goroutines.
-		for range max(1, runtime.GOMAXPROCS(0)/2) {
+		procs := runtime.GOMAXPROCS(0)
+		for range max(1, procs/2) {
 			loops.all = append(loops.all, &loop{epoll: -1})
 		}
+		// A loop that waits in the kernel keeps its place in Go's scheduler
+		// for some milliseconds. Goroutines must not wait for that, least of
+		// all where there is one processor.
+		runtime.GOMAXPROCS(procs + len(loops.all))
 	})
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }
