@@ -79,8 +79,8 @@ func buildAgents(ctx context.Context, dir string) error {
 	const module = "github.com/rum-vm/rum-agent/"
 	for name, args := range map[string][]string{
 		"host":     {module + "agent-host/cmd/rum-host-agent"},
-		oldVersion: {"-ldflags=-X main.version=" + oldVersion, module + "agent-guest/cmd/rum-guest-agent"},
-		newVersion: {"-ldflags=-X main.version=" + newVersion, module + "agent-guest/cmd/rum-guest-agent"},
+		oldVersion: {"-ldflags=-s -w -X main.version=" + oldVersion, module + "agent-guest/cmd/rum-guest-agent"},
+		newVersion: {"-ldflags=-s -w -X main.version=" + newVersion, module + "agent-guest/cmd/rum-guest-agent"},
 	} {
 		build := exec.CommandContext(ctx, "go", append([]string{"build", "-o", filepath.Join(dir, name)}, args...)...)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
