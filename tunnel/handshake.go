@@ -11,8 +11,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"golang.org/x/crypto/cryptobyte"
 )
 
 // The handshake, on a connection that is to carry a session:
@@ -75,89 +73,6 @@ type agreed struct {
 	auth     string // "psk" or "none"
 	instance [16]byte
 	token    [tokenSize]byte // opens raw streams
-}
-
-type helloFrame struct {
-	min, max uint16
-	hasKey   bool
-	nonce    [nonceSize]byte
-}
-
-func (h *helloFrame) encode() []byte {
-	b := cryptobyte.NewFixedBuilder(make([]byte, 0, 64))
-	b.AddUint16(h.min)
-	b.AddUint16(h.max)
-	addBool(b, h.hasKey)
-	b.AddBytes(h.nonce[:])
-	return b.BytesOrPanic()
-}
-
-// decode reads what this version knows and leaves later additions alone.
-func (h *helloFrame) decode(body []byte) bool {
-	s := cryptobyte.String(body)
-	return s.ReadUint16(&h.min) && s.ReadUint16(&h.max) && readBool(&s, &h.hasKey) && s.CopyBytes(h.nonce[:])
-}
-
-type replyFrame struct {
-	version  uint16
-	min, max uint16
-	hasKey   bool
-	instance [16]byte
-	hello    [nonceSize]byte // the host's nonce, so that an old reply is told from ours
-	nonce    [nonceSize]byte
-	proof    [proofSize]byte
-}
-
-// signed is the part that the proofs cover.
-func (r *replyFrame) signed() []byte {
-	b := cryptobyte.NewFixedBuilder(make([]byte, 0, 128))
-	b.AddUint16(r.version)
-	b.AddUint16(r.min)
-	b.AddUint16(r.max)
-	addBool(b, r.hasKey)
-	b.AddBytes(r.instance[:])
-	b.AddBytes(r.hello[:])
-	b.AddBytes(r.nonce[:])
-	return b.BytesOrPanic()
-}
-
-func (r *replyFrame) encode() []byte { return append(r.signed(), r.proof[:]...) }
-
-func (r *replyFrame) decode(body []byte) bool {
-	s := cryptobyte.String(body)
-	return s.ReadUint16(&r.version) && s.ReadUint16(&r.min) && s.ReadUint16(&r.max) &&
-		readBool(&s, &r.hasKey) && s.CopyBytes(r.instance[:]) && s.CopyBytes(r.hello[:]) &&
-		s.CopyBytes(r.nonce[:]) && s.CopyBytes(r.proof[:])
-}
-
-// verdictFrame is the body of proof and ready.
-type verdictFrame struct {
-	nonce  [nonceSize]byte // the receiver's
-	status uint8
-	reason string
-	proof  [proofSize]byte
-}
-
-func (v *verdictFrame) encode() []byte {
-	b := cryptobyte.NewBuilder(nil)
-	b.AddBytes(v.nonce[:])
-	b.AddUint8(v.status)
-	addString(b, v.reason, maxReason)
-	b.AddBytes(v.proof[:])
-	return b.BytesOrPanic()
-}
-
-func (v *verdictFrame) decode(body []byte) bool {
-	s := cryptobyte.String(body)
-	return s.CopyBytes(v.nonce[:]) && s.ReadUint8(&v.status) &&
-		readString(&s, &v.reason, maxReason) == nil && s.CopyBytes(v.proof[:])
-}
-
-func (v *verdictFrame) err() error {
-	if v.status == statusOK {
-		return nil
-	}
-	return &AuthError{Reason: v.reason}
 }
 
 // secret derives what one role or purpose needs from the key, which may be
@@ -383,21 +298,6 @@ func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v
 func newNonce() (n [nonceSize]byte) {
 	_, _ = rand.Read(n[:]) // never fails, crypto/rand
 	return n
-}
-
-func addBool(b *cryptobyte.Builder, v bool) {
-	if v {
-		b.AddUint8(1)
-	} else {
-		b.AddUint8(0)
-	}
-}
-
-func readBool(s *cryptobyte.String, v *bool) bool {
-	var n uint8
-	ok := s.ReadUint8(&n)
-	*v = n != 0
-	return ok && n <= 1
 }
 
 // checkKey says what is wrong with a key; none is fine.

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 
@@ -257,24 +256,6 @@ func (h *half) grade(n int) bool {
 	return false
 }
 
-// takePipe makes sure that there is an empty pipe; without descriptors for one,
-// bytes are copied.
-func (l *loop) takePipe() bool {
-	if l.pipe != nil {
-		return true
-	}
-	if p, ok := pipes.Get().(*pipe); ok {
-		l.pipe = p
-		return true
-	}
-	p, err := newPipe()
-	if err != nil {
-		return false
-	}
-	l.pipe = p
-	return true
-}
-
 // write writes what was read, and keeps what the destination does not take.
 func (p *pair) write(from int, b []byte) {
 	dst := &p.sides[1-from]
@@ -386,43 +367,4 @@ func (p *pair) end(err error) {
 			h.pipe = nil
 		}
 	}
-}
-
-// splice moves bytes between a descriptor and a pipe without copying them.
-func splice(from, to, n int) (int, error) {
-	return ignoringEINTR(func() (int, error) {
-		n, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		return int(n), err
-	})
-}
-
-func ignoringEINTR(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
-}
-
-// takeDescriptor makes the descriptor of a connection ours: Go's poller lets go
-// of it.
-func takeDescriptor(c net.Conn) (int, error) {
-	raw, err := rawOf(c)
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	var dupErr error
-	err = raw.Control(func(old uintptr) {
-		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
-	})
-	if err == nil {
-		err = dupErr
-	}
-	if err != nil {
-		return -1, fmt.Errorf("take over the descriptor: %w", err)
-	}
-	_ = c.Close()
-	return fd, nil
 }

@@ -41,3 +41,29 @@ func closePipe(fds [2]int) {
 	_ = unix.Close(fds[0])
 	_ = unix.Close(fds[1])
 }
+
+// takePipe makes sure that there is an empty pipe; without descriptors for one,
+// bytes are copied.
+func (l *loop) takePipe() bool {
+	if l.pipe != nil {
+		return true
+	}
+	if p, ok := pipes.Get().(*pipe); ok {
+		l.pipe = p
+		return true
+	}
+	p, err := newPipe()
+	if err != nil {
+		return false
+	}
+	l.pipe = p
+	return true
+}
+
+// splice moves bytes between a descriptor and a pipe without copying them.
+func splice(from, to, n int) (int, error) {
+	return ignoringEINTR(func() (int, error) {
+		n, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		return int(n), err
+	})
+}

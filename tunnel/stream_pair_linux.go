@@ -2,9 +2,7 @@ package tunnel
 
 import (
 	"errors"
-	"io"
 	"net"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,14 +15,6 @@ var _ endpointFD = (*Stream)(nil)
 
 // errEndUnknown says that the peer has not told yet how its direction ended.
 var errEndUnknown = errors.New("the end has not been told yet")
-
-func rawOf(c net.Conn) (syscall.RawConn, error) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil, errors.New("connection without a descriptor")
-	}
-	return sc.SyscallConn()
-}
 
 func (s *Stream) detach(p *pair) (int, error) {
 	s.mu.Lock()
@@ -51,17 +41,6 @@ func (s *Stream) open(fd int) error {
 		return err
 	}
 	return s.gotAnswer(err)
-}
-
-// descriptor reads a descriptor without waiting.
-type descriptor int
-
-func (d descriptor) Read(b []byte) (int, error) {
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(d), b) })
-	if err == nil && n == 0 {
-		err = io.EOF
-	}
-	return max(n, 0), err
 }
 
 func (s *Stream) judgeEnd(error) error {
