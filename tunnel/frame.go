@@ -47,14 +47,11 @@ type frameReader struct {
 
 func (f *frameReader) next() (frameKind, []byte, error) {
 	for {
-		if err := f.magic(); err != nil {
+		header, err := f.header()
+		if err != nil {
 			return 0, nil, err
 		}
-		var hdr [3]byte
-		if _, err := io.ReadFull(f.r, hdr[:]); err != nil {
-			return 0, nil, err
-		}
-		k, n := frameKind(hdr[0]), int(binary.BigEndian.Uint16(hdr[1:]))
+		k, n := frameKind(header[0]), int(binary.BigEndian.Uint16(header[1:]))
 		if k < frameHello || k > frameEnds || n > maxFrame {
 			if f.resync {
 				continue
@@ -71,14 +68,16 @@ func (f *frameReader) next() (frameKind, []byte, error) {
 
 var errNotOurs = errors.New("not the protocol of a rum agent")
 
-func (f *frameReader) magic() error {
-	var got [len(frameMagic)]byte
+// header reads what is in front of a body, and returns what follows the magic.
+func (f *frameReader) header() ([3]byte, error) {
+	const magic = len(frameMagic)
+	var got [frameHeader]byte
 	if _, err := io.ReadFull(f.r, got[:]); err != nil {
-		return err
+		return [3]byte{}, err
 	}
-	for got != frameMagic {
+	for [magic]byte(got[:]) != frameMagic {
 		if !f.resync {
-			return fmt.Errorf("%w: starts with %q", errNotOurs, got[:])
+			return [3]byte{}, fmt.Errorf("%w: starts with %q", errNotOurs, got[:magic])
 		}
 		// Move on to the next byte that could begin the magic.
 		skip := 1 + bytes.IndexByte(got[1:], frameMagic[0])
@@ -87,8 +86,8 @@ func (f *frameReader) magic() error {
 		}
 		n := copy(got[:], got[skip:])
 		if _, err := io.ReadFull(f.r, got[n:]); err != nil {
-			return err
+			return [3]byte{}, err
 		}
 	}
-	return nil
+	return [3]byte(got[magic:]), nil
 }
