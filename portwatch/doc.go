@@ -5,8 +5,8 @@
 // any number of followers wait for the next difference. [Holder] answers the
 // opposite question: who has the address that could not be bound.
 //
-// The kernel is asked in two ways. A sock_diag dump returns listening sockets
-// only, so its cost does not depend on how many connections are open. Where
+// The kernel is asked in two ways. A sock_diag dump returns listening TCP and all
+// UDP sockets, so its cost does not depend on how many connections are open. Where
 // it is missing (a kernel without the tcp_diag and udp_diag modules) the
 // tables in /proc/net are parsed instead.
 //

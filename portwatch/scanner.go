@@ -27,10 +27,11 @@ type socket struct {
 }
 
 // States from the kernel's include/net/tcp_states.h. An unconnected UDP socket
-// is in stateClose.
+// is in stateClose, a connected one in stateEstablished.
 const (
-	stateClose  = 7
-	stateListen = 10
+	stateEstablished = 1
+	stateClose       = 7
+	stateListen      = 10
 )
 
 // waiting reports whether a socket accepts connections, or datagrams from
@@ -41,6 +42,10 @@ func (s socket) waiting() bool {
 	}
 	return s.remote.Addr().IsUnspecified() && s.remote.Port() == 0
 }
+
+// candidate reports whether a socket is a listener or may have been one before it
+// was connected.
+func (s socket) candidate() bool { return s.proto == "udp" || s.waiting() }
 
 // A Scanner reads the listening sockets of the network namespace that the
 // process was started in. (For a process that moves single threads between
@@ -54,11 +59,13 @@ type Scanner struct {
 	diag      *diag
 	diagAfter time.Time
 	processes processes
+	servers   servers
 }
 
 // Scan returns the TCP sockets that listen and the UDP sockets that are not
 // connected to one peer, sorted by protocol, port and address, each address
-// once. An IPv4-mapped IPv6 address is given as IPv4. A missing IPv6 stack is
+// once. A UDP socket that this Scanner has seen unconnected stays a listener at
+// its first address when it is connected later. An IPv4-mapped IPv6 address is given as IPv4. A missing IPv6 stack is
 // not an error; anything that leaves the picture incomplete is, and then no
 // listeners are returned. Process is left empty where it cannot be found out.
 func (s *Scanner) Scan() ([]Listener, error) {
@@ -66,6 +73,7 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	sockets = s.servers.only(sockets)
 	s.processes.root = s.root()
 	owners := s.processes.owners(sockets)
 
@@ -94,7 +102,7 @@ func (s *Scanner) Close() error {
 
 func (s *Scanner) root() string { return cmp.Or(s.Proc, "/proc") }
 
-// sockets returns the waiting sockets from the cheaper source that works.
+// sockets returns the candidates from the cheaper source that works.
 func (s *Scanner) sockets() ([]socket, error) {
 	if s.Proc == "" && !time.Now().Before(s.diagAfter) {
 		sockets, err := s.fromDiag()
@@ -104,13 +112,13 @@ func (s *Scanner) sockets() ([]socket, error) {
 		s.diagAfter = time.Now().Add(diagRetry)
 		// A dump that broke off leaves unread messages in the socket.
 		err = errors.Join(err, s.Close())
-		sockets, procErr := readTables(s.root(), socket.waiting)
+		sockets, procErr := readTables(s.root(), socket.candidate)
 		if procErr != nil {
 			return nil, errors.Join(procErr, err)
 		}
 		return sockets, nil
 	}
-	return readTables(s.root(), socket.waiting)
+	return readTables(s.root(), socket.candidate)
 }
 
 func (s *Scanner) fromDiag() ([]socket, error) {
@@ -121,5 +129,5 @@ func (s *Scanner) fromDiag() ([]socket, error) {
 		}
 		s.diag = d
 	}
-	return s.diag.waiting()
+	return s.diag.candidates()
 }

@@ -35,22 +35,23 @@ func dialDiag() (*diag, error) {
 
 func (d *diag) close() error { return d.conn.Close() }
 
-// waiting returns every listening TCP and unconnected UDP socket.
-func (d *diag) waiting() ([]socket, error) {
+// candidates returns every listening TCP and every UDP socket. A socket that is
+// connected during the dump is in it once: both states come from one walk.
+func (d *diag) candidates() ([]socket, error) {
 	var sockets []socket
 	for _, q := range []struct {
 		proto         string
 		family, ipnum uint8
-		state         uint8
+		states        uint32
 	}{
-		{"tcp", unix.AF_INET, unix.IPPROTO_TCP, stateListen},
-		{"tcp", unix.AF_INET6, unix.IPPROTO_TCP, stateListen},
-		{"udp", unix.AF_INET, unix.IPPROTO_UDP, stateClose},
-		{"udp", unix.AF_INET6, unix.IPPROTO_UDP, stateClose},
+		{"tcp", unix.AF_INET, unix.IPPROTO_TCP, 1 << stateListen},
+		{"tcp", unix.AF_INET6, unix.IPPROTO_TCP, 1 << stateListen},
+		{"udp", unix.AF_INET, unix.IPPROTO_UDP, 1<<stateClose | 1<<stateEstablished},
+		{"udp", unix.AF_INET6, unix.IPPROTO_UDP, 1<<stateClose | 1<<stateEstablished},
 	} {
 		req := make([]byte, diagReqLen)
 		req[0], req[1] = q.family, q.ipnum
-		binary.NativeEndian.PutUint32(req[4:], 1<<q.state)
+		binary.NativeEndian.PutUint32(req[4:], q.states)
 		replies, err := d.conn.Execute(netlink.Message{
 			Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | netlink.Dump},
 			Data:   req,
@@ -63,7 +64,7 @@ func (d *diag) waiting() ([]socket, error) {
 			if err != nil {
 				return nil, fmt.Errorf("dump %s sockets of family %d: %w", q.proto, q.family, err)
 			}
-			if sock.waiting() {
+			if sock.candidate() {
 				sockets = append(sockets, sock)
 			}
 		}
