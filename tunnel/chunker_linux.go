@@ -12,7 +12,7 @@ import (
 // chunkBuffers are for what goes to a yamux stream, a frame at a time.
 var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, muxChunk); return &b }}
 
-// chunker copies from a TCP connection to a yamux stream in pieces that make one
+// chunker copies from a socket to a yamux stream in pieces that make one
 // frame each. While it waits for the descriptor it holds no buffer, and it
 // allocates nothing after it was made.
 type chunker struct {
@@ -25,7 +25,7 @@ type chunker struct {
 	err    error
 }
 
-func newChunker(dst io.Writer, src *tcpConn, count *atomic.Uint64) *chunker {
+func newChunker(dst io.Writer, src syscall.Conn, count *atomic.Uint64) *chunker {
 	c := &chunker{dst: dst, count: count}
 	c.readFn = c.read
 	c.src, c.err = src.SyscallConn()

@@ -6,13 +6,14 @@ import (
 )
 
 // Conn is one end of what [Relay] joins: a [*Stream], or a connection wrapped
-// by [TCP].
+// by [TCP] or [Unix].
 type Conn interface {
 	net.Conn
 	// CloseWrite ends the sending direction; the other end reads EOF and may
 	// still answer.
 	CloseWrite() error
-	// Abort resets the connection: the other end sees ECONNRESET, never EOF.
+	// Abort resets the connection: the other end sees ECONNRESET, never EOF. On a
+	// unix socket closing is all there is.
 	Abort()
 
 	// moved accounts for bytes that went around Read and Write.

@@ -94,6 +94,10 @@ func FuzzOpenRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(ok)
+	if ok, err = (openRequest{ID: 2, Target: UnixTarget("/run/app.sock")}).append(nil); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(ok)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := readOpen(bytes.NewReader(b))
 		if err != nil {

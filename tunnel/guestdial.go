@@ -18,14 +18,21 @@ const dialTimeout = 10 * time.Second
 var errNotLocal = errors.New("not an address of this machine")
 
 // dialTarget connects to the first address of a target that answers.
-func dialTarget(ctx context.Context, t Target) (*net.TCPConn, error) {
+func dialTarget(ctx context.Context, t Target) (Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	if t.Network == networkUnix {
+		conn, err := dialSocket(ctx, t.Path)
+		if err != nil {
+			return nil, err
+		}
+		return Unix(conn), nil
+	}
 	var errs []error
 	for _, addr := range t.Addrs {
 		conn, err := dialLocal(ctx, t.Network, addr)
 		if err == nil {
-			return conn.(*net.TCPConn), nil
+			return TCP(conn.(*net.TCPConn)), nil
 		}
 		errs = append(errs, err)
 	}
@@ -39,7 +46,7 @@ func answerTo(err error) (AnswerStatus, string) {
 		return AnswerOK, ""
 	case errors.Is(err, errNotLocal):
 		return AnswerDenied, err.Error()
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist): // the latter of a unix socket
 		return AnswerRefused, err.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return AnswerTimedOut, err.Error()

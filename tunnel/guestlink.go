@@ -263,7 +263,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		}
 	}
 	var uncounted Counters
-	if s.Path() == PathRaw {
+	if s.Path() == PathRaw && open.Target.Network == networkTCP {
 		if target, ok := quickDial(open.Target); ok {
 			if _, err := conn.Write(appendAnswer(nil, AnswerOK, "")); err != nil {
 				s.die(net.ErrClosed)
@@ -279,11 +279,11 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	if _, werr := conn.Write(appendAnswer(nil, status, reason)); werr != nil || err != nil {
 		s.die(net.ErrClosed)
 		if target != nil {
-			TCP(target).Abort() // the client has gone
+			target.Abort() // the client has gone
 		}
 		return
 	}
-	Relay(TCP(target), s, &uncounted, ended)
+	Relay(target, s, &uncounted, ended)
 }
 
 // shut ends everything that the link carries and waits for it.

@@ -12,18 +12,24 @@ import (
 
 // Target is what a stream is to be connected to inside the guest.
 type Target struct {
-	// Network is "tcp", or "udp" for a datagram stream ([UDPTarget]).
+	// Network is "tcp", "unix" ([UnixTarget]), or "udp" for a datagram stream
+	// ([UDPTarget]).
 	Network string
-	// Addrs are tried in order until one answers; 1 to 8 of them, and none for
-	// a datagram stream. A wildcard address means the guest's loopback of that
-	// family.
+	// Addrs are tried in order until one answers; 1 to 8 of them for tcp, else
+	// none. A wildcard address means the guest's loopback of that family.
 	Addrs []netip.AddrPort
+	// Path is an absolute path of at most MaxSocketPath bytes for unix, else
+	// empty.
+	Path string
 }
 
 // String is the target for a log line or an error.
 func (t Target) String() string {
-	if t.Network == networkUDP {
+	switch t.Network {
+	case networkUDP:
 		return "a datagram stream"
+	case networkUnix:
+		return "unix " + clean(t.Path, MaxSocketPath)
 	}
 	parts := make([]string, len(t.Addrs))
 	for i, a := range t.Addrs {
@@ -35,10 +41,14 @@ func (t Target) String() string {
 // check reports what is wrong with a target.
 func (t Target) check() error {
 	switch n := len(t.Addrs); {
-	case t.Network == networkUDP && n > 0:
-		return fmt.Errorf("datagram stream to %d addresses, want none", n)
-	case t.Network != networkUDP && (n == 0 || n > maxTargetAddrs):
+	case t.Network != networkTCP && n > 0:
+		return fmt.Errorf("%s target has %d addresses, want none", t.Network, n)
+	case t.Network == networkTCP && (n == 0 || n > maxTargetAddrs):
 		return fmt.Errorf("target has %d addresses, want 1 to %d", n, maxTargetAddrs)
+	case t.Network == networkUnix:
+		return checkSocketPath(t.Path)
+	case t.Path != "":
+		return fmt.Errorf("%s target has a path", t.Network)
 	}
 	return nil
 }
@@ -46,8 +56,8 @@ func (t Target) check() error {
 // maxTargetAddrs bounds what the peer can make the guest dial for one stream.
 const maxTargetAddrs = 8
 
-// maxOpen bounds an encoded open request: 8 addresses of 19 bytes each and the
-// fixed part fit with room to spare.
+// maxOpen bounds an encoded open request: 8 addresses of 19 bytes each, or a
+// path, and the fixed part fit with room to spare.
 const maxOpen = 256
 
 // openRequest is the first thing on a stream, host to guest.
@@ -56,7 +66,10 @@ type openRequest struct {
 	Target Target
 }
 
-var networks = []string{"tcp", networkUDP}
+const networkTCP = "tcp"
+
+// networks by their number on the wire.
+var networks = []string{networkTCP, networkUDP, networkUnix}
 
 // append adds the request, with a 16-bit length in front, to b.
 func (o openRequest) append(b []byte) ([]byte, error) {
@@ -74,6 +87,9 @@ func (o openRequest) append(b []byte) ([]byte, error) {
 		b.AddUint8(uint8(len(o.Target.Addrs)))
 		for _, a := range o.Target.Addrs {
 			addAddrPort(b, a)
+		}
+		if o.Target.Network == networkUnix {
+			addPath(b, o.Target.Path)
 		}
 	})
 	return builder.Bytes()
@@ -100,6 +116,11 @@ func decodeOpen(b []byte) (openRequest, error) {
 	o.Target.Addrs = make([]netip.AddrPort, n)
 	for i := range o.Target.Addrs {
 		if err := readAddrPort(&s, &o.Target.Addrs[i]); err != nil {
+			return o, fmt.Errorf("open request: %w", err)
+		}
+	}
+	if o.Target.Network == networkUnix {
+		if err := readPath(&s, &o.Target.Path); err != nil {
 			return o, fmt.Errorf("open request: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // Relay takes over two connections and copies both ways until both directions
@@ -103,8 +104,8 @@ func (r *relay) fail(err error) {
 
 // copyHalf copies from src to dst until src ends; nil means with EOF.
 func copyHalf(dst, src Conn, count *atomic.Uint64) error {
-	if tcp, ok := src.(*tcpConn); ok {
-		return newChunker(dst, tcp, count).run()
+	if fd, ok := src.(syscall.Conn); ok {
+		return newChunker(dst, fd, count).run()
 	}
 	return copyBuffered(dst, src, count)
 }

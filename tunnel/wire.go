@@ -35,6 +35,21 @@ func readAddrPort(s *cryptobyte.String, a *netip.AddrPort) error {
 	return nil
 }
 
+// addPath writes the path of a socket behind its length in one byte. A path is
+// taken as it is: what is shown of it is made printable where it is shown.
+func addPath(b *cryptobyte.Builder, p string) {
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(p)) })
+}
+
+func readPath(s *cryptobyte.String, p *string) error {
+	var v cryptobyte.String
+	if !s.ReadUint8LengthPrefixed(&v) {
+		return errors.New("path is cut short")
+	}
+	*p = string(v)
+	return checkSocketPath(*p)
+}
+
 // addString writes at most limit bytes of s behind a 16-bit length.
 func addString(b *cryptobyte.Builder, s string, limit int) {
 	s = clean(s, limit)
