@@ -13,10 +13,14 @@ import (
 // maxFile bounds what is read of a key file, in bytes.
 const maxFile = 4096
 
+// ErrNotKey says that what a file holds is no key.
+var ErrNotKey = errors.New("not a key")
+
 // ErrExposed says that others than its owner have access to a file or directory that must be private.
 var ErrExposed = errors.New("others have access to it")
 
-// Read returns the key in the file at path. The file must be private: see ReadPrivate.
+// Read returns the key in the file at path, in either form that [Parse] takes. The file must be private: see
+// [ReadPrivate]. The error wraps [ErrExposed], [ErrNotKey] or that of opening the file.
 func Read(path string) (Key, error) {
 	data, err := ReadPrivate(path, maxFile)
 	if err != nil {

@@ -3,7 +3,6 @@ package keyfile
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -33,7 +32,7 @@ func (k Key) Encode() []byte { return []byte(hex.EncodeToString(k[:]) + "\n") }
 
 // Parse is the inverse of Encode; white space around the digits does not matter, and 32 bytes that are no digits are the
 // key itself. What is refused is not quoted: it may be most of a secret. A key of zeros is refused too, because that is
-// what no key looks like.
+// what no key looks like. The error wraps [ErrNotKey].
 func Parse(data []byte) (Key, error) {
 	var k Key
 	if len(data) == Size {
@@ -41,14 +40,14 @@ func Parse(data []byte) (Key, error) {
 	} else {
 		text := strings.TrimSpace(string(data))
 		if len(text) != 2*Size {
-			return Key{}, fmt.Errorf("not a key: %d characters instead of %d hexadecimal digits", len(text), 2*Size)
+			return Key{}, fmt.Errorf("%w: %d characters instead of %d hexadecimal digits", ErrNotKey, len(text), 2*Size)
 		}
 		if _, err := hex.Decode(k[:], []byte(text)); err != nil {
-			return Key{}, fmt.Errorf("not a key: something other than %d hexadecimal digits", 2*Size)
+			return Key{}, fmt.Errorf("%w: something other than %d hexadecimal digits", ErrNotKey, 2*Size)
 		}
 	}
 	if k == (Key{}) {
-		return Key{}, errors.New("not a key: all zeros")
+		return Key{}, fmt.Errorf("%w: all zeros", ErrNotKey)
 	}
 	return k, nil
 }

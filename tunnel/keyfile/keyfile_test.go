@@ -31,9 +31,13 @@ func TestKeyIsReadBackFromItsFile(t *testing.T) {
 }
 
 func TestKeyMayBeRawBytes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
 	want := keyfile.New()
-	if got, err := keyfile.Parse(want[:]); err != nil || got != want {
-		t.Fatalf("parsed as another key, error %v", err)
+	if err := keyfile.WritePrivate(path, want[:]); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := keyfile.Read(path); err != nil || got != want {
+		t.Fatalf("read another key, error %v", err)
 	}
 }
 
@@ -78,7 +82,7 @@ func TestWhatIsNotAKeyFileIsRefused(t *testing.T) {
 		if err := keyfile.WritePrivate(path, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keyfile.Read(path); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := keyfile.Read(path); err == nil || errors.Is(err, keyfile.ErrNotKey) == (name == "huge") || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
