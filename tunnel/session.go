@@ -2,11 +2,8 @@ package tunnel
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"strings"
 	"time"
 
@@ -42,55 +39,4 @@ func (l muxLog) Printf(format string, v ...any) { l.emit(fmt.Sprintf(format, v..
 
 func (l muxLog) emit(s string) {
 	l.log.Log(context.Background(), slog.LevelDebug, "yamux", "says", strings.TrimSpace(s))
-}
-
-// yamuxHeader is the length of a yamux frame header; yamuxData is the type of a
-// frame with a body (yamux spec.md).
-const (
-	yamuxHeader = 12
-	yamuxData   = 0
-)
-
-// frameConn joins the header and the body of a yamux frame, which yamux writes
-// one after the other, to one write: one packet on vsock, one system call
-// anywhere. Only yamux's single send loop may write to it.
-type frameConn struct {
-	io.ReadCloser
-	w       io.Writer
-	vectors bool // w is a socket on which net.Buffers becomes writev(2)
-	frame   []byte
-	parts   [2][]byte
-	bufs    net.Buffers
-	header  [yamuxHeader]byte
-	pending bool
-}
-
-func newFrameConn(c io.ReadWriteCloser) *frameConn {
-	f := &frameConn{ReadCloser: c, w: c}
-	switch c.(type) {
-	case *net.UnixConn, *net.TCPConn:
-		f.vectors = true
-	}
-	return f
-}
-
-func (f *frameConn) Write(b []byte) (int, error) {
-	if !f.pending {
-		if len(b) == yamuxHeader && b[1] == yamuxData && binary.BigEndian.Uint32(b[8:]) > 0 {
-			copy(f.header[:], b)
-			f.pending = true
-			return len(b), nil
-		}
-		return f.w.Write(b)
-	}
-	f.pending = false
-	if f.vectors {
-		f.parts = [2][]byte{f.header[:], b}
-		f.bufs = f.parts[:]
-		n, err := f.bufs.WriteTo(f.w)
-		return max(0, int(n)-yamuxHeader), err
-	}
-	f.frame = append(append(f.frame[:0], f.header[:]...), b...)
-	n, err := f.w.Write(f.frame)
-	return max(0, n-yamuxHeader), err
 }

@@ -1,0 +1,97 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"io"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// yamuxHeader is the length of a yamux frame header; yamuxData is the type of a
+// frame with a body (yamux spec.md).
+const (
+	yamuxHeader = 12
+	yamuxData   = 0
+)
+
+// frameConn joins the header and the body of a yamux frame, which yamux writes
+// one after the other, to one writev(2): one packet on vsock, and no copy. Only
+// yamux's single send loop may write to it.
+type frameConn struct {
+	io.ReadWriteCloser
+	raw     syscall.RawConn // nil when there is no descriptor to write to
+	writeFn func(fd uintptr) bool
+
+	header  [yamuxHeader]byte
+	pending bool
+	parts   [2][]byte // what is left to write
+	err     error
+}
+
+func newFrameConn(c io.ReadWriteCloser) *frameConn {
+	f := &frameConn{ReadWriteCloser: c, raw: rawWriter(c)}
+	f.writeFn = f.write
+	return f
+}
+
+// rawWriter is the descriptor that writes to c go to.
+func rawWriter(c io.ReadWriteCloser) syscall.RawConn {
+	var sc syscall.Conn
+	switch c := c.(type) {
+	case *bufferedLine:
+		return rawWriter(c.ReadWriteCloser)
+	case *pipeConn:
+		sc = c.w
+	case syscall.Conn:
+		sc = c
+	default:
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil // closed; the next write says so
+	}
+	return raw
+}
+
+func (f *frameConn) Write(b []byte) (int, error) {
+	if !f.pending {
+		if f.raw != nil && len(b) == yamuxHeader && b[1] == yamuxData && binary.BigEndian.Uint32(b[8:]) > 0 {
+			copy(f.header[:], b)
+			f.pending = true
+			return len(b), nil
+		}
+		return f.ReadWriteCloser.Write(b)
+	}
+	f.pending = false
+	f.parts = [2][]byte{f.header[:], b}
+	err := f.raw.Write(f.writeFn)
+	if err == nil {
+		err = f.err
+	}
+	left := len(f.parts[1])
+	f.parts = [2][]byte{}
+	if err != nil {
+		return len(b) - left, err
+	}
+	return len(b), nil
+}
+
+// write is called by Go's poller until it returns true.
+func (f *frameConn) write(fd uintptr) bool {
+	for len(f.parts[1]) > 0 {
+		n, err := ignoringEINTR(func() (int, error) { return unix.Writev(int(fd), f.parts[:]) })
+		if err == unix.EAGAIN {
+			return false
+		}
+		if err != nil {
+			f.err = err
+			return true
+		}
+		head := min(n, len(f.parts[0]))
+		f.parts[0] = f.parts[0][head:]
+		f.parts[1] = f.parts[1][n-head:]
+	}
+	return true
+}
