@@ -12,7 +12,7 @@ import (
 
 // muxWindow is the receive window of a yamux stream in bytes: the measured knee
 // between throughput and what a reader that stalls can pin down in memory.
-const muxWindow = 4 << 20
+const muxWindow = 1 << 20
 
 // never is longer than any VM stays paused. yamux knows only time-outs that end
 // the whole session; whether the peer is alive is decided by heartbeats.
