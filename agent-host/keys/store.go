@@ -61,8 +61,8 @@ type record struct {
 // not. ErrNotFound when there is no key; any other error means that there is one which cannot be used.
 func (s Store) Lookup(name, uuid string) (keyfile.Key, error) {
 	path, err := s.path(name)
-	if err != nil {
-		return keyfile.Key{}, err
+	if err != nil { // nor could one be made
+		return keyfile.Key{}, fmt.Errorf("%w: %w", err, ErrNotFound)
 	}
 	_, key, err := s.read(path, name, uuid)
 	return key, err

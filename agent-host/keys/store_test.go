@@ -119,6 +119,9 @@ func TestNamesStayInsideTheDirectory(t *testing.T) {
 		if _, err := s.Ensure(name, ""); err == nil {
 			t.Errorf("a name of %d characters was accepted", len(name))
 		}
+		if _, err := s.Lookup(name, uuidA); !errors.Is(err, keys.ErrNotFound) {
+			t.Errorf("the key of a name of %d characters: %v", len(name), err)
+		}
 	}
 }
 

@@ -68,7 +68,7 @@ func again() int {
 	}
 	// With --kill-child nothing outlives an interrupted test.
 	cmd := exec.Command("unshare", append(append(args, "--fork", "--kill-child", self), os.Args[1:]...)...)
-	cmd.Env = append(os.Environ(), inside+"="+dir, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), inside+"="+dir, "XDG_STATE_HOME="+dir, "GORACE=atexit_sleep_ms=0")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {

@@ -10,9 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/cloudinit"
-	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 // agentOptions are the flags that say which guest agents a guest is offered.
@@ -66,18 +64,4 @@ func findAgent(arch string) (string, error) {
 		}
 	}
 	return "", advise(fmt.Errorf("no %s beside %s", name, self), "name the guest agent with --agent FILE, or build it with: make build")
-}
-
-// guestKey returns the guest's key, which is made if there is none, and the store it is in.
-func guestKey(name, uuid string) (keyfile.Key, keys.Store, error) {
-	dir, err := keys.DefaultDir()
-	if err != nil {
-		return keyfile.Key{}, keys.Store{}, err
-	}
-	store := keys.Store{Dir: dir}
-	key, err := store.Ensure(name, uuid)
-	if errors.Is(err, keys.ErrOtherDomain) {
-		return key, store, advise(err, "if that domain is gone, remove this file and run the command again; else choose another name")
-	}
-	return key, store, err
 }

@@ -2,11 +2,9 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
@@ -27,27 +25,13 @@ func (o *runOptions) discovery(agent *hostagent.Agent, hostOnly string, log *slo
 	if err := libvirt.CheckURI(uri); err != nil {
 		return nil, &problem{err: err, hint: cmp.Or(libvirt.Hint(err), "see rum-host-agent run --help"), usage: true}
 	}
-	dir, err := keys.DefaultDir()
+	store, err := keyStore()
 	if err != nil {
 		return nil, err
 	}
 	log = log.With("libvirt", uri)
 	watcher := &libvirt.Watcher{URI: uri, HostOnly: hostOnly, Log: log}
 	return &hostagent.Discovery{
-		Agent: agent, Source: uri, Watch: watcher.Run, Key: domainKey(keys.Store{Dir: dir}), Log: log,
+		Agent: agent, Source: uri, Watch: watcher.Run, Key: domainKey(store), Log: log,
 	}, nil
-}
-
-// domainKey looks up a domain's key. A domain without one is linked to without authentication.
-func domainKey(store keys.Store) func(name, uuid string) ([]byte, error) {
-	return func(name, uuid string) ([]byte, error) {
-		key, err := store.Lookup(name, uuid)
-		if errors.Is(err, keys.ErrNotFound) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		return key[:], nil
-	}
 }

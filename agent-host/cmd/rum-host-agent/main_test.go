@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 func TestMain(m *testing.M) {
@@ -38,6 +40,7 @@ func TestScripts(t *testing.T) {
 			port, err := freePort()
 			env.Setenv("PORT", strconv.Itoa(port))
 			env.Setenv("XDG_RUNTIME_DIR", env.WorkDir)
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -102,22 +105,35 @@ func command(ts *testscript.TestScript, args []string) (*output, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	c := exec.CommandContext(ctx, path, args[1:]...)
-	c.Env = []string{"XDG_RUNTIME_DIR=" + ts.Getenv("XDG_RUNTIME_DIR"), "PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME")}
+	c.Env = []string{"XDG_RUNTIME_DIR=" + ts.Getenv("XDG_RUNTIME_DIR"), "PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"),
+		"XDG_STATE_HOME=" + ts.Getenv("XDG_STATE_HOME")}
 	c.Dir = ts.MkAbs(".")
 	var out output
 	c.Stdout, c.Stderr = &out.out, &out.err
 	return &out, c.Run()
 }
 
-// fakeGuest SOCKET PORT is a guest agent that announces a port on 127.0.0.2 whose
-// owner has a hostile name. Its process ID is in SOCKET.pid.
+// fakeGuest SOCKET PORT [VERSION [KEYFILE]] is a guest agent that announces a port
+// on 127.0.0.2 whose owner has a hostile name. Its process ID is in SOCKET.pid.
 func fakeGuest() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	port, _ := strconv.Atoi(os.Args[2])
 	announcement := tunnel.Announcement{Generation: 1, Listeners: []portwatch.Listener{{
 		Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(port)), Process: "web\x1b[31m[1]",
 	}}}
-	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: "fake", Log: log}, Source: func() (tunnel.Announcement, <-chan struct{}) {
+	config := tunnel.Config{AgentVersion: "fake", Log: log}
+	if len(os.Args) > 3 {
+		config.AgentVersion = os.Args[3]
+	}
+	if len(os.Args) > 4 {
+		key, err := keyfile.Read(os.Args[4])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		config.Key = key[:]
+	}
+	s := &tunnel.Server{Config: config, Source: func() (tunnel.Announcement, <-chan struct{}) {
 		return announcement, nil
 	}}
 	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: os.Args[1]}, nil, log)

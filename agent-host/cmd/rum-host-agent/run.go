@@ -39,7 +39,8 @@ func newRun(s *shared) *cobra.Command {
 An endpoint is how the agent in the VM is reached: vsock:CID[:PORT],
 hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND. After it may come
 ,bridge=IP, where the host reaches the VM without its agent, and ,key=FILE, the
-key that both agents prove.
+key that both agents prove; without it, the key that cloudinit or install made
+for that name, if there is one.
 
 What is forwarded where is decided by the rules of rum.toml. The file is read
 again when it changes, and on SIGHUP; one with a mistake changes nothing.`,
@@ -120,6 +121,9 @@ func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Age
 		vm, err := parseVM(s)
 		if err != nil {
 			return nil, misuse(err)
+		}
+		if err := ownKey(&vm); err != nil {
+			return nil, err
 		}
 		if err := agent.AddVM(vm); err != nil {
 			return nil, misuse(err)
