@@ -31,7 +31,12 @@ var quiet = slog.New(slog.DiscardHandler)
 // startAgent runs an agent until the test ends.
 func startAgent(t *testing.T) *hostagent.Agent {
 	t.Helper()
-	a := hostagent.New(hostagent.Config{Version: "test", Log: quiet})
+	return startAgentWith(t, hostagent.Config{Version: "test", Log: quiet})
+}
+
+func startAgentWith(t *testing.T, config hostagent.Config) *hostagent.Agent {
+	t.Helper()
+	a := hostagent.New(config)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
@@ -52,9 +57,10 @@ func startAgent(t *testing.T) *hostagent.Agent {
 // guest is a guest agent in this process. What it announces is on 127.0.0.2,
 // so that the host's 127.0.0.1 has the same ports free.
 type guest struct {
-	t    *testing.T
-	path string
-	key  []byte
+	t       *testing.T
+	path    string
+	version string
+	key     []byte
 
 	mu   sync.Mutex
 	now  tunnel.Announcement
@@ -63,7 +69,7 @@ type guest struct {
 }
 
 func newGuest(t *testing.T) *guest {
-	g := &guest{t: t, path: filepath.Join(t.TempDir(), "s"), news: make(chan struct{})}
+	g := &guest{t: t, path: filepath.Join(t.TempDir(), "s"), version: "guest-test", news: make(chan struct{})}
 	g.now.Generation = 1 // it has looked, and nothing listens
 	t.Cleanup(func() {
 		if g.stop != nil {
@@ -75,7 +81,7 @@ func newGuest(t *testing.T) *guest {
 
 func (g *guest) start() {
 	g.t.Helper()
-	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: "guest-test", Key: g.key, Log: quiet}, Source: func() (tunnel.Announcement, <-chan struct{}) {
+	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: g.version, Key: g.key, Log: quiet}, Source: func() (tunnel.Announcement, <-chan struct{}) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return g.now, g.news

@@ -154,6 +154,9 @@ func (v *vm) introduce(link *tunnel.Link) {
 		},
 	})
 	peer := link.Peer()
+	if peer.AgentVersion != v.peer.AgentVersion && outdated(peer.AgentVersion, v.cfg.Version) {
+		v.log.Warn("the guest agent is older than this host agent", "agent", peer.AgentVersion, "host", v.cfg.Version)
+	}
 	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
 		"hostname", peer.Hostname, "rebooted", v.peer.BootID != "" && v.peer.BootID != peer.BootID)
 }
@@ -229,6 +232,10 @@ func (v *vm) status() control.VM {
 		Name: v.Name, State: v.state(),
 		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
 		Forwards: v.forwards.Status(),
+	}
+	if outdated(peer.AgentVersion, v.cfg.Version) {
+		st.Warning = "the guest agent is older than this host agent, " + v.cfg.Version +
+			"; replace it with a newer seed image, or with: rum-host-agent install " + v.Name
 	}
 	if v.Endpoint != (tunnel.Endpoint{}) {
 		st.Endpoint = v.Endpoint.String()

@@ -68,6 +68,7 @@ type VM struct {
 	BridgeIP string     `json:"bridge_ip"` // empty when not known
 	Loopback string     `json:"loopback"`  // the VM's own host address in 127/8; empty for none
 	Error    string     `json:"error"`
+	Warning  string     `json:"warning"` // what should be seen to, although the VM is served
 	Forwards []Forward  `json:"forwards"`
 }
 

@@ -59,6 +59,9 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	if vm.Error != "" {
 		b.WriteString("  error: " + clean(vm.Error) + "\n")
 	}
+	if vm.Warning != "" {
+		b.WriteString("  warning: " + clean(vm.Warning) + "\n")
+	}
 	if len(vm.Forwards) > 0 {
 		writeTable(b, forwardRows(vm.Forwards), colour)
 	}

@@ -11,6 +11,7 @@ func example() control.Status {
 	return control.Status{VMs: []control.VM{
 		{
 			Name: "dev", Endpoint: "vsock:3:1021", State: control.Connected, Auth: "psk", AgentVersion: "1.2",
+			Warning: "the guest agent is older",
 			Forwards: []control.Forward{
 				{Proto: "tcp", Port: 8080, State: control.Active, Host: []string{"127.0.0.1:8080", "[::1]:8080"}, Guest: []string{"0.0.0.0:8080"},
 					Path: "vsock", Process: "nginx[812]", ConnectionsActive: 1, ConnectionsTotal: 5},
@@ -27,6 +28,7 @@ func TestTableIsAligned(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `dev  connected  vsock:3:1021  auth psk  agent 1.2
+  warning: the guest agent is older
   PORT      STATE   HOST                       GUEST         PATH   PROCESS     CONNS  REASON
   8080/tcp  active  127.0.0.1:8080,[::1]:8080  0.0.0.0:8080  vsock  nginx[812]  1/5
   80/tcp    claim   127.0.0.1:80               [::]:80       -      -           0/0    held by apache2[7]
@@ -58,7 +60,7 @@ func TestColourChangesNothingElse(t *testing.T) {
 func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 	evil := "\x1b]0;owned\x07\r\n\u202eabc\u200b" + strings.Repeat("x", 10_000) + "\xff\u009b31m"
 	st := control.Status{VMs: []control.VM{{
-		Name: evil, Endpoint: evil, State: evil, Auth: evil, AgentVersion: evil, BridgeIP: evil, Error: evil,
+		Name: evil, Endpoint: evil, State: evil, Auth: evil, AgentVersion: evil, BridgeIP: evil, Error: evil, Warning: evil,
 		Forwards: []control.Forward{{
 			Proto: evil, State: evil, Reason: evil, Path: evil, Process: evil, LastError: evil,
 			Host: []string{evil, evil, evil, evil, evil, evil}, Guest: []string{evil},
@@ -71,7 +73,7 @@ func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 			t.Fatalf("%U in the output", r)
 		}
 	}
-	if n := strings.Count(b.String(), "\n"); n != 4 {
+	if n := strings.Count(b.String(), "\n"); n != 5 {
 		t.Errorf("%d lines", n)
 	}
 	for line := range strings.Lines(b.String()) {
