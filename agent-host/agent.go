@@ -68,7 +68,9 @@ func New(cfg Config) *Agent {
 	holder := func(proto string, addr netip.AddrPort) string {
 		return libvirt.NameHolder(portwatch.Holder(proto, addr))
 	}
-	table := forward.New(forward.Config{Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Holder: holder, Log: cfg.Log})
+	table := forward.New(forward.Config{
+		Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Sockets: sockets(cfg.Rules), Holder: holder, Log: cfg.Log,
+	})
 	return &Agent{cfg: cfg, table: table, started: time.Now()}
 }
 

@@ -25,36 +25,12 @@ func Listen(e Endpoint, allowed []uint32, log *slog.Logger) (net.Listener, error
 			log.Warn("refused a vsock connection that is not from the host", "cid", cid)
 		})
 	case SchemeUnix:
-		l, err = listenUnix(e.Path)
+		l, err = ListenSocket(e.Path, 0o600)
 	default:
 		err = errors.New("not an endpoint to listen on")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", e, err)
-	}
-	return l, nil
-}
-
-// listenUnix listens on a socket for the owner only, in place of one that a
-// dead agent left behind.
-func listenUnix(path string) (net.Listener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
-		conn, err := net.DialTimeout("unix", path, time.Second)
-		if err == nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("another process serves this socket: %w", syscall.EADDRINUSE)
-		}
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			_ = os.Remove(path)
-		}
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		_ = l.Close()
-		return nil, err
 	}
 	return l, nil
 }

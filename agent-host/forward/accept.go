@@ -14,14 +14,14 @@ const (
 
 // accept hands connections over until the forward is withdrawn. It does nothing
 // that could block it.
-func (f *forward) accept(l *net.TCPListener) {
+func (f *forward) accept(l net.Listener) {
 	t := f.vm.table
 	var delay time.Duration
 	for {
-		c, err := l.AcceptTCP()
+		c, err := l.Accept()
 		if err == nil {
 			delay = 0
-			t.wg.Go(func() { f.serve(c) })
+			t.wg.Go(func() { f.serve(c.(client)) })
 			continue
 		}
 		select {

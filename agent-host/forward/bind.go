@@ -22,7 +22,7 @@ var errTooMany = fmt.Errorf("this VM has %d ports forwarded already, which is th
 
 // bindError says which address could not be bound.
 type bindError struct {
-	addr netip.AddrPort
+	addr hostAddr
 	err  error
 }
 
@@ -36,7 +36,7 @@ func (t *Table) place(f *forward) {
 		return
 	}
 	// An older claim goes first, should its address have become free just now.
-	t.retryClaims(f.decision.Host...)
+	t.retryClaims(f.tries...)
 	if !t.bind(f) {
 		t.claims = append(t.claims, f)
 	}
@@ -50,7 +50,7 @@ func (t *Table) withdraw(f *forward) bool {
 		return false
 	}
 	for addr := range f.listeners {
-		delete(t.bound, f.at(addr))
+		delete(t.bound, addr)
 	}
 	f.release()
 	f.vm.bound--
@@ -67,7 +67,7 @@ func (t *Table) bind(f *forward) bool {
 		return false
 	}
 	for addr, l := range listeners {
-		t.bound[f.at(addr)] = f
+		t.bound[addr] = f
 		t.wg.Go(func() { f.attend(l) })
 	}
 	f.vm.bound++
@@ -77,11 +77,11 @@ func (t *Table) bind(f *forward) bool {
 	return true
 }
 
-func (t *Table) open(f *forward) (listeners map[netip.AddrPort]io.Closer, err error) {
+func (t *Table) open(f *forward) (listeners map[hostAddr]io.Closer, err error) {
 	if f.vm.bound >= maxBound {
 		return nil, errTooMany
 	}
-	listeners = make(map[netip.AddrPort]io.Closer, len(f.tries))
+	listeners = make(map[hostAddr]io.Closer, len(f.tries))
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -90,15 +90,15 @@ func (t *Table) open(f *forward) (listeners map[netip.AddrPort]io.Closer, err er
 		}
 	}()
 	for i, addr := range f.tries {
-		if t.rival(f.at(addr)) != nil {
+		if t.rival(addr) != nil {
 			f.tryFirst(i)
 			return listeners, &bindError{addr, unix.EADDRINUSE}
 		}
-		l, err := t.listen(f.at(addr))
+		l, err := t.listen(addr)
 		switch {
 		case err == nil:
 			listeners[addr] = l
-		case addr.Addr().Is6() && len(f.tries) > 1 && noSuchAddress(err):
+		case addr.addr.Addr().Is6() && len(f.tries) > 1 && noSuchAddress(err):
 			// A host without IPv6: there, localhost is 127.0.0.1 alone, and
 			// everything is IPv4.
 		default:
@@ -118,18 +118,13 @@ func noSuchAddress(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
-// hostAddr is an address of a protocol.
-type hostAddr struct {
-	proto string
-	addr  netip.AddrPort
-}
-
-func (f *forward) at(addr netip.AddrPort) hostAddr { return hostAddr{f.key.proto, addr} }
-
 // listen opens a listener that [forward.attend] knows.
 func (t *Table) listen(h hostAddr) (io.Closer, error) {
-	if h.proto == "udp" {
+	switch h.proto {
+	case "udp":
 		return listenUDP(h.addr)
+	case protoUnix:
+		return tunnel.ListenSocket(h.path, 0o600)
 	}
 	return t.cfg.Listen(h.addr)
 }
@@ -137,7 +132,7 @@ func (t *Table) listen(h hostAddr) (io.Closer, error) {
 // attend serves what comes to a listener until the forward is withdrawn.
 func (f *forward) attend(l io.Closer) {
 	switch l := l.(type) {
-	case *net.TCPListener:
+	case net.Listener:
 		f.accept(l)
 	case *tunnel.UDPSocket:
 		f.receive(l)
@@ -149,12 +144,15 @@ func (t *Table) rival(h hostAddr) *forward {
 	if f := t.bound[h]; f != nil {
 		return f
 	}
+	if h.path != "" {
+		return nil
+	}
 	any := netip.IPv4Unspecified()
 	if h.addr.Addr().Is6() {
 		any = netip.IPv6Unspecified()
 	}
 	if h.addr.Addr() != any {
-		return t.bound[hostAddr{h.proto, netip.AddrPortFrom(any, h.addr.Port())}]
+		return t.bound[hostAddr{h.proto, netip.AddrPortFrom(any, h.addr.Port()), ""}]
 	}
 	for b, f := range t.bound {
 		if b.proto == h.proto && b.addr.Port() == h.addr.Port() && b.addr.Addr().Is4() == h.addr.Addr().Is4() {
@@ -169,9 +167,9 @@ func (t *Table) explain(f *forward, err error) {
 	bind, _ := errors.AsType[*bindError](err)
 	inUse := errors.Is(err, unix.EADDRINUSE)
 	switch {
-	case inUse && t.rival(f.at(bind.addr)) != nil:
+	case inUse && t.rival(bind.addr) != nil:
 		f.holder = holder{}
-		t.settle(f, control.Claim, fmt.Sprintf("%v is held by %s", bind.addr, t.rival(f.at(bind.addr)).as(f)))
+		t.settle(f, control.Claim, fmt.Sprintf("%v is held by %s", bind.addr, t.rival(bind.addr).as(f)))
 	case inUse && f.holder.of == bind.addr:
 		// The claim keeper finds out who that is, and looks again now and then.
 	case inUse:
@@ -188,8 +186,11 @@ func (t *Table) explain(f *forward, err error) {
 
 // as names a forward that has what another one wants.
 func (f *forward) as(other *forward) string {
-	if f.key.port == other.key.port {
+	switch {
+	case f.key.port == other.key.port && f.key.socket == other.key.socket:
 		return "VM " + f.vm.name
+	case f.key.socket != "":
+		return fmt.Sprintf("VM %s, for its socket %s", f.vm.name, f.key.socket)
 	}
 	return fmt.Sprintf("VM %s, for its port %d", f.vm.name, f.key.port)
 }
@@ -197,11 +198,11 @@ func (f *forward) as(other *forward) string {
 // denial says what would have to be done, where that is known.
 func denial(bind *bindError, err error) string {
 	// 1024 is PROT_SOCK of linux/net/sock.h, the default of the setting.
-	if bind == nil || bind.addr.Port() >= 1024 {
+	if bind == nil || bind.addr.path != "" || bind.addr.addr.Port() >= 1024 {
 		return err.Error()
 	}
 	return fmt.Sprintf("%v needs a permission; give it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=%d",
-		bind.addr, bind.addr.Port())
+		bind.addr, bind.addr.addr.Port())
 }
 
 // settle gives an unbound forward its state and says so when that is news.

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -21,10 +20,10 @@ const (
 
 // retryClaims binds what has become free, the oldest claim first: of all
 // claims, or of those on the given addresses.
-func (t *Table) retryClaims(on ...netip.AddrPort) {
+func (t *Table) retryClaims(on ...hostAddr) {
 	waiting := t.claims[:0]
 	for _, f := range t.claims {
-		skip := len(on) > 0 && !slices.ContainsFunc(f.decision.Host, func(a netip.AddrPort) bool { return slices.Contains(on, a) })
+		skip := len(on) > 0 && !slices.ContainsFunc(f.tries, func(a hostAddr) bool { return slices.Contains(on, a) })
 		if skip || !t.bind(f) {
 			waiting = append(waiting, f)
 		}
@@ -68,13 +67,13 @@ func (t *Table) claimKeeper() {
 func (t *Table) nameHolders() {
 	type question struct {
 		f    *forward
-		addr netip.AddrPort
+		addr hostAddr
 	}
 	var ask []question
 	now := time.Now()
 	t.mu.Lock()
 	for _, f := range t.claims {
-		if f.holder.of.IsValid() && !now.Before(f.holder.next) && len(ask) < asksPerTurn {
+		if f.holder.of != (hostAddr{}) && !now.Before(f.holder.next) && len(ask) < asksPerTurn {
 			f.holder.next = now.Add(askEvery)
 			ask = append(ask, question{f, f.holder.of})
 		}
@@ -82,7 +81,7 @@ func (t *Table) nameHolders() {
 	t.mu.Unlock()
 	for _, q := range ask {
 		reason := fmt.Sprintf("%v is in use", q.addr)
-		if name := t.cfg.Holder(q.f.key.proto, q.addr); name != "" {
+		if name := t.holderOf(q.addr); name != "" {
 			reason = fmt.Sprintf("%v is held by %s", q.addr, name)
 		}
 		t.mu.Lock()

@@ -26,13 +26,13 @@ type group struct {
 // listeners and connections; of those that go, the listeners are closed before
 // others are opened, and connections go on until they end by themselves. nil
 // means what it means in a [Config].
-func (t *Table) SetRules(rules Rules, static Static) {
+func (t *Table) SetRules(rules Rules, static Static, sockets Sockets) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return
 	}
-	t.setRules(rules, static)
+	t.setRules(rules, static, sockets)
 	wants := make([]wanted, len(t.vms))
 	for i, v := range t.vms {
 		wants[i] = v.decide()
@@ -46,13 +46,16 @@ func (t *Table) SetRules(rules Rules, static Static) {
 	t.keepClaims()
 }
 
-func (t *Table) setRules(rules Rules, static Static) {
-	t.rules, t.static = rules, static
+func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
+	t.rules, t.static, t.sockets = rules, static, sockets
 	if rules == nil {
 		t.rules = SamePort
 	}
 	if static == nil {
 		t.static = func(string) []portwatch.Listener { return nil }
+	}
+	if sockets == nil {
+		t.sockets = func(string) []GuestSocket { return nil }
 	}
 }
 
@@ -75,12 +78,18 @@ func (v *VM) decide() wanted {
 			g.guest, g.expected = append(g.guest, l.Addr), true
 		}
 	}
+	for _, s := range v.table.sockets(v.name) {
+		w.at(key{proto: protoUnix, socket: s.Path, decision: s.Decision.key()}, s.Decision)
+	}
 	return w
 }
 
 func (w *wanted) group(v *VM, l portwatch.Listener) *group {
 	d := v.table.rules(v.name, l)
-	k := key{l.Proto, l.Addr.Port(), d.key()}
+	return w.at(key{proto: l.Proto, port: l.Addr.Port(), decision: d.key()}, d)
+}
+
+func (w *wanted) at(k key, d Decision) *group {
 	g := w.groups[k]
 	if g == nil {
 		g = &group{decision: d}

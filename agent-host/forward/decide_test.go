@@ -46,7 +46,7 @@ func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
 	leaving := dial(t, addr("127.0.0.1", from))
 	roundTrip(t, leaving)
 
-	table.SetRules(moved("b:7", map[uint16]uint16{1: stays, 2: to, 3: moves}), nil)
+	table.SetRules(moved("b:7", map[uint16]uint16{1: stays, 2: to, 3: moves}), nil, nil)
 
 	for _, c := range kept {
 		_ = c.SetDeadline(time.Now().Add(patience))
@@ -85,7 +85,7 @@ func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 	// Whichever comes first in the table, the other's listener is gone by then.
 	for range 3 {
 		for _, name := range []string{"second", "first"} {
-			table.SetRules(only(name), nil)
+			table.SetRules(only(name), nil, nil)
 			for vm, n := range map[*forward.VM]string{first: "first", second: "second"} {
 				if f := one(t, vm); (f.State == control.Active) != (n == name) {
 					t.Fatalf("all to %s, but %s is %+v", name, n, f)
@@ -137,7 +137,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 	if f := one(t, vm); f.State != control.Active || len(f.Guest) != 0 {
 		t.Errorf("%+v", f)
 	}
-	table.SetRules(nil, nil)
+	table.SetRules(nil, nil, nil)
 	if all := vm.Status(); len(all) != 0 {
 		t.Errorf("no longer static: %+v", all)
 	}

@@ -3,8 +3,8 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"net"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +17,7 @@ var earlyBuffers = sync.Pool{New: func() any { return new([earlySize]byte) }}
 
 // readEarly reads what the client has sent by now, without waiting. Nothing is
 // not an error, and neither is the client's EOF: the relay will see that too.
-func readEarly(c *net.TCPConn, buf []byte) ([]byte, error) {
+func readEarly(c syscall.Conn, buf []byte) ([]byte, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err

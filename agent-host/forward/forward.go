@@ -3,7 +3,6 @@ package forward
 import (
 	"io"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,10 +24,10 @@ type forward struct {
 	reason    string
 	told      string // the reason that the log has heard
 	holder    holder
-	listeners map[netip.AddrPort]io.Closer // none unless active
+	listeners map[hostAddr]io.Closer // none unless active
 	// tries are the wanted addresses; the one that failed last comes first, so
 	// that a claim does not open and close the others at every attempt.
-	tries []netip.AddrPort
+	tries []hostAddr
 
 	// Read by connections without a lock.
 	guest atomic.Pointer[[]netip.AddrPort]
@@ -44,7 +43,7 @@ type forward struct {
 // holder is the search for the program that has an address. Its zero value is
 // no search.
 type holder struct {
-	of   netip.AddrPort
+	of   hostAddr
 	next time.Time // when to look (again)
 }
 
@@ -55,7 +54,9 @@ type carried struct {
 }
 
 func newForward(v *VM, k key, d Decision) *forward {
-	return &forward{vm: v, key: k, decision: d, done: make(chan struct{}), tries: slices.Clone(d.Host)}
+	f := &forward{vm: v, key: k, decision: d, done: make(chan struct{})}
+	f.tries = f.wanted()
+	return f
 }
 
 // describe takes over what an announcement says and what needs no new listener.
@@ -83,8 +84,8 @@ func (f *forward) release() {
 
 // hosts are the addresses that are bound, or those that are wanted.
 func (f *forward) hosts() []string {
-	out := make([]string, 0, len(f.decision.Host))
-	for _, a := range f.decision.Host {
+	out := make([]string, 0, len(f.tries))
+	for _, a := range f.wanted() {
 		if f.state != control.Active || f.listeners[a] != nil {
 			out = append(out, a.String())
 		}
@@ -99,6 +100,9 @@ func (f *forward) status() control.Forward {
 		State: f.state, Reason: f.reason, Host: f.hosts(), Guest: []string{},
 		ConnectionsActive: f.active.Load(), ConnectionsTotal: f.total.Load(),
 		BytesIn: f.counters.In.Load(), BytesOut: f.counters.Out.Load(), Dropped: f.dropped.Load(),
+	}
+	if f.key.socket != "" {
+		st.Guest = append(st.Guest, f.key.socket)
 	}
 	if !f.expected {
 		for _, a := range *f.guest.Load() {
@@ -124,7 +128,7 @@ func (f *forward) path() string {
 			return c.path
 		}
 		return r.link.Path
-	case r.bridge.IsValid() && onBridge(*f.guest.Load(), r.bridge) == nil:
+	case r.bridge.IsValid() && f.onBridge(r.bridge) == nil:
 		return pathBridge
 	}
 	return ""

@@ -20,6 +20,9 @@ type Decision struct {
 	// Host are the addresses to listen on: all of them or, while one cannot
 	// be bound, none.
 	Host []netip.AddrPort
+	// HostSocket is the absolute path of a unix socket to listen on, in the
+	// place of Host.
+	HostSocket string
 	// Verdict is [control.Ignored] or [control.Denied] for a listener that
 	// stays in the guest, with no Host; empty for one that is forwarded.
 	Verdict string
@@ -33,6 +36,9 @@ type Decision struct {
 func (d Decision) key() string {
 	if d.Verdict != "" {
 		return d.Verdict
+	}
+	if d.HostSocket != "" {
+		return d.HostSocket
 	}
 	var b strings.Builder
 	for _, a := range d.Host {

@@ -28,11 +28,11 @@ var errNoWay = errors.New("no link to the guest agent, and no bridge address is 
 
 // serve carries one connection. It returns as soon as the connection needs no
 // goroutine any more.
-func (f *forward) serve(client *net.TCPConn) {
+func (f *forward) serve(client client) {
 	f.total.Add(1)
 	f.active.Add(1)
 	t := f.vm.table
-	c := tunnel.TCP(client)
+	c := relayed(client)
 	guest, err := f.reach(t.ctx, client)
 	if err != nil {
 		c.Abort()
@@ -49,7 +49,7 @@ func (f *forward) serve(client *net.TCPConn) {
 }
 
 // ended notes the end of a connection.
-func (f *forward) ended(client *net.TCPConn, err error) {
+func (f *forward) ended(client client, err error) {
 	f.active.Add(-1)
 	if err != nil {
 		f.fail(err)
@@ -59,7 +59,7 @@ func (f *forward) ended(client *net.TCPConn, err error) {
 
 // reach connects to the guest by the best way there is, and sends there what
 // the client has sent already.
-func (f *forward) reach(ctx context.Context, client *net.TCPConn) (tunnel.Conn, error) {
+func (f *forward) reach(ctx context.Context, client client) (tunnel.Conn, error) {
 	buf := earlyBuffers.Get().(*[earlySize]byte)
 	defer earlyBuffers.Put(buf)
 	early, err := readEarly(client, buf[:])
@@ -88,7 +88,10 @@ func (f *forward) reach(ctx context.Context, client *net.TCPConn) (tunnel.Conn, 
 func (f *forward) openStream(ctx context.Context, l *Link, clientIs4 bool, early []byte) (tunnel.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	target := tunnel.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), clientIs4)}
+	target := tunnel.UnixTarget(f.key.socket)
+	if f.key.socket == "" {
+		target = tunnel.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), clientIs4)}
+	}
 	guest, path, err := l.Open(ctx, target, early)
 	if err != nil {
 		return nil, err
@@ -99,11 +102,11 @@ func (f *forward) openStream(ctx context.Context, l *Link, clientIs4 bool, early
 }
 
 func (f *forward) dialBridge(ctx context.Context, bridge netip.Addr, early []byte) (tunnel.Conn, error) {
-	if err := onBridge(*f.guest.Load(), bridge); err != nil {
+	if err := f.onBridge(bridge); err != nil {
 		return nil, err
 	}
 	addr := netip.AddrPortFrom(bridge, f.key.port)
-	if f.vm.table.isOurs(f.at(addr)) {
+	if f.vm.table.isOurs(hostAddr{f.key.proto, addr, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", addr)
 	}
 	d := net.Dialer{Timeout: bridgeTimeout}
@@ -131,7 +134,11 @@ func (t *Table) isOurs(h hostAddr) bool {
 
 // onBridge tells why nothing that listens in the guest is reached at its bridge
 // address; nil if something is.
-func onBridge(guest []netip.AddrPort, bridge netip.Addr) error {
+func (f *forward) onBridge(bridge netip.Addr) error {
+	if f.key.socket != "" {
+		return errors.New("a unix socket of the guest cannot be reached over the bridge")
+	}
+	guest := *f.guest.Load()
 	for _, a := range guest {
 		if a.Addr().IsUnspecified() || a.Addr() == bridge {
 			return nil
@@ -161,7 +168,9 @@ func candidates(guest []netip.AddrPort, clientIs4 bool) []netip.AddrPort {
 	return out[:min(len(out), maxCandidates)]
 }
 
+// ipv4 reports whether a client would rather be served over IPv4: not if it came
+// over IPv6.
 func ipv4(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
-	return ok && tcp.AddrPort().Addr().Unmap().Is4()
+	return !ok || tcp.AddrPort().Addr().Unmap().Is4()
 }

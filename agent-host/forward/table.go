@@ -18,6 +18,9 @@ type Config struct {
 	// Static tells what is to be forwarded although nothing is seen to listen
 	// there yet; nil is nothing. Rules decides about that too.
 	Static Static
+	// Sockets tells which unix sockets of guests are to be forwarded; nil is
+	// none.
+	Sockets Sockets
 	// Holder names who has a host address that is in use, or gives "" when
 	// that cannot be found; nil is [portwatch.Holder].
 	Holder func(proto string, addr netip.AddrPort) string
@@ -38,6 +41,7 @@ type Table struct {
 	mu      sync.Mutex
 	rules   Rules
 	static  Static
+	sockets Sockets
 	vms     []*VM // in the order they were added
 	bound   map[hostAddr]*forward
 	claims  []*forward // wanted but not bound, oldest first
@@ -64,7 +68,7 @@ func New(cfg Config) *Table {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*forward)}
-	t.setRules(cfg.Rules, cfg.Static)
+	t.setRules(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }

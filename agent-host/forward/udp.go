@@ -93,7 +93,7 @@ func (u *udpFlows) send(fl *udpFlow, b []byte) error {
 		}
 		return errNoWay
 	}
-	if err := onBridge(*f.guest.Load(), r.bridge); err != nil {
+	if err := f.onBridge(r.bridge); err != nil {
 		return err
 	}
 	f.carry(nil, pathBridge)

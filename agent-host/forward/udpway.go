@@ -102,7 +102,7 @@ func (u *udpFlows) overBridge() *tunnel.UDPFlows {
 }
 
 func (u *udpFlows) dialBridge(to netip.AddrPort) (*net.UDPConn, error) {
-	if u.vm.table.isOurs(hostAddr{"udp", to}) {
+	if u.vm.table.isOurs(hostAddr{"udp", to, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", to)
 	}
 	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))

@@ -49,8 +49,9 @@ type VM struct {
 // key tells the forwards of a VM apart: listeners on one port that rules send
 // to the same place are one.
 type key struct {
-	proto    string
-	port     uint16
+	proto    string // "tcp", "udp", or "unix" for a socket of the guest
+	port     uint16 // 0 for a socket
+	socket   string // its path
 	decision string
 }
 

@@ -1,0 +1,66 @@
+package forward
+
+import (
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// protoUnix is the protocol of unix sockets.
+const protoUnix = "unix"
+
+// hostAddr is where something listens on the host: an address of a protocol, or
+// the path of a unix socket.
+type hostAddr struct {
+	proto string
+	addr  netip.AddrPort
+	path  string
+}
+
+func (h hostAddr) String() string {
+	if h.proto == protoUnix {
+		return h.path
+	}
+	return h.addr.String()
+}
+
+// wanted are the host addresses of a forward, in the order of its rule.
+func (f *forward) wanted() []hostAddr {
+	if f.decision.HostSocket != "" {
+		return []hostAddr{{proto: protoUnix, path: f.decision.HostSocket}}
+	}
+	proto := f.key.proto
+	if proto == protoUnix {
+		proto = "tcp" // a socket in the guest, a port here
+	}
+	out := make([]hostAddr, len(f.decision.Host))
+	for i, a := range f.decision.Host {
+		out[i] = hostAddr{proto: proto, addr: a}
+	}
+	return out
+}
+
+// holderOf names who has an address that could not be bound.
+func (t *Table) holderOf(h hostAddr) string {
+	if h.proto == protoUnix {
+		return portwatch.SocketHolder(h.path)
+	}
+	return t.cfg.Holder(h.proto, h.addr)
+}
+
+// client is a connection that was accepted on the host.
+type client interface {
+	net.Conn
+	syscall.Conn
+}
+
+// relayed makes of a client what a relay joins.
+func relayed(c client) tunnel.Conn {
+	if c, ok := c.(*net.UnixConn); ok {
+		return tunnel.Unix(c)
+	}
+	return tunnel.TCP(c.(*net.TCPConn))
+}

@@ -1,0 +1,203 @@
+package forward_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// toSocket forwards every port to one socket.
+func toSocket(path string) forward.Rules {
+	return func(string, portwatch.Listener) forward.Decision {
+		return forward.Decision{Rule: "rum.toml:1", HostSocket: path}
+	}
+}
+
+// fromSocket forwards one socket of the guest.
+func fromSocket(path string, d forward.Decision) forward.Sockets {
+	return func(string) []forward.GuestSocket { return []forward.GuestSocket{{Path: path, Decision: d}} }
+}
+
+func dialSocket(t *testing.T, path string) *net.UnixConn {
+	t.Helper()
+	c, err := net.DialTimeout("unix", path, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c.(*net.UnixConn)
+}
+
+func TestAPortOfTheGuestIsASocketThatOnlyTheUserMayOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	table := newTable(t, forward.Config{Rules: toSocket(path)})
+	vm := table.Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	vm.Announce(listeners(8080, "0.0.0.0"))
+	if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeSocket|0o600 {
+		t.Fatalf("%v, %v; want a socket of mode 0600", info, err)
+	}
+	c := dialSocket(t, path)
+	roundTrip(t, c)
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		t.Errorf("after the half-close: %q, %v", rest, err)
+	}
+	f := one(t, vm)
+	if f.State != control.Active || !slices.Equal(f.Host, []string{path}) || f.Port != 8080 || f.Proto != "tcp" {
+		t.Errorf("%+v", f)
+	}
+	eventually(t, vm, "counted", func(all []control.Forward) bool {
+		return all[0].ConnectionsActive == 0 && all[0].ConnectionsTotal == 1 && all[0].BytesIn == 5 && all[0].BytesOut == 5
+	})
+	vm.Announce(nil)
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the file is left although the forward has gone")
+	}
+}
+
+func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
+	asked := make(chan tunnel.Target, 1)
+	link := linkTo(echo(t, "127.0.0.2:0"))
+	open := link.Open
+	link.Open = func(ctx context.Context, target tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+		asked <- target
+		return open(ctx, target, early)
+	}
+	port, path := freePort(t), filepath.Join(t.TempDir(), "app.sock")
+	table := newTable(t, forward.Config{Sockets: fromSocket("/run/app.sock", forward.Decision{
+		Rule: "rum.toml:1", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))},
+	})})
+	vm := table.Add("dev")
+	vm.SetLink(link)
+	vm.SetBridge(bridge)
+	vm.Announce(nil)
+	wantTarget := func() {
+		t.Helper()
+		if got := <-asked; got.Network != "unix" || got.Path != "/run/app.sock" || len(got.Addrs) > 0 {
+			t.Errorf("asked for %+v", got)
+		}
+	}
+	roundTrip(t, dial(t, addr("127.0.0.1", port)))
+	wantTarget()
+	if f := one(t, vm); f.Proto != "unix" || f.Port != 0 || fmt.Sprint(f.Guest, f.Host) != fmt.Sprintf("[/run/app.sock] [%s]", addr("127.0.0.1", port)) || f.Path != "vsock" {
+		t.Errorf("%+v", f)
+	}
+
+	table.SetRules(nil, nil, fromSocket("/run/app.sock", forward.Decision{Rule: "rum.toml:1", HostSocket: path}))
+	roundTrip(t, dialSocket(t, path))
+	wantTarget()
+	wantClosed(t, addr("127.0.0.1", port))
+
+	// The bridge leads to addresses, not to sockets.
+	vm.SetLink(nil)
+	if rest, err := io.ReadAll(dialSocket(t, path)); err != nil || len(rest) > 0 {
+		t.Errorf("without a link: %q, %v", rest, err)
+	}
+	eventually(t, vm, "explained", func(all []control.Forward) bool {
+		return strings.Contains(all[0].LastError, "bridge") && all[0].Path == ""
+	})
+}
+
+func TestASocketLeftBehindIsReplacedAndALivingOneIsAClaim(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	living, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	living.SetUnlinkOnClose(false)
+	vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	vm.Announce(listeners(8080, "0.0.0.0"))
+	me := fmt.Sprintf("[%d]", os.Getpid())
+	eventually(t, vm, "a claim that names the holder", func(all []control.Forward) bool {
+		return all[0].State == control.Claim && strings.Contains(all[0].Reason, path) && strings.Contains(all[0].Reason, me)
+	})
+	// Looking whether it lives does not disturb who serves it.
+	_ = living.SetDeadline(time.Now().Add(500 * time.Millisecond))
+	if c, err := living.Accept(); err == nil {
+		c.Close()
+		t.Error("the holder got a connection that nobody made")
+	}
+	_ = living.Close()
+	eventually(t, vm, "taken over", inState(control.Active))
+	roundTrip(t, dialSocket(t, path))
+}
+
+func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
+	vm.Announce(listeners(8080, "0.0.0.0"))
+	if f := one(t, vm); f.State != control.Claim || !strings.Contains(f.Reason, path) {
+		t.Errorf("%+v", f)
+	}
+	vm.Close()
+	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+func TestAFileThatTookThePlaceOfASocketIsLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
+	vm.Announce(listeners(8080, "0.0.0.0"))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vm.Announce(nil)
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("a file that is not the forward's was removed: %v", err)
+	}
+}
+
+func TestTwoVMsThatWantOneSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	table := newTable(t, forward.Config{Rules: toSocket(path)})
+	first, second := table.Add("first"), table.Add("second")
+	first.Announce(listeners(8080, "0.0.0.0"))
+	second.Announce(listeners(8080, "0.0.0.0"))
+	if f := one(t, second); f.State != control.Claim || f.Reason != path+" is held by VM first" {
+		t.Errorf("%+v", f)
+	}
+	first.Close()
+	eventually(t, second, "moved on", inState(control.Active))
+}
+
+func TestASocketThatCannotBeMadeSaysWhy(t *testing.T) {
+	dir := t.TempDir()
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none", "app.sock"):            unix.ENOENT.Error(),
+		"/" + strings.Repeat("x", tunnel.MaxSocketPath+1): unix.EINVAL.Error(),
+	} {
+		vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
+		vm.Announce(listeners(8080, "0.0.0.0"))
+		if f := one(t, vm); f.State == control.Active || !strings.Contains(f.Reason, want) {
+			t.Errorf("%+v", f)
+		}
+	}
+}

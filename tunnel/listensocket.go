@@ -1,0 +1,122 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketListener is a unix socket with a name. Closing it removes the file, as
+// long as it is still the one that was made.
+type socketListener struct {
+	net.Listener
+	path string
+	made os.FileInfo // the file as it was made
+}
+
+func (l *socketListener) Close() error {
+	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.made) {
+		_ = os.Remove(l.path)
+	}
+	return l.Listener.Close()
+}
+
+// ListenSocket listens on a unix socket; mode says who may connect. What a
+// program left behind that is gone is replaced. A socket that is served is
+// EADDRINUSE, a file of another kind is an error too: neither is ours to remove.
+// Closing removes the file.
+func ListenSocket(path string, mode fs.FileMode) (net.Listener, error) {
+	l, err := bindSocket(path, mode)
+	if errors.Is(err, unix.EADDRINUSE) {
+		if err := removeStale(path); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", path, err)
+		}
+		l, err = bindSocket(path, mode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// listenBacklog is what Go's own listeners get where the system has no setting of
+// its own; the kernel cuts it to net.core.somaxconn.
+const listenBacklog = 4096
+
+func bindSocket(path string, mode fs.FileMode) (*socketListener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer file.Close()
+	// The file gets the mode that its socket has before, less the umask
+	// (unix_bind_bsd in net/unix/af_unix.c), so that it is never open to more.
+	if err := unix.Fchmod(fd, uint32(mode.Perm())); err != nil {
+		return nil, os.NewSyscallError("fchmod", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l, err := listenBound(file, path, mode)
+	if err != nil {
+		_ = os.Remove(path)
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return l, nil
+}
+
+func listenBound(file *os.File, path string, mode fs.FileMode) (*socketListener, error) {
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, err
+	}
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(int(file.Fd()), listenBacklog); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	return &socketListener{l, path, made}, nil
+}
+
+var (
+	errServed    = fmt.Errorf("another process serves this socket: %w", unix.EADDRINUSE)
+	errNotSocket = errors.New("this file is not a socket")
+)
+
+// removeStale removes a socket that no program has any more. Connecting to it as
+// if it were for datagrams tells without disturbing who serves it: the kernel
+// says ECONNREFUSED when there is no socket behind the file, and EPROTOTYPE
+// when there is one of the other kind (unix_find_bsd in net/unix/af_unix.c).
+func removeStale(path string) error {
+	before, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if before.Mode()&fs.ModeSocket == 0 {
+		return errNotSocket
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	_ = unix.Close(fd)
+	if err != unix.ECONNREFUSED {
+		return errServed
+	}
+	if now, err := os.Lstat(path); err != nil || !os.SameFile(before, now) {
+		return errServed // somebody was quicker
+	}
+	return os.Remove(path)
+}
