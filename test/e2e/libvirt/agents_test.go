@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -103,7 +105,10 @@ func shellChannel(name string) string {
 	return fmt.Sprintf("    <channel type='unix'><source mode='bind' path='/run/%s.shell'/><target type='virtio' name='%s'/></channel>\n", name, vm.ShellPort)
 }
 
-// tell writes a command to the guest's shell.
+// tell runs a command in a guest's shell and waits until it is done. QEMU drops
+// what reaches it while the guest's end of the port is closed, as it is for a
+// moment after each client, so the command is repeated until it is answered:
+// it must bear that.
 func tell(t *testing.T, name, command string) {
 	t.Helper()
 	c, err := net.Dial("unix", "/run/"+name+".shell")
@@ -111,10 +116,26 @@ func tell(t *testing.T, name, command string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := fmt.Fprintf(c, "%s\n", command); err != nil {
-		t.Fatal(err)
+	answered := bufio.NewReader(c)
+	for range 10 {
+		if _, err := fmt.Fprintf(c, "%s; echo told\n", command); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		for {
+			line, err := answered.ReadString('\n')
+			if strings.TrimSpace(line) == "told" {
+				return
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	time.Sleep(200 * time.Millisecond) // QEMU drops what it has not passed on
+	t.Fatalf("guest %s does not answer to %q", name, command)
 }
 
 // page is what the guest's web server says on a host address.
