@@ -15,9 +15,10 @@ const aliasPrefix = "ua-rum-"
 
 // device is a device to add to a domain.
 type device struct {
-	kind string // name of its element
-	what string // for a person
-	xml  string
+	kind  string // name of its element
+	what  string // for a person
+	alias string // if it can take the place of an older one
+	xml   string
 }
 
 type marshaler interface{ Marshal() (string, error) }
@@ -30,12 +31,12 @@ func newDevice(kind, what string, m marshaler) (device, error) {
 	return device{kind: kind, what: what, xml: tidy(text)}, nil
 }
 
-var emptyElement = regexp.MustCompile(`"></[A-Za-z]+>`)
+var emptyElement = regexp.MustCompile(`<([A-Za-z]+(?: [^<>]*[^<>/])?)></[A-Za-z]+>`)
 
 // tidy writes XML as libvirt does: empty elements closed in their tag, and single quotes. Nothing that setup writes has a
 // quote or an empty text of its own.
 func tidy(text string) string {
-	return strings.ReplaceAll(emptyElement.ReplaceAllString(text, `"/>`), `"`, "'")
+	return strings.ReplaceAll(emptyElement.ReplaceAllString(text, `<$1/>`), `"`, "'")
 }
 
 func nicDevice(name, network, mac string) (device, error) {

@@ -54,6 +54,7 @@ type guest struct {
 	channel string // host path of the agent channel's socket; empty for none
 	nics    []nic
 	ports   []HostPort
+	images  []string // files in its drives
 }
 
 type nic struct {
@@ -78,6 +79,11 @@ func parseGuest(xml string) (guest, error) {
 		if isAgentChannel(&ch) && ch.Source != nil && ch.Source.UNIX != nil &&
 			ch.Source.UNIX.Mode != "connect" && filepath.IsAbs(ch.Source.UNIX.Path) {
 			g.channel = ch.Source.UNIX.Path
+		}
+	}
+	for _, disk := range dom.Devices.Disks {
+		if image := imageOf(&disk); image != "" {
+			g.images = append(g.images, image)
 		}
 	}
 	for _, iface := range dom.Devices.Interfaces {

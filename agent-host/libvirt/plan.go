@@ -19,14 +19,16 @@ type SetupOptions struct {
 	Subnet netip.Prefix
 	// NAT is the network for a domain that has no NIC beside the host-only one; empty to leave it without.
 	NAT string
+	// Seed is the absolute path of a seed image to give the domain in a CD-ROM drive; empty for none.
+	Seed string
 	// HostHasVsock says whether guests can have vsock here; nil asks the kernel.
 	HostHasVsock func() bool
 }
 
 // Plan is what setup, or its undoing, would change. It is good until the domain or the networks change.
 type Plan struct {
-	// Domain is the domain's name.
-	Domain string
+	// Domain is the domain's name, and UUID its UUID in the hyphenated lower-case form.
+	Domain, UUID string
 	// Steps say in order what will be done; none when there is nothing to do.
 	Steps []string
 	// Diff is a unified diff of the definitions that change, passwords left out.
@@ -39,6 +41,7 @@ type Plan struct {
 	before, after string
 	networks      []networkStep
 	attach        []device
+	update        []device // take the place of those with their alias
 	detach        []string // aliases
 }
 
@@ -67,14 +70,23 @@ func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) 
 	if err := planAgent(p, def, opts); err != nil {
 		return nil, err
 	}
-	if p.after, err = insertDevices(p.before, p.attach); err != nil {
+	if err := planSeed(p, def, opts); err != nil {
+		return nil, err
+	}
+	if p.after, err = replaceDevices(p.before, p.update); err == nil {
+		p.after, err = insertDevices(p.after, p.attach)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("domain %s: %w", p.Domain, err)
 	}
 	for _, d := range p.attach {
 		p.Steps = append(p.Steps, "add to "+p.Domain+": "+d.what)
 	}
+	for _, d := range p.update {
+		p.Steps = append(p.Steps, "change in "+p.Domain+": "+d.what)
+	}
 	p.Diff += diffText("domain "+p.Domain, p.before, p.after)
-	if p.running && len(p.attach) == 0 {
+	if p.running && len(p.attach)+len(p.update) == 0 {
 		if err := c.notePending(p, opts); err != nil {
 			return nil, err
 		}
@@ -115,6 +127,9 @@ func (c *Conn) notePending(p *Plan, opts SetupOptions) error {
 	if live.cid == 0 && live.channel == "" {
 		pending = append(pending, "a way to the guest agent")
 	}
+	if opts.Seed != "" && !slices.Contains(live.images, opts.Seed) {
+		pending = append(pending, "the seed image")
+	}
 	if len(pending) > 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("%s runs without %s: shut it down and start it again", p.Domain, strings.Join(pending, " and ")))
 	}
@@ -126,7 +141,7 @@ func (c *Conn) newPlan(domain string) (*Plan, *libvirtxml.Domain, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p := &Plan{Domain: dom.Name, dom: dom, running: dom.ID > 0}
+	p := &Plan{Domain: dom.Name, UUID: formatUUID(dom.UUID), dom: dom, running: dom.ID > 0}
 	persistent, err := c.lv.DomainIsPersistent(dom)
 	if err != nil {
 		return nil, nil, fmt.Errorf("domain %s: %w", dom.Name, err)

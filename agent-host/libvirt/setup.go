@@ -131,6 +131,11 @@ func (c *Conn) changeLive(p *Plan) (restart []string) {
 			restart = append(restart, fmt.Sprintf("%s: %v", d.what, err))
 		}
 	}
+	for _, d := range p.update {
+		if err := c.lv.DomainUpdateDeviceFlags(p.dom, d.xml, golibvirt.DomainDeviceModifyFlags(golibvirt.DomainAffectLive)); err != nil {
+			restart = append(restart, fmt.Sprintf("%s: %v", d.what, err))
+		}
+	}
 	if len(p.detach) == 0 {
 		return restart
 	}

@@ -120,10 +120,15 @@ func insertDevices(text string, devices []device) (string, error) {
 			}
 		}
 		space := text[spaceBefore(text, before.start):before.start]
-		indent := space[strings.LastIndexByte(space, '\n')+1:]
-		edits = append(edits, splice{before.end, before.end, space + strings.ReplaceAll(d.xml, "\n", "\n"+indent)})
+		edits = append(edits, splice{before.end, before.end, space + indentAs(text, before, d.xml)})
 	}
 	return apply(text, edits), nil
+}
+
+// indentAs returns the XML of a device with lines that begin as deep as the element does.
+func indentAs(text string, e *element, xml string) string {
+	space := text[spaceBefore(text, e.start):e.start]
+	return strings.ReplaceAll(xml, "\n", "\n"+space[strings.LastIndexByte(space, '\n')+1:])
 }
 
 // removal is the edit that takes an element out together with the white space in front of it.

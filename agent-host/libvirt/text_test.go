@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"libvirt.org/go/libvirtxml"
 )
 
 func allDevices(t testing.TB) []device {
@@ -20,6 +21,7 @@ func allDevices(t testing.TB) []device {
 	add(nicDevice("hostonly", "rum-hostonly", "52:54:00:01:02:04"))
 	add(vsockDeviceXML())
 	add(channelDevice())
+	add(seedDevice("/var/lib/libvirt/images/dev's <seed> & key.iso", libvirtxml.DomainDiskTarget{Dev: "sdb", Bus: "sata"}))
 	return devices
 }
 
@@ -63,7 +65,7 @@ func TestUndoGivesBackTheBytes(t *testing.T) {
 			if diff := cmp.Diff(text, back); diff != "" {
 				t.Error(diff)
 			}
-			if len(aliases) != 4 {
+			if len(aliases) != len(allDevices(t)) {
 				t.Errorf("removed %q", aliases)
 			}
 			again, none, err := removeAdded(text)
@@ -107,6 +109,13 @@ func TestDevicesComeBehindTheirKind(t *testing.T) {
       <cid auto='yes'/>
       <alias name='ua-rum-vsock'/>
     </vsock>
+    <disk type='file' device='cdrom'>
+      <driver name='qemu' type='raw'/>
+      <source file='/var/lib/libvirt/images/dev&#39;s &lt;seed&gt; &amp; key.iso'/>
+      <target dev='sdb' bus='sata'/>
+      <readonly/>
+      <alias name='ua-rum-seed'/>
+    </disk>
   </devices>
 `
 	if !strings.Contains(after, want) {

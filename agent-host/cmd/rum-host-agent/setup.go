@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
@@ -46,6 +50,7 @@ func hinted(err error) error {
 
 type setupOptions struct {
 	libvirtOptions
+	seed         string
 	dryRun, undo bool
 }
 
@@ -58,14 +63,18 @@ func newSetup() *cobra.Command {
 virtio-serial channel where the host has no vhost_vsock; a NIC on the host-only
 network, which is made if there is none; and a NIC for the internet if the
 domain has no other. What is there already stays as it is. Devices are plugged
-into a running VM where that works.`,
-		Example: "  rum-host-agent setup dev --dry-run\n  rum-host-agent setup --undo dev",
+into a running VM where that works.
+
+With --seed it also gets the image that cloudinit wrote, in a CD-ROM drive, and
+the key of its name is from then on for this domain alone.`,
+		Example: "  rum-host-agent setup dev --dry-run\n  rum-host-agent setup dev --seed dev-seed.iso\n  rum-host-agent setup --undo dev",
 		Args:    exactlyOne("DOMAIN"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.run(c.Context(), c.OutOrStdout(), args[0])
 		},
 	}
 	o.flags(c)
+	c.Flags().StringVar(&o.seed, "seed", "", "put the seed image in `FILE`, which cloudinit wrote, into a CD-ROM drive; a newer one takes\nthe place of an older one")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would change, and change nothing")
 	c.Flags().BoolVar(&o.undo, "undo", false, "remove what setup added, and nothing else")
 	return c
@@ -82,6 +91,10 @@ func exactlyOne(what string) cobra.PositionalArgs {
 }
 
 func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) error {
+	seed, err := o.seedFile()
+	if err != nil {
+		return err
+	}
 	conn, network, err := o.open(ctx)
 	if err != nil {
 		return err
@@ -91,7 +104,7 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if o.undo {
 		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
 	} else {
-		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet}
+		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed}
 		if network.Mode == config.ModeNAT {
 			opts.NAT = natNetwork
 		}
@@ -99,6 +112,11 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	}
 	if err != nil {
 		return hinted(err)
+	}
+	if seed != "" {
+		if err := o.bindKey(plan); err != nil {
+			return err
+		}
 	}
 	if o.dryRun || plan.Empty() {
 		return printPlan(w, plan)
@@ -108,6 +126,41 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 		return hinted(err)
 	}
 	return printResult(w, plan, result)
+}
+
+// seedFile returns the absolute path of the seed image, because libvirt has another working directory; empty for none.
+func (o *setupOptions) seedFile() (string, error) {
+	if o.seed == "" {
+		return "", nil
+	}
+	if o.undo {
+		return "", misuse(errors.New("--undo removes the seed image too, and takes no --seed"))
+	}
+	info, err := os.Stat(o.seed)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", o.seed)
+	}
+	if err != nil {
+		return "", advise(fmt.Errorf("seed image: %w", err), "write one with: rum-host-agent cloudinit NAME -o FILE")
+	}
+	return filepath.Abs(o.seed)
+}
+
+// bindKey makes the key of the domain's name one for this domain alone. It makes no key: the guest would not have it.
+func (o *setupOptions) bindKey(plan *libvirt.Plan) error {
+	store, err := keyStore()
+	if err != nil {
+		return err
+	}
+	_, err = store.Lookup(plan.Domain, plan.UUID)
+	switch {
+	case errors.Is(err, keys.ErrNotFound):
+		plan.Notes = append(plan.Notes, fmt.Sprintf("%s has no key for %s: the image was made by another user, or for another name", store.Dir, plan.Domain))
+		return nil
+	case err == nil && !o.dryRun:
+		_, err = store.Ensure(plan.Domain, plan.UUID)
+	}
+	return adviseOnKey(err)
 }
 
 // printPlan writes what would be done.
