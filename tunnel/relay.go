@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -40,6 +41,14 @@ func descriptors(client, guest Conn) (c, g endpointFD, ok bool) {
 // relayMux is Relay with two goroutines, for what has no descriptor.
 func relayMux(client, guest Conn, n *Counters) error {
 	r := &relay{client: client, guest: guest}
+	if s, ok := guest.(*Stream); ok {
+		// A write to a client that does not read would notice nothing.
+		s.whenDead(func() {
+			if err := s.failure(); !errors.Is(err, net.ErrClosed) {
+				r.fail(err)
+			}
+		})
+	}
 	var out sync.WaitGroup
 	out.Go(func() { r.half(guest, client, &n.Out) })
 	r.half(client, guest, &n.In)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
 )
@@ -290,4 +291,33 @@ func TestAStalledReaderHoldsUpNobodyElse(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestACutLinkFreesWhatIsStalled(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			g := startGuest(t, kind, tunnel.Config{})
+			l := startLink(t, g, tunnel.Config{})
+			idle := make(chan struct{})
+			defer close(idle)
+			c := through(t, l, service(t, func(c *net.TCPConn) {
+				defer c.Close()
+				<-idle // reads nothing
+			}))
+			_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+			for {
+				if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+					break // everything between here and there is full
+				}
+			}
+			stopped := make(chan struct{})
+			go func() { g.stop(); close(stopped) }()
+			select {
+			case <-stopped:
+			case <-time.After(10 * time.Second):
+				t.Fatal("the guest agent does not end while a connection is stalled")
+			}
+			wantReset(t, c)
+		})
+	}
 }

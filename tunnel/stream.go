@@ -54,6 +54,7 @@ type Stream struct {
 	stopped  bool   // the peer does not read any more
 	pair     *pair  // is told what peer and link do to the stream
 	endTimer *time.Timer
+	onDeath  func() // called once when the stream dies; nil for nobody
 
 	answerMu    sync.Mutex // held while the answer is read
 	answered    bool
@@ -201,12 +202,15 @@ func (s *Stream) die(err error) bool {
 		s.err = err
 		close(s.dead)
 	}
-	conn, pair := s.conn, s.pair
+	conn, pair, onDeath := s.conn, s.pair, s.onDeath
 	s.mu.Unlock()
 	if !first {
 		return false
 	}
 	s.ends.remove(s)
+	if onDeath != nil {
+		onDeath()
+	}
 	switch {
 	case pair != nil:
 		pair.news()
@@ -214,6 +218,17 @@ func (s *Stream) die(err error) bool {
 		_ = conn.Close()
 	}
 	return true
+}
+
+// whenDead has f called when the stream dies, or now if it has.
+func (s *Stream) whenDead(f func()) {
+	s.mu.Lock()
+	dead := s.err != nil
+	s.onDeath = f
+	s.mu.Unlock()
+	if dead {
+		f()
+	}
 }
 
 // peerSaid takes in what the control stream says about this stream.
