@@ -63,7 +63,7 @@ func FuzzVMFlag(f *testing.F) {
 	f.Add(",key=,bridge==")
 	f.Fuzz(func(t *testing.T, s string) {
 		if strings.Contains(s, ",key=") {
-			t.Skip() // it would read files
+			return // it would read files
 		}
 		vm, err := parseVM(s)
 		if err == nil && (vm.Name == "" || vm.Endpoint.Scheme == "") {
