@@ -222,9 +222,15 @@ func TestASecondAgentOnOneSocketIsRefused(t *testing.T) {
 		_ = second.Close()
 		t.Fatal("two agents on one socket")
 	}
-	// A dead agent's socket is in nobody's way.
-	first.(*net.UnixListener).SetUnlinkOnClose(false)
 	_ = first.Close()
+
+	// A dead agent's socket is in nobody's way.
+	dead, err := net.Listen("unix", e.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	_ = dead.Close()
 	third, err := tunnel.Listen(e, nil, log)
 	if err != nil {
 		t.Fatal(err)
