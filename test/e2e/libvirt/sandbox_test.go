@@ -79,6 +79,7 @@ func requirePrograms() error {
 	packages := map[string]string{
 		"libvirtd": "libvirt-daemon-system", "virtlogd": "libvirt-daemon-system", "dnsmasq": "dnsmasq-base",
 		"dbus-daemon": "dbus", "ip": "iproute2", "qemu-system-x86_64": "qemu-system-x86", "iptables": "iptables",
+		"virt-install": "virtinst",
 	}
 	for program, pkg := range packages {
 		if _, err := exec.LookPath(program); err != nil {
