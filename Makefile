@@ -9,7 +9,7 @@ QEMU       = $(QEMU_$(shell go env GOARCH))
 DEMO_DEPS  = $(QEMU) busybox-static kmod tar xz-utils zstd
 TEST_DEPS  = bind9-dnsutils busybox-static cpio dnsmasq-base gcc iperf3 iproute2 libc6-dev openssl util-linux xorriso
 E2E_DEPS   = $(DEMO_DEPS) dbus dnsmasq-base e2fsprogs iptables libvirt-clients \
-             libvirt-daemon-driver-qemu libvirt-daemon-system mmdebstrap
+             libvirt-daemon-driver-qemu libvirt-daemon-system mmdebstrap virtinst
 BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
 
 .PHONY: help build test lint e2e e2e-vsock demo bench deps clean

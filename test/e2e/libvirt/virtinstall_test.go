@@ -89,6 +89,8 @@ func TestSetupChangesTheSeedOfARunningGuest(t *testing.T) {
 		t.Errorf("the running guest keeps the old image:\n%s", said)
 	}
 	contains(t, virsh(t, "domblklist", "changed"), newer)
+	virsh(t, "destroy", "changed")
+	contains(t, rum(t, "setup", "--undo", "changed"), "done: remove from changed: ua-rum-seed", "done: remove network rum-hostonly")
 }
 
 // TestVirtInstallTakesTheSeed runs the line that docs/cloud-init.md shows.
