@@ -35,12 +35,14 @@ type Agent struct {
 // Run serves until ctx ends, and returns nil then. It fails if an endpoint
 // cannot be opened.
 func (a *Agent) Run(ctx context.Context) error {
-	scanner := new(portwatch.Scanner)
+	own := new(portwatch.Own)
+	scanner := &portwatch.Scanner{Own: own}
 	defer scanner.Close()
 	watcher := portwatch.NewWatcher(scanner.Scan, a.Poll)
 	server := &tunnel.Server{
 		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log},
 		Source: func() (tunnel.Announcement, <-chan struct{}) { return announcement(watcher) },
+		Own:    own,
 	}
 
 	g, gctx := errgroup.WithContext(ctx)

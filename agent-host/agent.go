@@ -69,7 +69,8 @@ func New(cfg Config) *Agent {
 		return libvirt.NameHolder(portwatch.Holder(proto, addr))
 	}
 	table := forward.New(forward.Config{
-		Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Sockets: sockets(cfg.Rules), Holder: holder, Log: cfg.Log,
+		Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Sockets: sockets(cfg.Rules), Reverse: reverses(cfg.Rules),
+		Holder: holder, Log: cfg.Log,
 	})
 	return &Agent{cfg: cfg, table: table, started: time.Now()}
 }

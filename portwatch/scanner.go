@@ -55,6 +55,8 @@ type Scanner struct {
 	// Proc is where procfs is mounted. Empty means /proc, and that sock_diag
 	// is preferred; with any other value only the files there are read.
 	Proc string
+	// Own are sockets to leave out; nil for none.
+	Own *Own
 
 	diag      *diag
 	diagAfter time.Time
@@ -73,7 +75,7 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	sockets = s.servers.only(sockets)
+	sockets = s.servers.only(s.Own.without(sockets))
 	s.processes.root = s.root()
 	owners := s.processes.owners(sockets)
 

@@ -14,9 +14,13 @@
 // a vsock reset, a killed agent and an ended yamux session all read as EOF.
 // It is told on the control stream, or on a connection for that alone.
 //
-// [Relay] joins a stream and a TCP connection. Where both are descriptors it is
+// [Relay] joins a stream and a connection of TCP or of a unix socket. Where both are descriptors it is
 // an epoll loop that moves the bytes, with splice(2) when there are many; where
 // one is a yamux stream it takes two goroutines.
+//
+// A host can have listeners in the guest ([Link.SetReverse]). Their connections are
+// yamux streams that the guest opens; it names the listener, never what is to be
+// reached, and any other stream of a guest is refused.
 //
 // UDP has one stream per VM, a datagram stream ([Datagrams]). Its frames carry a
 // flow's number and a whole datagram; what there is no room for is dropped and

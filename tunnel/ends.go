@@ -36,10 +36,10 @@ type ends struct {
 	tell func(endMessage)
 	// heard is when the control stream last brought anything.
 	heard func() time.Time
-	// keepEarly keeps messages about streams that are not known yet. In the
-	// guest, what opens a stream comes on another connection and may come
-	// later than how it ended.
-	keepEarly bool
+	// keepEarly tells for which IDs messages about streams that are not known
+	// yet are kept: those of the other end. What opens a stream comes on another
+	// connection and may come later than how it ended.
+	keepEarly func(id uint64) bool
 
 	mu      sync.Mutex
 	streams map[uint64]*Stream
@@ -98,7 +98,7 @@ func (e *ends) count() int {
 func (e *ends) deliver(m endMessage) {
 	e.mu.Lock()
 	s := e.streams[m.ID]
-	if s == nil && e.keepEarly {
+	if s == nil && e.keepEarly(m.ID) {
 		e.keep(m)
 	}
 	e.mu.Unlock()

@@ -28,6 +28,11 @@ var sampleMessages = []message{
 	&pingMessage{Seq: 3},
 	&pongMessage{Seq: 3},
 	&endMessage{ID: 9, Kind: endComplete, Sent: 1 << 40},
+	&reverseMessage{Listeners: []reverseSpec{
+		{ID: 1, Listen: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}},
+		{ID: 2, Listen: UnixTarget("/run/app.sock")},
+	}},
+	&reverseStateMessage{ID: 2, State: ReverseInUse, Reason: "address already in use"},
 }
 
 // encoded is a message as decodeMessage takes it.

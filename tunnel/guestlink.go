@@ -35,6 +35,7 @@ type guestLink struct {
 	endsConn *endsConn // nil where there is one connection only
 
 	datagramStreams atomic.Int32
+	reverse         reverseGuest
 
 	mu      sync.Mutex
 	waiting map[net.Conn]bool // raw connections that are spares still
@@ -46,7 +47,8 @@ func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 		server: s, agreed: a, many: many, started: make(chan struct{}),
 		endsCame: make(chan net.Conn, 1), waiting: make(map[net.Conn]bool),
 	}
-	l.ends.keepEarly = true
+	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened == 0 }
+	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
 	l.serve = l.serveStream
 	return l
 }
@@ -115,6 +117,7 @@ func (l *guestLink) takeEnds(conn net.Conn) {
 
 func (l *guestLink) serveSession(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	l.reverse.ctx = ctx
 	g.Go(func() error { return l.control.read(l.handle) })
 	g.Go(func() error { return l.control.write(ctx) })
 	g.Go(func() error { return l.announce(ctx) })
@@ -139,6 +142,8 @@ func (l *guestLink) handle(m message) error {
 		l.control.send(&pongMessage{Seq: m.Seq})
 	case *endMessage:
 		l.ends.deliver(*m)
+	case *reverseMessage:
+		l.reverse.apply(m)
 	case *helloMessage:
 		l.server.log().Debug("host agent", "version", m.AgentVersion, "hostname", m.Hostname)
 	default:

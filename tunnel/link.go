@@ -71,6 +71,7 @@ type Link struct {
 	nextID   atomic.Uint64
 	spares   *spares
 	opening  chan struct{} // bounds yamux streams being opened
+	reverse  reverses
 
 	mu   sync.Mutex
 	peer Peer
@@ -140,6 +141,8 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 	}
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
+	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened != 0 }
+	l.reverse.streams = make(chan struct{}, maxReverseStreams)
 	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(frameRaw) })
 	l.control.send(hello(cfg.AgentVersion))
 	return l, nil
@@ -192,6 +195,8 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 			l.ends.deliver(*m)
 		case *pongMessage:
 			// Having been heard is all it is for.
+		case *reverseStateMessage:
+			l.reverseState(m)
 		default:
 			changed, err := a.apply(m)
 			if err != nil {
@@ -209,7 +214,7 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 	g.Go(func() error { return l.control.write(gctx) })
 	g.Go(func() error { return deliver(gctx, news, on) })
 	g.Go(func() error { return l.heartbeat(gctx) })
-	g.Go(func() error { return l.refuseStreams() })
+	g.Go(func() error { return l.acceptStreams(gctx) })
 	if l.endpoint.Many() {
 		g.Go(func() error { return l.spares.run(gctx) })
 		g.Go(l.endsConn.wait)
@@ -222,6 +227,7 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 	})
 	err := sessionError(l.session, g.Wait())
 	l.shut(err)
+	l.reverse.wg.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -310,17 +316,6 @@ func deliver(ctx context.Context, news <-chan Announcement, on func(Announcement
 			return nil
 		case <-time.After(announceInterval):
 		}
-	}
-}
-
-// refuseStreams closes what the guest opens; it has no business to.
-func (l *Link) refuseStreams() error {
-	for {
-		s, err := l.session.AcceptStream()
-		if err != nil {
-			return err
-		}
-		_ = s.Close()
 	}
 }
 

@@ -33,13 +33,15 @@ type messageKind uint8
 
 // Values are on the wire.
 const (
-	kindHello     messageKind = 1
-	kindSnapshot  messageKind = 2
-	kindDelta     messageKind = 3
-	kindScanError messageKind = 4
-	kindPing      messageKind = 5
-	kindPong      messageKind = 6
-	kindEnd       messageKind = 7
+	kindHello        messageKind = 1
+	kindSnapshot     messageKind = 2
+	kindDelta        messageKind = 3
+	kindScanError    messageKind = 4
+	kindPing         messageKind = 5
+	kindPong         messageKind = 6
+	kindEnd          messageKind = 7
+	kindReverse      messageKind = 8
+	kindReverseState messageKind = 9
 )
 
 func newMessage(k messageKind) message {
@@ -58,6 +60,10 @@ func newMessage(k messageKind) message {
 		return new(pongMessage)
 	case kindEnd:
 		return new(endMessage)
+	case kindReverse:
+		return new(reverseMessage)
+	case kindReverseState:
+		return new(reverseStateMessage)
 	}
 	return nil
 }

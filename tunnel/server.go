@@ -10,6 +10,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch"
 )
 
 const (
@@ -33,6 +35,9 @@ type Server struct {
 	// Source returns what listens now, and a channel that is closed when that
 	// has changed.
 	Source func() (Announcement, <-chan struct{})
+	// Own hears of the sockets that listen for hosts, which are not to be
+	// announced; nil for nobody to tell.
+	Own *portwatch.Own
 
 	once      sync.Once
 	instance  [16]byte

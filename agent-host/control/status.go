@@ -72,10 +72,12 @@ type VM struct {
 	Forwards []Forward  `json:"forwards"`
 }
 
-// Forward is one guest port and where it is on the host.
+// Forward is one guest port, or unix socket, and where it is on the host.
 type Forward struct {
-	Proto   string   `json:"proto"`
-	Port    uint16   `json:"port"`  // in the guest
+	// Reverse: it is open in the guest, and Host is what it reaches.
+	Reverse bool     `json:"reverse,omitempty"`
+	Proto   string   `json:"proto"` // "tcp" or "udp"; "unix" for a socket in the guest
+	Port    uint16   `json:"port"`  // in the guest; 0 for a socket
 	Guest   []string `json:"guest"` // addresses that listen there
 	Host    []string `json:"host"`  // addresses on the host, bound or, for a claim, wanted
 	State   string   `json:"state"`

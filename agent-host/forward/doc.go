@@ -11,6 +11,10 @@
 // way there is for each of them, and its answers leave from the address that it
 // sent to.
 //
+// Either end of a forward can be a unix socket. A reverse rule is the other way
+// round: the guest listens, and the host dials; those rules compete for addresses
+// of the guest, so they have nothing to do with claims here.
+//
 // How a VM is reached is told to the package through [VM.SetLink] and
 // [VM.SetBridge]; finding VMs, dialling their agents and deciding when a VM's
 // forwards go is done elsewhere. What is forwarded where is decided by [Rules].

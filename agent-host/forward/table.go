@@ -21,6 +21,8 @@ type Config struct {
 	// Sockets tells which unix sockets of guests are to be forwarded; nil is
 	// none.
 	Sockets Sockets
+	// Reverse tells what is to be open in guests; nil is nothing.
+	Reverse Reverses
 	// Holder names who has a host address that is in use, or gives "" when
 	// that cannot be found; nil is [portwatch.Holder].
 	Holder func(proto string, addr netip.AddrPort) string
@@ -38,15 +40,16 @@ type Table struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // accept loops, connections and the claim keeper
 
-	mu      sync.Mutex
-	rules   Rules
-	static  Static
-	sockets Sockets
-	vms     []*VM // in the order they were added
-	bound   map[hostAddr]*forward
-	claims  []*forward // wanted but not bound, oldest first
-	keeping bool       // the claim keeper runs
-	closed  bool
+	mu       sync.Mutex
+	rules    Rules
+	static   Static
+	sockets  Sockets
+	reverses Reverses
+	vms      []*VM // in the order they were added
+	bound    map[hostAddr]*forward
+	claims   []*forward // wanted but not bound, oldest first
+	keeping  bool       // the claim keeper runs
+	closed   bool
 }
 
 // New returns an empty table. Close it to release what it holds.
@@ -69,6 +72,7 @@ func New(cfg Config) *Table {
 	}
 	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*forward)}
 	t.setRules(cfg.Rules, cfg.Static, cfg.Sockets)
+	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }

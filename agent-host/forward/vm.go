@@ -22,6 +22,9 @@ type Link struct {
 	Silent func() bool
 	// Path is what Open is expected to take.
 	Path string
+	// Reverse makes the listeners in the guest be these. It does not wait. nil
+	// where there can be none.
+	Reverse func([]*tunnel.Reverse) error
 }
 
 // route is how a VM is reached now. It is replaced, never changed.
@@ -42,6 +45,7 @@ type VM struct {
 	started   bool                 // something, if only nothing, was announced
 	announced []portwatch.Listener // last
 	forwards  map[key]*forward
+	reverse   []*reverse
 	bound     int // forwards that have their host addresses
 	closed    bool
 }
@@ -65,13 +69,20 @@ func (t *Table) Add(name string) *VM {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.vms = append(t.vms, v)
+	v.decideReverse()
 	return v
 }
 
 // SetLink says that connections go through l from now on, or, with nil, that
 // the link is lost. Forwards and running connections stay.
 func (v *VM) SetLink(l *Link) {
-	v.reroute(func(r *route) { r.link = l })
+	v.reroute(func(r *route) {
+		if r.link != l {
+			v.forgetReverse()
+			v.tellReverse(l)
+		}
+		r.link = l
+	})
 }
 
 // SetBridge gives the address under which the host reaches the VM without an
@@ -137,6 +148,9 @@ func (v *VM) Status() []control.Forward {
 	all := make([]control.Forward, 0, len(v.forwards))
 	for _, f := range v.forwards {
 		all = append(all, f.status())
+	}
+	for _, r := range v.reverse {
+		all = append(all, r.status())
 	}
 	slices.SortFunc(all, func(a, b control.Forward) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),

@@ -1,0 +1,246 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// ReverseRule is a port or a unix socket that is to be open in a guest and to
+// reach the host.
+type ReverseRule struct {
+	// Guest are the addresses to listen on, all of one port, or GuestSocket is
+	// the absolute path of a socket.
+	Guest       []netip.AddrPort
+	GuestSocket string
+	// Host are tried in order until one answers, or HostSocket is the path of
+	// a socket.
+	Host       []netip.AddrPort
+	HostSocket string
+	// Rule is the name of the rule.
+	Rule string
+}
+
+// key tells rules apart that need different listeners.
+func (r ReverseRule) key() string {
+	return fmt.Sprintf("%v %q %v %q", r.Guest, r.GuestSocket, r.Host, r.HostSocket)
+}
+
+// Reverses tells what is to be open in the VM of that name. It is called under a
+// lock.
+type Reverses func(vm string) []ReverseRule
+
+// reverse is a rule in force for a VM.
+type reverse struct {
+	vm   *VM
+	rule ReverseRule
+	ends []*reverseEnd // guarded by table.mu
+
+	counters tunnel.Counters
+	active   atomic.Int64
+	total    atomic.Uint64
+	lastErr  atomic.Pointer[string]
+}
+
+// reverseEnd is one listener in the guest. What is said of it is guarded by
+// table.mu.
+type reverseEnd struct {
+	*tunnel.Reverse
+	heard  bool // since there is this link
+	over   bool // more than the guest is asked for
+	state  tunnel.ReverseState
+	reason string
+}
+
+// SetReverse replaces what is to be open in guests. Listeners that stay the same
+// are left alone, and connections go on.
+func (t *Table) SetReverse(reverses Reverses) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reverses = reverses
+	for _, v := range t.vms {
+		v.decideReverse()
+	}
+}
+
+// decideReverse needs table.mu.
+func (v *VM) decideReverse() {
+	if v.table.reverses == nil {
+		v.reverse = nil
+	} else {
+		old := v.reverse
+		v.reverse = nil
+		for _, rule := range v.table.reverses(v.name) {
+			i := slices.IndexFunc(old, func(r *reverse) bool { return r.rule.key() == rule.key() })
+			if i < 0 {
+				v.reverse = append(v.reverse, newReverse(v, rule))
+				continue
+			}
+			old[i].rule.Rule = rule.Rule
+			v.reverse = append(v.reverse, old[i])
+		}
+	}
+	v.tellReverse(v.route.Load().link)
+}
+
+func newReverse(v *VM, rule ReverseRule) *reverse {
+	r := &reverse{vm: v, rule: rule}
+	var listen []tunnel.Target
+	for _, a := range rule.Guest {
+		listen = append(listen, tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{a}})
+	}
+	if rule.GuestSocket != "" {
+		listen = []tunnel.Target{tunnel.UnixTarget(rule.GuestSocket)}
+	}
+	for _, at := range listen {
+		e := &reverseEnd{}
+		e.Reverse = &tunnel.Reverse{
+			Listen: at, Dial: r.dial, Ended: r.ended, Counters: &r.counters,
+			State: func(s tunnel.ReverseState, reason string) { r.heard(e, s, reason) },
+		}
+		r.ends = append(r.ends, e)
+	}
+	return r
+}
+
+// tellReverse tells a link what is to be open in its guest. It needs table.mu.
+func (v *VM) tellReverse(l *Link) {
+	var all []*tunnel.Reverse
+	for _, r := range v.reverse {
+		for _, e := range r.ends {
+			if e.over = len(all) == tunnel.MaxReverse; !e.over {
+				all = append(all, e.Reverse)
+			}
+		}
+	}
+	if l == nil || l.Reverse == nil {
+		return
+	}
+	if err := l.Reverse(all); err != nil {
+		v.table.log.Warn("reverse rules are not in force", "vm", v.name, "error", err)
+	}
+}
+
+// forgetReverse takes in that another link is to be told, or none. It needs
+// table.mu.
+func (v *VM) forgetReverse() {
+	for _, r := range v.reverse {
+		for _, e := range r.ends {
+			e.heard = false
+		}
+	}
+}
+
+// heard takes in how a listener in the guest is.
+func (r *reverse) heard(e *reverseEnd, s tunnel.ReverseState, reason string) {
+	t := r.vm.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.heard, e.state, e.reason = true, s, reason
+	if s == tunnel.ReverseListening {
+		t.log.Info("port open in the guest", "vm", r.vm.name, "guest", e.Listen, "host", r.hosts())
+	} else {
+		t.log.Warn("port not open in the guest yet", "vm", r.vm.name, "guest", e.Listen, "reason", reason)
+	}
+}
+
+// dial connects to the service on the host.
+func (r *reverse) dial(ctx context.Context) (tunnel.Conn, error) {
+	r.total.Add(1)
+	r.active.Add(1)
+	// Keep-alives between sockets of one kernel find out nothing.
+	d := net.Dialer{KeepAlive: -1}
+	if r.rule.HostSocket != "" {
+		c, err := d.DialContext(ctx, "unix", r.rule.HostSocket)
+		if err != nil {
+			return nil, err
+		}
+		return tunnel.Unix(c.(*net.UnixConn)), nil
+	}
+	var errs []error
+	for _, a := range r.rule.Host {
+		c, err := d.DialContext(ctx, "tcp", a.String())
+		if err == nil {
+			return tunnel.TCP(c.(*net.TCPConn)), nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (r *reverse) ended(err error) {
+	r.active.Add(-1)
+	if err != nil {
+		text := err.Error()
+		r.lastErr.Store(&text)
+		r.vm.table.log.Debug("connection from the guest failed", "vm", r.vm.name, "rule", r.rule.Rule, "error", err)
+	}
+}
+
+func (r *reverse) hosts() []string {
+	if r.rule.HostSocket != "" {
+		return []string{r.rule.HostSocket}
+	}
+	return texts(r.rule.Host)
+}
+
+func texts(addrs []netip.AddrPort) []string {
+	out := make([]string, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.String()
+	}
+	return out
+}
+
+// status needs table.mu.
+func (r *reverse) status() control.Forward {
+	st := control.Forward{
+		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Guest: texts(r.rule.Guest), Host: r.hosts(),
+		ConnectionsActive: r.active.Load(), ConnectionsTotal: r.total.Load(),
+		BytesIn: r.counters.In.Load(), BytesOut: r.counters.Out.Load(),
+	}
+	if r.rule.GuestSocket != "" {
+		st.Proto, st.Guest = protoUnix, []string{r.rule.GuestSocket}
+	} else {
+		st.Port = r.rule.Guest[0].Port()
+	}
+	if st.State, st.Reason = r.state(); st.State == control.Active {
+		st.Path = tunnel.PathMux
+	}
+	if e := r.lastErr.Load(); e != nil {
+		st.LastError = *e
+	}
+	return st
+}
+
+// state needs table.mu.
+func (r *reverse) state() (state, reason string) {
+	if r.vm.route.Load().link == nil {
+		return control.Claim, "there is no link to the guest agent"
+	}
+	listening := 0
+	for _, e := range r.ends {
+		switch {
+		case e.over:
+			return control.Denied, fmt.Sprintf("more than %d listeners in one guest", tunnel.MaxReverse)
+		case !e.heard:
+			return control.Claim, "the guest agent has not said yet whether it listens"
+		case e.state == tunnel.ReverseListening:
+			listening++
+		case e.state == tunnel.ReverseUnavailable && e.Listen.Addrs[0].Addr().Is6() && listening > 0:
+			// A guest without IPv6: there, localhost is 127.0.0.1 alone.
+		case e.state == tunnel.ReverseDenied:
+			return control.Denied, "in the guest: " + e.reason
+		default:
+			return control.Claim, "in the guest: " + e.reason
+		}
+	}
+	return control.Active, ""
+}

@@ -1,0 +1,128 @@
+package forward_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// asked is a link that notes what is to be open in the guest.
+func asked(to *[]*tunnel.Reverse) *forward.Link {
+	l := brokenLink()
+	l.Reverse = func(rs []*tunnel.Reverse) error { *to = rs; return nil }
+	return l
+}
+
+func reverseRule(guest, host string) forward.ReverseRule {
+	return forward.ReverseRule{
+		Rule:  "rum.toml:1",
+		Guest: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:" + guest), netip.MustParseAddrPort("[::1]:" + guest)},
+		Host:  []netip.AddrPort{netip.MustParseAddrPort(host)},
+	}
+}
+
+func reverses(rules ...forward.ReverseRule) forward.Reverses {
+	return func(string) []forward.ReverseRule { return rules }
+}
+
+func TestAReverseRuleSaysHowItsListenersAre(t *testing.T) {
+	table := newTable(t, forward.Config{Reverse: reverses(reverseRule("9000", "127.0.0.1:80"))})
+	vm := table.Add("dev")
+	if f := one(t, vm); !f.Reverse || f.State != control.Claim || !strings.Contains(f.Reason, "no link") || f.Port != 9000 {
+		t.Errorf("without a link: %+v", f)
+	}
+	var open []*tunnel.Reverse
+	vm.SetLink(asked(&open))
+	if len(open) != 2 || fmt.Sprint(open[0].Listen, open[1].Listen) != "tcp 127.0.0.1:9000 tcp [::1]:9000" {
+		t.Fatalf("asked for %+v", open)
+	}
+	for _, step := range []struct {
+		end    int
+		state  tunnel.ReverseState
+		want   string
+		reason string
+	}{
+		{0, tunnel.ReverseListening, control.Claim, "not said yet"},
+		{1, tunnel.ReverseUnavailable, control.Active, ""}, // a guest without IPv6
+		{1, tunnel.ReverseInUse, control.Claim, "in the guest: why"},
+		{1, tunnel.ReverseListening, control.Active, ""},
+		{0, tunnel.ReverseUnavailable, control.Claim, "in the guest: why"},
+		{0, tunnel.ReverseDenied, control.Denied, "in the guest: why"},
+	} {
+		open[step.end].State(step.state, "why")
+		if f := one(t, vm); f.State != step.want || !strings.Contains(f.Reason, step.reason) || (f.Reason == "") != (step.reason == "") {
+			t.Errorf("%+v: %+v", step, f)
+		}
+	}
+	vm.SetLink(nil)
+	vm.SetLink(asked(&open))
+	if f := one(t, vm); f.State != control.Claim || !strings.Contains(f.Reason, "not said yet") {
+		t.Errorf("another link: %+v", f)
+	}
+}
+
+func TestNewRulesLeaveReverseListenersAloneThatStayTheSame(t *testing.T) {
+	stays, goes, comes := reverseRule("1", "127.0.0.1:1"), reverseRule("2", "127.0.0.1:2"), reverseRule("3", "127.0.0.1:3")
+	table := newTable(t, forward.Config{Reverse: reverses(goes, stays)})
+	vm := table.Add("dev")
+	var open []*tunnel.Reverse
+	vm.SetLink(asked(&open))
+	before := open
+	stays.Rule = "rum.toml:7"
+	table.SetReverse(reverses(stays, comes))
+	if len(open) != 4 || open[0] != before[2] || open[1] != before[3] {
+		t.Errorf("listeners were replaced: %v, then %v", before, open)
+	}
+	if all := vm.Status(); len(all) != 2 || all[0].Rule != "rum.toml:7" || all[1].Port != 3 {
+		t.Errorf("%+v", all)
+	}
+	table.SetReverse(nil)
+	if len(open) != 0 || len(vm.Status()) != 0 {
+		t.Errorf("%d listeners are left, %+v", len(open), vm.Status())
+	}
+}
+
+func TestAReverseRuleTriesTheAddressesOfTheHostAndCounts(t *testing.T) {
+	server := echo(t, "127.0.0.3:0")
+	rule := reverseRule("9000", "127.0.0.2:1")
+	rule.Host = append(rule.Host, netip.MustParseAddrPort(server))
+	vm := newTable(t, forward.Config{Reverse: reverses(rule)}).Add("dev")
+	var open []*tunnel.Reverse
+	vm.SetLink(asked(&open))
+	c, err := open[0].Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	roundTrip(t, c)
+	if f := one(t, vm); f.ConnectionsActive != 1 || f.ConnectionsTotal != 1 {
+		t.Errorf("%+v", f)
+	}
+	open[0].Ended(net.ErrClosed)
+	if f := one(t, vm); f.ConnectionsActive != 0 || f.LastError == "" {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestMoreReverseListenersThanAGuestTakesAreDenied(t *testing.T) {
+	var rules []forward.ReverseRule
+	for port := range tunnel.MaxReverse/2 + 1 {
+		rules = append(rules, reverseRule(fmt.Sprint(1+port), "127.0.0.1:80"))
+	}
+	vm := newTable(t, forward.Config{Reverse: reverses(rules...)}).Add("dev")
+	var open []*tunnel.Reverse
+	vm.SetLink(asked(&open))
+	for _, r := range open {
+		r.State(tunnel.ReverseListening, "")
+	}
+	all := vm.Status()
+	if len(open) != tunnel.MaxReverse || all[0].State != control.Active || all[len(all)-1].State != control.Denied {
+		t.Errorf("%d asked for; %+v, %+v", len(open), all[0], all[len(all)-1])
+	}
+}

@@ -1,0 +1,69 @@
+package portwatch
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Own is a set of sockets of this process that a [Scanner] leaves out. The zero
+// value is empty, and nil takes nothing in.
+type Own struct {
+	mu     sync.Mutex
+	inodes map[uint64]bool
+	gone   []uint64 // those of them that are closed, oldest first
+}
+
+// maxGone is how many closed sockets stay in the set: a scan that is under way
+// may have one in its hands. The kernel does not use an inode again for as long as
+// that matters.
+const maxGone = 256
+
+// Add takes in a socket, and returns its inode for Remove. That is best done
+// before it listens, as from [net.ListenConfig].Control.
+func (o *Own) Add(c syscall.RawConn) (inode uint64, err error) {
+	if o == nil {
+		return 0, nil
+	}
+	var st unix.Stat_t
+	var serr error
+	err = c.Control(func(fd uintptr) { serr = unix.Fstat(int(fd), &st) })
+	if err = errors.Join(err, serr); err != nil {
+		return 0, fmt.Errorf("inode of a socket: %w", err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.inodes == nil {
+		o.inodes = make(map[uint64]bool)
+	}
+	o.inodes[st.Ino] = true
+	return st.Ino, nil
+}
+
+// Remove says that a socket is closed.
+func (o *Own) Remove(inode uint64) {
+	if o == nil || inode == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gone = append(o.gone, inode)
+	if len(o.gone) > maxGone {
+		delete(o.inodes, o.gone[0])
+		o.gone = slices.Delete(o.gone, 0, 1)
+	}
+}
+
+// without returns the sockets that are not in the set.
+func (o *Own) without(sockets []socket) []socket {
+	if o == nil {
+		return sockets
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.DeleteFunc(sockets, func(s socket) bool { return o.inodes[s.inode] })
+}

@@ -1,0 +1,185 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// Reverse is a listener in the guest whose connections come to the host.
+type Reverse struct {
+	// Listen is where: one TCP address of the guest, or a unix socket.
+	Listen Target
+	// Dial connects to the service on the host, for a connection that the guest
+	// has accepted.
+	Dial func(context.Context) (Conn, error)
+	// Ended is called at the end of each connection, with why Dial or the
+	// connection failed, or nil.
+	Ended func(error)
+	// State is told how the listener is, first and at every change. It may be
+	// called once more after the listener was taken back.
+	State func(state ReverseState, reason string)
+	// Counters count the bytes of all its connections.
+	Counters *Counters
+}
+
+// maxReverseStreams is how many connections a guest can have open to the host,
+// those included that have not said yet what they are.
+const maxReverseStreams = 512
+
+// reverses are the listeners of a link's guest.
+type reverses struct {
+	mu     sync.Mutex
+	byID   map[uint64]*Reverse
+	ids    map[*Reverse]uint64
+	lastID uint64
+	told   bool // the guest has been told of any
+
+	streams chan struct{} // bounds connections
+	wg      sync.WaitGroup
+	refused sync.Once // logs the first
+}
+
+func (v *reverses) get(id uint64) *Reverse {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.byID[id]
+}
+
+func (v *reverses) none() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.byID) == 0
+}
+
+// SetReverse makes the listeners in the guest be those in rs, of which at most
+// MaxReverse are taken. One that was there before, which is the same pointer, is
+// left alone. Connections of those that go are not touched. SetReverse waits
+// for nothing.
+func (l *Link) SetReverse(rs []*Reverse) error {
+	var extra error
+	if len(rs) > MaxReverse {
+		extra = fmt.Errorf("%d reverse listeners, at most %d are allowed", len(rs), MaxReverse)
+		rs = rs[:MaxReverse]
+	}
+	v := &l.reverse
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	byID, ids := make(map[uint64]*Reverse, len(rs)), make(map[*Reverse]uint64, len(rs))
+	var m reverseMessage
+	for _, r := range rs {
+		if err := checkListen(r.Listen); err != nil {
+			return err
+		}
+		id, known := v.ids[r]
+		if !known {
+			v.lastID++
+			id = v.lastID
+		}
+		byID[id], ids[r] = r, id
+		m.Listeners = append(m.Listeners, reverseSpec{id, r.Listen})
+	}
+	v.byID, v.ids = byID, ids
+	// An agent that does not know the message is not bothered without need.
+	if len(rs) > 0 || v.told {
+		v.told = true
+		l.control.send(&m)
+	}
+	return extra
+}
+
+// reverseState takes in how a listener is. One of an ID that is not known may
+// have been taken back meanwhile.
+func (l *Link) reverseState(m *reverseStateMessage) {
+	if r := l.reverse.get(m.ID); r != nil {
+		r.State(m.State, m.Reason)
+	}
+}
+
+// acceptStreams takes the streams that the guest opens for the listeners it was
+// told to have, and refuses all others. It waits for none of them.
+func (l *Link) acceptStreams(ctx context.Context) error {
+	v := &l.reverse
+	for {
+		s, err := l.session.AcceptStream()
+		if err != nil {
+			return err
+		}
+		if v.none() {
+			l.refuse(s, "it has no listener of ours")
+			continue
+		}
+		select {
+		case v.streams <- struct{}{}:
+		default:
+			l.refuse(s, fmt.Sprintf("%d are open already", maxReverseStreams))
+			continue
+		}
+		v.wg.Go(func() {
+			l.serveReverse(ctx, &muxConn{Stream: s})
+			<-v.streams
+		})
+	}
+}
+
+// refuse closes a stream of the guest. The log is told once: a guest can go on
+// for as long as it likes.
+func (l *Link) refuse(s *yamux.Stream, why string) {
+	l.logRefusal(why)
+	_ = (&muxConn{Stream: s}).Close()
+}
+
+func (l *Link) logRefusal(why string) {
+	l.reverse.refused.Do(func() {
+		l.cfg.log().Warn("refused a stream that the guest opened; more are refused in silence", "why", why)
+	})
+}
+
+// serveReverse connects a stream of the guest to the host's service. The guest is
+// told how that ended, but not in words: those are the host's own.
+func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
+	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	open, err := readReverseOpen(conn)
+	_ = conn.SetReadDeadline(time.Time{})
+	if err != nil {
+		l.logRefusal(err.Error())
+		_ = conn.Close()
+		return
+	}
+	r := l.reverse.get(open.Listener)
+	if r == nil {
+		// Taken back while the connection was under way, or made up.
+		l.logRefusal("it names no listener of ours")
+		_, _ = conn.Write(appendAnswer(nil, AnswerDenied, ""))
+		_ = conn.Close()
+		return
+	}
+	s := newStream(open.ID, &l.ends)
+	s.answered = true // the host gives the answer
+	if err := l.ends.add(s); err != nil {
+		l.logRefusal(err.Error())
+		_ = conn.Close()
+		return
+	}
+	if err := s.attach(conn); err != nil {
+		return // reset by the guest already, or the link has ended
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	target, err := r.Dial(dialCtx)
+	cancel()
+	status, _ := answerTo(err)
+	if _, werr := conn.Write(appendAnswer(nil, status, "")); werr != nil || err != nil {
+		s.die(net.ErrClosed)
+		if target != nil {
+			target.Abort() // the guest's client has gone
+		}
+		r.Ended(errors.Join(err, werr))
+		return
+	}
+	Relay(target, s, r.Counters, r.Ended)
+}

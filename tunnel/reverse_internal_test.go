@@ -1,0 +1,131 @@
+package tunnel
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// guestSession makes a link and returns both of its ends.
+func guestSession(t *testing.T) (*Link, *guestLink) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{}, 2)
+	go func() { _ = server.Serve(ctx, ln); done <- struct{}{} }()
+	l, err := Dial(ctx, Endpoint{Scheme: SchemeUnix, Path: path}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = l.Run(ctx, func(Announcement) {}); done <- struct{}{} }()
+	t.Cleanup(func() { cancel(); <-done; <-done })
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	g := server.links[0]
+	<-g.started
+	return l, g
+}
+
+// TestAGuestReachesNothingThatNoRuleNames has the guest open streams as it
+// likes. None of them makes the host dial.
+func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
+	l, g := guestSession(t)
+	open := func(first []byte) error {
+		t.Helper()
+		s, err := g.session.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		_ = s.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = s.Write(first)
+		b, err := io.ReadAll(s)
+		if len(b) > 0 && AnswerStatus(b[0]) == AnswerOK {
+			t.Errorf("%x was taken", first)
+		}
+		return err
+	}
+	target, err := openRequest{ID: guestOpened | 1, Target: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:22")}}}.append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := reverseOpen{ID: guestOpened | 7, Listener: 1}.append(nil)
+	attempts := map[string][]byte{
+		"a target, as the host sends it": target,
+		"a listener of no rule":          reverseOpen{ID: guestOpened | 5, Listener: 99}.append(nil),
+		"an ID of the host's":            reverseOpen{ID: 5, Listener: 1}.append(nil),
+	}
+	attempts["a listener before there is any"] = named
+	for name, first := range attempts {
+		if err := open(first); err != nil {
+			t.Errorf("%s: %v, want to be refused", name, err)
+		}
+	}
+	delete(attempts, "a listener before there is any")
+
+	dialled := make(chan struct{}, 100)
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	err = l.SetReverse([]*Reverse{{
+		Listen: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}},
+		Dial: func(context.Context) (Conn, error) {
+			dialled <- struct{}{}
+			return nil, io.ErrUnexpectedEOF
+		},
+		Ended: func(error) {}, State: func(ReverseState, string) {}, Counters: new(Counters),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, first := range attempts {
+		if err := open(first); err != nil {
+			t.Errorf("%s: %v, want to be refused", name, err)
+		}
+	}
+	if len(dialled) > 0 {
+		t.Error("the host dialled for a stream that names no rule")
+	}
+	if err := open(named); err != nil || len(dialled) != 1 {
+		t.Errorf("a listener of a rule: %v, dialled %d times", err, len(dialled))
+	}
+}
+
+func TestReverseListenersAreBounded(t *testing.T) {
+	l, _ := guestSession(t)
+	none := func(ReverseState, string) {}
+	many := make([]*Reverse, MaxReverse+1)
+	for i := range many {
+		many[i] = &Reverse{Listen: UnixTarget("/nowhere/s"), State: none}
+	}
+	if err := l.SetReverse(many); err == nil {
+		t.Error("more than MaxReverse listeners without an error")
+	}
+	for _, bad := range []Target{
+		{}, UDPTarget(), UnixTarget("relative"),
+		{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
+		{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("224.0.0.1:80")}},
+		{Network: "tcp", Addrs: make([]netip.AddrPort, 2)},
+	} {
+		if err := l.SetReverse([]*Reverse{{Listen: bad, State: none}}); err == nil {
+			t.Errorf("%+v was taken for a place to listen on", bad)
+		}
+	}
+	claim := encoded(&reverseMessage{})
+	binary.BigEndian.PutUint16(claim[1:], MaxReverse+1)
+	if _, err := decodeMessage(claim); err == nil {
+		t.Error("a message of too many listeners was taken")
+	}
+}

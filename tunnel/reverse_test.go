@@ -1,0 +1,313 @@
+package tunnel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// reversed is a listener in the guest, and what the host has heard of it.
+type reversed struct {
+	*tunnel.Reverse
+	mu    sync.Mutex
+	state string
+	ended []error
+}
+
+func (r *reversed) said() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state
+}
+
+func (r *reversed) ends() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]error(nil), r.ended...)
+}
+
+// reverseTo is a listener whose connections go to a service on the host.
+func reverseTo(listen, service tunnel.Target) *reversed {
+	r := &reversed{}
+	r.Reverse = &tunnel.Reverse{
+		Listen: listen,
+		Dial: func(ctx context.Context) (tunnel.Conn, error) {
+			var d net.Dialer
+			if service.Network == "unix" {
+				c, err := d.DialContext(ctx, "unix", service.Path)
+				if err != nil {
+					return nil, err
+				}
+				return tunnel.Unix(c.(*net.UnixConn)), nil
+			}
+			c, err := d.DialContext(ctx, "tcp", service.Addrs[0].String())
+			if err != nil {
+				return nil, err
+			}
+			return tunnel.TCP(c.(*net.TCPConn)), nil
+		},
+		Ended: func(err error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.ended = append(r.ended, err)
+		},
+		State: func(s tunnel.ReverseState, reason string) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.state = fmt.Sprint(s, " ", reason)
+		},
+		Counters: new(tunnel.Counters),
+	}
+	return r
+}
+
+// freeAddr is an address of loopback where nobody listens.
+func freeAddr(t *testing.T) tunnel.Target {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
+}
+
+func setReverse(t *testing.T, l *tunnel.Link, rs ...*reversed) {
+	t.Helper()
+	set := make([]*tunnel.Reverse, len(rs))
+	for i, r := range rs {
+		set[i] = r.Reverse
+	}
+	if err := l.SetReverse(set); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rs {
+		eventually(t, "the state of a listener", func() bool { return r.said() != "" })
+	}
+}
+
+const listening = "0 "
+
+// inGuest connects to a listener as a program of the guest does.
+func inGuest(t *testing.T, to tunnel.Target) net.Conn {
+	t.Helper()
+	address := to.Path
+	if to.Network == "tcp" {
+		address = to.Addrs[0].String()
+	}
+	c, err := net.DialTimeout(to.Network, address, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+func TestAGuestReachesTheHostThroughAReverseListener(t *testing.T) {
+	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+		socket := tunnel.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
+		tcpToTCP := reverseTo(freeAddr(t), service(t, func(c *net.TCPConn) {
+			defer c.Close()
+			all, _ := io.ReadAll(c) // needs the client's EOF
+			_, _ = c.Write(all)
+		}))
+		unixToUnix := reverseTo(socket, socketService(t, func(c *net.UnixConn) {
+			defer c.Close()
+			all, _ := io.ReadAll(c)
+			_, _ = c.Write(all)
+		}))
+		setReverse(t, l, tcpToTCP, unixToUnix)
+		for _, r := range []*reversed{tcpToTCP, unixToUnix} {
+			if r.said() != listening {
+				t.Fatalf("%v: %s", r.Listen, r.said())
+			}
+			for _, size := range []int{1, 4 << 20} {
+				c := inGuest(t, r.Listen)
+				sent := randomBytes(size)
+				go func() {
+					_, _ = c.Write(sent)
+					_ = c.(interface{ CloseWrite() error }).CloseWrite()
+				}()
+				if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, sent) {
+					t.Fatalf("%d of %d bytes came back: %v", len(got), size, err)
+				}
+			}
+			eventually(t, "both ends", func() bool { return len(r.ends()) == 2 })
+			for _, err := range r.ends() {
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			if in, out := r.Counters.In.Load(), r.Counters.Out.Load(); in != 1+(4<<20) || out != in {
+				t.Errorf("%d in, %d out", in, out)
+			}
+		}
+		if info, err := os.Stat(socket.Path); err != nil || info.Mode().Perm() != 0o666 {
+			t.Errorf("%v, %v; want what everybody may connect to", info, err)
+		}
+		setReverse(t, l)
+		eventually(t, "the listeners to go", func() bool {
+			_, err := os.Lstat(socket.Path)
+			c, derr := net.Dial("tcp", tcpToTCP.Listen.Addrs[0].String())
+			if derr == nil {
+				_ = c.Close()
+			}
+			return err != nil && derr != nil
+		})
+	})
+}
+
+func TestAServiceOfTheHostThatRefusesOrResetsDoesSoInTheGuest(t *testing.T) {
+	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+		refused := reverseTo(freeAddr(t), freeAddr(t))
+		reset := reverseTo(freeAddr(t), service(t, func(c *net.TCPConn) {
+			_, _ = io.ReadFull(c, make([]byte, 1))
+			_ = c.SetLinger(0)
+			_ = c.Close()
+		}))
+		setReverse(t, l, refused, reset)
+		wantReset(t, inGuest(t, refused.Listen).(*net.TCPConn))
+		eventually(t, "the reason", func() bool {
+			ends := refused.ends()
+			return len(ends) == 1 && errors.Is(ends[0], syscall.ECONNREFUSED)
+		})
+		c := inGuest(t, reset.Listen).(*net.TCPConn)
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		wantReset(t, c)
+	})
+}
+
+func TestAReverseListenerWaitsForItsAddress(t *testing.T) {
+	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+		held, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		at := tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}}
+		r, other := reverseTo(at, service(t, echo)), reverseTo(freeAddr(t), service(t, echo))
+		foreign := reverseTo(tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:80")}}, at)
+		setReverse(t, l, r, other, foreign)
+		if s := r.said(); !strings.HasPrefix(s, "1 ") || !strings.Contains(s, "in use") {
+			t.Errorf("a held address: %s", s)
+		}
+		if s := foreign.said(); !strings.HasPrefix(s, "3 ") {
+			t.Errorf("an address of nobody: %s", s)
+		}
+		kept := inGuest(t, other.Listen)
+		_ = held.Close()
+		eventually(t, "the address to be taken", func() bool { return r.said() == listening })
+		setReverse(t, l, other, r) // in another order, and one less
+		for _, c := range []net.Conn{inGuest(t, r.Listen), kept} {
+			if _, err := c.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestTheEndOfALinkEndsItsReverseListenersAndTheirConnections(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			g := startGuest(t, kind, tunnel.Config{})
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			l, err := tunnel.Dial(ctx, g.endpoint, tunnel.Config{Log: testLog(t)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			running, stop := context.WithCancel(t.Context())
+			defer stop()
+			go func() { ended <- l.Run(running, func(tunnel.Announcement) {}) }()
+			r := reverseTo(freeAddr(t), service(t, echo))
+			setReverse(t, l, r)
+			c := inGuest(t, r.Listen).(*net.TCPConn)
+			if _, err := c.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			wantReset(t, c)
+			eventually(t, "the listener to go", func() bool {
+				c, err := net.Dial("tcp", r.Listen.Addrs[0].String())
+				if err == nil {
+					_ = c.Close()
+				}
+				return errors.Is(err, syscall.ECONNREFUSED)
+			})
+		})
+	}
+}
+
+func TestWhatListensForAHostIsInNoScan(t *testing.T) {
+	own := new(portwatch.Own)
+	g := startGuest(t, tunnel.PathMux, tunnel.Config{})
+	g.server.Own = own
+	l := startLink(t, g, tunnel.Config{})
+	scan := func(s *portwatch.Scanner, addr netip.AddrPort) bool {
+		t.Helper()
+		all, err := s.Scan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range all {
+			if l.Addr == addr {
+				return true
+			}
+		}
+		return false
+	}
+	filtered := &portwatch.Scanner{Own: own}
+	defer filtered.Close()
+	for range 20 {
+		r := reverseTo(freeAddr(t), service(t, echo))
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() { // scans see it come and go
+			defer close(done)
+			for {
+				if scan(filtered, r.Listen.Addrs[0]) {
+					t.Error("announced what listens for the host")
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
+		setReverse(t, l, r)
+		if !scan(new(portwatch.Scanner), r.Listen.Addrs[0]) {
+			t.Error("not even an ordinary scan sees the listener")
+		}
+		setReverse(t, l)
+		eventually(t, "the listener to go", func() bool { return !scan(new(portwatch.Scanner), r.Listen.Addrs[0]) })
+		close(stop)
+		<-done
+	}
+}

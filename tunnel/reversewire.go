@@ -1,0 +1,159 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// MaxReverse is how many listeners a host can have in a guest.
+const MaxReverse = 1024
+
+// reverseMessage is the complete set of listeners that the host wants in the
+// guest. One that stays has the ID it had.
+type reverseMessage struct{ Listeners []reverseSpec }
+
+type reverseSpec struct {
+	ID     uint64
+	Listen Target // one address, or a path
+}
+
+func (*reverseMessage) kind() messageKind { return kindReverse }
+
+func (m *reverseMessage) encode(b *cryptobyte.Builder) {
+	b.AddUint16(uint16(len(m.Listeners)))
+	for _, l := range m.Listeners {
+		b.AddUint64(l.ID)
+		if l.Listen.Network == networkUnix {
+			b.AddUint8(1)
+			addPath(b, l.Listen.Path)
+		} else {
+			b.AddUint8(0)
+			addAddrPort(b, l.Listen.Addrs[0])
+		}
+	}
+}
+
+func (m *reverseMessage) decode(s *cryptobyte.String) error {
+	var n uint16
+	if !s.ReadUint16(&n) {
+		return errShort
+	}
+	if n > MaxReverse {
+		return fmt.Errorf("%d reverse listeners, at most %d are allowed", n, MaxReverse)
+	}
+	for range n {
+		var (
+			l    reverseSpec
+			path uint8
+			addr netip.AddrPort
+			err  error
+		)
+		if !s.ReadUint64(&l.ID) || !s.ReadUint8(&path) {
+			return errShort
+		}
+		switch path {
+		case 0:
+			err = readAddrPort(s, &addr)
+			l.Listen = Target{Network: networkTCP, Addrs: []netip.AddrPort{addr}}
+		case 1:
+			l.Listen.Network = networkUnix
+			err = readPath(s, &l.Listen.Path)
+		default:
+			err = fmt.Errorf("unknown kind %d", path)
+		}
+		if err == nil {
+			err = checkListen(l.Listen)
+		}
+		if err != nil {
+			return fmt.Errorf("reverse listener: %w", err)
+		}
+		m.Listeners = append(m.Listeners, l)
+	}
+	return nil
+}
+
+// checkListen reports why nothing can listen on a target.
+func checkListen(t Target) error {
+	if err := t.check(); err != nil {
+		return err
+	}
+	switch {
+	case t.Network == networkUnix:
+		return nil
+	case t.Network != networkTCP || len(t.Addrs) != 1:
+		return fmt.Errorf("%v: want one tcp address or a unix socket to listen on", t)
+	case t.Addrs[0].Port() == 0 || t.Addrs[0].Addr().IsMulticast() || t.Addrs[0].Addr().Is4In6():
+		return fmt.Errorf("%v is not an address to listen on", t.Addrs[0])
+	}
+	return nil
+}
+
+// ReverseState is how a listener in the guest is.
+type ReverseState uint8
+
+// States of listeners in the guest. Values are on the wire.
+const (
+	ReverseListening   ReverseState = 0
+	ReverseInUse       ReverseState = 1 // something else has the address; it is tried again
+	ReverseDenied      ReverseState = 2 // the guest's system forbids it; it is tried again
+	ReverseUnavailable ReverseState = 3 // the guest has no such address; it is tried again
+	ReverseFailed      ReverseState = 4 // anything else; it is tried again
+)
+
+// reverseStateMessage tells how a listener is, first and whenever that changes.
+type reverseStateMessage struct {
+	ID     uint64
+	State  ReverseState
+	Reason string
+}
+
+func (*reverseStateMessage) kind() messageKind { return kindReverseState }
+
+func (m *reverseStateMessage) encode(b *cryptobyte.Builder) {
+	b.AddUint64(m.ID)
+	b.AddUint8(uint8(m.State))
+	addString(b, m.Reason, maxReason)
+}
+
+func (m *reverseStateMessage) decode(s *cryptobyte.String) error {
+	if !s.ReadUint64(&m.ID) || !s.ReadUint8((*uint8)(&m.State)) {
+		return errShort
+	}
+	if m.State > ReverseFailed {
+		return fmt.Errorf("unknown state %d of a reverse listener", m.State)
+	}
+	return readString(s, &m.Reason, maxReason)
+}
+
+// guestOpened marks the IDs of streams that the guest opens, so that both ends
+// can choose IDs.
+const guestOpened = 1 << 63
+
+// reverseOpen is the first thing on a stream that the guest opens: the stream's
+// ID, and of the listener that has accepted its connection. What that is connected
+// to, the guest neither knows nor can say.
+type reverseOpen struct{ ID, Listener uint64 }
+
+const reverseOpenLen = 16
+
+func (o reverseOpen) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, o.ID)
+	return binary.BigEndian.AppendUint64(b, o.Listener)
+}
+
+func readReverseOpen(r io.Reader) (o reverseOpen, err error) {
+	var b [reverseOpenLen]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return o, err
+	}
+	o.ID, o.Listener = binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
+	if o.ID&guestOpened == 0 {
+		return o, errors.New("the guest opened a stream under an ID of the host's")
+	}
+	return o, nil
+}
