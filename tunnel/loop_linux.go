@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,13 +35,15 @@ const (
 	// looks whether it has any connections left, and ends if not.
 	loopLinger = 200
 	// loopBrisk is how long it waits, and for how many such waits, after
-	// something happened. A thread that comes back from the kernel within
-	// 10 ms keeps its place in Go's scheduler, and as long as it has one, the
-	// runtime's monitor does not fall asleep. Otherwise each message would
-	// wake it, to run for a millisecond in steps of 20 us: more work than the
-	// message.
+	// something happened. A thread that comes back from the kernel, and
+	// yields, within 10 ms keeps its place in Go's scheduler
+	// (forcePreemptNS and retake in runtime/proc.go), and as long as it has
+	// one, the runtime's monitor neither falls asleep nor finds anything to
+	// do. Otherwise each message would wake it, to run for a millisecond in
+	// steps of 20 us: more work than the message.
 	loopBrisk      = 5
 	loopBriskWaits = 20
+	loopYield      = 4 * time.Millisecond
 )
 
 var loops struct {
@@ -133,6 +136,7 @@ func (l *loop) run() {
 	l.buf = make([]byte, loopBuffer)
 	events := make([]unix.EpollEvent, 128)
 	brisk := 0
+	yielded := time.Now()
 	for {
 		timeout := loopLinger
 		if brisk > 0 {
@@ -142,6 +146,10 @@ func (l *loop) run() {
 		n, err := unix.EpollWait(l.epoll, events, timeout)
 		if n > 0 {
 			brisk = loopBriskWaits
+		}
+		if now := time.Now(); now.Sub(yielded) >= loopYield {
+			runtime.Gosched()
+			yielded = now
 		}
 		if err != nil && err != unix.EINTR {
 			panic(fmt.Sprintf("epoll_wait: %v", err)) // no error but of our own making is left
