@@ -30,8 +30,8 @@ func guestSession(t *testing.T) (*Link, *guestLink) {
 	go func() { _ = l.Run(ctx, func(Announcement) {}); done <- struct{}{} }()
 	t.Cleanup(func() { cancel(); <-done; <-done })
 	server.mu.Lock()
-	defer server.mu.Unlock()
 	g := server.links[0]
+	server.mu.Unlock()
 	<-g.started
 	return l, g
 }
