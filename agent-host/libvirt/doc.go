@@ -2,7 +2,7 @@
 //
 // It speaks libvirt's remote procedure calls over the daemon's unix socket, without the C library. [Watcher] reports the
 // set of domains and every change to it; [Conn] carries the operations a person asks for: [Conn.PlanSetup] and
-// [Conn.Apply] give a domain its vsock device, its agent channel, its second NIC on a host-only network and a drive with a seed image,
+// [Conn.Apply] give a domain its vsock device, its agent channel, its second NIC on a host-only network and a disk with a seed image,
 // [Conn.PlanUndo] takes back what setup added, and [Conn.NetworkStatus] shows the host-only network.
 //
 // A domain's definition is edited as text: the new devices are inserted between two existing elements and every other

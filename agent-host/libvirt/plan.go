@@ -19,7 +19,7 @@ type SetupOptions struct {
 	Subnet netip.Prefix
 	// NAT is the network for a domain that has no NIC beside the host-only one; empty to leave it without.
 	NAT string
-	// Seed is the absolute path of a seed image to give the domain in a CD-ROM drive; empty for none.
+	// Seed is the absolute path of a seed image to give the domain as a read-only disk; empty for none.
 	Seed string
 	// HostHasVsock says whether guests can have vsock here; nil asks the kernel.
 	HostHasVsock func() bool

@@ -1,18 +1,17 @@
 package libvirt
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"libvirt.org/go/libvirtxml"
 )
 
-// seedAlias marks the CD-ROM drive that setup added for a seed image.
+// seedAlias marks the disk that setup added for a seed image.
 const seedAlias = aliasPrefix + "seed"
 
-// planSeed sees to a drive with the seed image. A drive that has it already stays as it is, whoever added it.
+// planSeed sees to a disk with the seed image. A drive that has it already stays as it is, whoever added it.
 func planSeed(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
 	disks := def.Devices.Disks
 	if opts.Seed == "" || slices.ContainsFunc(disks, func(d libvirtxml.DomainDisk) bool { return imageOf(&d) == opts.Seed }) {
@@ -20,15 +19,15 @@ func planSeed(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
 	}
 	ours := slices.IndexFunc(disks, func(d libvirtxml.DomainDisk) bool { return d.Alias != nil && d.Alias.Name == seedAlias })
 	if ours >= 0 && disks[ours].Target != nil {
-		d, err := seedDevice(opts.Seed, *disks[ours].Target)
+		d, err := seedDevice(opts.Seed, disks[ours].Target.Dev)
 		p.update = append(p.update, d)
 		return err
 	}
-	target, err := freeDrive(def)
+	dev, err := freeDrive(def)
 	if err != nil {
 		return fmt.Errorf("domain %s: %w", p.Domain, err)
 	}
-	d, err := seedDevice(opts.Seed, target)
+	d, err := seedDevice(opts.Seed, dev)
 	p.attach = append(p.attach, d)
 	return err
 }
@@ -41,12 +40,12 @@ func imageOf(d *libvirtxml.DomainDisk) string {
 	return d.Source.File.File
 }
 
-func seedDevice(file string, target libvirtxml.DomainDiskTarget) (device, error) {
-	d, err := newDevice("disk", fmt.Sprintf("CD-ROM drive %s with %s", target.Dev, file), &libvirtxml.DomainDisk{
-		Device:   "cdrom",
+func seedDevice(file string, dev string) (device, error) {
+	d, err := newDevice("disk", fmt.Sprintf("read-only disk %s with %s", dev, file), &libvirtxml.DomainDisk{
+		Device:   "disk",
 		Driver:   &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
 		Source:   &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file}},
-		Target:   &libvirtxml.DomainDiskTarget{Dev: target.Dev, Bus: target.Bus},
+		Target:   &libvirtxml.DomainDiskTarget{Dev: dev, Bus: "virtio"},
 		ReadOnly: &libvirtxml.DomainDiskReadOnly{},
 		Alias:    &libvirtxml.DomainAlias{Name: seedAlias},
 	})
@@ -54,29 +53,17 @@ func seedDevice(file string, target libvirtxml.DomainDiskTarget) (device, error)
 	return d, err
 }
 
-// freeDrive returns a place for one more CD-ROM drive, on the bus that guests of this machine type read from without
-// further drivers: SATA and IDE are built into the PC types, and the others have neither.
-func freeDrive(def *libvirtxml.Domain) (libvirtxml.DomainDiskTarget, error) {
-	machine := ""
-	if def.OS != nil && def.OS.Type != nil {
-		machine = def.OS.Type.Machine
-	}
-	bus, prefix, count := "scsi", "sd", 26
-	switch {
-	case strings.Contains(machine, "q35"):
-		bus = "sata"
-	case strings.HasPrefix(machine, "pc"):
-		bus, prefix, count = "ide", "hd", 4 // two channels of two drives
-	}
-	for i := range count {
-		dev := prefix + string(rune('a'+i))
+// freeDrive returns the name of one more virtio disk. It is no CD-ROM drive, because the kernels of cloud images, such as
+// Debian's, leave out SATA, which is where a CD-ROM drive of machine type q35 would be.
+func freeDrive(def *libvirtxml.Domain) (string, error) {
+	for letter := 'a'; letter <= 'z'; letter++ {
+		dev := "vd" + string(letter)
 		taken := func(d libvirtxml.DomainDisk) bool { return d.Target != nil && d.Target.Dev == dev }
 		if !slices.ContainsFunc(def.Devices.Disks, taken) {
-			return libvirtxml.DomainDiskTarget{Dev: dev, Bus: bus}, nil
+			return dev, nil
 		}
 	}
-	return libvirtxml.DomainDiskTarget{}, advise(fmt.Errorf("all %d %s drives of machine type %s are taken", count, strings.ToUpper(bus), cmp.Or(machine, "?")),
-		"remove a CD-ROM drive that is not needed, or attach the seed image to one by hand")
+	return "", advise(errors.New("all virtio disks from vda to vdz are taken"), "remove one that is not needed, or attach the seed image by hand")
 }
 
 // replaceDevices returns a domain definition where each device takes the place of the one with its alias.

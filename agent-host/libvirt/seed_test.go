@@ -26,24 +26,22 @@ func withSeed(t *testing.T, text, seed string) (after string, p *Plan, err error
 	return after, p, err
 }
 
-func TestSeedTakesAFreeDriveOfTheMachine(t *testing.T) {
-	disk := func(dev string) string { return "<disk device='disk'><target dev='" + dev + "'/></disk>" }
-	for _, test := range []struct{ machine, devices, want string }{
-		{"pc-q35-7.2", "", "dev='sda' bus='sata'"},
-		{"q35", disk("vda") + disk("sda") + disk("sdc"), "dev='sdb' bus='sata'"},
-		{"pc", disk("hda"), "dev='hdb' bus='ide'"},
-		{"pc-i440fx-7.2", disk("hda") + disk("hdb") + disk("hdc"), "dev='hdd' bus='ide'"},
-		{"virt-7.2", disk("vda"), "dev='sda' bus='scsi'"},
-		{"pc", disk("hda") + disk("hdb") + disk("hdc") + disk("hdd"), ""},
-	} {
-		text := "<domain><os><type machine='" + test.machine + "'>hvm</type></os><devices>" + test.devices + "<memballoon/></devices></domain>"
-		after, _, err := withSeed(t, text, "/seed.iso")
-		switch {
-		case test.want == "" && (err == nil || Hint(err) == ""):
-			t.Errorf("%s with all drives taken: %v; %s", test.machine, err, Hint(err))
-		case test.want != "" && (err != nil || !strings.Contains(after, "<target "+test.want+"/>")):
-			t.Errorf("%s: want %s, got %v\n%s", test.machine, test.want, err, after)
+func TestSeedTakesAFreeName(t *testing.T) {
+	disks := func(names string) string {
+		var b strings.Builder
+		for _, n := range names {
+			b.WriteString("<disk device='disk'><target dev='vd" + string(n) + "'/></disk>")
 		}
+		return "<domain><devices>" + b.String() + "<memballoon/></devices></domain>"
+	}
+	for taken, want := range map[string]string{"": "vda", "a": "vdb", "ac": "vdb", "abc": "vdd"} {
+		after, _, err := withSeed(t, disks(taken), "/seed.iso")
+		if err != nil || !strings.Contains(after, "<target dev='"+want+"' bus='virtio'/>") {
+			t.Errorf("%q is taken: want %s, got %v\n%s", taken, want, err, after)
+		}
+	}
+	if _, _, err := withSeed(t, disks("abcdefghijklmnopqrstuvwxyz"), "/seed.iso"); err == nil || Hint(err) == "" {
+		t.Errorf("all are taken: %v; %s", err, Hint(err))
 	}
 }
 

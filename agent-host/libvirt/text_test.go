@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"libvirt.org/go/libvirtxml"
 )
 
 func allDevices(t testing.TB) []device {
@@ -21,7 +20,7 @@ func allDevices(t testing.TB) []device {
 	add(nicDevice("hostonly", "rum-hostonly", "52:54:00:01:02:04"))
 	add(vsockDeviceXML())
 	add(channelDevice())
-	add(seedDevice("/var/lib/libvirt/images/dev's <seed> & key.iso", libvirtxml.DomainDiskTarget{Dev: "sdb", Bus: "sata"}))
+	add(seedDevice("/var/lib/libvirt/images/dev's <seed> & key.iso", "vdb"))
 	return devices
 }
 
@@ -109,10 +108,10 @@ func TestDevicesComeBehindTheirKind(t *testing.T) {
       <cid auto='yes'/>
       <alias name='ua-rum-vsock'/>
     </vsock>
-    <disk type='file' device='cdrom'>
+    <disk type='file' device='disk'>
       <driver name='qemu' type='raw'/>
       <source file='/var/lib/libvirt/images/dev&#39;s &lt;seed&gt; &amp; key.iso'/>
-      <target dev='sdb' bus='sata'/>
+      <target dev='vdb' bus='virtio'/>
       <readonly/>
       <alias name='ua-rum-seed'/>
     </disk>

@@ -42,7 +42,7 @@ vendor-data, which cloud-init keeps apart from it.
 
 The key stays the same for a name, and rum-host-agent run finds it by it.`,
 		Example: "  rum-host-agent cloudinit dev -o dev-seed.iso --ssh-key ~/.ssh/id_ed25519.pub\n" +
-			"  virt-install --name dev --import --disk dev.qcow2 --disk dev-seed.iso,device=cdrom ...",
+			"  virt-install --name dev --import --disk dev.qcow2 --disk dev-seed.iso,bus=virtio,readonly=on ...",
 		Args: exactlyOne("NAME"),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(args[0], c.OutOrStdout()) },
 	}

@@ -65,7 +65,7 @@ network, which is made if there is none; and a NIC for the internet if the
 domain has no other. What is there already stays as it is. Devices are plugged
 into a running VM where that works.
 
-With --seed it also gets the image that cloudinit wrote, in a CD-ROM drive, and
+With --seed it also gets the image that cloudinit wrote, as a read-only disk, and
 the key of its name is from then on for this domain alone.`,
 		Example: "  rum-host-agent setup dev --dry-run\n  rum-host-agent setup dev --seed dev-seed.iso\n  rum-host-agent setup --undo dev",
 		Args:    exactlyOne("DOMAIN"),
@@ -74,7 +74,7 @@ the key of its name is from then on for this domain alone.`,
 		},
 	}
 	o.flags(c)
-	c.Flags().StringVar(&o.seed, "seed", "", "put the seed image in `FILE`, which cloudinit wrote, into a CD-ROM drive; a newer one takes\nthe place of an older one")
+	c.Flags().StringVar(&o.seed, "seed", "", "attach the seed image in `FILE`, which cloudinit wrote; another one takes the place of the\none before")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would change, and change nothing")
 	c.Flags().BoolVar(&o.undo, "undo", false, "remove what setup added, and nothing else")
 	return c
