@@ -221,7 +221,12 @@ func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
 	}
 	open, err := readOpen(conn)
 	<-l.started
-	if !l.release(conn) || err != nil {
+	if !l.release(conn) {
+		_ = conn.Close()
+		return
+	}
+	defer l.streams.Done()
+	if err != nil {
 		_ = conn.Close() // a spare that was not needed
 		return
 	}
@@ -240,11 +245,17 @@ func (l *guestLink) hold(conn net.Conn) bool {
 	return true
 }
 
+// release lets go of a connection that is to be a stream, and counts it among
+// the streams unless the link has ended.
 func (l *guestLink) release(conn net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.waiting, conn)
-	return !l.ended
+	if l.ended {
+		return false
+	}
+	l.streams.Add(1)
+	return true
 }
 
 // serveStream connects a stream to its target and relays until both have ended.
@@ -263,6 +274,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		return
 	}
 	ended := func(err error) {
+		defer l.streams.Done()
 		if err != nil {
 			l.server.log().Debug("connection ended", "target", open.Target, "err", err)
 		}
@@ -275,6 +287,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 				target.release(target.fd, err) // the client has gone
 				return
 			}
+			l.streams.Add(1)
 			join(target, s, &uncounted, ended)
 			return
 		}
@@ -288,6 +301,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		}
 		return
 	}
+	l.streams.Add(1)
 	Relay(target, s, &uncounted, ended)
 }
 

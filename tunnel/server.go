@@ -21,7 +21,7 @@ const (
 	// One more waits for strangerWait, in which a burst of the host's own
 	// settles, before it is refused.
 	maxStrangers = 256
-	strangerWait = time.Second
+	strangerWait = 5 * time.Second
 	// acceptPause follows an accept that failed, mostly for want of
 	// descriptors; it passes.
 	acceptPause = 10 * time.Millisecond

@@ -2,12 +2,15 @@ package tunnel_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +28,18 @@ func eachKind(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
 		})
 	}
 }
+
+// overVsock makes guests listen on AF_VSOCK instead of a unix socket, and be
+// reached over vsock loopback. Only a VM of the tests' own sets it: elsewhere
+// AF_VSOCK may lead out of the machine.
+const overVsock = "RUM_TEST_OVER_VSOCK"
+
+// vsockLoopback is VMADDR_CID_LOCAL of linux/vm_sockets.h.
+const vsockLoopback = 1
+
+var vsockPort atomic.Uint32
+
+func init() { vsockPort.Store(5000) }
 
 // guest is a guest agent's end in this process.
 type guest struct {
@@ -66,7 +81,14 @@ func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writ
 	g := &guest{source: &source{changed: make(chan struct{})}}
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.server = &tunnel.Server{Config: cfg, Source: g.source.get}
-	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, nil, cfg.Log)
+	at, reached := tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, "unix:"+path
+	if kind == tunnel.PathMux {
+		reached = "serial:" + path
+	} else if os.Getenv(overVsock) != "" {
+		at = tunnel.Endpoint{Scheme: tunnel.SchemeVsock, Port: vsockPort.Add(1)}
+		reached = fmt.Sprintf("vsock:%d:%d", vsockLoopback, at.Port)
+	}
+	l, err := tunnel.Listen(at, []uint32{vsockLoopback}, cfg.Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,8 +104,7 @@ func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writ
 		}
 		serveLines(ctx, g.server, l)
 	}()
-	scheme := map[string]string{tunnel.PathRaw: "unix:", tunnel.PathMux: "serial:"}[kind]
-	if g.endpoint, err = tunnel.ParseEndpoint(scheme + path); err != nil {
+	if g.endpoint, err = tunnel.ParseEndpoint(reached); err != nil {
 		t.Fatal(err)
 	}
 	g.stop = func() { cancel(); <-done }
