@@ -26,6 +26,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // the detector would sleep a second at each exit
 			ln, err := net.Listen("tcp4", "127.0.0.1:0")
 			if err != nil {
 				return err

@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // the detector would sleep a second at each exit
 			port, err := freePort()
 			env.Setenv("PORT", strconv.Itoa(port))
 			env.Setenv("XDG_RUNTIME_DIR", env.WorkDir)
