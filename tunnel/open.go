@@ -43,8 +43,8 @@ func (t Target) check() error {
 	switch n := len(t.Addrs); {
 	case t.Network != networkTCP && n > 0:
 		return fmt.Errorf("%s target has %d addresses, want none", t.Network, n)
-	case t.Network == networkTCP && (n == 0 || n > maxTargetAddrs):
-		return fmt.Errorf("target has %d addresses, want 1 to %d", n, maxTargetAddrs)
+	case t.Network == networkTCP && (n == 0 || n > MaxTargetAddrs):
+		return fmt.Errorf("target has %d addresses, want 1 to %d", n, MaxTargetAddrs)
 	case t.Network == networkUnix:
 		return checkSocketPath(t.Path)
 	case t.Path != "":
@@ -53,8 +53,8 @@ func (t Target) check() error {
 	return nil
 }
 
-// maxTargetAddrs bounds what the peer can make the guest dial for one stream.
-const maxTargetAddrs = 8
+// MaxTargetAddrs bounds what the peer can make the guest dial for one stream.
+const MaxTargetAddrs = 8
 
 // maxOpen bounds an encoded open request: 8 addresses of 19 bytes each, or a
 // path, and the fixed part fit with room to spare.
@@ -109,8 +109,8 @@ func decodeOpen(b []byte) (openRequest, error) {
 	if int(network) >= len(networks) {
 		return o, fmt.Errorf("open request: unknown network %d", network)
 	}
-	if n > maxTargetAddrs {
-		return o, fmt.Errorf("open request has %d addresses, at most %d are allowed", n, maxTargetAddrs)
+	if n > MaxTargetAddrs {
+		return o, fmt.Errorf("open request has %d addresses, at most %d are allowed", n, MaxTargetAddrs)
 	}
 	o.Target.Network = networks[network]
 	o.Target.Addrs = make([]netip.AddrPort, n)

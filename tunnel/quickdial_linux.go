@@ -11,7 +11,7 @@ import (
 // takes four system calls, and no detour through Go's poller. When the
 // connection is not there at once, for whatever reason, ok is false and the
 // address is to be dialled in the ordinary way.
-func quickDial(t Target) (s tcpSocket, ok bool) {
+func quickDial(t Target) (s socket, ok bool) {
 	addr, err := dialAddr(t.Addrs[0])
 	if err != nil || !addr.Addr().IsLoopback() || addr.Port() >= firstEphemeral {
 		return s, false
@@ -33,7 +33,7 @@ func quickDial(t Target) (s tcpSocket, ok bool) {
 		_ = unix.Close(fd)
 		return s, false
 	}
-	return tcpSocket{fd}, true
+	return socket{fd}, true
 }
 
 // firstEphemeral is where Linux begins to choose the ports of clients

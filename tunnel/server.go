@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -211,17 +212,8 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 func (s *Server) forget(l *guestLink) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.links = remove(s.links, l)
-}
-
-func remove(ls []*guestLink, l *guestLink) []*guestLink {
-	kept := ls[:0:0]
-	for _, other := range ls {
-		if other != l {
-			kept = append(kept, other)
-		}
-	}
-	return kept
+	// linkOf may be reading the old slice.
+	s.links = slices.DeleteFunc(slices.Clone(s.links), func(o *guestLink) bool { return o == l })
 }
 
 var errNoLink = errors.New("raw connection with a token of no link")

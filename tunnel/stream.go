@@ -203,6 +203,9 @@ func (s *Stream) die(err error) bool {
 		close(s.dead)
 	}
 	conn, pair, onDeath := s.conn, s.pair, s.onDeath
+	if s.endTimer != nil {
+		s.endTimer.Stop()
+	}
 	s.mu.Unlock()
 	if !first {
 		return false
@@ -308,26 +311,46 @@ func (s *Stream) awaitEnd() error {
 		return nil
 	default:
 	}
-	// What the peer told before it closed the connection is under way on the
-	// control stream. If that stream is heard for this long without it, it
-	// was never told.
-	silence := time.NewTicker(endTimeout)
-	defer silence.Stop()
-	start := time.Now()
-	for {
+	s.expectEnd()
+	select {
+	case <-s.peerEnded:
+		return nil
+	case <-s.dead:
+		return s.failure()
+	case <-s.readDeadline.wait():
+		return os.ErrDeadlineExceeded
+	}
+}
+
+// expectEnd begins to watch for the end that the peer should have told. What it
+// told before it closed the connection is under way on the control stream. If
+// that stream is heard for endTimeout without it, it was never told.
+func (s *Stream) expectEnd() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endTimer == nil {
+		s.watchEnd(time.Now())
+	}
+}
+
+// watchEnd needs s.mu.
+func (s *Stream) watchEnd(since time.Time) {
+	s.endTimer = time.AfterFunc(endTimeout, func() {
 		select {
 		case <-s.peerEnded:
-			return nil
+			return
 		case <-s.dead:
-			return s.failure()
-		case <-s.readDeadline.wait():
-			return os.ErrDeadlineExceeded
-		case <-silence.C:
-			if s.ends.heard().Sub(start) > endTimeout/2 {
-				s.die(errNotTold)
-			}
+			return
+		default:
 		}
-	}
+		if s.ends.heard().Sub(since) > endTimeout/2 {
+			s.die(errNotTold)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.watchEnd(since)
+	})
 }
 
 const endTimeout = 10 * time.Second

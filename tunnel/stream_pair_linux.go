@@ -3,7 +3,6 @@ package tunnel
 import (
 	"errors"
 	"net"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,34 +48,8 @@ func (s *Stream) judgeEnd(error) error {
 		return s.complete()
 	default:
 	}
-	// As in awaitEnd, but without anybody waiting.
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.endTimer == nil {
-		s.watchEnd(time.Now())
-	}
+	s.expectEnd()
 	return errEndUnknown
-}
-
-// watchEnd makes the stream die when the control stream is heard for long
-// without the end that should have come on it.
-func (s *Stream) watchEnd(since time.Time) {
-	s.endTimer = time.AfterFunc(endTimeout, func() {
-		select {
-		case <-s.peerEnded:
-			return
-		case <-s.dead:
-			return
-		default:
-		}
-		if s.ends.heard().Sub(since) > endTimeout/2 {
-			s.die(errNotTold)
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.watchEnd(since)
-	})
 }
 
 func (s *Stream) endWrite(fd int) error {
@@ -93,9 +66,6 @@ func (s *Stream) wasReset(int) bool { return false }
 func (s *Stream) release(fd int, err error) {
 	s.mu.Lock()
 	s.pair = nil // it is what calls
-	if s.endTimer != nil {
-		s.endTimer.Stop()
-	}
 	s.mu.Unlock()
 	_, refused := errors.AsType[*AnswerError](err)
 	switch {

@@ -147,9 +147,6 @@ func (f *forward) onBridge(bridge netip.Addr) error {
 	return fmt.Errorf("the guest listens only on %v, which cannot be reached over the bridge", guest)
 }
 
-// maxCandidates is how many addresses a target may have (tunnel.Target).
-const maxCandidates = 8
-
 // candidates orders what listens in the guest: first what the guest itself would
 // call localhost, and of that the address family the client used.
 func candidates(guest []netip.AddrPort, clientIs4 bool) []netip.AddrPort {
@@ -165,7 +162,7 @@ func candidates(guest []netip.AddrPort, clientIs4 bool) []netip.AddrPort {
 		return n
 	}
 	slices.SortStableFunc(out, func(a, b netip.AddrPort) int { return rank(a.Addr()) - rank(b.Addr()) })
-	return out[:min(len(out), maxCandidates)]
+	return out[:min(len(out), tunnel.MaxTargetAddrs)]
 }
 
 // ipv4 reports whether a client would rather be served over IPv4: not if it came

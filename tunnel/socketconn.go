@@ -1,0 +1,121 @@
+package tunnel
+
+import (
+	"fmt"
+	"net"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// TCP makes a Conn of a TCP connection.
+func TCP(c *net.TCPConn) Conn { return &socketConn{netSocket: c} }
+
+// Unix makes a Conn of a connection on a unix socket. There is no reset on such a
+// socket: Abort closes, and the other end reads ECONNRESET only where something
+// it wrote had not been read, else EOF.
+func Unix(c *net.UnixConn) Conn { return &socketConn{netSocket: c} }
+
+// netSocket is a *net.TCPConn or a *net.UnixConn.
+type netSocket interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
+type socketConn struct {
+	netSocket
+	socket
+	pair atomic.Pointer[pair] // once it has taken over
+}
+
+var _ endpointFD = (*socketConn)(nil)
+
+func (c *socketConn) Abort() {
+	if p := c.pair.Load(); p != nil {
+		p.abort(fmt.Errorf("connection aborted: %w", net.ErrClosed))
+		return
+	}
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { resetOnClose(int(fd)) })
+	}
+	_ = c.Close()
+}
+
+// awaitReset waits for a reset that comes after the peer's end of sending. The
+// reader has nothing more to read then, so without this a client that went away
+// would be noticed only at the next write to it, which may never come.
+func (c *socketConn) awaitReset() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil // closed by us
+	}
+	if err := raw.Read(func(fd uintptr) bool { return c.wasReset(int(fd)) }); err != nil {
+		return nil // closed by us
+	}
+	return fmt.Errorf("connection with %s: %w", c.RemoteAddr(), syscall.ECONNRESET)
+}
+
+func (c *socketConn) detach(p *pair) (int, error) {
+	fd, err := takeDescriptor(c.netSocket)
+	if err == nil {
+		c.pair.Store(p)
+	}
+	return fd, err
+}
+
+func (c *socketConn) release(fd int, err error) {
+	if fd < 0 {
+		c.Abort()
+		return
+	}
+	c.socket.release(fd, err)
+}
+
+// socket is a connection that is nothing but a descriptor.
+type socket struct{ fd int }
+
+var _ endpointFD = socket{}
+
+func (s socket) detach(*pair) (int, error) { return s.fd, nil }
+func (socket) open(int) error              { return nil }
+func (socket) moved(read, written int)     {}
+
+func (socket) judgeEnd(err error) error {
+	if err != nil {
+		return fmt.Errorf("read: %w", err)
+	}
+	return nil
+}
+
+func (socket) endWrite(fd int) error {
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return fmt.Errorf("shutdown: %w", err)
+	}
+	return nil
+}
+
+// wasReset asks for the error that a reset leaves: on TCP ECONNRESET, or EPIPE
+// when it comes after the peer's FIN (tcp_reset in net/ipv4/tcp_input.c), on a
+// unix socket ECONNRESET when the peer closed with something unread
+// (unix_release_sock in net/unix/af_unix.c). The state of a TCP connection would
+// not do: after an orderly end in both directions it is closed too.
+func (socket) wasReset(fd int) bool {
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return err != nil || errno != 0
+}
+
+func (socket) release(fd int, err error) {
+	if err != nil {
+		resetOnClose(fd)
+	}
+	_ = unix.Close(fd)
+}
+
+// resetOnClose sets a linger time of zero, which is how TCP is told to send a
+// reset instead of a FIN (socket(7), SO_LINGER). On a unix socket it changes
+// nothing.
+func resetOnClose(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
