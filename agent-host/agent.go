@@ -28,6 +28,9 @@ var ErrNameTaken = errors.New("there is a VM of that name already")
 type VM struct {
 	// Name is unique and for people.
 	Name string
+	// ID is what the VM's own loopback address comes from, as its UUID; empty
+	// for its name.
+	ID string
 	// Endpoint is how the guest agent is reached; the zero Endpoint for a VM
 	// that has none, and Problem then says why.
 	Endpoint tunnel.Endpoint
@@ -56,6 +59,7 @@ type Agent struct {
 
 	mu      sync.Mutex
 	vms     []*vm           // in the order they were added
+	known   []string        // ids of VMs that may be added
 	ctx     context.Context // of Run; nil before
 	group   *errgroup.Group
 	stopped bool
@@ -111,6 +115,7 @@ func (a *Agent) AddVM(c VM) error {
 	}
 	v := newVM(a, c)
 	a.vms = append(a.vms, v)
+	a.giveLoopbacks()
 	if a.ctx != nil && !a.stopped {
 		a.start(v)
 	}
@@ -130,6 +135,7 @@ func (a *Agent) RemoveVM(name string) {
 	a.vms = slices.DeleteFunc(a.vms, func(o *vm) bool { return o == v })
 	v.forwards.Close()
 	v.cancel()
+	a.giveLoopbacks()
 }
 
 // SetBridge says where the host reaches a VM without its agent; the zero Addr

@@ -41,7 +41,9 @@ func (d *Discovery) Run(ctx context.Context) error {
 // sync makes what the agent serves that which runs. What ended goes first: its name and addresses may be another's now.
 func (d *Discovery) sync(domains []libvirt.Domain) {
 	running := make(map[string]libvirt.Domain)
+	ids := make([]string, 0, len(domains))
 	for _, dom := range domains {
+		ids = append(ids, dom.UUID)
 		if dom.State != libvirt.Off {
 			running[dom.UUID] = dom
 		}
@@ -52,6 +54,7 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 			delete(d.served, uuid)
 		}
 	}
+	d.Agent.setKnown(ids)
 	for _, dom := range domains {
 		if dom.State == libvirt.Off {
 			continue
@@ -75,7 +78,7 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 
 // add reports whether the agent serves the domain from now on.
 func (d *Discovery) add(dom libvirt.Domain) bool {
-	vm := VM{Name: dom.Name, Bridge: dom.BridgeIP, Problem: dom.Problem}
+	vm := VM{Name: dom.Name, ID: dom.UUID, Bridge: dom.BridgeIP, Problem: dom.Problem}
 	var err error
 	if dom.Endpoint != "" {
 		vm.Endpoint, err = tunnel.ParseEndpoint(dom.Endpoint)

@@ -40,6 +40,7 @@ type vm struct {
 	generation uint64
 	lastSeen   time.Time
 	bridge     netip.Addr
+	loopback   netip.Addr
 	down       time.Time // since when there is no link
 	withdrawn  bool
 	silent     bool // as last logged
@@ -246,6 +247,9 @@ func (v *vm) status() control.VM {
 	}
 	if v.bridge.IsValid() {
 		st.BridgeIP = v.bridge.String()
+	}
+	if v.loopback.IsValid() {
+		st.Loopback = v.loopback.String()
 	}
 	switch {
 	case v.failed != nil:

@@ -20,13 +20,13 @@ const (
 
 // States of a forward.
 const (
-	// Active: every host address listens.
+	// Active: every host address of the rule listens.
 	Active = "active"
-	// Claim: a host address cannot be bound now; it is tried again until it can.
+	// Claim: one of them cannot be bound now; it is tried again until it can.
 	Claim = "claim"
 	// Ignored: a rule keeps this listener in the guest.
 	Ignored = "ignored"
-	// Denied: the system or a limit forbids the host address.
+	// Denied: the system or a limit forbids one of them.
 	Denied = "denied"
 )
 
@@ -79,12 +79,18 @@ type Forward struct {
 	Proto   string   `json:"proto"` // "tcp" or "udp"; "unix" for a socket in the guest
 	Port    uint16   `json:"port"`  // in the guest; 0 for a socket
 	Guest   []string `json:"guest"` // addresses that listen there
-	Host    []string `json:"host"`  // addresses on the host, bound or, for a claim, wanted
-	State   string   `json:"state"`
-	Reason  string   `json:"reason"` // why the state is not active
-	Path    string   `json:"path"`   // "vsock", "mux" or "bridge"; empty when nothing could carry a connection
-	Rule    string   `json:"rule"`
-	Process string   `json:"process"`
+	// Host are the addresses on the host: those of the rule, bound or, for a
+	// claim, wanted, and the VM's own one if that is bound.
+	Host []string `json:"host"`
+	// Listening are those of Host that take connections, which the VM's own
+	// address may do whatever State says.
+	Listening []string `json:"listening"`
+	// State is that of the rule's addresses.
+	State   string `json:"state"`
+	Reason  string `json:"reason"` // why one of them, or the VM's own address, is not bound
+	Path    string `json:"path"`   // "vsock", "mux" or "bridge"; empty when nothing could carry a connection
+	Rule    string `json:"rule"`
+	Process string `json:"process"`
 
 	ConnectionsActive int64  `json:"connections_active"`
 	ConnectionsTotal  uint64 `json:"connections_total"`

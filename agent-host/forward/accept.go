@@ -12,9 +12,9 @@ const (
 	acceptBackoffMax = time.Second
 )
 
-// accept hands connections over until the forward is withdrawn. It does nothing
-// that could block it.
-func (f *forward) accept(l net.Listener) {
+// accept hands connections over until done is closed. It does nothing that could
+// block it.
+func (f *forward) accept(l net.Listener, done <-chan struct{}) {
 	t := f.vm.table
 	var delay time.Duration
 	for {
@@ -25,7 +25,7 @@ func (f *forward) accept(l net.Listener) {
 			continue
 		}
 		select {
-		case <-f.done:
+		case <-done:
 			return
 		default:
 		}
@@ -35,7 +35,7 @@ func (f *forward) accept(l net.Listener) {
 		}
 		delay = min(max(2*delay, acceptBackoffMin), acceptBackoffMax)
 		select {
-		case <-f.done:
+		case <-done:
 			return
 		case <-time.After(delay):
 		}

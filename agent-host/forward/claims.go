@@ -22,10 +22,10 @@ const (
 // claims, or of those on the given addresses.
 func (t *Table) retryClaims(on ...hostAddr) {
 	waiting := t.claims[:0]
-	for _, f := range t.claims {
-		skip := len(on) > 0 && !slices.ContainsFunc(f.tries, func(a hostAddr) bool { return slices.Contains(on, a) })
-		if skip || !t.bind(f) {
-			waiting = append(waiting, f)
+	for _, b := range t.claims {
+		skip := len(on) > 0 && !slices.ContainsFunc(b.tries, func(a hostAddr) bool { return slices.Contains(on, a) })
+		if skip || !t.bind(b) {
+			waiting = append(waiting, b)
 		}
 	}
 	clear(t.claims[len(waiting):])
@@ -66,16 +66,16 @@ func (t *Table) claimKeeper() {
 // takes no lock.
 func (t *Table) nameHolders() {
 	type question struct {
-		f    *forward
+		b    *binding
 		addr hostAddr
 	}
 	var ask []question
 	now := time.Now()
 	t.mu.Lock()
-	for _, f := range t.claims {
-		if f.holder.of != (hostAddr{}) && !now.Before(f.holder.next) && len(ask) < asksPerTurn {
-			f.holder.next = now.Add(askEvery)
-			ask = append(ask, question{f, f.holder.of})
+	for _, b := range t.claims {
+		if b.holder.of != (hostAddr{}) && !now.Before(b.holder.next) && len(ask) < asksPerTurn {
+			b.holder.next = now.Add(askEvery)
+			ask = append(ask, question{b, b.holder.of})
 		}
 	}
 	t.mu.Unlock()
@@ -86,8 +86,8 @@ func (t *Table) nameHolders() {
 		}
 		t.mu.Lock()
 		// It may have been bound, or fail at another address, by now.
-		if q.f.state == control.Claim && q.f.holder.of == q.addr {
-			t.settle(q.f, control.Claim, reason)
+		if q.b.state == control.Claim && q.b.holder.of == q.addr {
+			t.settle(q.b, control.Claim, reason)
 		}
 		t.mu.Unlock()
 	}

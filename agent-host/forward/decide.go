@@ -67,6 +67,9 @@ func (v *VM) decide() wanted {
 		return w
 	}
 	for _, l := range v.announced {
+		if v.table.isOwn(l) {
+			continue
+		}
 		g := w.group(v, l)
 		if !slices.Contains(g.guest, l.Addr) {
 			g.guest = append(g.guest, l.Addr)
@@ -116,13 +119,17 @@ func (v *VM) place(w wanted) {
 	for _, k := range w.order {
 		g := w.groups[k]
 		f := v.forwards[k]
-		if f == nil {
-			f = newForward(v, k, g.decision)
-			v.forwards[k] = f
+		if f != nil {
 			f.describe(g)
-			v.table.place(f)
 			continue
 		}
-		f.describe(g)
+		f = newForward(v, k, g)
+		v.forwards[k] = f
+		if g.decision.Verdict != "" {
+			v.table.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.proto, "port", k.port, "reason", g.decision.Reason)
+		}
+		for _, b := range f.bindings() {
+			v.table.place(b)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"io"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -12,22 +11,16 @@ import (
 
 // forward is a guest port and the host addresses where it is.
 type forward struct {
-	vm   *VM
-	key  key
-	done chan struct{} // closed with the listeners
+	vm  *VM
+	key key
 
 	// Guarded by table.mu.
-	decision  Decision
-	process   string
-	expected  bool // static, and nothing is seen to listen there
-	state     string
-	reason    string
-	told      string // the reason that the log has heard
-	holder    holder
-	listeners map[hostAddr]io.Closer // none unless active
-	// tries are the wanted addresses; the one that failed last comes first, so
-	// that a claim does not open and close the others at every attempt.
-	tries []hostAddr
+	decision Decision
+	process  string
+	expected bool     // static, and nothing is seen to listen there
+	main     *binding // nil for what stays in the guest
+	own      *binding // nil where that has no place
+	opened   int      // of the two
 
 	// Read by connections without a lock.
 	guest atomic.Pointer[[]netip.AddrPort]
@@ -53,9 +46,13 @@ type carried struct {
 	path string
 }
 
-func newForward(v *VM, k key, d Decision) *forward {
-	f := &forward{vm: v, key: k, decision: d, done: make(chan struct{})}
-	f.tries = f.wanted()
+func newForward(v *VM, k key, g *group) *forward {
+	f := &forward{vm: v, key: k, decision: g.decision}
+	f.describe(g)
+	if f.decision.Verdict == "" {
+		f.main = newBinding(f, false, f.ruled()...)
+	}
+	f.own = f.ownBinding()
 	return f
 }
 
@@ -64,40 +61,13 @@ func (f *forward) describe(g *group) {
 	f.guest.Store(&g.guest)
 	f.process, f.expected = g.process, g.expected
 	f.decision.Rule, f.decision.Reason = g.decision.Rule, g.decision.Reason
-	if f.decision.Verdict != "" {
-		f.state, f.reason = f.decision.Verdict, f.decision.Reason
-	}
-}
-
-// release closes the host listeners. The kernel resets connections that nobody
-// has accepted yet.
-func (f *forward) release() {
-	if f.listeners == nil {
-		return
-	}
-	close(f.done)
-	for _, l := range f.listeners {
-		l.Close()
-	}
-	f.listeners = nil
-}
-
-// hosts are the addresses that are bound, or those that are wanted.
-func (f *forward) hosts() []string {
-	out := make([]string, 0, len(f.tries))
-	for _, a := range f.wanted() {
-		if f.state != control.Active || f.listeners[a] != nil {
-			out = append(out, a.String())
-		}
-	}
-	return out
 }
 
 // status needs table.mu.
 func (f *forward) status() control.Forward {
 	st := control.Forward{
 		Proto: f.key.proto, Port: f.key.port, Process: f.process, Rule: f.decision.Rule,
-		State: f.state, Reason: f.reason, Host: f.hosts(), Guest: []string{},
+		State: f.state(), Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
 		ConnectionsActive: f.active.Load(), ConnectionsTotal: f.total.Load(),
 		BytesIn: f.counters.In.Load(), BytesOut: f.counters.Out.Load(), Dropped: f.dropped.Load(),
 	}
@@ -109,8 +79,14 @@ func (f *forward) status() control.Forward {
 			st.Guest = append(st.Guest, a.String())
 		}
 	}
-	if f.state == control.Active {
-		st.Path = f.path()
+	for _, b := range f.bindings() {
+		if !b.own || b.open != nil {
+			st.Host = append(st.Host, b.hosts()...)
+		}
+		if b.open != nil {
+			st.Listening = append(st.Listening, b.hosts()...)
+			st.Path = f.path()
+		}
 	}
 	if e := f.lastErr.Load(); e != nil {
 		st.LastError = *e

@@ -27,8 +27,8 @@ func (h hostAddr) String() string {
 	return h.addr.String()
 }
 
-// wanted are the host addresses of a forward, in the order of its rule.
-func (f *forward) wanted() []hostAddr {
+// ruled are the host addresses of a forward, in the order of its rule.
+func (f *forward) ruled() []hostAddr {
 	if f.decision.HostSocket != "" {
 		return []hostAddr{{proto: protoUnix, path: f.decision.HostSocket}}
 	}

@@ -202,7 +202,7 @@ func texts(addrs []netip.AddrPort) []string {
 // status needs table.mu.
 func (r *reverse) status() control.Forward {
 	st := control.Forward{
-		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Guest: texts(r.rule.Guest), Host: r.hosts(),
+		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Guest: texts(r.rule.Guest), Host: r.hosts(), Listening: []string{},
 		ConnectionsActive: r.active.Load(), ConnectionsTotal: r.total.Load(),
 		BytesIn: r.counters.In.Load(), BytesOut: r.counters.Out.Load(),
 	}

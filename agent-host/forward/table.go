@@ -46,10 +46,12 @@ type Table struct {
 	sockets  Sockets
 	reverses Reverses
 	vms      []*VM // in the order they were added
-	bound    map[hostAddr]*forward
-	claims   []*forward // wanted but not bound, oldest first
-	keeping  bool       // the claim keeper runs
-	closed   bool
+	bound    map[hostAddr]*binding
+	claims   []*binding // wanted but not bound, oldest first
+	// overrules are the rules' addresses to which VMs' own addresses give way.
+	overrules map[hostAddr][]*binding
+	keeping   bool // the claim keeper runs
+	closed    bool
 }
 
 // New returns an empty table. Close it to release what it holds.
@@ -70,7 +72,7 @@ func New(cfg Config) *Table {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*forward)}
+	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*binding), overrules: make(map[hostAddr][]*binding)}
 	t.setRules(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -82,8 +84,8 @@ func New(cfg Config) *Table {
 func (t *Table) Close() {
 	t.mu.Lock()
 	t.closed = true
-	for _, f := range t.bound {
-		f.release()
+	for _, b := range t.bound {
+		b.release()
 	}
 	t.bound, t.claims, t.vms = nil, nil, nil
 	t.mu.Unlock()

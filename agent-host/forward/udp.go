@@ -27,16 +27,16 @@ func listenUDP(addr netip.AddrPort) (*tunnel.UDPSocket, error) {
 	return socket, nil
 }
 
-// receive takes datagrams from clients until the forward is withdrawn, and ends
-// the flows then: their answers have no place to leave from.
-func (f *forward) receive(s *tunnel.UDPSocket) {
+// receive takes datagrams from clients until done is closed, and ends the flows
+// then: their answers have no place to leave from.
+func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
 	u := f.vm.udp
 	defer u.forget(s)
 	var delay time.Duration
 	for {
 		err := s.Receive(func(b []byte, from tunnel.UDPPeer) { u.fromClient(f, s, from, b) }, f.lost)
 		select {
-		case <-f.done:
+		case <-done:
 			return
 		default:
 		}
@@ -44,7 +44,7 @@ func (f *forward) receive(s *tunnel.UDPSocket) {
 		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.port, "error", err)
 		delay = min(max(2*delay, acceptBackoffMin), acceptBackoffMax)
 		select {
-		case <-f.done:
+		case <-done:
 			return
 		case <-time.After(delay):
 		}

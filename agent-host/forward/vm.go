@@ -46,7 +46,8 @@ type VM struct {
 	announced []portwatch.Listener // last
 	forwards  map[key]*forward
 	reverse   []*reverse
-	bound     int // forwards that have their host addresses
+	loopback  netip.Addr // the zero Addr for none
+	bound     int        // forwards that have host addresses
 	closed    bool
 }
 

@@ -50,7 +50,7 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	if vm.Endpoint != "" {
 		b.WriteString("  " + clean(vm.Endpoint))
 	}
-	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}} {
+	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}, {"loopback", vm.Loopback}} {
 		if part[1] != "" {
 			b.WriteString("  " + part[0] + " " + clean(part[1]))
 		}
@@ -89,10 +89,14 @@ func forwardRows(forwards []control.Forward) [][]cell {
 	return rows
 }
 
-// reason is why a forward is not active, or what went wrong last if it is.
+// reason is why a host address does not listen, and which does all the same, or
+// what went wrong last if all do.
 func reason(f control.Forward) string {
-	if f.Reason == "" && f.LastError != "" {
+	switch {
+	case f.Reason == "" && f.LastError != "":
 		return "last error: " + clean(f.LastError)
+	case f.State != control.Active && len(f.Listening) > 0:
+		return clean(f.Reason) + "; open on " + addresses(f.Listening)
 	}
 	return clean(f.Reason)
 }

@@ -10,12 +10,16 @@ import (
 func example() control.Status {
 	return control.Status{VMs: []control.VM{
 		{
-			Name: "dev", Endpoint: "vsock:3:1021", State: control.Connected, Auth: "psk", AgentVersion: "1.2",
+			Name: "dev", Endpoint: "vsock:3:1021", State: control.Connected, Auth: "psk", AgentVersion: "1.2", Loopback: "127.77.3.9",
 			Warning: "the guest agent is older",
 			Forwards: []control.Forward{
 				{Proto: "tcp", Port: 8080, State: control.Active, Host: []string{"127.0.0.1:8080", "[::1]:8080"}, Guest: []string{"0.0.0.0:8080"},
 					Path: "vsock", Process: "nginx[812]", ConnectionsActive: 1, ConnectionsTotal: 5},
 				{Proto: "tcp", Port: 80, State: control.Claim, Host: []string{"127.0.0.1:80"}, Guest: []string{"[::]:80"}, Reason: "held by apache2[7]"},
+				{Proto: "udp", Port: 53, State: control.Claim, Host: []string{"127.0.0.1:53", "127.77.3.9:53"}, Listening: []string{"127.77.3.9:53"},
+					Guest: []string{"[::]:53"}, Path: "vsock", Reason: "held by dnsmasq[9]"},
+				{Proto: "udp", Port: 69, State: control.Active, Host: []string{"127.0.0.1:69"}, Listening: []string{"127.0.0.1:69"},
+					Guest: []string{"[::]:69"}, Path: "vsock", Reason: "127.77.3.9:69 is held by tftpd[3]"},
 			},
 		},
 		{Name: "old", Endpoint: "unix:/x", State: control.Down, Error: "connect: no such file"},
@@ -27,11 +31,13 @@ func TestTableIsAligned(t *testing.T) {
 	if err := printStatus(&b, example(), false); err != nil {
 		t.Fatal(err)
 	}
-	want := `dev  connected  vsock:3:1021  auth psk  agent 1.2
+	want := `dev  connected  vsock:3:1021  auth psk  agent 1.2  loopback 127.77.3.9
   warning: the guest agent is older
-  PORT      STATE   HOST                       GUEST         PATH   PROCESS     CONNS  REASON
-  8080/tcp  active  127.0.0.1:8080,[::1]:8080  0.0.0.0:8080  vsock  nginx[812]  1/5
-  80/tcp    claim   127.0.0.1:80               [::]:80       -      -           0/0    held by apache2[7]
+  PORT      STATE   HOST                        GUEST         PATH   PROCESS     CONNS  REASON
+  8080/tcp  active  127.0.0.1:8080,[::1]:8080   0.0.0.0:8080  vsock  nginx[812]  1/5
+  80/tcp    claim   127.0.0.1:80                [::]:80       -      -           0/0    held by apache2[7]
+  53/udp    claim   127.0.0.1:53,127.77.3.9:53  [::]:53       vsock  -           0/0    held by dnsmasq[9]; open on 127.77.3.9:53
+  69/udp    active  127.0.0.1:69                [::]:69       vsock  -           0/0    127.77.3.9:69 is held by tftpd[3]
 
 old  down  unix:/x
   error: connect: no such file
@@ -60,10 +66,10 @@ func TestColourChangesNothingElse(t *testing.T) {
 func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 	evil := "\x1b]0;owned\x07\r\n\u202eabc\u200b" + strings.Repeat("x", 10_000) + "\xff\u009b31m"
 	st := control.Status{VMs: []control.VM{{
-		Name: evil, Endpoint: evil, State: evil, Auth: evil, AgentVersion: evil, BridgeIP: evil, Error: evil, Warning: evil,
+		Name: evil, Endpoint: evil, State: evil, Auth: evil, AgentVersion: evil, BridgeIP: evil, Loopback: evil, Error: evil, Warning: evil,
 		Forwards: []control.Forward{{
 			Proto: evil, State: evil, Reason: evil, Path: evil, Process: evil, LastError: evil,
-			Host: []string{evil, evil, evil, evil, evil, evil}, Guest: []string{evil},
+			Host: []string{evil, evil, evil, evil, evil, evil}, Listening: []string{evil, evil}, Guest: []string{evil},
 		}},
 	}}}
 	var b strings.Builder

@@ -1,0 +1,93 @@
+package forward
+
+import (
+	"io"
+	"slices"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// binding is a set of host addresses of a forward that are bound all or none. A
+// forward has one for the addresses of its rule and one for the VM's own address,
+// and neither waits for the other. It is guarded by table.mu.
+type binding struct {
+	*forward
+	own    bool       // for the VM's own address
+	wanted []hostAddr // in the order of the rule
+	// tries are the wanted addresses; the one that failed last comes first, so
+	// that a claim does not open and close the others at every attempt.
+	tries []hostAddr
+
+	state  string
+	reason string
+	told   string // the reason that the log has heard
+	holder holder
+	open   *opening // nil unless active
+}
+
+// opening is what a binding has while it is active.
+type opening struct {
+	listeners map[hostAddr]io.Closer
+	done      chan struct{} // closed with the listeners
+}
+
+func newBinding(f *forward, own bool, wanted ...hostAddr) *binding {
+	return &binding{forward: f, own: own, wanted: wanted, tries: slices.Clone(wanted)}
+}
+
+// release closes the host listeners. The kernel resets connections that nobody
+// has accepted yet.
+func (b *binding) release() {
+	if b.open == nil {
+		return
+	}
+	close(b.open.done)
+	for _, l := range b.open.listeners {
+		l.Close()
+	}
+	b.open = nil
+}
+
+// hosts are the addresses that are bound, or those that are wanted.
+func (b *binding) hosts() []string {
+	out := make([]string, 0, len(b.wanted))
+	for _, a := range b.wanted {
+		if b.open == nil || b.open.listeners[a] != nil {
+			out = append(out, a.String())
+		}
+	}
+	return out
+}
+
+func (b *binding) tryFirst(i int) {
+	addr := b.tries[i]
+	b.tries = slices.Insert(slices.Delete(b.tries, i, i+1), 0, addr)
+}
+
+// bindings are those that a forward has: none if it stays in the guest.
+func (f *forward) bindings() []*binding {
+	return slices.DeleteFunc([]*binding{f.main, f.own}, func(b *binding) bool { return b == nil })
+}
+
+// state is that of the addresses of the rule.
+func (f *forward) state() string {
+	if f.main == nil {
+		return f.decision.Verdict
+	}
+	return f.main.state
+}
+
+// reason is why not every address listens.
+func (f *forward) reason() string {
+	switch {
+	case f.main == nil:
+		return f.decision.Reason
+	case f.own == nil || f.own.open != nil:
+		return f.main.reason
+	case f.main.open != nil:
+		return f.own.reason
+	case f.main.state == control.Denied && f.own.state == control.Denied:
+		return f.main.reason // what is to be done serves both
+	}
+	return f.main.reason + "; " + f.own.reason
+}

@@ -1,0 +1,113 @@
+package forward
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// SetLoopback gives the VM a host address of its own, in addition to those of the
+// rules: there, every TCP and UDP port that is forwarded has the number that it
+// has in the guest, and its listener is opened apart from the others, so that a
+// claim on one address leaves the other alone. The zero Addr is none.
+//
+// What stays in the guest is not there, and neither is what a rule puts on a unix
+// socket, which may be for the sake of the socket's permissions. A rule that names
+// an address comes before: if it has all addresses of the host, or this one, the
+// port of the own address is its.
+func (v *VM) SetLoopback(ip netip.Addr) {
+	t := v.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if v.closed || t.closed || v.loopback == ip {
+		return
+	}
+	v.loopback = ip
+	for _, f := range v.forwards {
+		if f.own != nil {
+			t.remove(f.own)
+			f.own = nil
+		}
+	}
+	t.retryClaims()
+	for _, f := range v.forwards {
+		if f.own = f.ownBinding(); f.own != nil {
+			t.place(f.own)
+		}
+	}
+	t.keepClaims()
+}
+
+// ownBinding is a binding to the VM's own address; nil if there is none, or if
+// the rule's addresses have it in them.
+func (f *forward) ownBinding() *binding {
+	if !f.vm.loopback.IsValid() || f.main == nil || f.key.socket != "" || f.decision.HostSocket != "" {
+		return nil
+	}
+	own := hostAddr{proto: f.key.proto, addr: netip.AddrPortFrom(f.vm.loopback, f.key.port)}
+	if slices.Contains(f.main.wanted, own) || slices.Contains(f.main.wanted, wildcard(own)) {
+		return nil
+	}
+	return newBinding(f, true, own)
+}
+
+// contests reports whether h may be, or have in it, the own address of a VM.
+func contests(h hostAddr) bool {
+	ip := h.addr.Addr()
+	return h.path == "" && (ip == netip.IPv4Unspecified() || loopbackRange.Contains(ip))
+}
+
+// overrule takes from VMs' own addresses what a rule asks for, for as long as it
+// does, also while it has to wait for others.
+func (t *Table) overrule(b *binding) {
+	if b.own {
+		return
+	}
+	for _, h := range b.wanted {
+		if !contests(h) {
+			continue
+		}
+		t.overrules[h] = append(t.overrules[h], b)
+		for at, own := range t.bound {
+			if own.own && (at == h || wildcard(at) == h) {
+				t.remove(own)
+				t.bind(own) // which fails, and says why
+				t.claims = append(t.claims, own)
+			}
+		}
+	}
+}
+
+// yield ends what overrule began.
+func (t *Table) yield(b *binding) {
+	if b.own {
+		return
+	}
+	for _, h := range b.wanted {
+		if !contests(h) {
+			continue
+		}
+		t.overrules[h] = slices.DeleteFunc(t.overrules[h], func(o *binding) bool { return o == b })
+		if len(t.overrules[h]) == 0 {
+			delete(t.overrules, h)
+		}
+	}
+}
+
+// overruling is the rule's binding to which h is left, if any.
+func (t *Table) overruling(h hostAddr) *binding {
+	for _, at := range []hostAddr{h, wildcard(h)} {
+		if o := t.overrules[at]; len(o) > 0 {
+			return o[0]
+		}
+	}
+	return nil
+}
+
+// isOwn reports whether a listener that a guest announces is ours. It can be, if
+// the guest is a container in the host's network: it would keep itself open.
+func (t *Table) isOwn(l portwatch.Listener) bool {
+	b := t.bound[hostAddr{proto: l.Proto, addr: l.Addr}]
+	return b != nil && b.own
+}

@@ -1,0 +1,44 @@
+package hostagent
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+)
+
+// setKnown says which VMs there are, by their ids, whether or not they run and are
+// served. None of them is given the loopback address of another.
+func (a *Agent) setKnown(ids []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.known = ids
+	a.giveLoopbacks()
+}
+
+// giveLoopbacks gives every VM the address that is its own among all that are
+// known. It changes only when the ids of two VMs lead to one address and the other
+// appears or goes. It needs a.mu.
+func (a *Agent) giveLoopbacks() {
+	ids := slices.Clone(a.known)
+	for _, v := range a.vms {
+		ids = append(ids, v.id())
+	}
+	addrs := forward.Loopbacks(ids)
+	for _, v := range a.vms {
+		v.setLoopback(addrs[v.id()])
+	}
+}
+
+func (v *vm) id() string { return cmp.Or(v.ID, v.Name) }
+
+func (v *vm) setLoopback(ip netip.Addr) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.loopback.IsValid() && v.loopback != ip {
+		v.log.Warn("the VM's loopback address changes", "from", v.loopback, "to", ip)
+	}
+	v.loopback = ip
+	v.forwards.SetLoopback(ip)
+}
