@@ -3,9 +3,10 @@
 //
 // A [Table] holds the forwards of all VMs, because they compete for the same
 // host addresses: who comes first has one, the next holds a claim on it and
-// gets it when it is released. A forward binds all its addresses or none, so
-// that "localhost" never means the guest in one address family and something
-// else in the other.
+// gets it when it is released. A forward binds all the addresses of its rule or
+// none, so that "localhost" never means the guest in one address family and
+// something else in the other. Apart from them it is on the VM's own loopback
+// address, where no other VM competes; see [VM.SetLoopback].
 //
 // A UDP client is a flow for as long as datagrams come and go. It takes the best
 // way there is for each of them, and its answers leave from the address that it
