@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -192,13 +194,24 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 	}
 
 	a.until(t, "bridge addresses", bootLimit, func(st control.Status) bool { return st.VMs[0].BridgeIP != "" && st.VMs[1].BridgeIP != "" })
+	own := ownAddresses(t, a, "one", "two")
+	for _, name := range []string{"one", "two"} {
+		at := own[name] + ":8080"
+		a.forward(t, name, 8080, "on its own address", 10*time.Second, func(_ control.VM, f control.Forward) bool {
+			return slices.Contains(f.Listening, at)
+		})
+		wantPage(t, at, name)
+	}
 	rum(t, "status", "--socket", a.socket)
 	rum(t, "network", "status")
 
-	t.Run("a new agent lists both within 2 s", func(t *testing.T) {
+	t.Run("a new agent lists both within 2 s, and gives them the same addresses", func(t *testing.T) {
 		b := startHostAgent(t)
 		took := b.until(t, "both VMs", 2*time.Second, func(st control.Status) bool { return len(st.VMs) == 2 })
 		t.Logf("both VMs are listed after %v", took)
+		if got := ownAddresses(t, b, "one", "two"); !maps.Equal(got, own) {
+			t.Errorf("the new agent gives %v, the first one gave %v", got, own)
+		}
 	})
 
 	t.Run("suspend keeps the forward and its connection", func(t *testing.T) {
@@ -253,12 +266,38 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 
 	t.Run("when the first leaves the next takes over", func(t *testing.T) {
 		a.forward(t, "two", 8080, "claimed", bootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Claim })
+		conn := dialEcho(t, netip.MustParseAddrPort(own["two"]+":8081"))
+		conn.say(t, "before")
 		virsh(t, "destroy", "one")
 		_, took := a.forward(t, "two", 8080, "active", 10*time.Second, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
 		t.Logf("guest two has the port after %v", took)
 		wantPage(t, "127.0.0.1:8080", "two")
+		wantPage(t, own["two"]+":8080", "two")
+		conn.say(t, "after")
 		a.until(t, "one is gone", 5*time.Second, func(st control.Status) bool { return len(st.VMs) == 1 && st.VMs[0].Name == "two" })
 	})
+}
+
+// ownAddresses are the VMs' own loopback addresses, each another one.
+func ownAddresses(t *testing.T, a *hostAgent, names ...string) map[string]string {
+	t.Helper()
+	own := make(map[string]string)
+	a.until(t, "own addresses", 10*time.Second, func(st control.Status) bool {
+		for _, v := range st.VMs {
+			if slices.Contains(names, v.Name) {
+				own[v.Name] = v.Loopback
+			}
+		}
+		return len(own) == len(names)
+	})
+	seen := make(map[string]bool)
+	for name, addr := range own {
+		if ip, err := netip.ParseAddr(addr); err != nil || !ip.IsLoopback() || seen[addr] {
+			t.Fatalf("the own address of %s is %q, among %v", name, addr, own)
+		}
+		seen[addr] = true
+	}
+	return own
 }
 
 // TestStaticPortsNeedNoAgent has a guest with neither agent nor channel; and a port that QEMU itself forwards.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/test/e2e/cloudinit/cloudguest"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -49,6 +50,9 @@ func enterSandbox() (int, error) {
 	if _, err := vm.FetchKernel(context.Background(), os.Stderr); err != nil {
 		return 1, err
 	}
+	if _, err := cloudguest.System.Fetch(context.Background(), os.Stderr); err != nil {
+		return 1, err
+	}
 	bin, err := os.MkdirTemp("", "rum-e2e-libvirt-")
 	if err != nil {
 		return 1, err
@@ -79,7 +83,7 @@ func requirePrograms() error {
 	packages := map[string]string{
 		"libvirtd": "libvirt-daemon-system", "virtlogd": "libvirt-daemon-system", "dnsmasq": "dnsmasq-base",
 		"dbus-daemon": "dbus", "ip": "iproute2", "qemu-system-x86_64": "qemu-system-x86", "iptables": "iptables",
-		"virt-install": "virtinst",
+		"virt-install": "virtinst", "debugfs": "e2fsprogs",
 	}
 	for program, pkg := range packages {
 		if _, err := exec.LookPath(program); err != nil {

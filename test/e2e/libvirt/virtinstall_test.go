@@ -4,13 +4,20 @@ package e2e
 
 import (
 	"bytes"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/test/e2e/cloudinit/cloudguest"
 )
 
 // seedImage writes a seed image for the name in the directory, with keys kept apart from the user's.
@@ -76,26 +83,40 @@ func TestSetupAttachesTheSeed(t *testing.T) {
 	}
 }
 
-// TestVirtInstallTakesTheSeed runs the line that docs/cloud-init.md shows.
-func TestVirtInstallTakesTheSeed(t *testing.T) {
-	virsh(t, "net-define", "/usr/share/libvirt/networks/default.xml")
-	virsh(t, "net-start", "default")
-	t.Cleanup(func() {
-		virsh := func(args ...string) {
-			if err := output(exec.Command("virsh", append([]string{"-q"}, args...)...)); err != nil {
-				t.Error(err)
-			}
-		}
-		virsh("net-destroy", "default")
-		virsh("net-undefine", "default")
-	})
+// servesPage is a user's own user-data.
+const servesPage = `#cloud-config
+write_files:
+  - path: /srv/page
+    content: |
+      hello from the guest
+  - path: /etc/systemd/system/web.service
+    content: |
+      [Service]
+      ExecStart=/usr/bin/python3 -m http.server --directory /srv 8080
+runcmd:
+  - systemctl start web.service
+`
+
+// TestVirtInstallLineLeadsToALinkedGuest runs the lines that docs/cloud-init.md shows, from a cloud image to a page of the
+// guest on localhost.
+func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
+	defaultNetwork(t)
 	define(t, "other", bare("other", "q35", "<interface type='user'/>"))
 	setup(t, "other", options) // makes the host-only network
 	dir := t.TempDir()
-	if err := os.Truncate(touch(t, filepath.Join(dir, "dev.img")), 64<<20); err != nil {
+	image, err := cloudguest.System.Fetch(t.Context(), t.Output())
+	if err != nil {
 		t.Fatal(err)
 	}
-	seedImage(t, dir, "dev", "--nat-mac", "52:54:00:12:34:56", "--hostonly-mac", "52:54:00:12:34:57")
+	if err := cloudguest.BootableDisk(t.Context(), image, filepath.Join(dir, "dev.img")); err != nil {
+		t.Fatal(err)
+	}
+	mine := filepath.Join(dir, "my-user-data")
+	if err := os.WriteFile(mine, []byte(servesPage), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	seed := seedImage(t, dir, "dev", "--user-data", mine, "--nat-mac", "52:54:00:12:34:56", "--hostonly-mac", "52:54:00:12:34:57")
+	a := runWithoutArguments(t)
 
 	line := exec.CommandContext(t.Context(), "virt-install", "--name", "dev", "--memory", "512", "--osinfo", "detect=on,require=off", "--virt-type", "qemu",
 		"--import", "--disk", "dev.img,bus=virtio", "--disk", "dev-seed.iso,bus=virtio,readonly=on",
@@ -109,24 +130,111 @@ func TestVirtInstallTakesTheSeed(t *testing.T) {
 		exec.Command("virsh", "-q", "destroy", "dev").Run() // it may not have come to run
 		exec.Command("virsh", "-q", "undefine", "dev").Run()
 	})
-	err := line.Run()
+	err = line.Run()
 	t.Logf("$ %s\n%s", strings.Join(line.Args, " "), said.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
+	console := followConsole(t, "dev")
 	contains(t, virsh(t, "domstate", "dev"), "running")
-	contains(t, virsh(t, "domblklist", "dev"), filepath.Join(dir, "dev-seed.iso"))
-	contains(t, rum(t, "setup", "dev", "--seed", filepath.Join(dir, "dev-seed.iso")), "dev: nothing to do")
+	contains(t, virsh(t, "domblklist", "dev"), seed)
+	contains(t, rum(t, "setup", "dev", "--seed", seed), "dev: nothing to do")
 	if uuid := strings.TrimSpace(virsh(t, "domuuid", "dev")); boundTo(t, "dev") != uuid {
 		t.Errorf("the key is for %q, not for %s", boundTo(t, "dev"), uuid)
 	}
-}
 
-// touch makes an empty file.
-func touch(t *testing.T, path string) string {
-	t.Helper()
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
+	defer func() {
+		if t.Failed() {
+			t.Logf("console:\n%s", console())
+		}
+	}()
+	took := a.until(t, "dev connected with its key", cloudBootLimit, func(st control.Status) bool {
+		return len(st.VMs) == 1 && st.VMs[0].Name == "dev" && st.VMs[0].State == control.Connected && st.VMs[0].Auth == "psk"
+	})
+	t.Logf("linked %v after the line", took.Round(time.Second))
+	forward, took := a.forward(t, "dev", 8080, "active", cloudBootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
+	t.Logf("its page is on %v %v later", forward.Host, took.Round(time.Second))
+	response, err := http.Get("http://localhost:8080/page")
+	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	defer response.Body.Close()
+	if body, err := io.ReadAll(response.Body); err != nil || string(body) != "hello from the guest\n" {
+		t.Errorf("the page is %q, error %v", body, err)
+	}
+	contains(t, rum(t, "status"), "dev", "connected", "psk", "8080")
+	a.until(t, "the bridge address", cloudBootLimit, func(st control.Status) bool {
+		return strings.HasPrefix(st.VMs[0].BridgeIP, "192.168.50.")
+	})
+}
+
+// cloudBootLimit is how long an emulated cloud image may take to boot on a busy machine.
+const cloudBootLimit = 8 * time.Minute
+
+// defaultNetwork makes the network that libvirt's package brings, for the time of the test.
+func defaultNetwork(t *testing.T) {
+	t.Helper()
+	virsh(t, "net-define", "/usr/share/libvirt/networks/default.xml")
+	virsh(t, "net-start", "default")
+	t.Cleanup(func() {
+		for _, does := range []string{"net-destroy", "net-undefine"} {
+			if err := output(exec.Command("virsh", "-q", does, "default")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// runWithoutArguments runs the host agent as a user does who has configured nothing; the other commands find it.
+func runWithoutArguments(t *testing.T) *hostAgent {
+	t.Helper()
+	runtime := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	cmd := exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "run")
+	cmd.Dir = t.TempDir()
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("rum-host-agent: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("rum-host-agent:\n%s", log.Bytes())
+		}
+	})
+	return &hostAgent{socket: filepath.Join(runtime, "rum-host-agent.sock")}
+}
+
+// followConsole collects what a running domain writes to its console.
+func followConsole(t *testing.T, domain string) func() string {
+	t.Helper()
+	tty, err := os.OpenFile(strings.TrimSpace(virsh(t, "ttyconsole", domain)), os.O_RDONLY|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var text bytes.Buffer
+	go func() { // ends with the terminal's other side
+		buf := make([]byte, 4096)
+		for {
+			n, err := tty.Read(buf)
+			mu.Lock()
+			text.Write(buf[:n])
+			mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { tty.Close() })
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.String()
+	}
 }
