@@ -19,6 +19,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/cloudinit"
+	"github.com/rum-vm/rum-agent/test/e2e/cloudinit/cloudguest"
 	"github.com/rum-vm/rum-agent/test/vm"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
@@ -34,6 +35,7 @@ type machine struct {
 	ctx  context.Context
 	dir  string
 	disk string
+	boot *vm.Boot
 	vm   *vm.VM
 	// publicKey is what the guest's user may log in with; the private one is in the file ssh-key.
 	publicKey string
@@ -43,11 +45,11 @@ func newMachine(t *testing.T) *machine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
-	img, err := fetchImage(ctx)
+	image, err := cloudguest.System.Fetch(ctx, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, ctx: ctx, dir: t.TempDir()}
+	m := &machine{t: t, ctx: ctx, dir: t.TempDir(), boot: image.Config().Boot}
 	private := filepath.Join(m.dir, "ssh-key")
 	if err := command(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "dev@laptop", "-f", private); err != nil {
 		t.Fatal(err)
@@ -58,7 +60,7 @@ func newMachine(t *testing.T) *machine {
 	}
 	m.publicKey = strings.TrimSpace(string(public))
 	m.disk = filepath.Join(m.dir, "disk.img")
-	if err := img.disk(m.disk); err != nil {
+	if err := command(ctx, "cp", "--sparse=always", "--reflink=auto", image.Disk, m.disk); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -67,15 +69,12 @@ func newMachine(t *testing.T) *machine {
 // powerOn boots the machine with a seed image and waits until cloud-init and everything else is done.
 func (m *machine) powerOn(seed string) {
 	m.t.Helper()
-	img, err := fetchImage(m.ctx)
-	if err != nil {
-		m.t.Fatal(err)
-	}
 	began := time.Now()
 	// One CPU: with two, emulated, QEMU 7.2 now and then aborts while the firmware maps the devices
 	// ("msix_table_mmio_write: Assertion"), because the second one looks them up where they were.
+	var err error
 	m.vm, err = vm.Start(m.ctx, vm.Config{
-		Boot: img.boot(), Memory: 640, CPUs: 1, SerialSocket: filepath.Join(m.dir, "agent"),
+		Boot: m.boot, Memory: 640, CPUs: 1, SerialSocket: filepath.Join(m.dir, "agent"),
 		Disks: []vm.Disk{{Path: m.disk}, {Path: seed, ReadOnly: true}},
 		Nets: []vm.Net{
 			{Backend: "user,net=10.0.2.0/24,hostfwd=tcp:127.0.0.1:2222-:22", MAC: natMAC},
@@ -304,4 +303,13 @@ func writeSeed(m *machine, s cloudinit.Seed, version string) string {
 		m.t.Fatal(err)
 	}
 	return path
+}
+
+// command runs a program; what it says becomes part of the error.
+func command(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/test/e2e/cloudinit/cloudguest"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -43,7 +44,7 @@ func enterSandbox() (int, error) {
 	if err := vm.Require(); err != nil {
 		return 1, err
 	}
-	for _, name := range []string{"mmdebstrap", "mke2fs", "unshare", "ip", "ssh", "ssh-keygen"} {
+	for _, name := range []string{"mmdebstrap", "mke2fs", "unshare", "ip", "mount", "ssh", "ssh-keygen"} {
 		if _, err := exec.LookPath(name); err != nil {
 			return 1, fmt.Errorf("%s is missing; run: make deps", name)
 		}
@@ -51,7 +52,7 @@ func enterSandbox() (int, error) {
 	if _, err := vm.FetchKernel(ctx, nil); err != nil {
 		return 1, err
 	}
-	if _, err := fetchImage(ctx); err != nil {
+	if _, err := cloudguest.System.Fetch(ctx, os.Stderr); err != nil {
 		return 1, err
 	}
 	dir, err := os.MkdirTemp("", "rum-e2e-")
