@@ -34,7 +34,13 @@ type hostAgent struct {
 func startHostAgent(t *testing.T, args ...string) *hostAgent {
 	t.Helper()
 	a := &hostAgent{socket: filepath.Join(t.TempDir(), "agent.sock")}
-	cmd := exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), append([]string{"run", "--socket", a.socket}, args...)...)
+	a.run(t, exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), append([]string{"run", "--socket", a.socket}, args...)...))
+	return a
+}
+
+// run runs the agent until the test ends.
+func (a *hostAgent) run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -49,7 +55,6 @@ func startHostAgent(t *testing.T, args ...string) *hostAgent {
 			t.Logf("rum-host-agent:\n%s", log.Bytes())
 		}
 	})
-	return a
 }
 
 // until waits until the status fits, and returns how long that took.

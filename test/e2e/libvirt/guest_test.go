@@ -69,18 +69,30 @@ func rum(t *testing.T, args ...string) string {
 	return stdout.String()
 }
 
-// guestXML is a small domain that boots the test kernel. Its spare root ports let devices be plugged in.
+// guestXML is a small domain that boots the test kernel.
 func guestXML(t *testing.T, name string, guest vm.Initramfs, devices string) string {
 	t.Helper()
-	kernel, err := vm.FetchKernel(t.Context(), nil)
+	kernel, initrd := guestFiles(t, name, guest)
+	return domainXML(name, kernel, initrd, "/run", devices)
+}
+
+// guestFiles are what a guest boots from.
+func guestFiles(t *testing.T, name string, guest vm.Initramfs) (kernel, initrd string) {
+	t.Helper()
+	k, err := vm.FetchKernel(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	initrd := filepath.Join(t.TempDir(), "initramfs")
+	initrd = filepath.Join(t.TempDir(), "initramfs")
 	guest.Hostname = name
-	if err := guest.Write(t.Context(), kernel, initrd); err != nil {
+	if err := guest.Write(t.Context(), k, initrd); err != nil {
 		t.Fatal(err)
 	}
+	return k.Image, initrd
+}
+
+// domainXML is a domain whose console goes to a file in logs. Its spare root ports let devices be plugged in.
+func domainXML(name, kernel, initrd, logs, devices string) string {
 	return fmt.Sprintf(`<domain type='qemu'>
   <name>%s</name>
   <memory unit='MiB'>192</memory>
@@ -102,10 +114,10 @@ func guestXML(t *testing.T, name string, guest vm.Initramfs, devices string) str
     <controller type='pci' model='pcie-root-port'/>
     <controller type='pci' model='pcie-root-port'/>
     <controller type='virtio-serial' index='0'/>
-    <serial type='file'><source path='/run/%s.console.log'/></serial>
+    <serial type='file'><source path='%s/%s.console.log'/></serial>
     <memballoon model='none'/>
 %s  </devices>
-</domain>`, name, kernel.Image, initrd, name, devices)
+</domain>`, name, kernel, initrd, logs, name, devices)
 }
 
 // watch follows the domains until the test ends.
