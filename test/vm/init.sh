@@ -21,8 +21,9 @@ hostname -F /etc/rum/hostname
 ip link set lo up
 
 # udev's links to the virtio-serial ports; their names arrive some time after
-# the driver is in.
+# the driver is in, if there are any.
 for _ in $(seq 50); do
+	ls -d /sys/bus/virtio/drivers/virtio_console/virtio* >/dev/null 2>&1 || break
 	for port in /sys/class/virtio-ports/*; do
 		name=$(cat "$port/name" 2>/dev/null) && [ -n "$name" ] &&
 			ln -sf "../${port##*/}" "/dev/virtio-ports/$name"

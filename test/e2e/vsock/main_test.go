@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,21 +17,6 @@ import (
 
 // host is the Debian VM that plays the host.
 var host *vm.VM
-
-var system = debian.System{
-	Packages: []string{
-		"busybox", "dnsmasq-base", "iptables", "libvirt-clients", "libvirt-daemon-driver-qemu", "libvirt-daemon-system",
-		"qemu-system-x86",
-	},
-	Setup: `
-echo vhost_vsock >/etc/modules-load.d/vsock.conf
-printf 'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nremember_owner = 0\n' >>/etc/libvirt/qemu.conf
-rm -f /etc/libvirt/qemu/networks/autostart/*
-systemctl enable libvirtd.service
-systemctl mask systemd-networkd-wait-online.service
-`,
-	Size: 2000,
-}
 
 func TestMain(m *testing.M) {
 	code, err := testMain(m)
@@ -55,17 +39,8 @@ func testMain(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	image, err := system.Fetch(ctx, os.Stderr)
-	if err != nil {
-		return 1, err
-	}
-	if err := moreTranslations(ctx); err != nil {
-		return 1, err
-	}
-	cfg := image.Config()
-	cfg.CPUs, cfg.Memory = 2, 3072
-	cfg.Disks = append(cfg.Disks, vm.Disk{Path: cargo, ReadOnly: true})
-	if host, err = vm.Start(ctx, cfg); err != nil {
+	begin := time.Now()
+	if host, err = debian.StartHost(ctx, cargo, os.Stderr); err != nil {
 		return 1, err
 	}
 	defer host.Stop()
@@ -74,27 +49,13 @@ func testMain(m *testing.M) (code int, err error) {
 			fmt.Fprintf(os.Stderr, "console of the host VM:\n%s\n", host.Console())
 		}
 	}()
-	begin := time.Now()
-	const prepare = `mkdir -p /cargo && mount -o ro /dev/vdb /cargo && cp /cargo/rum-host-agent /usr/local/bin/ &&
-		systemctl is-active --wait libvirtd >/dev/null; virsh -q version >/dev/null && ls -l /dev/vhost-vsock`
+	const prepare = `cp ` + debian.Cargo + `/rum-host-agent /usr/local/bin/ &&
+		timeout 300 sh -c 'until virsh -q version; do sleep 1; done' >/dev/null && ls -l /dev/vhost-vsock`
 	if out, err := host.Run(ctx, prepare); err != nil {
 		return 1, fmt.Errorf("preparing the host VM: %w\n%s", err, out)
 	}
 	fmt.Printf("the host VM has its libvirtd after %v\n", time.Since(begin).Round(time.Second))
 	return m.Run(), nil
-}
-
-// moreTranslations gives emulation the room that an emulator within needs.
-func moreTranslations(ctx context.Context) error {
-	kernel, err := vm.FetchKernel(ctx, os.Stderr)
-	if err != nil {
-		return err
-	}
-	accel, err := vm.Accelerator(ctx, kernel)
-	if err == nil && strings.HasPrefix(accel, "tcg") {
-		err = os.Setenv("RUM_QEMU_ACCEL", "tcg,thread=multi,tb-size=1024")
-	}
-	return err
 }
 
 // agentSwitch lets the tests stop and start the guest's agent from outside, by a connection to a port.
@@ -107,8 +68,8 @@ nc -ll -p 7002 -e /bin/agent-on &
 nc -ll -p 8080 -e hostname &
 `
 
-// loadCargo puts what the host VM needs on a disk: the host agent, and the nested guest's kernel and initramfs with the
-// guest agent inside.
+// loadCargo puts what the host VM needs into a directory: the host agent, and the nested guest's kernel and initramfs
+// with the guest agent inside.
 func loadCargo(ctx context.Context, dir string) (string, error) {
 	content := filepath.Join(dir, "cargo")
 	if err := os.Mkdir(content, 0o755); err != nil {
@@ -140,9 +101,5 @@ func loadCargo(ctx context.Context, dir string) (string, error) {
 	if err := os.WriteFile(filepath.Join(content, "vmlinuz"), image, 0o644); err != nil {
 		return "", err
 	}
-	disk := filepath.Join(dir, "cargo.img")
-	if out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-d", content, disk, "200M").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("mke2fs: %w\n%s", err, out)
-	}
-	return disk, nil
+	return content, nil
 }
