@@ -144,9 +144,10 @@ func (v *vm) introduce(link *tunnel.Link) {
 	defer v.mu.Unlock()
 	v.link, v.failed, v.silent = link, nil, false
 	v.forwards.SetLink(&forward.Link{
-		Path:    path,
-		Silent:  link.Silent,
-		Reverse: link.SetReverse,
+		Path:     path,
+		Silent:   link.Silent,
+		Reverse:  link.SetReverse,
+		RelayNow: link.RelayNow,
 		Open: func(ctx context.Context, t tunnel.Target, early []byte) (tunnel.Conn, string, error) {
 			s, err := link.Open(ctx, t, early)
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +18,17 @@ func ignoringEINTR(f func() (int, error)) (int, error) {
 	}
 }
 
-// takeDescriptor makes the descriptor of a connection ours: Go's poller lets go
-// of it.
-func takeDescriptor(c net.Conn) (int, error) {
+// takeDescriptor makes the descriptor of a connection or listener ours: Go's
+// poller lets go of it.
+func takeDescriptor(c io.Closer) (int, error) {
+	fd, err := copyDescriptor(c)
+	if err == nil {
+		_ = c.Close()
+	}
+	return fd, err
+}
+
+func copyDescriptor(c any) (int, error) {
 	raw, err := rawOf(c)
 	if err != nil {
 		return -1, err
@@ -37,25 +44,13 @@ func takeDescriptor(c net.Conn) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("take over the descriptor: %w", err)
 	}
-	_ = c.Close()
 	return fd, nil
 }
 
-func rawOf(c net.Conn) (syscall.RawConn, error) {
+func rawOf(c any) (syscall.RawConn, error) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return nil, errors.New("connection without a descriptor")
 	}
 	return sc.SyscallConn()
-}
-
-// descriptor reads a descriptor without waiting.
-type descriptor int
-
-func (d descriptor) Read(b []byte) (int, error) {
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(d), b) })
-	if err == nil && n == 0 {
-		err = io.EOF
-	}
-	return max(n, 0), err
 }

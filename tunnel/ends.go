@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // endKind is what one side tells about a stream.
@@ -17,9 +19,12 @@ const (
 	endAborted endKind = 2
 	// endStopped: nothing more will be read.
 	endStopped endKind = 3
+	// endReleased, from the guest: the stream is over, and the raw connection
+	// that carried it can carry another.
+	endReleased endKind = 4
 )
 
-func (k endKind) valid() bool { return k >= endComplete && k <= endStopped }
+func (k endKind) valid() bool { return k >= endComplete && k <= endReleased }
 
 // endMessage tells how a stream ended: on the control stream, or on the
 // connection beside it that is for this alone.
@@ -40,10 +45,14 @@ type ends struct {
 	// yet are kept: those of the other end. What opens a stream comes on another
 	// connection and may come later than how it ended.
 	keepEarly func(id uint64) bool
+	// reuse takes in a raw connection that the guest has released; nil in the
+	// guest.
+	reuse func(fd int)
 
 	mu      sync.Mutex
 	streams map[uint64]*Stream
-	err     error // set once the link has ended
+	resting map[uint64]int // raw connections of streams that are over, until the guest releases them
+	err     error          // set once the link has ended
 	early   map[uint64][]endMessage
 	order   []uint64 // of the keys of early, oldest first
 }
@@ -96,6 +105,10 @@ func (e *ends) count() int {
 // deliver hands a message from the peer to its stream. One for a stream that is
 // gone already is of no interest.
 func (e *ends) deliver(m endMessage) {
+	if m.Kind == endReleased {
+		e.release(m.ID)
+		return
+	}
 	e.mu.Lock()
 	s := e.streams[m.ID]
 	if s == nil && e.keepEarly(m.ID) {
@@ -104,6 +117,45 @@ func (e *ends) deliver(m endMessage) {
 	e.mu.Unlock()
 	if s != nil {
 		s.peerSaid(m)
+	}
+}
+
+// maxResting bounds how many raw connections wait for their release.
+const maxResting = 256
+
+// rest is given the raw connection of a stream that has come to a clean end.
+func (e *ends) rest(s *Stream, fd int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.streams, s.id)
+	switch {
+	case e.err != nil || len(e.resting) >= maxResting:
+		_ = unix.Close(fd)
+	case s.released:
+		e.reuse(fd)
+	default:
+		if e.resting == nil {
+			e.resting = make(map[uint64]int)
+		}
+		e.resting[s.id] = fd
+	}
+}
+
+// release is called when the guest has released a raw connection, which may be
+// before all of its bytes have been read here.
+func (e *ends) release(id uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.reuse == nil {
+		return // not for a guest to be told
+	}
+	if s := e.streams[id]; s != nil {
+		s.released = true
+		return
+	}
+	if fd, ok := e.resting[id]; ok {
+		delete(e.resting, id)
+		e.reuse(fd)
 	}
 }
 
@@ -133,6 +185,10 @@ func (e *ends) failAll(err error) {
 	e.err = err
 	streams := e.streams
 	e.streams = nil
+	for _, fd := range e.resting {
+		_ = unix.Close(fd)
+	}
+	e.resting = nil
 	e.mu.Unlock()
 	for _, s := range streams {
 		s.die(err)

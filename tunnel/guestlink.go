@@ -15,10 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// maxWaiting is how many raw connections of a link may wait for their open
-// request.
-const maxWaiting = 256
-
 // guestLink is the guest's end of a link.
 type guestLink struct {
 	server  *Server
@@ -38,14 +34,14 @@ type guestLink struct {
 	reverse         reverseGuest
 
 	mu      sync.Mutex
-	waiting map[net.Conn]bool // raw connections that are spares still
+	waiting map[*waitingConn]bool
 	ended   bool
 }
 
 func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 	l := &guestLink{
 		server: s, agreed: a, many: many, started: make(chan struct{}),
-		endsCame: make(chan net.Conn, 1), waiting: make(map[net.Conn]bool),
+		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
 	}
 	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
@@ -212,52 +208,6 @@ func (l *guestLink) acceptStreams(ctx context.Context) error {
 	}
 }
 
-// serveRaw waits for the open request of a raw connection, which a spare sends
-// when it is used, and serves the stream.
-func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
-	if !l.hold(conn) {
-		_ = conn.Close()
-		return
-	}
-	open, err := readOpen(conn)
-	<-l.started
-	if !l.release(conn) {
-		_ = conn.Close()
-		return
-	}
-	defer l.streams.Done()
-	if err != nil {
-		_ = conn.Close() // a spare that was not needed
-		return
-	}
-	l.serve(ctx, conn, open)
-}
-
-// hold notes a connection that has no stream yet, so that the end of the link
-// closes it.
-func (l *guestLink) hold(conn net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended || len(l.waiting) >= maxWaiting {
-		return false
-	}
-	l.waiting[conn] = true
-	return true
-}
-
-// release lets go of a connection that is to be a stream, and counts it among
-// the streams unless the link has ended.
-func (l *guestLink) release(conn net.Conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.waiting, conn)
-	if l.ended {
-		return false
-	}
-	l.streams.Add(1)
-	return true
-}
-
 // serveStream connects a stream to its target and relays until both have ended.
 func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openRequest) {
 	s := newStream(open.ID, &l.ends)
@@ -269,28 +219,12 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	if err := s.attach(conn); err != nil {
 		return
 	}
+	if open.Reuse {
+		s.again = func(fd int) { l.again(ctx, s.id, fd) }
+	}
 	if open.Target.Network == networkUDP {
 		l.serveUDP(ctx, conn, s)
 		return
-	}
-	ended := func(err error) {
-		defer l.streams.Done()
-		if err != nil {
-			l.server.log().Debug("connection ended", "target", open.Target, "err", err)
-		}
-	}
-	var uncounted Counters
-	if s.Path() == PathRaw && open.Target.Network == networkTCP {
-		if target, ok := quickDial(open.Target); ok {
-			if _, err := conn.Write(appendAnswer(nil, AnswerOK, "")); err != nil {
-				s.die(net.ErrClosed)
-				target.release(target.fd, err) // the client has gone
-				return
-			}
-			l.streams.Add(1)
-			join(target, s, &uncounted, ended)
-			return
-		}
 	}
 	target, err := dialTarget(ctx, open.Target)
 	status, reason := answerTo(err)
@@ -302,15 +236,26 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		return
 	}
 	l.streams.Add(1)
-	Relay(target, s, &uncounted, ended)
+	Relay(target, s, new(Counters), l.streamEnded(open.Target))
+}
+
+// streamEnded is called at the end of a stream that was relayed.
+func (l *guestLink) streamEnded(t Target) func(error) {
+	return func(err error) {
+		defer l.streams.Done()
+		if err != nil {
+			l.server.log().Debug("connection ended", "target", t, "err", err)
+		}
+	}
 }
 
 // shut ends everything that the link carries and waits for it.
 func (l *guestLink) shut(why error) {
 	l.mu.Lock()
 	l.ended = true
-	for conn := range l.waiting {
-		_ = conn.Close()
+	for w := range l.waiting {
+		delete(l.waiting, w)
+		w.close()
 	}
 	select {
 	case conn := <-l.endsCame:

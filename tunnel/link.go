@@ -144,6 +144,7 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened != 0 }
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
 	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(frameRaw) })
+	l.ends.reuse = l.spares.put
 	l.control.send(hello(cfg.AgentVersion))
 	return l, nil
 }

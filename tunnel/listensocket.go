@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,11 @@ type socketListener struct {
 	net.Listener
 	path string
 	made os.FileInfo // the file as it was made
+}
+
+// SyscallConn makes the descriptor known to an [Acceptor].
+func (l *socketListener) SyscallConn() (syscall.RawConn, error) {
+	return l.Listener.(*net.UnixListener).SyscallConn()
 }
 
 func (l *socketListener) Close() error {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"sync"
@@ -15,7 +16,8 @@ import (
 // scheduler, and next to no memory while a connection waits. It knows only
 // descriptors; what bytes and ends mean is up to the pair they belong to.
 type loop struct {
-	epoll int
+	epoll int    // -1 before the first use
+	wake  int    // eventfd, for when nothing is left to serve
 	buf   []byte // for small reads; used by the loop's thread only
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
@@ -31,11 +33,8 @@ const (
 	// loopBuffer is how much is read at once before a direction is taken for
 	// a bulk transfer and spliced.
 	loopBuffer = 64 << 10
-	// loopLinger is how long in milliseconds an idle loop waits before it
-	// looks whether it has any connections left, and ends if not.
-	loopLinger = 200
-	// loopBrisk is how long it waits, and for how many such waits, after
-	// something happened. A thread that comes back from the kernel, and
+	// loopBrisk is how long in milliseconds a loop waits at a time, and for how
+	// many such waits, after something happened; then for as long as it takes. A thread that comes back from the kernel, and
 	// yields, within 10 ms keeps its place in Go's scheduler
 	// (forcePreemptNS and retake in runtime/proc.go), and as long as it has
 	// one, the runtime's monitor neither falls asleep nor finds anything to
@@ -88,11 +87,9 @@ func (l *loop) add(s served) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.epoll < 0 {
-		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-		if err != nil {
-			return fmt.Errorf("epoll_create1: %w", err)
+		if err := l.create(); err != nil {
+			return err
 		}
-		l.epoll = fd
 	}
 	p := s.at()
 	if n := len(l.free); n > 0 {
@@ -113,6 +110,33 @@ func (l *loop) add(s served) error {
 	return nil
 }
 
+// create needs l.mu.
+func (l *loop) create() error {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("epoll_create1: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeSlot})
+		if err != nil {
+			_ = unix.Close(wake)
+		}
+	}
+	if err != nil {
+		_ = unix.Close(epoll)
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	l.epoll, l.wake = epoll, wake
+	return nil
+}
+
+// wakeSlot is that of no connection.
+const wakeSlot = -1
+
+// wakeUp adds one to an eventfd.
+var wakeUp = binary.NativeEndian.AppendUint64(nil, 1)
+
 // remove forgets something; the kernel forgets its descriptors when they are
 // closed.
 func (l *loop) remove(p *place) {
@@ -120,7 +144,9 @@ func (l *loop) remove(p *place) {
 	defer l.mu.Unlock()
 	l.served[p.slot] = nil
 	l.free = append(l.free, p.slot)
-	l.count--
+	if l.count--; l.count == 0 {
+		_, _ = unix.Write(l.wake, wakeUp) // its count does not overflow in an age
+	}
 }
 
 // watch sets what is waited for on a descriptor.
@@ -138,7 +164,7 @@ func (l *loop) run() {
 	brisk := 0
 	yielded := time.Now()
 	for {
-		timeout := loopLinger
+		timeout := -1
 		if brisk > 0 {
 			brisk--
 			timeout = loopBrisk
@@ -155,11 +181,14 @@ func (l *loop) run() {
 			panic(fmt.Sprintf("epoll_wait: %v", err)) // no error but of our own making is left
 		}
 		for _, ev := range events[:max(n, 0)] {
+			if ev.Fd == wakeSlot {
+				continue
+			}
 			if s := l.of(ev); s != nil {
 				s.handle(int(ev.Fd&1), ev.Events)
 			}
 		}
-		if n == 0 && timeout == loopLinger && l.retire() {
+		if brisk == 0 && l.retire() {
 			return
 		}
 	}

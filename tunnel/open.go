@@ -64,7 +64,13 @@ const maxOpen = 256
 type openRequest struct {
 	ID     uint64
 	Target Target
+	// Reuse asks for the raw connection to be used again after the stream: no
+	// side shuts it down, and the guest tells when it has read all of it.
+	Reuse bool
 }
+
+// reuseFlag is added to the network's number.
+const reuseFlag = 0x80
 
 const networkTCP = "tcp"
 
@@ -79,6 +85,9 @@ func (o openRequest) append(b []byte) ([]byte, error) {
 	network, err := indexOf(networks, o.Target.Network)
 	if err != nil {
 		return nil, err
+	}
+	if o.Reuse {
+		network |= reuseFlag
 	}
 	builder := cryptobyte.NewBuilder(b)
 	builder.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
@@ -106,6 +115,7 @@ func decodeOpen(b []byte) (openRequest, error) {
 	if !s.ReadUint64(&o.ID) || !s.ReadUint8(&network) || !s.ReadUint8(&n) {
 		return o, errors.New("open request is cut short")
 	}
+	o.Reuse, network = network&reuseFlag != 0, network&^reuseFlag
 	if int(network) >= len(networks) {
 		return o, fmt.Errorf("open request: unknown network %d", network)
 	}
@@ -147,6 +157,20 @@ func readOpen(r io.Reader) (openRequest, error) {
 		return openRequest{}, fmt.Errorf("open request is cut short: %w", err)
 	}
 	return decodeOpen(buf[:n])
+}
+
+// splitOpen takes an open request off the beginning of b. ok is false if it is
+// not whole or not sound.
+func splitOpen(b []byte) (o openRequest, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return o, nil, false
+	}
+	n := 2 + int(b[0])<<8 + int(b[1])
+	if n > 2+maxOpen || n > len(b) {
+		return o, nil, false
+	}
+	o, err := decodeOpen(b[2:n])
+	return o, b[n:], err == nil
 }
 
 // AnswerStatus is how the guest's dial ended.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
 	"github.com/hashicorp/yamux"
+	"golang.org/x/sys/unix"
 )
 
 // rawDialTimeout bounds a raw connection's dial; then the stream goes through
@@ -20,11 +22,11 @@ const rawDialTimeout = 2 * time.Second
 func (l *Link) Open(ctx context.Context, t Target, early []byte) (*Stream, error) {
 	if l.endpoint.Many() {
 		for {
-			conn := l.spares.take()
-			if conn == nil {
+			fd, ok := l.spares.take()
+			if !ok {
 				break
 			}
-			if s, err := l.openOn(conn, nil, t, early); err == nil {
+			if s, err := l.openOn(newFDConn(fd), nil, t, early); err == nil {
 				return s, nil // else it had gone stale
 			}
 		}
@@ -43,6 +45,52 @@ func (l *Link) Open(ctx context.Context, t Target, early []byte) (*Stream, error
 		return nil, fmt.Errorf("open a stream to %v: %w", t, err)
 	}
 	return s, nil
+}
+
+// RelayNow opens a stream to a target and relays between it and a client, as
+// Open and [Relay] do, without waiting for anything. It reports false, having
+// done nothing, if that cannot be.
+func (l *Link) RelayNow(c *Client, t Target, early []byte, n *Counters, done func(error)) bool {
+	for {
+		fd, ok := l.spares.take()
+		if !ok {
+			return false
+		}
+		if s := l.openNow(fd, t, early); s != nil {
+			join(c.socket, s, n, done)
+			return true
+		}
+	}
+}
+
+// openNow makes a stream of a raw connection that can be used again afterwards.
+// It returns nil if the connection has gone stale, or the link has ended.
+func (l *Link) openNow(fd int, t Target, early []byte) *Stream {
+	s := newStream(l.nextID.Add(1), &l.ends)
+	s.again = func(fd int) { l.ends.rest(s, fd) }
+	first, err := openRequest{ID: s.id, Target: t, Reuse: true}.append(nil)
+	if err == nil {
+		err = l.ends.add(s)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil
+	}
+	s.sent.Add(uint64(len(early)))
+	s.expectAnswer()
+	if s.attachFD(fd) != nil {
+		return nil
+	}
+	first = append(first, early...)
+	n, err := ignoringEINTR(func() (int, error) { return unix.Write(fd, first) })
+	if err == nil && n < len(first) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		s.abort(err)
+		return nil
+	}
+	return s
 }
 
 // openOn makes a stream of a connection to the guest agent: what comes before

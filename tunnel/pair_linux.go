@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 
@@ -14,16 +15,17 @@ type endpointFD interface {
 	// detach hands over the descriptor. The pair is told of what befalls the
 	// connection by other ways than its descriptor.
 	detach(p *pair) (int, error)
-	// open is called until it returns nil before anything is read: what comes
-	// first may not be the connection's own. EAGAIN is to wait for more.
-	open(fd int) error
+	// open is given what is read, or why nothing can be, until it returns nil:
+	// what comes first may not be the connection's own. It returns what is.
+	// EAGAIN is to wait for more.
+	open(b []byte, err error) ([]byte, error)
 	// moved accounts for bytes read and written.
 	moved(read, written int)
 	// judgeEnd judges how reading ended: nil is a clean end, errEndUnknown
 	// one that the pair will be told about.
 	judgeEnd(err error) error
-	// endWrite ends the sending direction.
-	endWrite(fd int) error
+	// endWrite ends the sending direction; last says that the other has ended.
+	endWrite(fd int, last bool) error
 	// wasReset tells whether the connection was reset although its reading
 	// direction had ended before.
 	wasReset(fd int) bool
@@ -73,6 +75,12 @@ func (h *half) blocked() bool { return h.held != nil || h.pipe != nil }
 // join hands two connections to a loop. done is called once, when both
 // directions have ended or one has failed.
 func join(client, guest endpointFD, n *Counters, done func(error)) {
+	joinIn(pickLoop(), client, guest, nil, n, done)
+}
+
+// joinIn hands two connections to l. early is what the guest's connection has
+// brought already.
+func joinIn(l *loop, client, guest endpointFD, early []byte, n *Counters, done func(error)) {
 	p := &pair{done: done}
 	p.sides = [2]side{{conn: client, fd: -1}, {conn: guest, fd: -1}}
 	p.halves[0].count, p.halves[1].count = &n.Out, &n.In
@@ -86,10 +94,13 @@ func join(client, guest endpointFD, n *Counters, done func(error)) {
 			}
 			s.fd = fd
 		}
-		l := pickLoop()
 		if err := l.add(p); err != nil {
 			p.fail(err)
 			return
+		}
+		if len(early) > 0 {
+			guest.moved(len(early), 0)
+			p.write(1, early)
 		}
 		p.checkNews() // what came before the pair could be told
 	})
@@ -128,8 +139,26 @@ func (p *pair) checkNews() {
 		if h := &p.halves[i]; !p.over && h.eof && !h.ended {
 			p.settle(i, nil)
 		}
+		p.checkArrived(i)
 	}
 	p.rearm()
+}
+
+// checkArrived ends a direction of which everything has come. A stream's raw
+// connection need not end for that.
+func (p *pair) checkArrived(from int) {
+	h := &p.halves[from]
+	s, ok := p.sides[from].conn.(*Stream)
+	if !ok || p.over || h.eof {
+		return
+	}
+	switch all, err := s.arrived(); {
+	case err != nil:
+		p.fail(err)
+	case all:
+		h.eof = true
+		p.settle(from, nil)
+	}
 }
 
 // handle takes in what the kernel says of one side.
@@ -195,29 +224,45 @@ const pumpTurns = 4
 // pump moves what can be read on one side.
 func (p *pair) pump(from int) {
 	h, src := &p.halves[from], &p.sides[from]
-	if !src.opened {
-		switch err := src.conn.open(src.fd); {
-		case err == unix.EAGAIN:
-			return
-		case err != nil:
-			p.fail(err)
-			return
-		}
-		src.opened = true
-	}
 	for range pumpTurns {
 		var n int
 		var err error
+		buf := p.loop.buf
 		spliced := h.bulk && p.loop.takePipe()
 		if spliced {
 			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
 		} else {
-			n, err = ignoringEINTR(func() (int, error) { return unix.Read(src.fd, p.loop.buf) })
+			n, err = ignoringEINTR(func() (int, error) { return unix.Read(src.fd, buf) })
 		}
-		switch {
-		case err == unix.EAGAIN:
+		if err == unix.EAGAIN {
 			return
-		case err != nil || n == 0:
+		}
+		if err == nil && n == 0 {
+			err = io.EOF
+		}
+		if !src.opened {
+			rest, oerr := src.conn.open(buf[:max(n, 0)], err)
+			if oerr == unix.EAGAIN {
+				return
+			}
+			if oerr != nil {
+				p.fail(oerr)
+				return
+			}
+			src.opened = true
+			if err == nil && len(rest) == 0 {
+				p.checkArrived(from)
+				return
+			}
+			buf, n = rest, len(rest)
+		}
+		if err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			if s, ok := src.conn.(*Stream); ok {
+				s.shut = true
+			}
 			h.eof = true
 			p.settle(from, err)
 			return
@@ -228,9 +273,10 @@ func (p *pair) pump(from int) {
 			p.loop.pipe = nil
 			p.flush(from)
 		} else {
-			p.write(from, p.loop.buf[:n])
+			p.write(from, buf[:n])
 		}
-		if p.over || h.blocked() {
+		p.checkArrived(from)
+		if p.over || h.eof || h.blocked() {
 			return
 		}
 		if !h.grade(n) {
@@ -329,7 +375,7 @@ func (p *pair) settle(from int, err error) {
 		p.fail(err)
 		return
 	}
-	if err := dst.conn.endWrite(dst.fd); err != nil {
+	if err := dst.conn.endWrite(dst.fd, p.halves[1-from].ended); err != nil {
 		p.fail(err)
 		return
 	}
@@ -353,6 +399,10 @@ func (p *pair) end(err error) {
 	}
 	for i := range p.sides {
 		s := &p.sides[i]
+		if st, ok := s.conn.(*Stream); ok && s.watched && st.again != nil {
+			// It may live on, and what befalls it then is not for this pair.
+			_ = p.loop.watch(&p.place, s.fd, i, unix.EPOLL_CTL_DEL, 0)
+		}
 		s.conn.release(s.fd, err)
 		s.fd = -1
 	}

@@ -79,8 +79,9 @@ type socket struct{ fd int }
 var _ endpointFD = socket{}
 
 func (s socket) detach(*pair) (int, error) { return s.fd, nil }
-func (socket) open(int) error              { return nil }
 func (socket) moved(read, written int)     {}
+
+func (socket) open(b []byte, _ error) ([]byte, error) { return b, nil }
 
 func (socket) judgeEnd(err error) error {
 	if err != nil {
@@ -89,7 +90,11 @@ func (socket) judgeEnd(err error) error {
 	return nil
 }
 
-func (socket) endWrite(fd int) error {
+// endWrite leaves it to the close that follows if nothing else can.
+func (socket) endWrite(fd int, last bool) error {
+	if last {
+		return nil
+	}
 	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
 		return fmt.Errorf("shutdown: %w", err)
 	}

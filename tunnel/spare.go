@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -14,19 +16,23 @@ const (
 	// spareLow is how many may be left before the others are replaced, all in
 	// one go.
 	spareLow = 4
+	// spareMost is how many are kept where those of streams that have ended
+	// come back.
+	spareMost = 32
 	// spareIdle is how long spares are kept when no stream is opened. The
 	// next stream dials for itself and brings them back.
 	spareIdle = time.Minute
 )
 
-// spares are raw connections that were dialled in advance and have told the
-// guest which link they belong to, so that opening a stream takes one write.
+// spares are raw connections that have told the guest which link they belong to,
+// so that opening a stream takes one write: dialled in advance, or of a stream
+// that has ended.
 type spares struct {
 	dial  func(context.Context) (net.Conn, error)
 	frame func() []byte
 
 	mu     sync.Mutex
-	conns  []net.Conn
+	fds    []int // oldest first
 	used   time.Time
 	closed bool
 	wanted chan struct{}
@@ -36,23 +42,35 @@ func newSpares(dial func(context.Context) (net.Conn, error), frame func() []byte
 	return &spares{dial: dial, frame: frame, used: time.Now(), wanted: make(chan struct{}, 1)}
 }
 
-// take returns the oldest spare, or nil if there is none, and has it replaced.
-func (p *spares) take() net.Conn {
+// take returns a spare and has it replaced; ok is false if there is none.
+func (p *spares) take() (fd int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used = time.Now()
-	if len(p.conns) <= spareLow {
+	if len(p.fds) <= spareLow {
 		select {
 		case p.wanted <- struct{}{}:
 		default:
 		}
 	}
-	if len(p.conns) == 0 {
-		return nil
+	if len(p.fds) == 0 {
+		return -1, false
 	}
-	c := p.conns[0]
-	p.conns = append(p.conns[:0], p.conns[1:]...)
-	return c
+	last := len(p.fds) - 1
+	fd = p.fds[last]
+	p.fds = p.fds[:last]
+	return fd, true
+}
+
+// put takes in a connection on which nothing is under way.
+func (p *spares) put(fd int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.fds) >= spareMost {
+		_ = unix.Close(fd)
+		return
+	}
+	p.fds = append(p.fds, fd)
 }
 
 // run keeps the spares until ctx ends. A failed dial is left to the next
@@ -78,24 +96,23 @@ func (p *spares) fill(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if _, err := c.Write(p.frame()); err != nil {
+		if _, err = c.Write(p.frame()); err != nil {
 			_ = c.Close()
 			return
 		}
-		p.mu.Lock()
-		if p.closed {
+		fd, err := takeDescriptor(c)
+		if err != nil {
 			_ = c.Close()
-		} else {
-			p.conns = append(p.conns, c)
+			return
 		}
-		p.mu.Unlock()
+		p.put(fd)
 	}
 }
 
 func (p *spares) missing() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && len(p.conns) < spareCount
+	return !p.closed && len(p.fds) < spareCount
 }
 
 // drop closes the spares if none was taken for so long.
@@ -105,10 +122,10 @@ func (p *spares) drop(idle time.Duration) {
 	if time.Since(p.used) < idle {
 		return
 	}
-	for _, c := range p.conns {
-		_ = c.Close()
+	for _, fd := range p.fds {
+		_ = unix.Close(fd)
 	}
-	p.conns = nil
+	p.fds = nil
 }
 
 // close closes the spares for good.

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Paths a stream can take; what status shows.
@@ -37,8 +39,12 @@ const answerTimeout = dialTimeout + 5*time.Second
 type Stream struct {
 	id   uint64
 	ends *ends
-	conn net.Conn // a raw connection or a *muxConn
+	conn net.Conn // a raw connection or a *muxConn; nil if it is fd
+	fd   int      // a raw connection until a pair takes over, else -1
 	path string
+	// again takes back the raw connection after a clean end, for the next
+	// stream; nil if it is closed then.
+	again func(fd int)
 
 	sent, received atomic.Uint64
 
@@ -55,6 +61,8 @@ type Stream struct {
 	pair     *pair  // is told what peer and link do to the stream
 	endTimer *time.Timer
 	onDeath  func() // called once when the stream dies; nil for nobody
+	released bool   // the guest has released the raw connection; belongs to ends
+	shut     bool   // a direction of the raw connection has ended, so it is of no further use; belongs to the pair
 
 	answerMu    sync.Mutex // held while the answer is read
 	answered    bool
@@ -69,6 +77,7 @@ func newStream(id uint64, e *ends) *Stream {
 	return &Stream{
 		id:        id,
 		ends:      e,
+		fd:        -1,
 		peerEnded: make(chan struct{}),
 		dead:      make(chan struct{}),
 	}
@@ -89,6 +98,19 @@ func (s *Stream) attach(conn net.Conn) error {
 	} else if s.stopped {
 		mux.refuseWrites()
 	}
+	return nil
+}
+
+// attachFD gives the stream a raw connection that only a pair will use. It fails
+// as attach does.
+func (s *Stream) attachFD(fd int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		_ = unix.Close(fd)
+		return s.err
+	}
+	s.fd, s.path = fd, PathRaw
 	return nil
 }
 
@@ -202,7 +224,8 @@ func (s *Stream) die(err error) bool {
 		s.err = err
 		close(s.dead)
 	}
-	conn, pair, onDeath := s.conn, s.pair, s.onDeath
+	conn, fd, pair, onDeath := s.conn, s.fd, s.pair, s.onDeath
+	s.fd = -1
 	if s.endTimer != nil {
 		s.endTimer.Stop()
 	}
@@ -219,6 +242,8 @@ func (s *Stream) die(err error) bool {
 		pair.news()
 	case conn != nil:
 		_ = conn.Close()
+	case fd >= 0:
+		_ = unix.Close(fd)
 	}
 	return true
 }
@@ -302,6 +327,20 @@ func (s *Stream) complete() error {
 		return fmt.Errorf("stream cut: %d of %d bytes arrived: %w", got, s.peerSent, syscall.ECONNRESET)
 	}
 	return nil
+}
+
+// arrived tells whether everything has come that the peer told it had sent.
+func (s *Stream) arrived() (bool, error) {
+	select {
+	case <-s.peerEnded:
+	default:
+		return false, nil
+	}
+	got := s.received.Load()
+	if got > s.peerSent {
+		return false, s.complete()
+	}
+	return got == s.peerSent, nil
 }
 
 // awaitEnd waits until the peer has told the end of its direction.

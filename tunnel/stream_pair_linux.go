@@ -1,7 +1,9 @@
 package tunnel
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +23,11 @@ func (s *Stream) detach(p *pair) (int, error) {
 	if s.err != nil {
 		return -1, s.err
 	}
+	if s.fd >= 0 {
+		fd := s.fd
+		s.fd, s.pair = -1, p
+		return fd, nil
+	}
 	fd, err := takeDescriptor(s.conn)
 	if err == nil {
 		s.pair = p
@@ -28,18 +35,22 @@ func (s *Stream) detach(p *pair) (int, error) {
 	return fd, err
 }
 
-// open takes the guest's answer off the connection.
-func (s *Stream) open(fd int) error {
+// open takes the guest's answer off what was read.
+func (s *Stream) open(b []byte, readErr error) ([]byte, error) {
 	s.answerMu.Lock()
 	defer s.answerMu.Unlock()
 	if s.answered {
-		return s.answerErr
+		return b, s.answerErr
 	}
-	err := s.answer.readFrom(descriptor(fd))
-	if err == unix.EAGAIN {
-		return err
+	r := bytes.NewReader(b)
+	err := s.answer.readFrom(r)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		if readErr == nil {
+			return nil, unix.EAGAIN
+		}
+		err = readErr
 	}
-	return s.gotAnswer(err)
+	return b[len(b)-r.Len():], s.gotAnswer(err)
 }
 
 func (s *Stream) judgeEnd(error) error {
@@ -52,8 +63,8 @@ func (s *Stream) judgeEnd(error) error {
 	return errEndUnknown
 }
 
-func (s *Stream) endWrite(fd int) error {
-	if s.tellEnd() {
+func (s *Stream) endWrite(fd int, _ bool) error {
+	if s.tellEnd() && s.again == nil {
 		_ = unix.Shutdown(fd, unix.SHUT_WR) // fails only if the peer has gone, which the control stream tells
 	}
 	return nil
@@ -67,6 +78,10 @@ func (s *Stream) release(fd int, err error) {
 	s.mu.Lock()
 	s.pair = nil // it is what calls
 	s.mu.Unlock()
+	if err == nil && s.again != nil && !s.shut {
+		s.again(fd)
+		fd = -1
+	}
 	_, refused := errors.AsType[*AnswerError](err)
 	switch {
 	case err == nil:

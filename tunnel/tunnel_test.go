@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,10 +18,13 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
-// kinds are the two ways a stream can go: many connections, or one for all.
-var kinds = []string{tunnel.PathRaw, tunnel.PathMux}
+// kinds are the ways a stream can go: on a raw connection that is closed
+// afterwards, on one that is used again, or in the one connection for all.
+var kinds = []string{tunnel.PathRaw, reused, tunnel.PathMux}
 
-// eachKind runs a test over either way.
+const reused = "reused"
+
+// eachKind runs a test over each way.
 func eachKind(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
@@ -96,7 +100,7 @@ func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writ
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if kind == tunnel.PathRaw {
+		if kind != tunnel.PathMux {
 			if err := g.server.Serve(ctx, l); err != nil {
 				t.Errorf("serve: %v", err)
 			}
@@ -177,6 +181,31 @@ func service(t *testing.T, serve func(c *net.TCPConn)) tunnel.Target {
 // forward has one, and returns the client's end.
 func through(t *testing.T, l *tunnel.Link, target tunnel.Target) *net.TCPConn {
 	t.Helper()
+	done := make(chan struct{})
+	ended := func(err error) {
+		if err != nil {
+			t.Logf("relay: %v", err)
+		}
+		close(done)
+	}
+	client := connect(t, l, target, ended)
+	t.Cleanup(func() {
+		_ = client.Close()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Error("a relay outlived its connection")
+		}
+	})
+	_ = client.SetDeadline(time.Now().Add(20 * time.Second))
+	return client
+}
+
+func connect(t *testing.T, l *tunnel.Link, target tunnel.Target, ended func(error)) *net.TCPConn {
+	t.Helper()
+	if strings.Contains(t.Name(), "/"+reused) {
+		return connectNow(t, l, target, ended)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -194,22 +223,36 @@ func through(t *testing.T, l *tunnel.Link, target tunnel.Target) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go tunnel.Relay(tunnel.TCP(accepted.(*net.TCPConn)), s, new(tunnel.Counters), func(err error) {
-		if err != nil {
-			t.Logf("relay: %v", err)
-		}
-		close(done)
+	go tunnel.Relay(tunnel.TCP(accepted.(*net.TCPConn)), s, new(tunnel.Counters), ended)
+	return client.(*net.TCPConn)
+}
+
+// connectNow connects a client that an Acceptor accepts and RelayNow relays, as
+// soon as the link is ready for it.
+func connectNow(t *testing.T, l *tunnel.Link, target tunnel.Target, ended func(error)) *net.TCPConn {
+	t.Helper()
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	acceptor, err := tunnel.NewAcceptor(ln)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer acceptor.Close()
+	accepted := make(chan *tunnel.Client, 1)
+	if err := acceptor.Serve(func(c *tunnel.Client) { accepted <- c }, func(err error) { t.Errorf("accept: %v", err) }); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := <-accepted
+	eventually(t, "a raw connection that is ready", func() bool {
+		return l.RelayNow(c, target, nil, new(tunnel.Counters), ended)
 	})
-	t.Cleanup(func() {
-		_ = client.Close()
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			t.Error("a relay outlived its connection")
-		}
-	})
-	_ = client.SetDeadline(time.Now().Add(20 * time.Second))
 	return client.(*net.TCPConn)
 }
 

@@ -3,7 +3,6 @@ package forward
 import (
 	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -66,7 +65,7 @@ func (t *Table) bind(b *binding) bool {
 	done := make(chan struct{})
 	for addr, l := range listeners {
 		t.bound[addr] = b
-		t.wg.Go(func() { b.attend(l, done) })
+		b.attend(l, done)
 	}
 	if b.opened++; b.opened == 1 {
 		b.vm.bound++
@@ -123,19 +122,29 @@ func (t *Table) listen(h hostAddr) (io.Closer, error) {
 	case "udp":
 		return listenUDP(h.addr)
 	case protoUnix:
-		return tunnel.ListenSocket(h.path, 0o600)
+		l, err := tunnel.ListenSocket(h.path, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		return tunnel.NewAcceptor(l)
 	}
-	return t.cfg.Listen(h.addr)
+	l, err := t.cfg.Listen(h.addr)
+	if err != nil {
+		return nil, err
+	}
+	return tunnel.NewAcceptor(l)
 }
 
 // attend serves what comes to a listener until done is closed, which is with the
 // listener.
 func (f *forward) attend(l io.Closer, done <-chan struct{}) {
 	switch l := l.(type) {
-	case net.Listener:
-		f.accept(l, done)
+	case *tunnel.Acceptor:
+		if err := l.Serve(f.serve, f.cannotAccept); err != nil {
+			f.cannotAccept(err)
+		}
 	case *tunnel.UDPSocket:
-		f.receive(l, done)
+		f.vm.table.wg.Go(func() { f.receive(l, done) })
 	}
 }
 

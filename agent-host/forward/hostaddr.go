@@ -1,12 +1,9 @@
 package forward
 
 import (
-	"net"
 	"net/netip"
-	"syscall"
 
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
 )
 
 // protoUnix is the protocol of unix sockets.
@@ -49,18 +46,4 @@ func (t *Table) holderOf(h hostAddr) string {
 		return portwatch.SocketHolder(h.path)
 	}
 	return t.cfg.Holder(h.proto, h.addr)
-}
-
-// client is a connection that was accepted on the host.
-type client interface {
-	net.Conn
-	syscall.Conn
-}
-
-// relayed makes of a client what a relay joins.
-func relayed(c client) tunnel.Conn {
-	if c, ok := c.(*net.UnixConn); ok {
-		return tunnel.Unix(c)
-	}
-	return tunnel.TCP(c.(*net.TCPConn))
 }

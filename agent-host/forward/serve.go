@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
@@ -26,50 +27,93 @@ const (
 
 var errNoWay = errors.New("no link to the guest agent, and no bridge address is known")
 
-// serve carries one connection. It returns as soon as the connection needs no
-// goroutine any more.
-func (f *forward) serve(client client) {
+// earlySize is how much of what a client has sent already travels with the
+// opening of a stream: a request of the usual protocols.
+const earlySize = 4 << 10
+
+var earlyBuffers = sync.Pool{New: func() any { return new([earlySize]byte) }}
+
+// serve carries one connection. It waits for nothing.
+func (f *forward) serve(c *tunnel.Client) {
 	f.total.Add(1)
 	f.active.Add(1)
-	t := f.vm.table
-	c := relayed(client)
-	guest, err := f.reach(t.ctx, client)
+	buf := earlyBuffers.Get().(*[earlySize]byte)
+	defer earlyBuffers.Put(buf)
+	early, err := c.Early(buf[:])
 	if err != nil {
 		c.Abort()
-		f.ended(client, err)
+		f.ended(c, err)
+		return
+	}
+	if !f.relayNow(c, early) {
+		early = slices.Clone(early)
+		f.vm.table.wg.Go(func() { f.relay(c, early) })
+	}
+}
+
+// relayNow carries a connection over the link if that is ready for it.
+func (f *forward) relayNow(c *tunnel.Client, early []byte) bool {
+	l := f.vm.route.Load().link
+	if l == nil || l.RelayNow == nil || l.Silent() {
+		return false
+	}
+	t := f.vm.table
+	t.wg.Add(1)
+	ok := l.RelayNow(c, f.target(c), early, &f.counters, func(err error) {
+		defer t.wg.Done()
+		f.ended(c, err)
+	})
+	if !ok {
+		t.wg.Done()
+		return false
+	}
+	f.carried.Store(&carried{l, l.Path})
+	f.counters.Out.Add(uint64(len(early)))
+	return true
+}
+
+// relay carries a connection by whatever way there is. It returns as soon as the
+// connection needs no goroutine any more.
+func (f *forward) relay(c *tunnel.Client, early []byte) {
+	t := f.vm.table
+	conn := c.Conn()
+	guest, err := f.reach(t.ctx, c, early)
+	if err != nil {
+		conn.Abort()
+		f.ended(c, err)
 		return
 	}
 	t.wg.Add(1)
-	stop := context.AfterFunc(t.ctx, func() { c.Abort(); guest.Abort() })
-	tunnel.Relay(c, guest, &f.counters, func(err error) {
+	stop := context.AfterFunc(t.ctx, func() { conn.Abort(); guest.Abort() })
+	tunnel.Relay(conn, guest, &f.counters, func(err error) {
 		defer t.wg.Done()
 		stop()
-		f.ended(client, err)
+		f.ended(c, err)
 	})
 }
 
 // ended notes the end of a connection.
-func (f *forward) ended(client client, err error) {
+func (f *forward) ended(c *tunnel.Client, err error) {
 	f.active.Add(-1)
 	if err != nil {
 		f.fail(err)
-		f.vm.table.log.Debug("connection failed", "vm", f.vm.name, "port", f.key.port, "client", client.RemoteAddr(), "error", err)
+		f.vm.table.log.Debug("connection failed", "vm", f.vm.name, "port", f.key.port, "client", c.From(), "error", err)
 	}
+}
+
+// cannotAccept notes that clients wait in vain for the time being.
+func (f *forward) cannotAccept(err error) {
+	f.fail(err)
+	f.vm.table.log.Warn("cannot accept connections", "vm", f.vm.name, "port", f.key.port, "error", err)
 }
 
 // reach connects to the guest by the best way there is, and sends there what
 // the client has sent already.
-func (f *forward) reach(ctx context.Context, client client) (tunnel.Conn, error) {
-	buf := earlyBuffers.Get().(*[earlySize]byte)
-	defer earlyBuffers.Put(buf)
-	early, err := readEarly(client, buf[:])
-	if err != nil {
-		return nil, err
-	}
+func (f *forward) reach(ctx context.Context, c *tunnel.Client, early []byte) (tunnel.Conn, error) {
 	r := f.vm.route.Load()
 	var linkErr error
 	if r.link != nil && !r.link.Silent() {
-		guest, err := f.openStream(ctx, r.link, ipv4(client.LocalAddr()), early)
+		guest, err := f.openStream(ctx, r.link, f.target(c), early)
 		if err == nil {
 			return guest, nil
 		}
@@ -85,13 +129,18 @@ func (f *forward) reach(ctx context.Context, client client) (tunnel.Conn, error)
 	return guest, err
 }
 
-func (f *forward) openStream(ctx context.Context, l *Link, clientIs4 bool, early []byte) (tunnel.Conn, error) {
+// target is what a client's connection goes to in the guest: if that can be
+// chosen, with the address family that the client used, IPv4 on a unix socket.
+func (f *forward) target(c *tunnel.Client) tunnel.Target {
+	if f.key.socket != "" {
+		return tunnel.UnixTarget(f.key.socket)
+	}
+	return tunnel.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), !c.From().Addr().Is6())}
+}
+
+func (f *forward) openStream(ctx context.Context, l *Link, target tunnel.Target, early []byte) (tunnel.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	target := tunnel.UnixTarget(f.key.socket)
-	if f.key.socket == "" {
-		target = tunnel.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), clientIs4)}
-	}
 	guest, path, err := l.Open(ctx, target, early)
 	if err != nil {
 		return nil, err
@@ -163,11 +212,4 @@ func candidates(guest []netip.AddrPort, clientIs4 bool) []netip.AddrPort {
 	}
 	slices.SortStableFunc(out, func(a, b netip.AddrPort) int { return rank(a.Addr()) - rank(b.Addr()) })
 	return out[:min(len(out), tunnel.MaxTargetAddrs)]
-}
-
-// ipv4 reports whether a client would rather be served over IPv4: not if it came
-// over IPv6.
-func ipv4(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return !ok || tcp.AddrPort().Addr().Unmap().Is4()
 }

@@ -27,6 +27,12 @@ func listenUDP(addr netip.AddrPort) (*tunnel.UDPSocket, error) {
 	return socket, nil
 }
 
+// Delays after a receive that failed.
+const (
+	receiveBackoffMin = 5 * time.Millisecond
+	receiveBackoffMax = time.Second
+)
+
 // receive takes datagrams from clients until done is closed, and ends the flows
 // then: their answers have no place to leave from.
 func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
@@ -42,7 +48,7 @@ func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
 		}
 		f.fail(err)
 		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.port, "error", err)
-		delay = min(max(2*delay, acceptBackoffMin), acceptBackoffMax)
+		delay = min(max(2*delay, receiveBackoffMin), receiveBackoffMax)
 		select {
 		case <-done:
 			return

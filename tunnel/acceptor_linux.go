@@ -1,0 +1,168 @@
+package tunnel
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Acceptor is a listener that is served by a loop: from there to a raw
+// connection that is ready, a new client passes through no goroutine.
+type Acceptor struct {
+	place
+	fd     int
+	named  net.Listener // a unix socket, whose file goes with it; else nil
+	serve  func(*Client)
+	failed func(error)
+
+	mu     sync.Mutex // held while a client is served
+	closed bool
+	delay  time.Duration
+}
+
+// Delays after an accept that failed, mostly for want of descriptors. The
+// connection waits in the kernel's queue meanwhile.
+const (
+	acceptBackoffMin = 5 * time.Millisecond
+	acceptBackoffMax = time.Second
+)
+
+// NewAcceptor takes over a TCP listener or one of [ListenSocket].
+func NewAcceptor(l net.Listener) (*Acceptor, error) {
+	a := &Acceptor{}
+	var err error
+	if tcp, ok := l.(*net.TCPListener); ok {
+		if a.fd, err = takeDescriptor(tcp); err == nil {
+			// Connections inherit it (sk_clone in net/core/sock.c).
+			_ = unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		}
+	} else {
+		a.named = l
+		a.fd, err = copyDescriptor(l)
+	}
+	if err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen on %v: %w", l.Addr(), err)
+	}
+	return a, nil
+}
+
+// Serve begins to accept. serve is called with each client and must not block;
+// failed is told why one could not be accepted.
+func (a *Acceptor) Serve(serve func(*Client), failed func(error)) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.serve, a.failed = serve, failed
+	l := pickLoop()
+	if err := l.add(a); err != nil {
+		return err
+	}
+	if err := a.watch(unix.EPOLL_CTL_ADD, unix.EPOLLIN); err != nil {
+		l.remove(&a.place)
+		a.loop = nil
+		return err
+	}
+	return nil
+}
+
+func (a *Acceptor) watch(op int, events uint32) error {
+	return a.loop.watch(&a.place, a.fd, 0, op, events)
+}
+
+// Close closes the listener. The kernel resets connections that nobody has
+// accepted yet. No client is served any more once Close has returned.
+func (a *Acceptor) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return net.ErrClosed
+	}
+	a.closed = true
+	if a.loop != nil {
+		a.loop.remove(&a.place)
+	}
+	err := unix.Close(a.fd)
+	if a.named != nil {
+		err = a.named.Close()
+	}
+	return err
+}
+
+// handle accepts one connection; if there are more, the kernel says so again.
+func (a *Acceptor) handle(int, uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	fd, from, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	switch err {
+	case nil:
+		a.delay = 0
+		a.serve(&Client{socket{fd}, addrOf(from)})
+	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
+		// Gone again before it was accepted.
+	default:
+		a.failed(fmt.Errorf("accept: %w", err))
+		a.pause()
+	}
+}
+
+// pause needs a.mu.
+func (a *Acceptor) pause() {
+	a.delay = min(max(2*a.delay, acceptBackoffMin), acceptBackoffMax)
+	_ = a.watch(unix.EPOLL_CTL_MOD, 0)
+	time.AfterFunc(a.delay, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !a.closed {
+			_ = a.watch(unix.EPOLL_CTL_MOD, unix.EPOLLIN)
+		}
+	})
+}
+
+// Client is a connection that an [Acceptor] has accepted. It is to be given to
+// [Link.RelayNow], made a Conn, or aborted.
+type Client struct {
+	socket
+	from netip.AddrPort
+}
+
+// From is the address of the client, the zero AddrPort on a unix socket.
+func (c *Client) From() netip.AddrPort { return c.from }
+
+// Early reads what the client has sent by now, without waiting. Nothing is not
+// an error, and neither is the client's EOF: a relay will see that too.
+func (c *Client) Early(buf []byte) ([]byte, error) {
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.fd, buf) })
+	switch err {
+	case nil:
+		return buf[:n], nil
+	case unix.EAGAIN:
+		return nil, nil
+	}
+	return nil, fmt.Errorf("client: %w", err)
+}
+
+// Conn makes it a Conn, which it is from then on.
+func (c *Client) Conn() Conn { return &socketConn{netSocket: newFDConn(c.fd)} }
+
+// Abort resets the connection.
+func (c *Client) Abort() {
+	resetOnClose(c.fd)
+	_ = unix.Close(c.fd)
+}
+
+func addrOf(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,54 @@
+package tunnel
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// fdConn is a connection made of a descriptor again, of whatever family, for what
+// reads and writes in goroutines. Its addresses have been left behind with the
+// connection that the descriptor was taken from.
+type fdConn struct {
+	*os.File
+}
+
+// newFDConn takes over a descriptor that does not block.
+func newFDConn(fd int) fdConn { return fdConn{os.NewFile(uintptr(fd), "raw connection")} }
+
+func (c fdConn) Read(b []byte) (int, error) {
+	n, err := c.File.Read(b)
+	return n, withoutPath(err)
+}
+
+func (c fdConn) Write(b []byte) (int, error) {
+	n, err := c.File.Write(b)
+	return n, withoutPath(err)
+}
+
+// withoutPath leaves of an error what a net.Conn's would be: a file's is no
+// net.Error.
+func withoutPath(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Err
+	}
+	return err
+}
+
+func (c fdConn) LocalAddr() net.Addr  { return pipeAddr(c.Name()) }
+func (c fdConn) RemoteAddr() net.Addr { return pipeAddr(c.Name()) }
+
+func (c fdConn) CloseWrite() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var shutErr error
+	if err := raw.Control(func(fd uintptr) { shutErr = unix.Shutdown(int(fd), unix.SHUT_WR) }); err != nil {
+		return err
+	}
+	return os.NewSyscallError("shutdown", shutErr)
+}

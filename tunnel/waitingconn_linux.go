@@ -1,0 +1,162 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// waitingConn is a raw connection in the guest that carries no stream: a spare,
+// or one whose stream has ended. A loop waits for the request that opens the
+// next.
+type waitingConn struct {
+	place
+	link *guestLink
+	ctx  context.Context // the server's
+	fd   int
+}
+
+// serveRaw takes over a raw connection that has proved to be the link's.
+func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
+	<-l.started
+	fd, err := takeDescriptor(conn)
+	if err != nil {
+		_ = conn.Close()
+		return
+	}
+	if !l.wait(ctx, fd) {
+		_ = unix.Close(fd)
+	}
+}
+
+// again takes back the raw connection of a stream that has come to a clean end.
+func (l *guestLink) again(ctx context.Context, id uint64, fd int) {
+	if !l.wait(ctx, fd) {
+		_ = unix.Close(fd)
+		return
+	}
+	l.ends.tell(endMessage{ID: id, Kind: endReleased})
+}
+
+// wait has a loop wait for the next stream, unless the link has ended. How many
+// connections wait is for the host to say, as how many streams there are.
+func (l *guestLink) wait(ctx context.Context, fd int) bool {
+	w := &waitingConn{link: l, ctx: ctx, fd: fd}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || pickLoop().add(w) != nil {
+		return false
+	}
+	if w.loop.watch(&w.place, fd, 0, unix.EPOLL_CTL_ADD, unix.EPOLLIN) != nil {
+		w.loop.remove(&w.place)
+		return false
+	}
+	l.waiting[w] = true
+	return true
+}
+
+// take makes the descriptor the caller's, and counts what it does with it among
+// the streams. It fails if the link has ended.
+func (w *waitingConn) take() bool {
+	l := w.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.waiting[w] {
+		return false
+	}
+	delete(l.waiting, w)
+	w.loop.remove(&w.place)
+	_ = w.loop.watch(&w.place, w.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	l.streams.Add(1)
+	return true
+}
+
+// close needs the link's lock.
+func (w *waitingConn) close() {
+	w.loop.remove(&w.place)
+	_ = unix.Close(w.fd)
+}
+
+// handle opens a stream in place if that takes no waiting, as it mostly does, and
+// in a goroutine if not.
+func (w *waitingConn) handle(int, uint32) {
+	if !w.take() {
+		return
+	}
+	if w.open() {
+		w.link.streams.Done()
+		return
+	}
+	go w.link.serveBlocking(w.ctx, w.fd)
+}
+
+// serveBlocking reads the request that opens a stream and serves the stream; it
+// has been counted.
+func (l *guestLink) serveBlocking(ctx context.Context, fd int) {
+	defer l.streams.Done()
+	conn := newFDConn(fd)
+	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	open, err := readOpen(conn)
+	if err != nil {
+		l.server.log().Warn("dropped a stream", "err", err)
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	l.serve(ctx, conn, open)
+}
+
+// open reports false if the request is still to be read and served.
+func (w *waitingConn) open() bool {
+	buf := w.loop.buf
+	n, _, err := unix.Recvfrom(w.fd, buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err != nil || n == 0 {
+		_ = unix.Close(w.fd) // a spare that was not needed
+		return true
+	}
+	request, early, ok := splitOpen(buf[:n])
+	if !ok || request.Target.Network != networkTCP {
+		return false
+	}
+	target, ok := quickDial(request.Target)
+	if !ok {
+		return false
+	}
+	// What has been looked at is taken now.
+	if n, err = ignoringEINTR(func() (int, error) { return unix.Read(w.fd, buf[:n]) }); err != nil {
+		_ = unix.Close(w.fd)
+		target.release(target.fd, err)
+		return true
+	}
+	w.join(target, request, early)
+	return true
+}
+
+func (w *waitingConn) join(target socket, request openRequest, early []byte) {
+	l := w.link
+	s := newStream(request.ID, &l.ends)
+	s.answered = true // the guest gives the answer
+	if request.Reuse {
+		s.again = func(fd int) { l.again(w.ctx, s.id, fd) }
+	}
+	if err := l.ends.add(s); err != nil {
+		_ = unix.Close(w.fd)
+		target.release(target.fd, err)
+		return
+	}
+	if err := s.attachFD(w.fd); err != nil {
+		target.release(target.fd, err)
+		return
+	}
+	if _, err := ignoringEINTR(func() (int, error) { return unix.Write(w.fd, answerOK) }); err != nil {
+		s.die(net.ErrClosed)
+		target.release(target.fd, err) // the client has gone
+		return
+	}
+	l.streams.Add(1)
+	joinIn(w.loop, target, s, early, new(Counters), l.streamEnded(request.Target))
+}
+
+var answerOK = appendAnswer(nil, AnswerOK, "")
