@@ -8,14 +8,15 @@ QEMU_arm64 = qemu-system-arm
 QEMU       = $(QEMU_$(shell go env GOARCH))
 DEMO_DEPS  = $(QEMU) busybox-static kmod tar xz-utils zstd
 TEST_DEPS  = bind9-dnsutils busybox-static cpio dnsmasq-base gcc iperf3 iproute2 libc6-dev openssl util-linux xorriso
-E2E_DEPS   = $(DEMO_DEPS) dbus dnsmasq-base e2fsprogs iptables libvirt-clients \
-             libvirt-daemon-driver-qemu libvirt-daemon-system mmdebstrap virtinst
+VM_DEPS    = $(DEMO_DEPS) e2fsprogs mmdebstrap
+E2E_DEPS   = $(VM_DEPS) dbus dnsmasq-base iptables libvirt-clients \
+             libvirt-daemon-driver-qemu libvirt-daemon-system virtinst
 BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
 
-.PHONY: help build test lint e2e e2e-vsock demo bench deps clean
+.PHONY: help build test lint e2e e2e-vsock demo bench bench-vsock deps clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 build: ## both agents to bin/; the guest's for amd64 and arm64
 	$(GOBUILD) -o bin/ ./agent-host/cmd/rum-host-agent ./agent-guest/cmd/rum-guest-agent
@@ -38,7 +39,7 @@ e2e: build ## tests in real VMs; as root
 	go test -tags e2e -count=1 -p 1 -timeout 20m -v ./test/vm/... ./test/e2e/...
 	go test -tags e2e -count=1 -timeout 10m -v -run Gibibyte ./tunnel
 
-e2e-vsock: build ## real vsock, with a VM in a VM; as root, about ten minutes
+e2e-vsock: build ## real vsock, with a VM in a VM; as root, about five minutes
 	go test -tags e2evsock -count=1 -timeout 28m -v ./test/e2e/vsock
 
 demo: build ## a VM whose web server appears on localhost:8080
@@ -49,6 +50,10 @@ demo: build ## a VM whose web server appears on localhost:8080
 bench: build ## relays side by side; as root
 	@sh test/deps.sh $(BENCH_DEPS)
 	go run ./test/bench --bin bin
+
+bench-vsock: build ## the same over real vsock, in a VM and a VM in it; as root
+	@sh test/deps.sh $(BENCH_DEPS) $(VM_DEPS)
+	go run ./test/bench/vsock $(BENCHFLAGS)
 
 deps: ## install the packages that test, e2e and demo need
 	@sh test/deps.sh $(TEST_DEPS) $(E2E_DEPS)

@@ -21,6 +21,7 @@ const (
 	roleSandbox = "in-sandbox" // the measuring side, first process of its own namespaces
 	roleHold    = "hold-netns" // keeps the guest's network namespace alive
 	roleServe   = "serve"      // the servers that clients reach through a relay
+	roleGuest   = "guest"      // all that relays over AF_VSOCK need at the guest
 )
 
 func init() {
@@ -49,6 +50,8 @@ func dispatch(args []string) error {
 			return holdNamespace()
 		case roleServe:
 			return serve(ctx, args[1:])
+		case roleGuest:
+			return serveGuest(ctx, args[1:])
 		}
 	}
 	o, err := parseOptions(args, os.Stderr)
@@ -75,6 +78,8 @@ type options struct {
 	idle    int // idle connections held at once
 	bin     string
 	json    string
+	cid     uint32 // measure over AF_VSOCK, to this guest; 0: to a network namespace
+	keys    string // ssh's keys for that, which the guest has too
 }
 
 func parseOptions(args []string, out io.Writer) (options, error) {
@@ -83,7 +88,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs := pflag.NewFlagSet("bench", pflag.ContinueOnError)
 	fs.SetOutput(out)
 	fs.SortFlags = false
-	fs.StringSliceVar(&o.only, "only", nil, "relays to measure: "+strings.Join(relayNames(), ","))
+	fs.StringSliceVar(&o.only, "only", nil, "relays to measure: "+strings.Join(relayNames(relays), ","))
 	fs.IntVar(&o.rounds, "rounds", 3, "times each measurement is repeated; the median counts")
 	fs.IntVar(&o.seconds, "seconds", 5, "length of each transfer")
 	fs.IntVar(&o.trips, "trips", 5000, "round trips per latency measurement")
@@ -91,6 +96,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.IntVar(&o.idle, "idle", 10000, "idle connections held for the memory measurement; fewer where the relay\nor the limit of open files allows fewer")
 	fs.BoolVar(&quick, "quick", false, "a look in about a minute: one round, short and small; else it takes a\nquarter of an hour")
 	fs.StringVar(&o.bin, "bin", "bin", "directory of rum-host-agent and rum-guest-agent")
+	fs.Uint32Var(&o.cid, "cid", 0, "measure over AF_VSOCK: a guest at this context `ID` runs \"bench guest\", or with 1,\nover the kernel's loopback, a network namespace does; see test/bench/vsock")
+	fs.StringVar(&o.keys, "keys", "", "directory with ssh's keys, where --cid is given")
 	fs.StringVar(&o.json, "json", "", "also write every sample to this `file`")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
@@ -114,9 +121,12 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		}
 	}
 	for _, name := range o.only {
-		if !slices.Contains(relayNames(), name) {
-			return o, fmt.Errorf("%w: no relay %q; there are %s", errUsage, name, strings.Join(relayNames(), ", "))
+		if names := relayNames(o.available()); !slices.Contains(names, name) {
+			return o, fmt.Errorf("%w: no relay %q; there are %s", errUsage, name, strings.Join(names, ", "))
 		}
+	}
+	if (o.cid != 0) != (o.keys != "") {
+		return o, fmt.Errorf("%w: --cid and --keys go together", errUsage)
 	}
 	bin, err := filepath.Abs(o.bin)
 	if err != nil {

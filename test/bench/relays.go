@@ -43,6 +43,8 @@ type setting struct {
 	to    place
 	ports ports
 	bin   string // directory of this project's programs
+	cid   uint32 // of a guest that is reached over AF_VSOCK
+	keys  string // directory of ssh's keys for that guest
 }
 
 // all lists the ports a relay carries.
@@ -68,7 +70,7 @@ var relays = []relay{
 	{name: "mux", title: "rum mux (exec:)", binaries: rumBinaries, start: startMux, check: expectPath("mux")},
 }
 
-func relayNames() []string {
+func relayNames(relays []relay) []string {
 	var names []string
 	for _, r := range relays {
 		names = append(names, r.name)
@@ -76,11 +78,19 @@ func relayNames() []string {
 	return names
 }
 
+// available are the relays there are for the kind of guest.
+func (o options) available() []relay {
+	if o.cid != 0 {
+		return vsockRelays
+	}
+	return relays
+}
+
 func selectRelays(o options) []relay {
 	if len(o.only) == 0 {
-		return relays
+		return o.available()
 	}
-	return slices.DeleteFunc(slices.Clone(relays), func(r relay) bool { return !slices.Contains(o.only, r.name) })
+	return slices.DeleteFunc(slices.Clone(o.available()), func(r relay) bool { return !slices.Contains(o.only, r.name) })
 }
 
 // running is a relay that carries connections.
@@ -118,8 +128,8 @@ func (r *running) close() {
 	}
 }
 
-// readyTimeout is long enough for a key exchange on a busy machine.
-const readyTimeout = 15 * time.Second
+// readyTimeout is long enough for a key exchange on a busy machine, or an emulated one.
+const readyTimeout = time.Minute
 
 // waitReady waits until every port of t has a listener here and a byte makes the round trip.
 func waitReady(ctx context.Context, t target, processes []*process) error {
@@ -171,6 +181,6 @@ func probe(ctx context.Context, addr string) error {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	return exchange(conn, make([]byte, 1))
 }

@@ -32,6 +32,8 @@ type results struct {
 	Samples  map[string]map[metric][]comparedSample `json:"samples"`
 	Failures []failure                              `json:"failures,omitempty"`
 	titles   map[string]string
+	tables   []table
+	goals    []goal
 }
 
 // comparedSample is a relay's number beside the one loopback had just before.
@@ -50,6 +52,10 @@ func newResults(o options) *results {
 	r := &results{
 		Machine: describeMachine(), Seconds: o.seconds, Rounds: o.rounds,
 		Samples: make(map[string]map[metric][]comparedSample), titles: make(map[string]string),
+		tables: tables, goals: goals,
+	}
+	if o.cid != 0 {
+		r.tables, r.goals = vsockTables, nil
 	}
 	for _, relay := range selectRelays(o) {
 		r.Relays = append(r.Relays, relay.name)

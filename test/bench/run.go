@@ -43,6 +43,13 @@ func measureInSandbox(ctx context.Context, args []string) error {
 		return err
 	}
 	defer closeGuest()
+	if o.cid == loopbackCID {
+		far, err := startLoopbackGuest(o, guest)
+		if err != nil {
+			return err
+		}
+		defer far.stop()
+	}
 	b, err := newBench(ctx, o, guest)
 	if err != nil {
 		return err
@@ -69,7 +76,7 @@ type bench struct {
 	options  options
 	setting  setting
 	local    *servers
-	remote   *servers
+	remote   *servers // nil where the guest has its own
 	loopback target
 	results  *results
 }
@@ -77,7 +84,7 @@ type bench struct {
 func newBench(ctx context.Context, o options, guest place) (*bench, error) {
 	b := &bench{
 		options:  o,
-		setting:  setting{to: guest, ports: guestPorts, bin: o.bin},
+		setting:  setting{to: guest, ports: guestPorts, bin: o.bin, cid: o.cid, keys: o.keys},
 		loopback: target{name: "loopback", host: "127.0.0.1", ports: loopbackPorts},
 		results:  newResults(o),
 	}
@@ -85,7 +92,7 @@ func newBench(ctx context.Context, o options, guest place) (*bench, error) {
 	if b.local, err = startServers(place{}, loopbackPorts); err != nil {
 		return nil, err
 	}
-	if err = waitReady(ctx, b.loopback, []*process{b.local.iperf, b.local.echo}); err == nil {
+	if err = waitReady(ctx, b.loopback, []*process{b.local.iperf, b.local.echo}); err == nil && o.cid == 0 {
 		b.remote, err = startServers(guest, guestPorts)
 	}
 	if err != nil {
@@ -105,10 +112,13 @@ func (b *bench) close() {
 
 // paired are the measurements taken of loopback and then of the relay.
 func paired(o options) []measure {
-	return []measure{
-		transfer(o, 1, false), transfer(o, 1, true), transfer(o, 4, false), transfer(o, 4, true),
-		roundTrips(o), connectionRate(o, 1), connectionRate(o, 8), stalledReader(o),
+	measures := []measure{
+		transfer(o, 1, false), transfer(o, 1, true), transfer(o, 4, false), transfer(o, 4, true), roundTrips(o),
 	}
+	if o.cid != 0 {
+		return measures
+	}
+	return append(measures, connectionRate(o, 1), connectionRate(o, 8), stalledReader(o))
 }
 
 func (b *bench) run(ctx context.Context) {
@@ -120,6 +130,9 @@ func (b *bench) run(ctx context.Context) {
 					b.pair(ctx, m, t)
 				}
 			})
+			if b.options.cid != 0 {
+				continue // the memory at the guest cannot be seen from here
+			}
 			b.withRelay(ctx, r, func(t target) {
 				count, err := idleCountFor(r, b.options.idle)
 				if err != nil {
@@ -190,6 +203,9 @@ func (b *bench) note(ctx context.Context, t target, s, base sample, err error) {
 	fmt.Fprintf(os.Stderr, "  %s: %v\n", t.name, err)
 	b.results.fail(t.name, err)
 	for _, servers := range []*servers{b.local, b.remote} {
+		if servers == nil {
+			continue
+		}
 		if err := servers.reset(); err != nil {
 			b.results.fail("iperf3", err)
 		}

@@ -37,23 +37,32 @@ func startSSH(s setting, cipher string) ([]*process, error) {
 	if err := unlockAccount(); err != nil {
 		return nil, err
 	}
-	in := func(name string) string { return filepath.Join(dir, name) }
-	server := s.to.command("unshare", "--user", "--map-user="+sshUser, "--map-group="+sshUser, sshd, "-i", "-e", "-f", "/dev/null",
-		"-o", "HostKey="+in("host"),
-		"-o", "AuthorizedKeysFile="+in("client.pub"),
+	return startSSHClient(dir, s.to.command(sshServer(sshd, dir)...), cipher, s.ports)
+}
+
+// sshServer is an sshd for one connection on its standard input and output, with the host's key and the client's public
+// one in dir.
+func sshServer(sshd, dir string) []string {
+	return []string{"unshare", "--user", "--map-user=" + sshUser, "--map-group=" + sshUser, sshd, "-i", "-e", "-f", "/dev/null",
+		"-o", "HostKey=" + filepath.Join(dir, "host"),
+		"-o", "AuthorizedKeysFile=" + filepath.Join(dir, "client.pub"),
 		"-o", "AuthenticationMethods=publickey",
 		"-o", "StrictModes=no",
 		"-o", "UsePAM=no",
 		"-o", "UseDNS=no",
-		"-o", "LogLevel=ERROR")
+		"-o", "LogLevel=ERROR"}
+}
+
+// startSSHClient forwards ports over what the command proxy connects it to.
+func startSSHClient(dir string, proxy []string, cipher string, p ports) ([]*process, error) {
 	client := []string{"ssh", "-N", "-F", "none",
-		"-o", "ProxyCommand=" + strings.Join(server, " "),
+		"-o", "ProxyCommand=" + strings.Join(proxy, " "),
 		"-o", "BatchMode=yes",
 		"-o", "HostKeyAlias=bench",
 		"-o", "StrictHostKeyChecking=yes",
-		"-o", "UserKnownHostsFile=" + in("known_hosts"),
+		"-o", "UserKnownHostsFile=" + filepath.Join(dir, "known_hosts"),
 		"-o", "GlobalKnownHostsFile=none",
-		"-o", "IdentityFile=" + in("client"),
+		"-o", "IdentityFile=" + filepath.Join(dir, "client"),
 		"-o", "IdentitiesOnly=yes",
 		"-o", "IdentityAgent=none",
 		"-o", "ControlPath=none",
@@ -63,14 +72,14 @@ func startSSH(s setting, cipher string) ([]*process, error) {
 	if cipher != "" {
 		client = append(client, "-c", cipher)
 	}
-	for _, port := range s.ports.all() {
+	for _, port := range p.all() {
 		client = append(client, "-L", fmt.Sprintf("127.0.0.1:%d:127.0.0.1:%d", port, port))
 	}
-	p, err := startProcess(append(client, "nobody@bench")...)
+	ssh, err := startProcess(append(client, "nobody@bench")...)
 	if err != nil {
 		return nil, err
 	}
-	return []*process{p}, nil
+	return []*process{ssh}, nil
 }
 
 // makeKeys writes throw-away keys for the server and the client, and makes them known to each other.

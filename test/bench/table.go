@@ -24,14 +24,16 @@ type table struct {
 	against bool // compared with loopback
 }
 
-var tables = []table{
-	{
-		title:   "Throughput in Gbit/s (in brackets: divided by loopback's); forward is towards the guest",
-		against: true,
-		columns: []column{
-			{"1 stream fwd", forward1}, {"1 stream rev", reverse1}, {"4 streams fwd", forward4}, {"4 streams rev", reverse4},
-		},
+var throughput = table{
+	title:   "Throughput in Gbit/s (in brackets: divided by loopback's); forward is towards the guest",
+	against: true,
+	columns: []column{
+		{"1 stream fwd", forward1}, {"1 stream rev", reverse1}, {"4 streams fwd", forward4}, {"4 streams rev", reverse4},
 	},
+}
+
+var tables = []table{
+	throughput,
 	{
 		title:   "64-byte round trip in microseconds, and new connections per second (in brackets: divided by loopback's)",
 		against: true,
@@ -46,12 +48,24 @@ var tables = []table{
 	},
 }
 
+// vsockTables is what makes sense where the guest is another machine, or an emulated one.
+var vsockTables = []table{
+	throughput,
+	{
+		title:   "64-byte round trip in microseconds (in brackets: divided by loopback's)",
+		against: true,
+		columns: []column{{"rtt p50", rttP50}, {"rtt p99", rttP99}},
+	},
+}
+
 func printTables(w io.Writer, r *results) {
 	printMachine(w, r)
-	for _, t := range tables {
+	for _, t := range r.tables {
 		t.print(w, r)
 	}
-	printGoals(w, r)
+	if len(r.goals) > 0 {
+		printGoals(w, r)
+	}
 	if m, factor := r.unrest(); factor > restless {
 		fmt.Fprintf(w, "\nThe machine was not quiet: %s of loopback itself moved by a factor of %.1f. Repeat before believing a ratio.\n", m, factor)
 	}
@@ -112,7 +126,7 @@ func printGoals(w io.Writer, r *results) {
 	fmt.Fprintf(w, "\nGoals, on a machine with 2 cores\n")
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	defer tw.Flush()
-	for _, g := range goals {
+	for _, g := range r.goals {
 		bound := "at least"
 		if g.atMost {
 			bound = "at most"

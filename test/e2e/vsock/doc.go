@@ -3,6 +3,7 @@
 //
 //	go test -tags e2evsock ./test/e2e/vsock/
 //
-// The machine that runs the tests opens no vsock socket and needs no vhost_vsock; all of it is inside the Debian VM. That
-// VM is emulated, and the nested guest is emulated in it, so everything takes its time.
+// The machine that runs the tests opens no vsock socket and needs no vhost_vsock; all of it is inside the Debian VM. Where
+// that VM is emulated, its processor has AMD's virtualization, emulated too, so that the nested guest need not be emulated
+// a second time.
 package e2e
