@@ -3,6 +3,7 @@ package tunnel
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -67,17 +68,26 @@ type place struct {
 
 func (p *place) at() *place { return p }
 
+// ShareProcessors leaves half of the processors to the programs that a relay is
+// between. It is for a program that does nothing but relay, before it begins:
+// goroutines that hand work to one another lose more by waking another processor
+// than they gain. GOMAXPROCS in the environment is left alone.
+func ShareProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+	}
+}
+
 // pickLoop spreads the work over one loop for every two processors.
 func pickLoop() *loop {
 	loops.once.Do(func() {
-		procs := runtime.GOMAXPROCS(0)
-		for range max(1, procs/2) {
+		for range max(1, runtime.NumCPU()/2) {
 			loops.all = append(loops.all, &loop{epoll: -1})
 		}
 		// A loop that waits in the kernel keeps its place in Go's scheduler
 		// for some milliseconds. Goroutines must not wait for that, least of
 		// all where there is one processor.
-		runtime.GOMAXPROCS(procs + len(loops.all))
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + len(loops.all))
 	})
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }

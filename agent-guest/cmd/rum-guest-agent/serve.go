@@ -10,10 +10,12 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
+	"github.com/rum-vm/rum-agent/tunnel"
 )
 
 // serve runs the agent until ctx ends.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
+	tunnel.ShareProcessors()
 	endpoints, err := o.endpoints()
 	if err != nil {
 		return err

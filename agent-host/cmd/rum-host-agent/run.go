@@ -18,6 +18,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel"
 )
 
 // runOptions are the flags of run.
@@ -57,6 +58,7 @@ again when it changes, and on SIGHUP; one with a mistake changes nothing.`,
 }
 
 func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
+	tunnel.ShareProcessors()
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
 		return misuse(fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level))
