@@ -6,9 +6,10 @@ import (
 	"github.com/rum-vm/rum-agent/test/debian"
 )
 
-// System is what the guest consists of. netplan.io renders the network as in Debian's own cloud image.
+// System is what the guest consists of. netplan.io renders the network as in Debian's own cloud image. openrc is there for
+// tests to run its tools; systemd is the init.
 var System = debian.System{
-	Packages: append([]string{"sudo", "openssh-server", "cloud-init", "netplan.io"}, bootLoader[runtime.GOARCH]...),
+	Packages: append([]string{"sudo", "openssh-server", "cloud-init", "netplan.io", "openrc"}, bootLoader[runtime.GOARCH]...),
 	Setup:    setup + setupBoot[runtime.GOARCH],
 	Size:     2000,
 }
