@@ -120,7 +120,7 @@ func (m *machine) reboot() {
 		if err == nil {
 			now = strings.TrimSpace(out)
 		}
-		if m.ctx.Err() != nil {
+		if m.ctx.Err() != nil || errors.Is(err, vm.ErrEnded) {
 			m.t.Fatalf("the guest does not come back: %v", err)
 		}
 	}
