@@ -20,6 +20,7 @@ type loop struct {
 	epoll int    // -1 before the first use
 	wake  int    // eventfd, for when nothing is left to serve
 	buf   []byte // for small reads; used by the loop's thread only
+	near  bool   // the last events came soon; used by the loop's thread only
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
 	mu      sync.Mutex
@@ -44,6 +45,10 @@ const (
 	loopBrisk      = 5
 	loopBriskWaits = 20
 	loopYield      = 4 * time.Millisecond
+	// loopSpin and loopNear are for wait. One stream moved 1.4 times as much
+	// with them as without; 50 us for both gained half of that, 400 us no more.
+	loopSpin = 200 * time.Microsecond
+	loopNear = 100 * time.Microsecond
 )
 
 var loops struct {
@@ -179,7 +184,7 @@ func (l *loop) run() {
 			brisk--
 			timeout = loopBrisk
 		}
-		n, err := unix.EpollWait(l.epoll, events, timeout)
+		n, err := l.wait(events, timeout)
 		if n > 0 {
 			brisk = loopBriskWaits
 		}
@@ -202,6 +207,28 @@ func (l *loop) run() {
 			return
 		}
 	}
+}
+
+// wait is epoll_wait(2). While one thing follows the other within loopNear, it
+// looks for the next without going to sleep, for loopSpin at most, and lets
+// others run in between: to wake a sleeping thread on another processor takes
+// the waker longer than to move 64 KiB, in a virtual machine at least.
+func (l *loop) wait(events []unix.EpollEvent, timeout int) (int, error) {
+	began := time.Now()
+	for l.near {
+		n, err := unix.EpollWait(l.epoll, events, 0)
+		if n != 0 {
+			return n, err
+		}
+		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		now := time.Now()
+		if now.Sub(began) >= loopSpin {
+			l.near, began = false, now
+		}
+	}
+	n, err := unix.EpollWait(l.epoll, events, timeout)
+	l.near = n > 0 && time.Since(began) < loopNear
+	return n, err
 }
 
 // of is what an event is about, or nil if that has ended meanwhile.
