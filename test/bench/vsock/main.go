@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -50,27 +51,25 @@ func run(ctx context.Context, args []string) error {
 
 	fmt.Println("Over the vsock loopback of one kernel")
 	fmt.Println()
-	if err := measure(ctx, host, 1, args); err != nil {
-		return err
-	}
+	loopbackErr := measure(ctx, host, 1, args)
 	if err := startNested(ctx, host); err != nil {
-		return err
+		return errors.Join(loopbackErr, err)
 	}
 	fmt.Printf("\nOver vhost-vsock, to a guest of that machine\n\n")
-	return measure(ctx, host, nestedCID, args)
+	return errors.Join(loopbackErr, measure(ctx, host, nestedCID, args))
 }
 
 // measure runs test/bench in the VM and prints its tables.
 func measure(ctx context.Context, host *vm.VM, cid int, args []string) error {
 	command := fmt.Sprintf("cd /tmp && %[1]s/bench --bin %[1]s --keys %[1]s/keys --cid %[2]d %[3]s 2>/tmp/progress",
 		debian.Cargo, cid, strings.Join(args, " "))
-	out, err := host.Run(ctx, command)
-	fmt.Print(out)
-	if err != nil {
+	tables, err := host.Run(ctx, command)
+	fmt.Print(tables)
+	if failed, ok := errors.AsType[*vm.ExitError](err); ok {
 		progress, _ := host.Run(ctx, "cat /tmp/progress")
-		return fmt.Errorf("%w\n%s", err, progress)
+		return fmt.Errorf("status %d\n%s", failed.Status, progress)
 	}
-	return nil
+	return err
 }
 
 // startNested boots the VM's guest, virtualized where the VM can, and waits until it is up.

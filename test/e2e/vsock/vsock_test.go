@@ -19,7 +19,7 @@ const bootLimit = 12 * time.Minute
 // sh runs a command on the host VM.
 func sh(t *testing.T, command string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	out, err := host.Run(ctx, command)
 	if err != nil {
