@@ -20,7 +20,8 @@ type loop struct {
 	epoll int    // -1 before the first use
 	wake  int    // eventfd, for when nothing is left to serve
 	buf   []byte // for small reads; used by the loop's thread only
-	near  bool   // the last events came soon; used by the loop's thread only
+	near  int    // how many times in a row events came soon; used by the loop's thread only
+	bulk  bool   // one of them moved much; likewise
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
 	mu      sync.Mutex
@@ -49,6 +50,9 @@ const (
 	// with them as without; 50 us for both gained half of that, 400 us no more.
 	loopSpin = 200 * time.Microsecond
 	loopNear = 100 * time.Microsecond
+	// loopMany is more than a request and its answer make, so that there is no
+	// wait in vain after each of those.
+	loopMany = 16
 )
 
 var loops struct {
@@ -209,13 +213,18 @@ func (l *loop) run() {
 	}
 }
 
-// wait is epoll_wait(2). While one thing follows the other within loopNear, it
-// looks for the next without going to sleep, for loopSpin at most, and lets
-// others run in between: to wake a sleeping thread on another processor takes
-// the waker longer than to move 64 KiB, in a virtual machine at least.
+// wait is epoll_wait(2). In a transfer, and once loopMany things have followed
+// each other within loopNear, it looks for the next without going to sleep, for
+// loopSpin at most, and lets others run in between: to wake a sleeping thread on
+// another processor takes the waker longer than to move 64 KiB, in a virtual
+// machine at least.
 func (l *loop) wait(events []unix.EpollEvent, timeout int) (int, error) {
+	enough := loopMany
+	if l.bulk {
+		enough, l.bulk = 1, false
+	}
 	began := time.Now()
-	for l.near {
+	for l.near >= enough {
 		n, err := unix.EpollWait(l.epoll, events, 0)
 		if n != 0 {
 			return n, err
@@ -223,11 +232,15 @@ func (l *loop) wait(events []unix.EpollEvent, timeout int) (int, error) {
 		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 		now := time.Now()
 		if now.Sub(began) >= loopSpin {
-			l.near, began = false, now
+			l.near, began = 0, now
 		}
 	}
 	n, err := unix.EpollWait(l.epoll, events, timeout)
-	l.near = n > 0 && time.Since(began) < loopNear
+	if n > 0 && time.Since(began) < loopNear {
+		l.near++
+	} else {
+		l.near = 0
+	}
 	return n, err
 }
 
