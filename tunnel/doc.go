@@ -14,9 +14,14 @@
 // a vsock reset, a killed agent and an ended yamux session all read as EOF.
 // It is told on the control stream, or on a connection for that alone.
 //
-// [Relay] joins a stream and a connection of TCP or of a unix socket. Where both are descriptors it is
-// an epoll loop that moves the bytes, with splice(2) when there are many; where
-// one is a yamux stream it takes two goroutines.
+// [Relay] joins a stream and a connection of TCP or of a unix socket. Where both
+// are descriptors it is an epoll loop that moves the bytes, with splice(2) when
+// there are many; where one is a yamux stream it takes two goroutines.
+//
+// A client that an [Acceptor] accepts can be relayed by that loop from the
+// beginning ([Link.RelayNow]), and a loop in the guest takes the request. Such a
+// stream leaves its raw connection open. When both directions have come to a
+// clean end and the guest has said that it read everything, it carries the next.
 //
 // A host can have listeners in the guest ([Link.SetReverse]). Their connections are
 // yamux streams that the guest opens; it names the listener, never what is to be

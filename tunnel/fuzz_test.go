@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -103,8 +104,17 @@ func FuzzOpenRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(ok)
+	again := openRequest{ID: 3, Target: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}, Reuse: true}
+	if ok, err = again.append(nil); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append(ok, "what the client has sent already"...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := readOpen(bytes.NewReader(b))
+		split, _, whole := splitOpen(b)
+		if whole != (err == nil) || whole && !reflect.DeepEqual(split, o) {
+			t.Fatalf("%x: read as %v, %v, split as %v, %v", b, o, err, split, whole)
+		}
 		if err != nil {
 			return
 		}

@@ -1,0 +1,78 @@
+package tunnel
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketPair returns two ends of a connection; the second is closed at the end of
+// the test.
+func socketPair(t *testing.T) (int, int) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fds[1]) })
+	return fds[0], fds[1]
+}
+
+// isClosed tells whether the far end of a connection is no more.
+func isClosed(fd int) bool {
+	n, err := unix.Read(fd, make([]byte, 1))
+	return err == nil && n == 0
+}
+
+// TestAGuestCannotReleaseWhatItDoesNotHave has a guest release raw connections at
+// the wrong time, twice, and never. Those in use stay in use, each comes back
+// once, and how many wait is bounded.
+func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
+	var back []int
+	e := &ends{
+		tell:      func(endMessage) {},
+		keepEarly: func(uint64) bool { return false },
+		reuse:     func(fd int) { back = append(back, fd) },
+	}
+	release := func(id uint64) { e.deliver(endMessage{ID: id, Kind: endReleased}) }
+
+	release(1) // of a stream that is still to come
+	s := newStream(1, e)
+	if err := e.add(s); err != nil {
+		t.Fatal(err)
+	}
+	release(1) // of one that has not ended
+	if len(back) > 0 {
+		t.Fatal("the connection of a stream that has not ended came back")
+	}
+	ours, _ := socketPair(t)
+	e.rest(s, ours)
+	release(1)
+	release(1)
+	if len(back) != 1 || back[0] != ours {
+		t.Fatalf("%v came back, want %d alone", back, ours)
+	}
+
+	var theirs []int
+	for id := range uint64(maxResting + 10) {
+		s := newStream(id+2, e)
+		if err := e.add(s); err != nil {
+			t.Fatal(err)
+		}
+		near, far := socketPair(t)
+		e.rest(s, near)
+		theirs = append(theirs, far)
+	}
+	for i, fd := range theirs {
+		if want := i >= maxResting; isClosed(fd) != want {
+			t.Fatalf("connection %d that was never released: closed is %v, want %v", i, !want, want)
+		}
+	}
+	e.failAll(unix.ECONNRESET)
+	for i, fd := range theirs {
+		if !isClosed(fd) {
+			t.Fatalf("connection %d outlived the link", i)
+		}
+	}
+	_ = unix.Close(ours)
+}
