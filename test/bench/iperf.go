@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// transferSlack is for what iperf3 does before and after a transfer; an emulated machine takes its time.
+const transferSlack = time.Minute
+
 // transfer measures throughput with iperf3, and for one stream the relay's processor time.
 func transfer(o options, streams int, reverse bool) measure {
 	rate, cpu := transferMetrics(streams, reverse)
@@ -17,7 +20,7 @@ func transfer(o options, streams int, reverse bool) measure {
 		argv = append(argv, "-R")
 	}
 	return func(ctx context.Context, t target) (sample, error) {
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(o.seconds)*time.Second+20*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(o.seconds)*time.Second+transferSlack)
 		defer cancel()
 		before, err := cpuSeconds(t.pids)
 		if err != nil {
