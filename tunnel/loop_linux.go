@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A loop serves many descriptors with one thread that waits for all of them. Against two goroutines a connection it takes three
-// system calls for a small message instead of five, no detour through the
-// scheduler, and next to no memory while a connection waits. It knows only
-// descriptors; what bytes and ends mean is up to the pair they belong to.
+// A loop serves many descriptors with one thread that waits for all of them.
+// Against two goroutines a connection it takes three system calls for a small
+// message instead of five, no detour through the scheduler, and next to no memory
+// while a connection waits. It knows only descriptors; what bytes and ends mean is
+// up to the pair they belong to.
 type loop struct {
-	epoll int    // -1 before the first use
-	wake  int    // eventfd, for when nothing is left to serve
-	buf   []byte // for small reads; used by the loop's thread only
-	near  int    // how many times in a row events came soon; used by the loop's thread only
-	bulk  bool   // one of them moved much; likewise
-	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
+	epoll  int    // -1 before the first use
+	wake   int    // eventfd, for when nothing is left to serve
+	buf    []byte // for small reads; used by the loop's thread only
+	waiter waiter // used by the loop's thread only
+	pipe   *pipe  // empty, for splice(2); used by the loop's thread only
 
 	mu      sync.Mutex
 	served  []served // by slot
@@ -37,22 +37,15 @@ const (
 	// a bulk transfer and spliced.
 	loopBuffer = 64 << 10
 	// loopBrisk is how long in milliseconds a loop waits at a time, and for how
-	// many such waits, after something happened; then for as long as it takes. A thread that comes back from the kernel, and
-	// yields, within 10 ms keeps its place in Go's scheduler
-	// (forcePreemptNS and retake in runtime/proc.go), and as long as it has
-	// one, the runtime's monitor neither falls asleep nor finds anything to
-	// do. Otherwise each message would wake it, to run for a millisecond in
-	// steps of 20 us: more work than the message.
+	// many such waits, after something happened; then for as long as it takes.
+	// A thread that comes back from the kernel, and yields, within 10 ms keeps
+	// its place in Go's scheduler (forcePreemptNS and retake in
+	// runtime/proc.go), and as long as it has one, the runtime's monitor neither
+	// falls asleep nor finds anything to do. Otherwise each message would wake
+	// it, to run for a millisecond in steps of 20 us: more work than the message.
 	loopBrisk      = 5
 	loopBriskWaits = 20
 	loopYield      = 4 * time.Millisecond
-	// loopSpin and loopNear are for wait. One stream moved 1.4 times as much
-	// with them as without; 50 us for both gained half of that, 400 us no more.
-	loopSpin = 200 * time.Microsecond
-	loopNear = 100 * time.Microsecond
-	// loopMany is more than a request and its answer make, so that there is no
-	// wait in vain after each of those.
-	loopMany = 16
 )
 
 var loops struct {
@@ -188,7 +181,7 @@ func (l *loop) run() {
 			brisk--
 			timeout = loopBrisk
 		}
-		n, err := l.wait(events, timeout)
+		n, err := l.waiter.wait(l.epoll, events, timeout)
 		if n > 0 {
 			brisk = loopBriskWaits
 		}
@@ -211,37 +204,6 @@ func (l *loop) run() {
 			return
 		}
 	}
-}
-
-// wait is epoll_wait(2). In a transfer, and once loopMany things have followed
-// each other within loopNear, it looks for the next without going to sleep, for
-// loopSpin at most, and lets others run in between: to wake a sleeping thread on
-// another processor takes the waker longer than to move 64 KiB, in a virtual
-// machine at least.
-func (l *loop) wait(events []unix.EpollEvent, timeout int) (int, error) {
-	enough := loopMany
-	if l.bulk {
-		enough, l.bulk = 1, false
-	}
-	began := time.Now()
-	for l.near >= enough {
-		n, err := unix.EpollWait(l.epoll, events, 0)
-		if n != 0 {
-			return n, err
-		}
-		_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		now := time.Now()
-		if now.Sub(began) >= loopSpin {
-			l.near, began = 0, now
-		}
-	}
-	n, err := unix.EpollWait(l.epoll, events, timeout)
-	if n > 0 && time.Since(began) < loopNear {
-		l.near++
-	} else {
-		l.near = 0
-	}
-	return n, err
 }
 
 // of is what an event is about, or nil if that has ended meanwhile.

@@ -269,7 +269,7 @@ func (p *pair) pump(from int) {
 		}
 		src.conn.moved(n, 0)
 		if spliced {
-			p.loop.bulk = true
+			p.loop.waiter.bulk = true
 			h.pipe, h.left = p.loop.pipe, n
 			p.loop.pipe = nil
 			p.flush(from)
