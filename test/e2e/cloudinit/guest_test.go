@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds every wait. It says nothing about speed: an emulated guest on a busy machine is slow.
-const patience = 6 * time.Minute
+const patience = 8 * time.Minute
 
 const natMAC, hostOnlyMAC = "52:54:00:00:00:01", "52:54:00:00:00:02"
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/test/debian"
 	"github.com/rum-vm/rum-agent/test/e2e/cloudinit/cloudguest"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
@@ -52,8 +53,10 @@ func enterSandbox() (int, error) {
 	if _, err := vm.FetchKernel(ctx, nil); err != nil {
 		return 1, err
 	}
-	if _, err := cloudguest.System.Fetch(ctx, os.Stderr); err != nil {
-		return 1, err
+	for _, system := range []debian.System{cloudguest.System, cloudguest.OpenRC} {
+		if _, err := system.Fetch(ctx, os.Stderr); err != nil {
+			return 1, err
+		}
 	}
 	dir, err := os.MkdirTemp("", "rum-e2e-")
 	if err != nil {

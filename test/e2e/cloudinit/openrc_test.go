@@ -99,7 +99,7 @@ echo "by default its arguments are:$(tr '\0' ' ' <"$supervisor" | sed 's/.* --  
 func TestTheOpenRCServiceLivesUnderOpenRC(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	image, err := cloudguest.System.Fetch(ctx, t.Output())
+	image, err := cloudguest.OpenRC.Fetch(ctx, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}

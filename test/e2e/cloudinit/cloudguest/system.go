@@ -6,13 +6,15 @@ import (
 	"github.com/rum-vm/rum-agent/test/debian"
 )
 
-// System is what the guest consists of. netplan.io renders the network as in Debian's own cloud image. openrc is there for
-// tests to run its tools; systemd is the init.
+// System is what the guest consists of. netplan.io renders the network as in Debian's own cloud image.
 var System = debian.System{
-	Packages: append([]string{"sudo", "openssh-server", "cloud-init", "netplan.io", "openrc"}, bootLoader[runtime.GOARCH]...),
+	Packages: append([]string{"sudo", "openssh-server", "cloud-init", "netplan.io"}, bootLoader[runtime.GOARCH]...),
 	Setup:    setup + setupBoot[runtime.GOARCH],
 	Size:     2000,
 }
+
+// OpenRC is a system with the tools of OpenRC, to be used in a container.
+var OpenRC = debian.System{Packages: []string{"openrc"}, Size: 1500}
 
 // setup has no time go into locales and into keys of old kinds. An fstab would name one device for the root file system,
 // which is /dev/vda or /dev/vda1. The tests' shell is for guests that have its port.
