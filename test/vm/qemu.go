@@ -19,7 +19,7 @@ func serialConsole() string {
 // withoutVGIF leaves one thing out of the AMD virtualization that QEMU emulates.
 // The rest lets an emulated guest have guests of its own by KVM, many times
 // faster than by emulation within emulation; with the virtual interrupt flag
-// QEMU 7.2 loses interrupts after a while.
+// too, a VM under QEMU 7.2 was seen to stall.
 const withoutVGIF = ",-vgif"
 
 // machineArgs is what every QEMU here starts with: a bare machine with no
