@@ -363,9 +363,11 @@ func TestGuestThatNeverSpeaksIsDown(t *testing.T) {
 	within(t, a, patience, "shown as down", func(vms []control.VM) bool { return vms[0].State == control.Down && vms[0].Error != "" })
 }
 
-func TestVMsComeAndGo(t *testing.T) {
-	t.Parallel()
-	a, one, two, port := startAgent(t), newGuest(t), newGuest(t), echo(t)
+// startTwo starts an agent and two guests with the same port, the first of which
+// has it on the host.
+func startTwo(t *testing.T) (a *hostagent.Agent, one, two *guest, port uint16) {
+	t.Helper()
+	a, one, two, port = startAgent(t), newGuest(t), newGuest(t), echo(t)
 	for _, g := range []*guest{one, two} {
 		g.announce(port)
 		g.start()
@@ -373,6 +375,12 @@ func TestVMsComeAndGo(t *testing.T) {
 	add(t, a, one.vm("one"))
 	within(t, a, patience, "first has the port", active(0, 1))
 	add(t, a, two.vm("two"))
+	return a, one, two, port
+}
+
+func TestVMsComeAndGo(t *testing.T) {
+	t.Parallel()
+	a, one, two, port := startTwo(t)
 	if err := a.AddVM(two.vm("two")); !errors.Is(err, hostagent.ErrNameTaken) {
 		t.Errorf("second of one name: %v", err)
 	}

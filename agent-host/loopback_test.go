@@ -96,14 +96,7 @@ func TestVMOfTheCommandLineHasALoopbackAddressFromItsName(t *testing.T) {
 
 func TestBothVMsAnswerOnTheirOwnAddresses(t *testing.T) {
 	t.Parallel()
-	a, one, two, port := startAgent(t), newGuest(t), newGuest(t), echo(t)
-	for _, g := range []*guest{one, two} {
-		g.announce(port)
-		g.start()
-	}
-	add(t, a, one.vm("one"))
-	within(t, a, patience, "first has the port", active(0, 1))
-	add(t, a, two.vm("two"))
+	a, _, _, port := startTwo(t)
 	within(t, a, patience, "second has it on its own address", func(vms []control.VM) bool {
 		f := vms[1].Forwards
 		return len(f) == 1 && f[0].State == control.Claim && slices.Equal(f[0].Listening, []string{onOwn(vms[1], port)})

@@ -68,6 +68,13 @@ func listeners(port uint16, hosts ...string) []portwatch.Listener {
 // guest, until the test ends.
 func echo(t *testing.T, address string) string {
 	t.Helper()
+	return service(t, address, func(c net.Conn) { _, _ = io.Copy(c, c) })
+}
+
+// service listens in place of a guest until the test ends. It closes each
+// connection when serve has returned.
+func service(t *testing.T, address string, serve func(net.Conn)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +89,7 @@ func echo(t *testing.T, address string) string {
 			}
 			go func() {
 				defer c.Close()
-				_, _ = io.Copy(c, c)
+				serve(c)
 			}()
 		}
 	}()

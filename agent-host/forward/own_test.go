@@ -33,24 +33,7 @@ func withOwn(t *forward.Table, name, ip string) *forward.VM {
 // than that.
 func hello(t *testing.T, text string) *forward.Link {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, text)
-			c.Close()
-		}
-	}()
-	t.Cleanup(func() { l.Close(); <-done })
-	return linkTo(l.Addr().String())
+	return linkTo(service(t, "127.0.0.2:0", func(c net.Conn) { _, _ = io.WriteString(c, text) }))
 }
 
 func wantHello(t *testing.T, address, want string) {

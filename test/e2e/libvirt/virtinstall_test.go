@@ -193,21 +193,9 @@ func runWithoutArguments(t *testing.T) *hostAgent {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	cmd := exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "run")
 	cmd.Dir = t.TempDir()
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("rum-host-agent: %v", err)
-		}
-		if t.Failed() {
-			t.Logf("rum-host-agent:\n%s", log.Bytes())
-		}
-	})
-	return &hostAgent{socket: filepath.Join(runtime, "rum-host-agent.sock")}
+	a := &hostAgent{socket: filepath.Join(runtime, "rum-host-agent.sock")}
+	a.run(t, cmd)
+	return a
 }
 
 // followConsole collects what a running domain writes to its console.
