@@ -57,20 +57,11 @@ func (a *Acceptor) Serve(serve func(*Client), failed func(error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.serve, a.failed = serve, failed
-	l := pickLoop()
-	if err := l.add(a); err != nil {
-		return err
-	}
-	if err := a.watch(unix.EPOLL_CTL_ADD, unix.EPOLLIN); err != nil {
-		l.remove(&a.place)
-		a.loop = nil
-		return err
-	}
-	return nil
+	return pickLoop().addFD(a, a.fd, unix.EPOLLIN)
 }
 
-func (a *Acceptor) watch(op int, events uint32) error {
-	return a.loop.watch(&a.place, a.fd, 0, op, events)
+func (a *Acceptor) arm(events uint32) {
+	_ = a.loop.watch(&a.place, a.fd, 0, unix.EPOLL_CTL_MOD, events)
 }
 
 // Close closes the listener. The kernel resets connections that nobody has
@@ -115,12 +106,12 @@ func (a *Acceptor) handle(int, uint32) {
 // pause needs a.mu.
 func (a *Acceptor) pause() {
 	a.delay = min(max(2*a.delay, acceptBackoffMin), acceptBackoffMax)
-	_ = a.watch(unix.EPOLL_CTL_MOD, 0)
+	a.arm(0)
 	time.AfterFunc(a.delay, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if !a.closed {
-			_ = a.watch(unix.EPOLL_CTL_MOD, unix.EPOLLIN)
+			a.arm(unix.EPOLLIN)
 		}
 	})
 }

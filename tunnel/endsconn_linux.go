@@ -43,10 +43,7 @@ func newEndsConn(conn net.Conn, deliver func(endMessage)) (*endsConn, error) {
 	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err = pickLoop().add(c); err == nil {
-		err = c.loop.watch(&c.place, fd, 0, unix.EPOLL_CTL_ADD, unix.EPOLLIN)
-	}
-	if err != nil {
+	if err := pickLoop().addFD(c, fd, unix.EPOLLIN); err != nil {
 		c.end(err)
 		return nil, err
 	}

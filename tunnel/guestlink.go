@@ -208,19 +208,25 @@ func (l *guestLink) acceptStreams(ctx context.Context) error {
 	}
 }
 
-// serveStream connects a stream to its target and relays until both have ended.
-func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openRequest) {
+// newStream makes the stream that a request opens. Nothing carries it yet.
+func (l *guestLink) newStream(ctx context.Context, open openRequest) (*Stream, error) {
 	s := newStream(open.ID, &l.ends)
 	s.answered = true // the guest gives the answer
-	if err := l.ends.add(s); err != nil {
+	if open.Reuse {
+		s.again = func(fd int) { l.again(ctx, s.id, fd) }
+	}
+	return s, l.ends.add(s)
+}
+
+// serveStream connects a stream to its target and relays until both have ended.
+func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openRequest) {
+	s, err := l.newStream(ctx, open)
+	if err != nil {
 		_ = conn.Close()
 		return
 	}
 	if err := s.attach(conn); err != nil {
 		return
-	}
-	if open.Reuse {
-		s.again = func(fd int) { l.again(ctx, s.id, fd) }
 	}
 	if open.Target.Network == networkUDP {
 		l.serveUDP(ctx, conn, s)

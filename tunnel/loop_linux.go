@@ -122,6 +122,19 @@ func (l *loop) add(s served) error {
 	return nil
 }
 
+// addFD takes in something with one descriptor, and has events waited for on it.
+func (l *loop) addFD(s served, fd int, events uint32) error {
+	if err := l.add(s); err != nil {
+		return err
+	}
+	err := l.watch(s.at(), fd, 0, unix.EPOLL_CTL_ADD, events)
+	if err != nil {
+		l.remove(s.at())
+		s.at().loop = nil
+	}
+	return err
+}
+
 // create needs l.mu.
 func (l *loop) create() error {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)

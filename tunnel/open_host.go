@@ -63,15 +63,24 @@ func (l *Link) RelayNow(c *Client, t Target, early []byte, n *Counters, done fun
 	}
 }
 
-// openNow makes a stream of a raw connection that can be used again afterwards.
-// It returns nil if the connection has gone stale, or the link has ended.
-func (l *Link) openNow(fd int, t Target, early []byte) *Stream {
+// newStream makes a stream, which nothing carries yet, and the request that opens
+// it, after what is to come before.
+func (l *Link) newStream(t Target, reuse bool, before []byte) (*Stream, []byte, error) {
 	s := newStream(l.nextID.Add(1), &l.ends)
-	s.again = func(fd int) { l.ends.rest(s, fd) }
-	first, err := openRequest{ID: s.id, Target: t, Reuse: true}.append(nil)
+	if reuse {
+		s.again = func(fd int) { l.ends.rest(s, fd) }
+	}
+	first, err := openRequest{ID: s.id, Target: t, Reuse: reuse}.append(before)
 	if err == nil {
 		err = l.ends.add(s)
 	}
+	return s, first, err
+}
+
+// openNow makes a stream of a raw connection that can be used again afterwards.
+// It returns nil if the connection has gone stale, or the link has ended.
+func (l *Link) openNow(fd int, t Target, early []byte) *Stream {
+	s, first, err := l.newStream(t, true, nil)
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil
@@ -96,11 +105,7 @@ func (l *Link) openNow(fd int, t Target, early []byte) *Stream {
 // openOn makes a stream of a connection to the guest agent: what comes before
 // the request, the request, and the client's first bytes go in one write.
 func (l *Link) openOn(conn net.Conn, before []byte, t Target, early []byte) (*Stream, error) {
-	s := newStream(l.nextID.Add(1), &l.ends)
-	first, err := openRequest{ID: s.id, Target: t}.append(before)
-	if err == nil {
-		err = l.ends.add(s)
-	}
+	s, first, err := l.newStream(t, false, before)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err

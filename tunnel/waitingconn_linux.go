@@ -46,11 +46,7 @@ func (l *guestLink) wait(ctx context.Context, fd int) bool {
 	w := &waitingConn{link: l, ctx: ctx, fd: fd}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || pickLoop().add(w) != nil {
-		return false
-	}
-	if w.loop.watch(&w.place, fd, 0, unix.EPOLL_CTL_ADD, unix.EPOLLIN) != nil {
-		w.loop.remove(&w.place)
+	if l.ended || pickLoop().addFD(w, fd, unix.EPOLLIN) != nil {
 		return false
 	}
 	l.waiting[w] = true
@@ -136,12 +132,8 @@ func (w *waitingConn) open() bool {
 
 func (w *waitingConn) join(target socket, request openRequest, early []byte) {
 	l := w.link
-	s := newStream(request.ID, &l.ends)
-	s.answered = true // the guest gives the answer
-	if request.Reuse {
-		s.again = func(fd int) { l.again(w.ctx, s.id, fd) }
-	}
-	if err := l.ends.add(s); err != nil {
+	s, err := l.newStream(w.ctx, request)
+	if err != nil {
 		_ = unix.Close(w.fd)
 		target.release(target.fd, err)
 		return
