@@ -18,11 +18,13 @@ import (
 // while a connection waits. It knows only descriptors; what bytes and ends mean is
 // up to the pair they belong to.
 type loop struct {
-	epoll  int    // -1 before the first use
-	wake   int    // eventfd, for when nothing is left to serve
-	buf    []byte // for small reads; used by the loop's thread only
-	waiter waiter // used by the loop's thread only
-	pipe   *pipe  // empty, for splice(2); used by the loop's thread only
+	epoll int    // -1 before the first use
+	wake  int    // eventfd, for when nothing is left to serve
+	buf   []byte // for small reads; used by the loop's thread only
+	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
+
+	waiter   waiter   // used by the loop's thread only
+	follower follower // used by the loop's thread only
 
 	mu      sync.Mutex
 	served  []served // by slot

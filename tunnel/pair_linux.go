@@ -48,6 +48,7 @@ type pair struct {
 
 type side struct {
 	conn    endpointFD
+	stream  *Stream // the same, or nil if it is a socket of a program's
 	fd      int
 	opened  bool
 	watched bool
@@ -82,7 +83,10 @@ func join(client, guest endpointFD, n *Counters, done func(error)) {
 // brought already.
 func joinIn(l *loop, client, guest endpointFD, early []byte, n *Counters, done func(error)) {
 	p := &pair{done: done}
-	p.sides = [2]side{{conn: client, fd: -1}, {conn: guest, fd: -1}}
+	for i, conn := range []endpointFD{client, guest} {
+		stream, _ := conn.(*Stream)
+		p.sides[i] = side{conn: conn, stream: stream, fd: -1}
+	}
 	p.halves[0].count, p.halves[1].count = &n.Out, &n.In
 	p.update(func() {
 		for i := range p.sides {
@@ -130,7 +134,7 @@ func (p *pair) news() { p.update(p.checkNews) }
 
 func (p *pair) checkNews() {
 	for i := range p.halves {
-		if s, ok := p.sides[i].conn.(*Stream); ok {
+		if s := p.sides[i].stream; s != nil {
 			if err := s.failure(); err != nil {
 				p.fail(err)
 				return
@@ -148,8 +152,8 @@ func (p *pair) checkNews() {
 // connection need not end for that.
 func (p *pair) checkArrived(from int) {
 	h := &p.halves[from]
-	s, ok := p.sides[from].conn.(*Stream)
-	if !ok || p.over || h.eof {
+	s := p.sides[from].stream
+	if s == nil || p.over || h.eof {
 		return
 	}
 	switch all, err := s.arrived(); {
@@ -260,8 +264,8 @@ func (p *pair) pump(from int) {
 			if err == io.EOF {
 				err = nil
 			}
-			if s, ok := src.conn.(*Stream); ok {
-				s.shut = true
+			if src.stream != nil {
+				src.stream.shut = true
 			}
 			h.eof = true
 			p.settle(from, err)
@@ -313,6 +317,9 @@ func (p *pair) write(from int, b []byte) {
 	}
 	n = max(n, 0)
 	p.wrote(from, n)
+	if dst.stream == nil {
+		p.loop.follow(p, dst.fd)
+	}
 	if n == len(b) {
 		return
 	}
@@ -400,7 +407,7 @@ func (p *pair) end(err error) {
 	}
 	for i := range p.sides {
 		s := &p.sides[i]
-		if st, ok := s.conn.(*Stream); ok && s.watched && st.again != nil {
+		if s.stream != nil && s.watched && s.stream.again != nil {
 			// It may live on, and what befalls it then is not for this pair.
 			_ = p.loop.watch(&p.place, s.fd, i, unix.EPOLL_CTL_DEL, 0)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,4 +46,14 @@ func useOnce(ctx context.Context, addr string) error {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	return exchange(conn, make([]byte, 1))
+}
+
+// dial connects to a service; Go sets TCP_NODELAY on it.
+func dial(ctx context.Context, addr string) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp4", addr)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
 }

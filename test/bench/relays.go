@@ -22,6 +22,7 @@ type target struct {
 
 func (t target) echo() string   { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.echo)) }
 func (t target) source() string { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.source)) }
+func (t target) reply() string  { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.reply)) }
 
 // relay is one way to carry connections from here to a place.
 type relay struct {
@@ -48,7 +49,7 @@ type setting struct {
 }
 
 // all lists the ports a relay carries.
-func (p ports) all() []int { return []int{p.iperf, p.echo, p.source} }
+func (p ports) all() []int { return []int{p.iperf, p.echo, p.source, p.reply} }
 
 var relays = []relay{
 	{

@@ -16,8 +16,8 @@ type sample map[metric]float64
 
 // Loopback's servers run here, the relays' at the guest; neither set is in the range of ephemeral ports.
 var (
-	loopbackPorts = ports{iperf: 6201, echo: 6202, source: 6203}
-	guestPorts    = ports{iperf: 5201, echo: 5202, source: 5203}
+	loopbackPorts = ports{iperf: 6201, echo: 6202, source: 6203, reply: 6204}
+	guestPorts    = ports{iperf: 5201, echo: 5202, source: 5203, reply: 5204}
 )
 
 // measureInSandbox is the program's role inside the sandbox: measure, print, and fail if something was not measured.

@@ -15,6 +15,7 @@ type ports struct {
 	iperf  int // iperf3 -s
 	echo   int // sends back what it gets; connections may stay idle
 	source int // sends without end to whoever connects
+	reply  int // sends back what it gets, as quickly as it can, to few at a time
 }
 
 // servers are the running services at a place.
@@ -32,7 +33,7 @@ func startServers(at place, p ports) (*servers, error) {
 		return nil, err
 	}
 	s := &servers{at: at, ports: p}
-	if s.echo, err = startProcess(at.command(self, roleServe, strconv.Itoa(p.echo), strconv.Itoa(p.source))...); err != nil {
+	if s.echo, err = startProcess(at.command(self, roleServe, strconv.Itoa(p.echo), strconv.Itoa(p.source), strconv.Itoa(p.reply))...); err != nil {
 		return nil, err
 	}
 	if err := s.startIperf(); err != nil {
@@ -63,12 +64,13 @@ func (s *servers) stop() {
 
 // serve is the program's role at the place of the servers.
 func serve(ctx context.Context, args []string) error {
-	if len(args) != 2 {
-		return fmt.Errorf("%w: %s ECHO-PORT SOURCE-PORT", errUsage, roleServe)
+	handlers := []func(net.Conn){echo, source, reply}
+	if len(args) != len(handlers) {
+		return fmt.Errorf("%w: %s ECHO-PORT SOURCE-PORT REPLY-PORT", errUsage, roleServe)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for i, handle := range []func(net.Conn){echo, source} {
+	for i, handle := range handlers {
 		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", args[i]))
 		if err != nil {
 			return err

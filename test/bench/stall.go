@@ -14,7 +14,7 @@ import (
 // its server has filled every buffer on the way.
 func stalledReader(o options) measure {
 	return func(ctx context.Context, t target) (sample, error) {
-		before, err := timeRoundTrips(ctx, t.echo(), o.trips)
+		before, err := timeRoundTrips(ctx, t, placement{0, 1}, o.trips)
 		if err != nil {
 			return nil, err
 		}
@@ -26,7 +26,7 @@ func stalledReader(o options) measure {
 		if err := waitFull(ctx, conn); err != nil {
 			return nil, err
 		}
-		during, err := timeRoundTrips(ctx, t.echo(), o.trips)
+		during, err := timeRoundTrips(ctx, t, placement{0, 1}, o.trips)
 		if err != nil {
 			return nil, fmt.Errorf("beside a stalled reader: %w", err)
 		}

@@ -35,9 +35,15 @@ var throughput = table{
 var tables = []table{
 	throughput,
 	{
-		title:   "64-byte round trip in microseconds, and new connections per second (in brackets: divided by loopback's)",
+		title: "64-byte round trip in microseconds (in brackets: divided by loopback's): where the kernel puts the ends, and with\n" +
+			"both on one processor and on two",
 		against: true,
-		columns: []column{{"rtt p50", rttP50}, {"rtt p99", rttP99}, {"conn/s, 1 worker", connRate1}, {"conn/s, 8 workers", connRate8}},
+		columns: []column{{"p50", rttP50}, {"p99", rttP99}, {"p50, one cpu", rttOneCPU}, {"p50, two cpus", rttTwoCPUs}},
+	},
+	{
+		title:   "New connections per second (in brackets: divided by loopback's)",
+		against: true,
+		columns: []column{{"1 worker", connRate1}, {"8 workers", connRate8}},
 	},
 	{
 		title: "Cost of the relay's own processes: CPU seconds per GB (1 stream), memory in KiB per idle connection;\n" +
@@ -54,7 +60,7 @@ var vsockTables = []table{
 	{
 		title:   "64-byte round trip in microseconds (in brackets: divided by loopback's)",
 		against: true,
-		columns: []column{{"rtt p50", rttP50}, {"rtt p99", rttP99}},
+		columns: []column{{"p50", rttP50}, {"p99", rttP99}},
 	},
 }
 
