@@ -16,6 +16,7 @@ var goals = []goal{
 	{text: "raw, 1 stream forward / socat twice", limit: 1, find: over("raw", "socat", forward1)},
 	{text: "raw, 1 stream reverse / socat twice", limit: 1, find: over("raw", "socat", reverse1)},
 	{text: "raw, round trip p50 / loopback", limit: 2.8, atMost: true, find: overLoopback("raw", rttP50)},
+	{text: "raw, round trip p50 / loopback, two cpus", limit: 2.8, atMost: true, find: overLoopback("raw", rttTwoCPUs)},
 	{text: "raw, connections per second / loopback", limit: 0.38, find: overLoopback("raw", connRate1)},
 	{text: "raw, connections per second / ssh -L", limit: 1, find: over("raw", "ssh", connRate1)},
 	{text: "raw, KiB per idle connection", limit: 24, atMost: true, find: plain("raw", idleKiB)},
