@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,21 @@ func ignoringEINTR(f func() (int, error)) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// readNow is read(2) on a descriptor that does not block, so that Go's scheduler
+// need not know of it.
+func readNow(fd int, b []byte) (int, error) { return callNow(unix.SYS_READ, fd, b) }
+
+// writeNow is write(2), likewise.
+func writeNow(fd int, b []byte) (int, error) { return callNow(unix.SYS_WRITE, fd, b) }
+
+func callNow(call uintptr, fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
 }
 
 // takeDescriptor makes the descriptor of a connection or listener ours: Go's

@@ -189,7 +189,8 @@ func (l *loop) run() {
 	l.buf = make([]byte, loopBuffer)
 	events := make([]unix.EpollEvent, 128)
 	brisk := 0
-	yielded := time.Now()
+	yielded := clock()
+	alone := int32(0) // the serial of what the last events were about, if of one thing
 	for {
 		timeout := -1
 		if brisk > 0 {
@@ -200,20 +201,25 @@ func (l *loop) run() {
 		if n > 0 {
 			brisk = loopBriskWaits
 		}
-		if now := time.Now(); now.Sub(yielded) >= loopYield {
+		if l.waiter.now-yielded >= loopYield {
 			runtime.Gosched()
-			yielded = now
+			yielded = l.waiter.now
 		}
 		if err != nil && err != unix.EINTR {
 			panic(fmt.Sprintf("epoll_wait: %v", err)) // no error but of our own making is left
 		}
 		for _, ev := range events[:max(n, 0)] {
-			if ev.Fd == wakeSlot {
-				continue
-			}
 			if s := l.of(ev); s != nil {
 				s.handle(int(ev.Fd&1), ev.Events)
 			}
+		}
+		if n == 1 {
+			if events[0].Pad == alone {
+				l.exchange(events[0])
+			}
+			alone = events[0].Pad
+		} else if n > 1 {
+			alone = 0
 		}
 		if brisk == 0 && l.retire() {
 			return
@@ -223,6 +229,9 @@ func (l *loop) run() {
 
 // of is what an event is about, or nil if that has ended meanwhile.
 func (l *loop) of(ev unix.EpollEvent) served {
+	if ev.Fd == wakeSlot {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.served[ev.Fd>>1]; s != nil && s.at().serial == ev.Pad {

@@ -225,8 +225,8 @@ func (p *pair) rearm() {
 // pumpTurns bounds what one direction may move before others get their turn.
 const pumpTurns = 4
 
-// pump moves what can be read on one side.
-func (p *pair) pump(from int) {
+// pump moves what can be read on one side, and reports whether there was anything.
+func (p *pair) pump(from int) (moved bool) {
 	h, src := &p.halves[from], &p.sides[from]
 	for range pumpTurns {
 		var n int
@@ -236,10 +236,10 @@ func (p *pair) pump(from int) {
 		if spliced {
 			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
 		} else {
-			n, err = ignoringEINTR(func() (int, error) { return unix.Read(src.fd, buf) })
+			n, err = ignoringEINTR(func() (int, error) { return readNow(src.fd, buf) })
 		}
 		if err == unix.EAGAIN {
-			return
+			return moved
 		}
 		if err == nil && n == 0 {
 			err = io.EOF
@@ -247,16 +247,16 @@ func (p *pair) pump(from int) {
 		if !src.opened {
 			rest, oerr := src.conn.open(buf[:max(n, 0)], err)
 			if oerr == unix.EAGAIN {
-				return
+				return moved
 			}
 			if oerr != nil {
 				p.fail(oerr)
-				return
+				return moved
 			}
 			src.opened = true
 			if err == nil && len(rest) == 0 {
 				p.checkArrived(from)
-				return
+				return moved
 			}
 			buf, n = rest, len(rest)
 		}
@@ -269,9 +269,10 @@ func (p *pair) pump(from int) {
 			}
 			h.eof = true
 			p.settle(from, err)
-			return
+			return moved
 		}
 		src.conn.moved(n, 0)
+		moved = true
 		if spliced {
 			p.loop.waiter.bulk = true
 			h.pipe, h.left = p.loop.pipe, n
@@ -282,12 +283,13 @@ func (p *pair) pump(from int) {
 		}
 		p.checkArrived(from)
 		if p.over || h.eof || h.blocked() {
-			return
+			return moved
 		}
 		if !h.grade(n) {
-			return
+			return moved
 		}
 	}
+	return moved
 }
 
 // grade decides from the size of a read how to go on: it reports whether there
@@ -310,7 +312,7 @@ func (h *half) grade(n int) bool {
 // write writes what was read, and keeps what the destination does not take.
 func (p *pair) write(from int, b []byte) {
 	dst := &p.sides[1-from]
-	n, err := ignoringEINTR(func() (int, error) { return unix.Write(dst.fd, b) })
+	n, err := ignoringEINTR(func() (int, error) { return writeNow(dst.fd, b) })
 	if err != nil && err != unix.EAGAIN {
 		p.fail(fmt.Errorf("write: %w", err))
 		return

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +16,8 @@ type waiter struct {
 	near    int           // how many times in a row something came soon
 	yielded time.Duration // how long others had the processor, of late
 	slices  time.Duration // and how much of that they took as whole slices
-	crowded time.Time     // until when there is no staying awake for that
+	crowded time.Duration // until when there is no staying awake for that
+	now     time.Duration // the clock, when last looked at
 }
 
 const (
@@ -38,25 +40,33 @@ const (
 	crowdedFor  = 2 * time.Second
 )
 
+// clock is the time since the process began. It asks for one clock where time.Now
+// asks for two.
+func clock() time.Duration { return time.Since(processBegan) }
+
+var processBegan = time.Now()
+
 // wait is epoll_wait(2).
 func (w *waiter) wait(epoll int, events []unix.EpollEvent, timeout int) (int, error) {
 	enough := awakeMany
 	if w.bulk {
 		enough, w.bulk = 1, false
 	}
-	began := time.Now()
-	for now := began; w.near >= enough && now.After(w.crowded); {
-		n, err := unix.EpollWait(epoll, events, 0)
+	w.now = clock()
+	began := w.now
+	for w.near >= enough && !w.crowd() {
+		n, err := epollNow(epoll, events)
 		if n != 0 {
 			return n, err
 		}
-		now = w.letOthersRun()
-		if now.Sub(began) >= awakeFor {
-			w.near, began = 0, now
+		w.letOthersRun()
+		if w.now-began >= awakeFor {
+			w.near, began = 0, w.now
 		}
 	}
 	n, err := unix.EpollWait(epoll, events, timeout)
-	if n > 0 && time.Since(began) < awakeNear {
+	w.now = clock()
+	if n > 0 && w.now-began < awakeNear {
 		w.near++
 	} else {
 		w.near = 0
@@ -64,26 +74,38 @@ func (w *waiter) wait(epoll int, events []unix.EpollEvent, timeout int) (int, er
 	return n, err
 }
 
-// brief tells whether only little is moved, and what comes next is waited for awake.
+// brief tells whether little is moved, and one thing soon follows the other.
 func (w *waiter) brief() bool { return !w.bulk && w.near >= awakeMany }
+
+// crowd tells whether others compute, so that there is no staying awake.
+func (w *waiter) crowd() bool { return w.now < w.crowded }
 
 // letOthersRun yields the processor and returns when it is back. A program that
 // computes keeps it for its slice, and what comes meanwhile is not noticed. Where
 // that happens, sleeping is better: the kernel wakes who sleeps before the slice
 // is over.
-func (w *waiter) letOthersRun() time.Time {
-	before := time.Now()
+func (w *waiter) letOthersRun() {
+	before := w.now
 	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-	now := time.Now()
-	took := now.Sub(before)
+	w.now = clock()
+	took := w.now - before
 	if w.yielded += took; took >= slice {
 		w.slices += took
 	}
 	if w.yielded >= crowdWindow {
 		if w.slices > w.yielded/5*4 {
-			w.crowded = now.Add(crowdedFor)
+			w.crowded = w.now + crowdedFor
 		}
 		w.yielded, w.slices = 0, 0
 	}
-	return now
+}
+
+// epollNow is epoll_wait(2) that does not wait.
+func epollNow(epoll int, events []unix.EpollEvent) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll),
+		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
 }
