@@ -10,6 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sendUnpaced has a TCP socket on loopback send as fast as its peer reads. BBR, where
+// a machine is set to use it, spreads what is sent over time as a network would
+// like it. Reno does not, and is in every kernel (net/ipv4/tcp_cong.c).
+func sendUnpaced(fd int) {
+	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+}
+
 func ignoringEINTR(f func() (int, error)) (int, error) {
 	for {
 		n, err := f()

@@ -22,6 +22,7 @@ func quickDial(t Target) (s socket, ok bool) {
 		return s, false
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	sendUnpaced(fd)
 	err = unix.Connect(fd, sa)
 	if err == unix.EINPROGRESS {
 		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}

@@ -1,0 +1,79 @@
+package tunnel
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is sent over loopback is not paced, whatever the machine uses for its network; what may leave the machine is left alone.
+func TestOnlyLoopbackIsSentUnpaced(t *testing.T) {
+	for addr, unpaced := range map[string]bool{"127.0.0.1:0": true, "[::1]:0": true, "0.0.0.0:0": false} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		usual, err := copyDescriptor(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := congestionControl(t, usual)
+		_ = unix.Close(usual)
+		if unpaced {
+			want = "reno"
+		}
+		port := netip.MustParseAddrPort(l.Addr().String()).Port()
+		a, err := NewAcceptor(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		dialled, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddrPort(addr).Addr(), port).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dialled.Close()
+		accepted, _, err := unix.Accept(a.fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Close(accepted) }()
+		if got := congestionControl(t, accepted); got != want {
+			t.Errorf("a client of %s is sent to by %s, want %s", addr, got, want)
+		}
+	}
+}
+
+func TestAServiceOnLoopbackIsSentToUnpaced(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	// A port below those that clients get, which is what quickDial takes.
+	port := uint16(firstEphemeral - 1)
+	for ; unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: [4]byte{127, 0, 0, 1}}) != nil; port-- {
+	}
+	if err := unix.Listen(fd, 1); err != nil {
+		t.Fatal(err)
+	}
+	s, ok := quickDial(Target{Network: "tcp", Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}})
+	if !ok {
+		t.Fatal("no connection")
+	}
+	defer func() { _ = unix.Close(s.fd) }()
+	if got := congestionControl(t, s.fd); got != "reno" {
+		t.Errorf("a service is sent to by %s, want reno", got)
+	}
+}
+
+func congestionControl(t *testing.T, fd int) string {
+	t.Helper()
+	name, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
