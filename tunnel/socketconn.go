@@ -10,7 +10,20 @@ import (
 )
 
 // TCP makes a Conn of a TCP connection.
-func TCP(c *net.TCPConn) Conn { return &socketConn{netSocket: c} }
+func TCP(c *net.TCPConn) Conn {
+	if local, ok := c.LocalAddr().(*net.TCPAddr); ok && staysHere(local, c.RemoteAddr()) {
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { sendUnpaced(int(fd)) })
+		}
+	}
+	return &socketConn{netSocket: c}
+}
+
+// staysHere tells whether a connection is between two programs of one machine.
+func staysHere(local *net.TCPAddr, remote net.Addr) bool {
+	r, ok := remote.(*net.TCPAddr)
+	return ok && (r.IP.IsLoopback() || r.IP.Equal(local.IP))
+}
 
 // Unix makes a Conn of a connection on a unix socket. There is no reset on such a
 // socket: Abort closes, and the other end reads ECONNRESET only where something

@@ -69,6 +69,20 @@ func TestAServiceOnLoopbackIsSentToUnpaced(t *testing.T) {
 	}
 }
 
+func TestAConnectionWithinOneMachineIsSentUnpaced(t *testing.T) {
+	dialled, _ := tcpPair(t)
+	raw, err := dialled.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	TCP(dialled)
+	_ = raw.Control(func(fd uintptr) {
+		if got := congestionControl(t, int(fd)); got != "reno" {
+			t.Errorf("the other end is sent to by %s, want reno", got)
+		}
+	})
+}
+
 func congestionControl(t *testing.T, fd int) string {
 	t.Helper()
 	name, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
