@@ -120,11 +120,15 @@ func (w *waitingConn) open() bool {
 	if !ok {
 		return false
 	}
-	// What has been looked at is taken now.
-	if n, err = ignoringEINTR(func() (int, error) { return unix.Read(w.fd, buf[:n]) }); err != nil {
-		_ = unix.Close(w.fd)
-		target.release(target.fd, err)
-		return true
+	// What has been looked at is taken now, and not more.
+	for taken := 0; taken < n; {
+		m, err := receive(w.fd, buf[taken:n])
+		if err != nil || m == 0 {
+			_ = unix.Close(w.fd)
+			target.release(target.fd, net.ErrClosed)
+			return true
+		}
+		taken += m
 	}
 	w.join(target, request, early)
 	return true
