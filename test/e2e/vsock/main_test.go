@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,13 +21,45 @@ import (
 // host is the Debian VM that plays the host.
 var host *vm.VM
 
+// An attempt is a process of its own, because tests run once in each. One that ends with panicked is followed by
+// another, up to attempts.
+const (
+	attempt  = "RUM_TEST_ATTEMPT"
+	attempts = 3
+	panicked = 75
+)
+
 func TestMain(m *testing.M) {
+	if os.Getenv(attempt) == "" {
+		os.Exit(try())
+	}
 	code, err := testMain(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		code = 1
+		code = max(code, 1)
 	}
 	os.Exit(code)
+}
+
+// try runs the tests, and again where the host VM's kernel panicked, which is no fault of what they test.
+func try() (code int) {
+	runtime.LockOSThread() // Pdeathsig is sent when the thread that forked ends
+	for n := 1; ; n++ {
+		cmd := exec.Command(os.Args[0], os.Args[1:]...)
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", attempt, n))
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+		err := cmd.Run()
+		if cmd.ProcessState == nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		code = cmd.ProcessState.ExitCode()
+		if code != panicked || n == attempts {
+			return code
+		}
+		fmt.Printf("attempt %d of %d: the kernel of the host VM panicked; once more from the beginning\n", n, attempts)
+	}
 }
 
 func testMain(m *testing.M) (code int, err error) {
@@ -47,6 +81,9 @@ func testMain(m *testing.M) (code int, err error) {
 	defer func() {
 		if code != 0 || err != nil {
 			fmt.Fprintf(os.Stderr, "console of the host VM:\n%s\n", host.Console())
+			if debian.Panicked(host) {
+				code = panicked
+			}
 		}
 	}()
 	const prepare = `cp ` + debian.Cargo + `/rum-host-agent /usr/local/bin/ &&

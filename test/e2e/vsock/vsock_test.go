@@ -5,12 +5,14 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/test/vm"
 )
 
 // bootLimit is for a guest emulated in an emulated machine.
@@ -39,6 +41,9 @@ func until(t *testing.T, what string, limit time.Duration, fits func(control.Sta
 		var st control.Status
 		if err == nil && json.Unmarshal([]byte(out), &st) == nil && fits(st) {
 			return time.Since(begin)
+		}
+		if errors.Is(err, vm.ErrEnded) {
+			t.Fatalf("waiting for %s: %v", what, err)
 		}
 		if time.Since(begin) > limit {
 			agent, _ := host.Run(t.Context(), "cat /run/agent.log; cat /run/nested.console")
