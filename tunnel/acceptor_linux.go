@@ -133,7 +133,7 @@ func (c *Client) From() netip.AddrPort { return c.from }
 // Early reads what the client has sent by now, without waiting. Nothing is not
 // an error, and neither is the client's EOF: a relay will see that too.
 func (c *Client) Early(buf []byte) ([]byte, error) {
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.fd, buf) })
+	n, err := receive(c.fd, buf)
 	switch err {
 	case nil:
 		return buf[:n], nil

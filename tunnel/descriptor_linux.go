@@ -34,12 +34,14 @@ func receive(fd int, b []byte) (int, error) { return callSocket(unix.SYS_RECVFRO
 func send(fd int, b []byte) (int, error) { return callSocket(unix.SYS_SENDTO, fd, b) }
 
 func callSocket(call uintptr, fd int, b []byte) (int, error) {
-	n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
+	return ignoringEINTR(func() (int, error) {
+		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		if errno != 0 {
+			return -1, errno
+		}
+		return int(n), nil
+	})
 }
 
 // takeDescriptor makes the descriptor of a connection or listener ours: Go's

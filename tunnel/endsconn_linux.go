@@ -76,7 +76,7 @@ func (c *endsConn) tell(m endMessage) {
 
 // flush needs c.mu.
 func (c *endsConn) flush() {
-	n, err := ignoringEINTR(func() (int, error) { return unix.Write(c.fd, c.out) })
+	n, err := send(c.fd, c.out)
 	if err != nil && err != unix.EAGAIN {
 		c.end(fmt.Errorf("write: %w", err))
 		return
@@ -107,7 +107,7 @@ func (c *endsConn) handle(_ int, events uint32) {
 
 func (c *endsConn) read() {
 	buf := c.loop.buf
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(c.fd, buf) })
+	n, err := receive(c.fd, buf)
 	switch {
 	case err == unix.EAGAIN:
 		return

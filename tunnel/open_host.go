@@ -91,7 +91,7 @@ func (l *Link) openNow(fd int, t Target, early []byte) *Stream {
 		return nil
 	}
 	first = append(first, early...)
-	n, err := ignoringEINTR(func() (int, error) { return unix.Write(fd, first) })
+	n, err := send(fd, first)
 	if err == nil && n < len(first) {
 		err = io.ErrShortWrite
 	}

@@ -236,7 +236,7 @@ func (p *pair) pump(from int) (moved bool) {
 		if spliced {
 			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
 		} else {
-			n, err = ignoringEINTR(func() (int, error) { return receive(src.fd, buf) })
+			n, err = receive(src.fd, buf)
 		}
 		if err == unix.EAGAIN {
 			return moved
@@ -312,7 +312,7 @@ func (h *half) grade(n int) bool {
 // write writes what was read, and keeps what the destination does not take.
 func (p *pair) write(from int, b []byte) {
 	dst := &p.sides[1-from]
-	n, err := ignoringEINTR(func() (int, error) { return send(dst.fd, b) })
+	n, err := send(dst.fd, b)
 	if err != nil && err != unix.EAGAIN {
 		p.fail(fmt.Errorf("write: %w", err))
 		return
@@ -346,7 +346,7 @@ func (p *pair) flush(from int) {
 		if h.pipe != nil {
 			n, err = splice(h.pipe.r, dst.fd, h.left)
 		} else {
-			n, err = ignoringEINTR(func() (int, error) { return send(dst.fd, (*h.held)[h.from:h.to]) })
+			n, err = send(dst.fd, (*h.held)[h.from:h.to])
 		}
 		if err == unix.EAGAIN {
 			return

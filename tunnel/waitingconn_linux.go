@@ -146,7 +146,7 @@ func (w *waitingConn) join(target socket, request openRequest, early []byte) {
 		target.release(target.fd, err)
 		return
 	}
-	if _, err := ignoringEINTR(func() (int, error) { return unix.Write(w.fd, answerOK) }); err != nil {
+	if _, err := send(w.fd, answerOK); err != nil {
 		s.die(net.ErrClosed)
 		target.release(target.fd, err) // the client has gone
 		return
