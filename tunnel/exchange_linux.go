@@ -10,8 +10,11 @@ const exchangeTurns = 16
 // they do, without asking the kernel which has one: a message is followed by its
 // answer. ev is what came last, and has been handled.
 func (l *loop) exchange(ev unix.EpollEvent) {
+	if !l.waiter.brief() || l.waiter.crowd() {
+		return
+	}
 	p, ok := l.of(ev).(*pair)
-	if !ok || !l.waiter.brief() || l.waiter.crowd() {
+	if !ok {
 		return
 	}
 	asked := 1 - int(ev.Fd&1) // the side that has got the last message

@@ -190,7 +190,7 @@ func (l *loop) run() {
 	events := make([]unix.EpollEvent, 128)
 	brisk := 0
 	yielded := clock()
-	alone := int32(0) // the serial of what the last events were about, if of one thing
+	before := int32(0) // the serial of what the last event was about, if it came alone
 	for {
 		timeout := -1
 		if brisk > 0 {
@@ -213,14 +213,14 @@ func (l *loop) run() {
 				s.handle(int(ev.Fd&1), ev.Events)
 			}
 		}
+		alone := int32(0)
 		if n == 1 {
-			if events[0].Pad == alone {
+			alone = events[0].Pad
+			if alone == before {
 				l.exchange(events[0])
 			}
-			alone = events[0].Pad
-		} else if n > 1 {
-			alone = 0
 		}
+		before = alone
 		if brisk == 0 && l.retire() {
 			return
 		}

@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TCP makes a Conn of a TCP connection.
+// TCP makes a Conn of a TCP connection. One within this machine sends unpaced from
+// here on.
 func TCP(c *net.TCPConn) Conn {
-	if local, ok := c.LocalAddr().(*net.TCPAddr); ok && staysHere(local, c.RemoteAddr()) {
+	if staysHere(c) {
 		if raw, err := c.SyscallConn(); err == nil {
 			_ = raw.Control(func(fd uintptr) { sendUnpaced(int(fd)) })
 		}
@@ -19,10 +20,12 @@ func TCP(c *net.TCPConn) Conn {
 	return &socketConn{netSocket: c}
 }
 
-// staysHere tells whether a connection is between two programs of one machine.
-func staysHere(local *net.TCPAddr, remote net.Addr) bool {
-	r, ok := remote.(*net.TCPAddr)
-	return ok && (r.IP.IsLoopback() || r.IP.Equal(local.IP))
+// staysHere tells whether a connection is between two programs of one machine. One
+// that has already ended may have no addresses.
+func staysHere(c *net.TCPConn) bool {
+	local, okLocal := c.LocalAddr().(*net.TCPAddr)
+	remote, okRemote := c.RemoteAddr().(*net.TCPAddr)
+	return okLocal && okRemote && (remote.IP.IsLoopback() || remote.IP.Equal(local.IP))
 }
 
 // Unix makes a Conn of a connection on a unix socket. There is no reset on such a

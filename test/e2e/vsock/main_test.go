@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 // try runs the tests, and again where the host VM's kernel panicked, which is no fault of what they test.
-func try() (code int) {
+func try() int {
 	runtime.LockOSThread() // Pdeathsig is sent when the thread that forked ends
 	for n := 1; ; n++ {
 		cmd := exec.Command(os.Args[0], os.Args[1:]...)
@@ -54,7 +54,7 @@ func try() (code int) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		code = cmd.ProcessState.ExitCode()
+		code := cmd.ProcessState.ExitCode()
 		if code != panicked || n == attempts {
 			return code
 		}
