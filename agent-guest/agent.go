@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -97,9 +98,14 @@ var errStdioEnded = errors.New("standard input has ended")
 
 func announcement(w *portwatch.Watcher) (tunnel.Announcement, <-chan struct{}) {
 	state, changed := w.State()
-	a := tunnel.Announcement{Generation: state.Generation, Listeners: state.Listeners}
+	a := tunnel.Announcement{Generation: state.Generation, Listeners: usable(state.Listeners)}
 	if state.Err != nil {
 		a.ScanError = state.Err.Error()
 	}
 	return a, changed
+}
+
+// usable leaves out what nobody can be connected to.
+func usable(all []portwatch.Listener) []portwatch.Listener {
+	return slices.DeleteFunc(slices.Clone(all), func(l portwatch.Listener) bool { return l.Unusable != "" })
 }

@@ -3,6 +3,7 @@ package hostagent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -36,6 +37,7 @@ type vm struct {
 	link       *tunnel.Link // nil while there is none that carries
 	failed     error        // why the last attempt failed; nil before and after a good one
 	scanError  string       // what the guest says of its own scan
+	skipped    string       // what it announces and nobody can forward
 	peer       tunnel.Peer  // of the last link
 	generation uint64
 	lastSeen   time.Time
@@ -169,7 +171,7 @@ func (v *vm) disconnected(link *tunnel.Link) {
 	defer v.mu.Unlock()
 	v.forwards.SetLink(nil)
 	v.lastSeen, v.peer = link.LastSeen(), link.Peer()
-	v.link, v.scanError, v.down = nil, "", time.Now()
+	v.link, v.scanError, v.skipped, v.down = nil, "", "", time.Now()
 }
 
 // announced takes over what listens in the guest. After a scan that failed there
@@ -186,8 +188,19 @@ func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
 	if a.ScanError != "" && a.ScanError != v.scanError {
 		v.log.Warn("guest cannot see its listeners", "error", a.ScanError)
 	}
-	v.generation, v.scanError = a.Generation, a.ScanError
+	v.generation, v.scanError, v.skipped = a.Generation, a.ScanError, skipped(a)
 	v.withdrawn = false
+}
+
+// skipped says what a guest announces that cannot be forwarded; "" for nothing.
+func skipped(a tunnel.Announcement) string {
+	switch a.Skipped {
+	case 0:
+		return ""
+	case 1:
+		return "a listener of the guest cannot be forwarded: " + a.SkipReason
+	}
+	return fmt.Sprintf("%d listeners of the guest cannot be forwarded, such as %s", a.Skipped, a.SkipReason)
 }
 
 // restMax is short enough for a port to be closed within a second.
@@ -236,8 +249,12 @@ func (v *vm) status() control.VM {
 		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
 		Forwards: v.forwards.Status(),
 	}
+	st.Warning = v.skipped
 	if outdated(peer.AgentVersion, v.cfg.Version) {
-		st.Warning = "the guest agent is older than this host agent, " + v.cfg.Version +
+		if st.Warning != "" {
+			st.Warning += "; "
+		}
+		st.Warning += "the guest agent is older than this host agent, " + v.cfg.Version +
 			"; replace it with a newer seed image, or with: rum-host-agent install " + v.Name
 	}
 	if v.Endpoint != (tunnel.Endpoint{}) {

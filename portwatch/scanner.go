@@ -24,6 +24,10 @@ type socket struct {
 	uid   uint32
 	// inode is 0 for a socket that no process owns.
 	inode uint64
+	// device is the index of the interface that it is bound to, 0 for none, and
+	// v6only is IPV6_V6ONLY of a listener; procfs tells neither.
+	device uint32
+	v6only bool
 }
 
 // States from the kernel's include/net/tcp_states.h. An unconnected UDP socket
@@ -58,15 +62,17 @@ type Scanner struct {
 	// Own are sockets to leave out; nil for none.
 	Own *Own
 
-	diag      *diag
-	diagAfter time.Time
-	processes processes
-	servers   servers
+	diag       *diag
+	diagAfter  time.Time
+	processes  processes
+	servers    servers
+	broadcasts broadcasts
+	interfaces interfaces
 }
 
 // Scan returns the TCP sockets that listen and the UDP sockets that are not
 // connected to one peer, sorted by protocol, port and address, each address
-// once. A UDP socket that this Scanner has seen unconnected stays a listener at
+// once: where several sockets have it, one that is bound to no interface. A UDP socket that this Scanner has seen unconnected stays a listener at
 // its first address when it is connected later. An IPv4-mapped IPv6 address is given as IPv4. A missing IPv6 stack is
 // not an error; anything that leaves the picture incomplete is, and then no
 // listeners are returned. Process is left empty where it cannot be found out.
@@ -82,12 +88,21 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
+	ephemeral := readEphemeral(s.root())
+	unusable := s.broadcasts.unusable(sockets)
+	devices := s.interfaces.names(sockets)
 	listeners := make([]Listener, 0, len(sockets))
 	for _, sock := range sockets {
-		listeners = append(listeners, Listener{Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode]})
+		listeners = append(listeners, Listener{
+			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode],
+			Interface: devices[sock.device], V6Only: sock.v6only,
+			Ephemeral: ephemeral.has(sock.addr.Port()), Unusable: unusable[sock.addr],
+			Inode: sock.inode, UID: sock.uid,
+		})
 	}
 	slices.SortStableFunc(listeners, func(a, b Listener) int {
-		return cmp.Or(compare(a, b), -cmp.Compare(min(len(a.Process), 1), min(len(b.Process), 1)))
+		return cmp.Or(compare(a, b), cmp.Compare(min(len(a.Interface), 1), min(len(b.Interface), 1)),
+			-cmp.Compare(min(len(a.Process), 1), min(len(b.Process), 1)))
 	})
 	return slices.CompactFunc(listeners, func(a, b Listener) bool { return compare(a, b) == 0 }), nil
 }

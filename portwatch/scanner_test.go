@@ -221,7 +221,7 @@ func TestAScanSeesTheNamespaceOfItsProcessAndNoOther(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, stderr.String())
 	}
-	line := fmt.Sprintf("[{\"proto\":\"tcp\",\"addr\":\"0.0.0.0:%d\"}]\n", outside.Port())
+	line := fmt.Sprintf("[{\"proto\":\"tcp\",\"addr\":\"0.0.0.0:%d\",\"ephemeral\":true}]\n", outside.Port())
 	if diff := cmp.Diff(strings.Repeat(line, 2), string(out)); diff != "" {
 		t.Error(diff)
 	}

@@ -16,6 +16,10 @@ const (
 	diagMsgLen = 72
 )
 
+// diagV6Only is INET_DIAG_SKV6ONLY, the kernel tells it of every IPv6 socket that
+// is not connected (include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c).
+const diagV6Only = 11
+
 // diag is a netlink socket for sock_diag dumps.
 type diag struct {
 	conn *netlink.Conn
@@ -72,7 +76,8 @@ func (d *diag) candidates() ([]socket, error) {
 	return sockets, nil
 }
 
-// parseDiag decodes a struct inet_diag_msg. Attributes after it are ignored.
+// parseDiag decodes a struct inet_diag_msg, and of the attributes after it the
+// one that says whether an IPv6 socket takes IPv4 too.
 func parseDiag(proto string, b []byte) (socket, error) {
 	if len(b) < diagMsgLen {
 		return socket{}, fmt.Errorf("inet_diag_msg of %d bytes, want %d", len(b), diagMsgLen)
@@ -89,6 +94,14 @@ func parseDiag(proto string, b []byte) (socket, error) {
 	// byte order; the numbers at the end are in the machine's.
 	local, _ := netip.AddrFromSlice(b[8 : 8+size])
 	remote, _ := netip.AddrFromSlice(b[24 : 24+size])
+	v6only := false
+	if attrs, err := netlink.NewAttributeDecoder(b[diagMsgLen:]); err == nil {
+		for attrs.Next() {
+			if attrs.Type() == diagV6Only {
+				v6only = attrs.Uint8() == 1
+			}
+		}
+	}
 	return socket{
 		proto:  proto,
 		addr:   netip.AddrPortFrom(local.Unmap(), binary.BigEndian.Uint16(b[4:])),
@@ -96,5 +109,7 @@ func parseDiag(proto string, b []byte) (socket, error) {
 		state:  b[1],
 		uid:    binary.NativeEndian.Uint32(b[64:]),
 		inode:  uint64(binary.NativeEndian.Uint32(b[68:])),
+		device: binary.NativeEndian.Uint32(b[40:]),
+		v6only: v6only,
 	}, nil
 }

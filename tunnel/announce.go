@@ -19,6 +19,10 @@ type Announcement struct {
 	// nothing then.
 	Generation uint64
 	Listeners  []portwatch.Listener
+	// Skipped is how many items the guest announces besides that cannot be
+	// forwarded, and SkipReason says of one of them what it is.
+	Skipped    int
+	SkipReason string
 	// ScanError says why the guest cannot see its listeners at present; the
 	// set is the last one it saw. Empty when all is well.
 	ScanError string
@@ -31,6 +35,7 @@ type announced struct {
 	generation uint64
 	valid      bool // a snapshot has arrived
 	set        map[listenerKey]portwatch.Listener
+	skipped    map[string]string // reasons by what tells an item apart
 	scanError  string
 }
 
@@ -52,8 +57,9 @@ func (a *announced) apply(m message) (bool, error) {
 			return false, errors.New("snapshot of generation 0, which is none")
 		}
 		a.set = make(map[listenerKey]portwatch.Listener, len(m.Listeners))
+		a.skipped = make(map[string]string)
 		a.generation, a.valid = m.Generation, true
-		return true, a.add(m.Listeners)
+		return true, a.add(m.Listeners, m.Skipped)
 	case *deltaMessage:
 		if !a.valid || m.From != a.generation {
 			return false, fmt.Errorf("delta from generation %d, expected %d", m.From, a.generation)
@@ -64,8 +70,11 @@ func (a *announced) apply(m message) (bool, error) {
 			}
 			delete(a.set, keyOf(l))
 		}
+		for _, i := range m.SkippedRemoved {
+			delete(a.skipped, i.key())
+		}
 		a.generation = m.To
-		return true, a.add(m.Added)
+		return true, a.add(m.Added, m.SkippedAdded)
 	case *scanErrorMessage:
 		a.scanError = m.Text
 		return true, nil
@@ -73,12 +82,15 @@ func (a *announced) apply(m message) (bool, error) {
 	return false, nil
 }
 
-func (a *announced) add(ls []portwatch.Listener) error {
+func (a *announced) add(ls []portwatch.Listener, skipped []skippedItem) error {
 	for _, l := range ls {
 		a.set[keyOf(l)] = l
 	}
-	if len(a.set) > MaxListeners {
-		return fmt.Errorf("%d listeners announced, at most %d are allowed", len(a.set), MaxListeners)
+	for _, i := range skipped {
+		a.skipped[i.key()] = i.Reason
+	}
+	if n := len(a.set) + len(a.skipped); n > MaxListeners {
+		return fmt.Errorf("%d listeners announced, at most %d are allowed", n, MaxListeners)
 	}
 	return nil
 }
@@ -87,8 +99,18 @@ func (a *announced) announcement() Announcement {
 	return Announcement{
 		Generation: a.generation,
 		Listeners:  slices.SortedFunc(maps.Values(a.set), compareListeners),
+		Skipped:    len(a.skipped),
+		SkipReason: a.skipReason(),
 		ScanError:  a.scanError,
 	}
+}
+
+// skipReason is the same one for as long as the same items are skipped.
+func (a *announced) skipReason() string {
+	if len(a.skipped) == 0 {
+		return ""
+	}
+	return a.skipped[slices.Min(slices.Collect(maps.Keys(a.skipped)))]
 }
 
 func compareListeners(a, b portwatch.Listener) int {

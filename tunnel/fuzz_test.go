@@ -17,14 +17,24 @@ import (
 var sampleListeners = []portwatch.Listener{
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80"), Process: "nginx[812]"},
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:80")},
-	{Proto: "udp", Addr: netip.MustParseAddrPort("10.0.0.3:53"), Process: "dnsmasq[1]"},
+	{Proto: "udp", Addr: netip.MustParseAddrPort("10.0.0.3:53"), Process: "dnsmasq[1]", Interface: "eth1"},
+	{Proto: "udp", Addr: netip.MustParseAddrPort("[::]:40000"), Ephemeral: true, V6Only: true, Inode: 77},
+}
+
+// sampleSkipped are items of lists: of a protocol that a later version may know,
+// and of none.
+var sampleSkipped = []skippedItem{
+	{Raw: "\x07\x04\x7f\x00\x00\x01\x00\x50", Reason: "a listener of unknown protocol 7"},
+	{Raw: "", Reason: "a listener of no protocol"},
 }
 
 var sampleMessages = []message{
 	&helloMessage{AgentVersion: "v1.2.3", Hostname: "dev", BootID: "6f1c"},
 	&snapshotMessage{Generation: 7, Listeners: sampleListeners},
 	&snapshotMessage{Generation: 1},
-	&deltaMessage{From: 7, To: 8, Removed: sampleListeners[:1], Added: sampleListeners[1:]},
+	&snapshotMessage{Generation: 1, Skipped: sampleSkipped},
+	&deltaMessage{From: 7, To: 8, Removed: keysOnly(sampleListeners[:1]), Added: sampleListeners[1:]},
+	&deltaMessage{From: 8, To: 9, SkippedRemoved: sampleSkipped, SkippedAdded: sampleSkipped},
 	&scanErrorMessage{Text: "open /proc/net/tcp: permission denied"},
 	&pingMessage{Seq: 3},
 	&pongMessage{Seq: 3},

@@ -18,6 +18,7 @@ const (
 	// MaxListeners is how many listeners a guest can announce.
 	MaxListeners = 4096
 	maxProcess   = 96
+	maxInterface = 16
 	maxName      = 255
 )
 
@@ -154,27 +155,31 @@ func (m *helloMessage) decode(s *cryptobyte.String) error {
 type snapshotMessage struct {
 	Generation uint64
 	Listeners  []portwatch.Listener
+	Skipped    []skippedItem
 }
 
 func (*snapshotMessage) kind() messageKind { return kindSnapshot }
 
 func (m *snapshotMessage) encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.Generation)
-	addListeners(b, m.Listeners)
+	addListeners(b, m.Listeners, m.Skipped)
 }
 
 func (m *snapshotMessage) decode(s *cryptobyte.String) (err error) {
 	if !s.ReadUint64(&m.Generation) {
 		return errShort
 	}
-	m.Listeners, err = readListeners(s)
+	m.Listeners, m.Skipped, err = readListeners(s)
 	return err
 }
 
-// deltaMessage turns generation From into generation To.
+// deltaMessage turns generation From into generation To. Of what is removed, only
+// protocol and address are told.
 type deltaMessage struct {
 	From, To       uint64
 	Removed, Added []portwatch.Listener
+	// SkippedRemoved and SkippedAdded are what cannot be used of the two.
+	SkippedRemoved, SkippedAdded []skippedItem
 }
 
 func (*deltaMessage) kind() messageKind { return kindDelta }
@@ -182,18 +187,19 @@ func (*deltaMessage) kind() messageKind { return kindDelta }
 func (m *deltaMessage) encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.From)
 	b.AddUint64(m.To)
-	addListeners(b, m.Removed)
-	addListeners(b, m.Added)
+	addListeners(b, keysOnly(m.Removed), m.SkippedRemoved)
+	addListeners(b, m.Added, m.SkippedAdded)
 }
 
 func (m *deltaMessage) decode(s *cryptobyte.String) (err error) {
 	if !s.ReadUint64(&m.From) || !s.ReadUint64(&m.To) {
 		return errShort
 	}
-	if m.Removed, err = readListeners(s); err != nil {
+	if m.Removed, m.SkippedRemoved, err = readListeners(s); err != nil {
 		return err
 	}
-	m.Added, err = readListeners(s)
+	m.Removed = keysOnly(m.Removed)
+	m.Added, m.SkippedAdded, err = readListeners(s)
 	return err
 }
 
@@ -246,55 +252,4 @@ func (m *endMessage) decode(s *cryptobyte.String) error {
 		return fmt.Errorf("unknown end %d of stream %d", m.Kind, m.ID)
 	}
 	return nil
-}
-
-var protos = []string{"tcp", "udp"}
-
-func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener) {
-	b.AddUint16(uint16(len(ls)))
-	for _, l := range ls {
-		proto, err := indexOf(protos, l.Proto)
-		if err != nil {
-			b.SetError(err)
-			return
-		}
-		b.AddUint8(proto)
-		addAddrPort(b, l.Addr)
-		addString(b, l.Process, maxProcess)
-	}
-}
-
-func readListeners(s *cryptobyte.String) ([]portwatch.Listener, error) {
-	var n uint16
-	if !s.ReadUint16(&n) {
-		return nil, errShort
-	}
-	if n > MaxListeners {
-		return nil, fmt.Errorf("%d listeners, at most %d are allowed", n, MaxListeners)
-	}
-	var ls []portwatch.Listener // grows with what is really there
-	for range n {
-		var (
-			l     portwatch.Listener
-			proto uint8
-		)
-		if !s.ReadUint8(&proto) {
-			return nil, errShort
-		}
-		if int(proto) >= len(protos) {
-			return nil, fmt.Errorf("listener of unknown protocol %d", proto)
-		}
-		l.Proto = protos[proto]
-		if err := readAddrPort(s, &l.Addr); err != nil {
-			return nil, fmt.Errorf("listener: %w", err)
-		}
-		if l.Addr.Port() == 0 || l.Addr.Addr().IsMulticast() || l.Addr.Addr().Is4In6() {
-			return nil, fmt.Errorf("listener on %v, which nobody can listen on", l.Addr)
-		}
-		if err := readString(s, &l.Process, maxProcess); err != nil {
-			return nil, fmt.Errorf("listener on %v: %w", l.Addr, err)
-		}
-		ls = append(ls, l)
-	}
-	return ls, nil
 }

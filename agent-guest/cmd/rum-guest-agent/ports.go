@@ -13,8 +13,8 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
-// ports prints what the agent would announce: a table, or with --json an array
-// of objects with the fields proto, addr and process.
+// ports prints what listens: a table, or with --json an array of listeners as
+// package portwatch writes them.
 func ports(args []string, stdout io.Writer) error {
 	flags := pflag.NewFlagSet("ports", pflag.ContinueOnError)
 	flags.Usage = func() {}
@@ -41,9 +41,22 @@ func ports(args []string, stdout io.Writer) error {
 		return enc.Encode(listeners)
 	}
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PROTO\tADDRESS\tPROCESS")
+	fmt.Fprintln(table, "PROTO\tADDRESS\tPROCESS\tNOTE")
 	for _, l := range listeners {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", l.Proto, l.Addr, cmp.Or(l.Process, "-"))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", l.Proto, l.Addr, cmp.Or(l.Process, "-"), note(l))
 	}
 	return table.Flush()
+}
+
+// note says what is special about a listener.
+func note(l portwatch.Listener) string {
+	switch {
+	case l.Unusable != "":
+		return "not announced: " + l.Unusable
+	case l.Interface != "":
+		return "on interface " + l.Interface + " only"
+	case l.Ephemeral:
+		return "ephemeral port"
+	}
+	return "-"
 }
