@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // parseVM reads NAME=ENDPOINT[,bridge=IP][,key=FILE]. An endpoint may contain
-// commas and equals signs, so options are only looked for at the end.
+// commas, so options are looked for from the end.
 func parseVM(s string) (hostagent.VM, error) {
 	vm, err := parseVMParts(s)
 	if err != nil {
@@ -31,9 +32,13 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 		return vm, err
 	}
 	seen := map[string]bool{}
+	options := anyOption
+	if strings.HasPrefix(rest, tunnel.SchemeExec+":") {
+		options = ownOption
+	}
 	for {
-		endpoint, option, value := cutOption(rest)
-		if option == "" {
+		endpoint, option, value, found := cutOption(rest, options)
+		if !found {
 			break
 		}
 		if seen[option] {
@@ -54,6 +59,9 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 				return vm, err
 			}
 			vm.Key = key[:]
+		default:
+			// Part of a path, it would be a VM whose key nobody asks for.
+			return vm, fmt.Errorf("unknown option %q: after the endpoint come ,bridge=IP and ,key=FILE", strings.TrimSpace(option))
 		}
 		rest = endpoint
 	}
@@ -61,16 +69,23 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 	return vm, err
 }
 
-// cutOption cuts the last ,bridge=VALUE or ,key=VALUE off s.
-func cutOption(s string) (before, option, value string) {
-	last := -1
-	for _, name := range []string{"bridge", "key"} {
-		if i := strings.LastIndex(s, ","+name+"="); i > last {
-			last, option = i, name
-			before, value = s[:i], s[i+len(name)+2:]
-		}
+// An option is a comma, a word and an equals sign. A shell command has those of its
+// own, so that only the words known here are options behind one.
+var (
+	anyOption = regexp.MustCompile(`,([^,=/]*)=`)
+	ownOption = regexp.MustCompile(`,(bridge|key)=`)
+)
+
+// cutOption cuts the last option off s. Its value reaches to the end, and has no
+// other option in it: what has is not an option but the middle of a command.
+func cutOption(s string, options *regexp.Regexp) (before, option, value string, found bool) {
+	all := options.FindAllStringSubmatchIndex(s, -1)
+	if len(all) == 0 {
+		return s, "", "", false
 	}
-	return before, option, value
+	last := all[len(all)-1]
+	before, option, value = s[:last[0]], s[last[2]:last[3]], s[last[1]:]
+	return before, option, value, !anyOption.MatchString(value)
 }
 
 // maxName is more than libvirt's names have in practice.
