@@ -40,6 +40,9 @@ type VM struct {
 	Bridge netip.Addr
 	// Key is the secret shared with the guest agent; nil for none.
 	Key []byte
+	// KeyOf, if there is one, is asked for the key before each attempt, in the place of Key: a key that is made,
+	// changed or forgotten counts from the next attempt on.
+	KeyOf func() ([]byte, error)
 }
 
 // Config is what an [Agent] needs.

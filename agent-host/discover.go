@@ -83,11 +83,10 @@ func (d *Discovery) add(dom libvirt.Domain) bool {
 	if dom.Endpoint != "" {
 		vm.Endpoint, err = tunnel.ParseEndpoint(dom.Endpoint)
 	}
-	if err == nil && d.Key != nil {
-		vm.Key, err = d.Key(dom.Name, dom.UUID)
+	if d.Key != nil {
+		vm.KeyOf = func() ([]byte, error) { return d.Key(dom.Name, dom.UUID) }
 	}
 	if err != nil {
-		// Without its key the guest would not be who it claims to be.
 		vm.Endpoint, vm.Problem = tunnel.Endpoint{}, err.Error()
 	}
 	switch err := d.Agent.AddVM(vm); {

@@ -5,22 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
 // discover runs a discovery that sees the given snapshots, and returns what the status says after each.
-func discover(t *testing.T, agent *hostagent.Agent, key func(name, uuid string) ([]byte, error), snapshots ...libvirt.Snapshot) []string {
+func discover(t *testing.T, agent *hostagent.Agent, snapshots ...libvirt.Snapshot) []string {
 	t.Helper()
 	var told []string
 	d := hostagent.Discovery{
-		Agent: agent, Source: "qemu:///system", Log: slog.New(slog.DiscardHandler), Key: key,
+		Agent: agent, Source: "qemu:///system", Log: slog.New(slog.DiscardHandler),
 		Watch: func(_ context.Context, seen func(libvirt.Snapshot)) error {
 			for _, s := range snapshots {
 				seen(s)
@@ -63,7 +67,7 @@ func TestWhatRunsUnderLibvirtIsServed(t *testing.T) {
 	off.State, off.Endpoint = libvirt.Off, ""
 	only := func(domains ...libvirt.Domain) libvirt.Snapshot { return libvirt.Snapshot{Domains: domains} }
 
-	got := discover(t, newAgent(), nil,
+	got := discover(t, newAgent(),
 		only(web, db), only(leased, db), only(paused, db), only(rebooted, db),
 		libvirt.Snapshot{Domains: []libvirt.Domain{rebooted}, Err: errors.New("gone")},
 		only(moved, db), only(off, db), only())
@@ -87,7 +91,7 @@ func TestANameGivenOnTheCommandLineStaysItsOwn(t *testing.T) {
 	web := libvirt.Domain{Name: "web", UUID: "1", State: libvirt.Running, Endpoint: "serial:/run/1"}
 	off := web
 	off.State = libvirt.Off
-	for i, got := range discover(t, agent, nil, libvirt.Snapshot{Domains: []libvirt.Domain{web}}, libvirt.Snapshot{Domains: []libvirt.Domain{off}}) {
+	for i, got := range discover(t, agent, libvirt.Snapshot{Domains: []libvirt.Domain{web}}, libvirt.Snapshot{Domains: []libvirt.Domain{off}}) {
 		if got != "web unix:/run/mine ;" {
 			t.Errorf("after snapshot %d: %q", i, got)
 		}
@@ -96,12 +100,46 @@ func TestANameGivenOnTheCommandLineStaysItsOwn(t *testing.T) {
 
 func TestADomainWhoseKeyIsAnothersIsNotLinkedTo(t *testing.T) {
 	agent := newAgent()
-	web := libvirt.Domain{Name: "web", UUID: "1", State: libvirt.Running, Endpoint: "serial:/run/1", BridgeIP: netip.MustParseAddr("192.168.50.7")}
-	key := func(name, uuid string) ([]byte, error) {
-		return nil, fmt.Errorf("no key of %s fits %s", name, uuid)
+	path := filepath.Join(t.TempDir(), "s")
+	guest, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	got := discover(t, agent, key, libvirt.Snapshot{Domains: []libvirt.Domain{web}})
-	if got[0] != "web  192.168.50.7;" {
-		t.Errorf("got %q", got[0])
+	dialled := make(chan bool, 1)
+	go func() {
+		conn, err := guest.Accept()
+		if err == nil {
+			conn.Close()
+		}
+		dialled <- err == nil
+	}()
+	defer guest.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	asked := 0
+	discovery := hostagent.Discovery{
+		Agent: agent, Log: slog.New(slog.DiscardHandler),
+		Key: func(name, uuid string) ([]byte, error) {
+			if asked++; asked == 3 { // the second attempt has failed too
+				cancel()
+			}
+			return nil, fmt.Errorf("no key of %s fits %s: %w", name, uuid, keys.ErrOtherDomain)
+		},
+		Watch: func(ctx context.Context, seen func(libvirt.Snapshot)) error {
+			seen(libvirt.Snapshot{Domains: []libvirt.Domain{{Name: "web", UUID: "1", State: libvirt.Running, Endpoint: "unix:" + path}}})
+			return agent.Run(ctx)
+		},
+	}
+	if err := discovery.Run(ctx); err != nil || asked != 3 {
+		t.Fatalf("asked %d times for the key, error %v", asked, err)
+	}
+	vm := agent.Status().VMs[0]
+	want := "no key of web fits 1: the key belongs to another domain of that name; if that domain is gone, forget its key with: rum-host-agent keys forget web"
+	if vm.State != control.Down || !strings.HasPrefix(vm.Error, want) {
+		t.Errorf("%s: %s", vm.State, vm.Error)
+	}
+	guest.Close()
+	if <-dialled {
+		t.Error("it was dialled all the same")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
@@ -101,9 +102,7 @@ var errEnded = errors.New("the guest agent ended the link")
 // serve dials once and serves the link to its end. It reports whether the guest
 // announced anything; the error is never nil, and of no interest once ctx ended.
 func (v *vm) serve(ctx context.Context) (announced bool, err error) {
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	link, err := tunnel.Dial(dialCtx, v.Endpoint, tunnel.Config{Key: v.Key, AgentVersion: v.cfg.Version, Log: v.log})
-	cancel()
+	link, err := v.dial(ctx)
 	if err != nil {
 		v.dialFailed(err)
 		return false, err
@@ -125,6 +124,36 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 		v.dialFailed(err)
 	}
 	return announced, err
+}
+
+func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
+	key := v.Key
+	if v.KeyOf != nil {
+		var err error
+		// Without its key the guest would not be who it claims to be.
+		if key, err = v.KeyOf(); err != nil {
+			return nil, fmt.Errorf("%w; %s", err, keys.Hint(v.Name, err))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Log: v.log})
+	if _, ok := errors.AsType[*tunnel.AuthError](err); ok {
+		err = fmt.Errorf("%w; %s", err, v.keyHint(key))
+	}
+	return link, err
+}
+
+// keyHint says what ends a disagreement about the key.
+func (v *vm) keyHint(key []byte) string {
+	install := fmt.Sprintf("rum-host-agent install %s", v.Name)
+	switch {
+	case v.KeyOf == nil && key != nil:
+		return "put the key that ,key= names into the guest's /etc/rum-agent/key, or leave ,key= out and run: " + install
+	case key == nil:
+		return "run this agent as the user who made the key, or give the guest another with: " + install
+	}
+	return "give the guest this host's key with: " + install + "; or forget it with: rum-host-agent keys forget " + v.Name
 }
 
 // dialFailed notes why an attempt came to nothing. A guest that shakes hands

@@ -20,6 +20,10 @@ var (
 	// ErrOtherDomain says that the key of that name was made for another domain. It is not ErrNotFound: to go on
 	// without a key would let whoever takes a guest's name skip the proof.
 	ErrOtherDomain = errors.New("the key belongs to another domain of that name")
+	// ErrDamaged says that a guest's file holds no key of it.
+	ErrDamaged = errors.New("not the file of a key")
+	// ErrExists says that the guest has a key already.
+	ErrExists = errors.New("the guest has a key already")
 )
 
 // maxRecord bounds what is read of a record, in bytes.
@@ -27,6 +31,9 @@ const maxRecord = 64 << 10
 
 // maxName is what leaves room for escapes and the suffix in a file name of 255 bytes (NAME_MAX).
 const maxName = 240
+
+// suffix ends the name of a record's file.
+const suffix = ".json"
 
 // Store is a directory of keys. Any number of processes may use one at the same time.
 type Store struct {
@@ -68,36 +75,85 @@ func (s Store) Lookup(name, uuid string) (keyfile.Key, error) {
 	return key, err
 }
 
-// Ensure returns the key of the guest, and makes one if it has none. A UUID, when it becomes known, is bound to the
-// key from then on.
-func (s Store) Ensure(name, uuid string) (keyfile.Key, error) {
+// Draft returns the guest's key, or a new one that is not kept yet, with the errors that [Store.Keep] would have. A
+// command that fails between the two leaves no key that the guest does not have.
+func (s Store) Draft(name, uuid string) (keyfile.Key, error) {
+	key := keyfile.New()
+	err := s.change(name, uuid, func(_ *record, old *keyfile.Key) error {
+		if old != nil {
+			key = *old
+		}
+		return errUnchanged
+	})
+	return key, err
+}
+
+// Keep keeps the guest's key, and binds the UUID to it if there is one. It does not replace another key: ErrExists.
+func (s Store) Keep(name, uuid string, key keyfile.Key) error {
+	return s.change(name, uuid, func(rec *record, old *keyfile.Key) error {
+		switch {
+		case old == nil:
+		case *old != key:
+			return fmt.Errorf("%q: %w", name, ErrExists)
+		case rec.UUID != "" || uuid == "":
+			return errUnchanged
+		}
+		rec.set(uuid, key)
+		return nil
+	})
+}
+
+// New makes a key for a guest that has none, else it is ErrExists.
+func (s Store) New(name, uuid string) error { return s.Keep(name, uuid, keyfile.New()) }
+
+// Rotate makes another key for a guest that has one, bound to the same domain.
+func (s Store) Rotate(name string) error {
+	return s.change(name, "", func(rec *record, old *keyfile.Key) error {
+		if old == nil {
+			return fmt.Errorf("%q: %w", name, ErrNotFound)
+		}
+		rec.set(rec.UUID, keyfile.New())
+		return nil
+	})
+}
+
+// errUnchanged ends a change that has nothing to write.
+var errUnchanged = errors.New("unchanged")
+
+// change has one guest's record changed, while nobody else does. The function gets no key where there is none yet.
+func (s Store) change(name, uuid string, f func(rec *record, old *keyfile.Key) error) error {
 	path, err := s.path(name)
 	if err != nil {
-		return keyfile.Key{}, err
+		return err
 	}
 	unlock, err := s.lock()
 	if err != nil {
-		return keyfile.Key{}, err
+		return err
 	}
 	defer unlock()
 
 	rec, key, err := s.read(path, name, uuid)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		rec, key = record{Name: name}, keyfile.New()
-	case err != nil:
-		return keyfile.Key{}, err
-	case rec.UUID != "" || uuid == "":
-		return key, nil
+	old := &key
+	if errors.Is(err, ErrNotFound) {
+		rec, old, err = record{Name: name}, nil, nil
 	}
-	rec.UUID = uuid
-	if err := s.write(path, rec, key); err != nil {
-		return keyfile.Key{}, err
+	if err == nil {
+		err = f(&rec, old)
 	}
-	return key, nil
+	if errors.Is(err, errUnchanged) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.write(path, rec)
 }
 
-// Remove forgets the guest's key; no key is no error.
+func (r *record) set(uuid string, key keyfile.Key) {
+	r.UUID, r.Key = uuid, strings.TrimSpace(string(key.Encode()))
+}
+
+// Remove forgets the guest's key, also one that cannot be read. Without one it is ErrNotFound.
 func (s Store) Remove(name string) error {
 	path, err := s.path(name)
 	if err != nil {
@@ -108,10 +164,11 @@ func (s Store) Remove(name string) error {
 		return err
 	}
 	defer unlock()
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	err = os.Remove(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%q: %w", name, ErrNotFound)
 	}
-	return nil
+	return err
 }
 
 func (s Store) path(name string) (string, error) {
@@ -119,7 +176,7 @@ func (s Store) path(name string) (string, error) {
 	if name == "" || len(escaped) > maxName {
 		return "", fmt.Errorf("key store: a guest's name has 1 to %d characters, not %d", maxName, len(name))
 	}
-	return filepath.Join(s.Dir, escaped+".json"), nil
+	return filepath.Join(s.Dir, escaped+suffix), nil
 }
 
 func (s Store) read(path, name, uuid string) (record, keyfile.Key, error) {
@@ -135,11 +192,11 @@ func (s Store) read(path, name, uuid string) (record, keyfile.Key, error) {
 	}
 	var rec record
 	if err := json.Unmarshal(data, &rec); err != nil {
-		return record{}, keyfile.Key{}, fmt.Errorf("key store: %s: %w", path, err)
+		return record{}, keyfile.Key{}, fmt.Errorf("key store: %s: %w: %w", path, ErrDamaged, err)
 	}
 	// A file copied to another guest's name would have both trust one key.
 	if rec.Name != name {
-		return record{}, keyfile.Key{}, fmt.Errorf("key store: %s is the key of %q", path, rec.Name)
+		return record{}, keyfile.Key{}, fmt.Errorf("key store: %s is the key of %q: %w", path, rec.Name, ErrDamaged)
 	}
 	if rec.UUID != "" && uuid != "" && !strings.EqualFold(rec.UUID, uuid) {
 		return record{}, keyfile.Key{}, fmt.Errorf("%s: key of %q is for domain %s, this one is %s: %w", path, name, rec.UUID,
@@ -147,13 +204,12 @@ func (s Store) read(path, name, uuid string) (record, keyfile.Key, error) {
 	}
 	key, err := keyfile.Parse([]byte(rec.Key))
 	if err != nil {
-		return record{}, keyfile.Key{}, fmt.Errorf("key store: %s: %w", path, err)
+		return record{}, keyfile.Key{}, fmt.Errorf("key store: %s: %w: %w", path, ErrDamaged, err)
 	}
 	return rec, key, nil
 }
 
-func (s Store) write(path string, rec record, key keyfile.Key) error {
-	rec.Key = strings.TrimSpace(string(key.Encode()))
+func (s Store) write(path string, rec record) error {
 	data, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
 		return err

@@ -21,9 +21,18 @@ func newStore(t *testing.T) keys.Store {
 	return keys.Store{Dir: filepath.Join(t.TempDir(), "state", "keys")}
 }
 
+// ensure is what a command does that brings a guest its key.
+func ensure(s keys.Store, name, uuid string) (keyfile.Key, error) {
+	key, err := s.Draft(name, uuid)
+	if err != nil {
+		return key, err
+	}
+	return key, s.Keep(name, uuid, key)
+}
+
 func mustEnsure(t *testing.T, s keys.Store, name, uuid string) keyfile.Key {
 	t.Helper()
-	key, err := s.Ensure(name, uuid)
+	key, err := ensure(s, name, uuid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +46,7 @@ func TestKeyStaysTheSame(t *testing.T) {
 	}
 	key := mustEnsure(t, s, "dev", "")
 	if again := mustEnsure(t, s, "dev", ""); again != key {
-		t.Error("a second Ensure made another key")
+		t.Error("a second command made another key")
 	}
 	if got, err := s.Lookup("dev", uuidA); err != nil || got != key {
 		t.Errorf("Lookup: another key, error %v", err)
@@ -61,14 +70,75 @@ func TestKeyOfAnotherDomainIsNotUsed(t *testing.T) {
 	if _, err := s.Lookup("dev", uuidB); !errors.Is(err, keys.ErrOtherDomain) || errors.Is(err, keys.ErrNotFound) {
 		t.Errorf("Lookup of another domain: %v", err)
 	}
-	if _, err := s.Ensure("dev", uuidB); !errors.Is(err, keys.ErrOtherDomain) {
-		t.Errorf("Ensure of another domain: %v", err)
+	if _, err := ensure(s, "dev", uuidB); !errors.Is(err, keys.ErrOtherDomain) {
+		t.Errorf("Draft of another domain: %v", err)
 	}
 	if err := s.Remove("dev"); err != nil {
 		t.Fatal(err)
 	}
 	if mustEnsure(t, s, "dev", uuidB) == key {
 		t.Error("the removed key came back")
+	}
+}
+
+func TestADraftLeavesNoKey(t *testing.T) {
+	s := newStore(t)
+	if _, err := s.Draft("dev", uuidA); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Lookup("dev", uuidA); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("after a draft: %v", err)
+	}
+	if all, err := s.List(); err != nil || len(all) != 0 {
+		t.Errorf("the list has %v, error %v", all, err)
+	}
+}
+
+func TestRotateKeepsTheDomain(t *testing.T) {
+	s := newStore(t)
+	if err := s.Rotate("dev"); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("without a key: %v", err)
+	}
+	before := mustEnsure(t, s, "dev", uuidA)
+	if err := s.New("dev", ""); !errors.Is(err, keys.ErrExists) {
+		t.Errorf("a second new key: %v", err)
+	}
+	if err := s.Rotate("dev"); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := s.Lookup("dev", uuidA); err != nil || key == before {
+		t.Errorf("the same key as before, error %v", err)
+	}
+	if _, err := s.Lookup("dev", uuidB); !errors.Is(err, keys.ErrOtherDomain) {
+		t.Errorf("another domain: %v", err)
+	}
+}
+
+func TestListNamesKeysAndWhatIsWrongWithThem(t *testing.T) {
+	s := newStore(t)
+	if all, err := s.List(); err != nil || len(all) != 0 {
+		t.Fatalf("without a directory: %v, error %v", all, err)
+	}
+	mustEnsure(t, s, "a/b", uuidA)
+	mustEnsure(t, s, "dev", "")
+	if err := os.WriteFile(filepath.Join(s.Dir, "dev.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.List()
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%v, error %v", all, err)
+	}
+	if e := all[0]; e.Name != "a/b" || e.UUID != uuidA || e.Err != nil || e.Made.IsZero() {
+		t.Errorf("%+v", e)
+	}
+	if e := all[1]; e.Name != "dev" || !errors.Is(e.Err, keys.ErrDamaged) {
+		t.Errorf("%+v", e)
+	}
+	if err := s.Remove("dev"); err != nil {
+		t.Errorf("a damaged key is not forgotten: %v", err)
+	}
+	if err := s.Remove("dev"); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("the second time: %v", err)
 	}
 }
 
@@ -88,7 +158,7 @@ func TestStoreIsPrivate(t *testing.T) {
 		if _, err := s.Lookup("dev", uuidA); !errors.Is(err, keyfile.ErrExposed) {
 			t.Errorf("%s with mode %v: %v", path, modes[0], err)
 		}
-		if _, err := s.Ensure("dev", uuidA); !errors.Is(err, keyfile.ErrExposed) {
+		if _, err := ensure(s, "dev", uuidA); !errors.Is(err, keyfile.ErrExposed) {
 			t.Errorf("%s with mode %v: %v", path, modes[0], err)
 		}
 		if err := os.Chmod(path, modes[1]); err != nil {
@@ -116,7 +186,7 @@ func TestNamesStayInsideTheDirectory(t *testing.T) {
 		t.Errorf("%d files for %d names: %v", len(entries), len(names), entries)
 	}
 	for _, name := range []string{"", strings.Repeat("x", 300)} {
-		if _, err := s.Ensure(name, ""); err == nil {
+		if _, err := ensure(s, name, ""); err == nil {
 			t.Errorf("a name of %d characters was accepted", len(name))
 		}
 		if _, err := s.Lookup(name, uuidA); !errors.Is(err, keys.ErrNotFound) {
@@ -137,13 +207,13 @@ func TestDamagedOrCopiedRecordIsRefused(t *testing.T) {
 		if err := keyfile.WritePrivate(path, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Ensure(name, ""); err == nil || errors.Is(err, keys.ErrNotFound) || !strings.Contains(err.Error(), path) {
+		if _, err := ensure(s, name, ""); err == nil || errors.Is(err, keys.ErrNotFound) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
 }
 
-func TestConcurrentEnsureAgreesOnOneKey(t *testing.T) {
+func TestConcurrentCommandsAgreeOnOneKey(t *testing.T) {
 	s := newStore(t)
 	got := make([]keyfile.Key, 32)
 	var wg sync.WaitGroup
@@ -153,7 +223,10 @@ func TestConcurrentEnsureAgreesOnOneKey(t *testing.T) {
 			if i%2 == 0 {
 				uuid = uuidA
 			}
-			key, err := keys.Store{Dir: s.Dir}.Ensure("dev", uuid)
+			key, err := ensure(keys.Store{Dir: s.Dir}, "dev", uuid)
+			for errors.Is(err, keys.ErrExists) { // made by another meanwhile
+				key, err = ensure(keys.Store{Dir: s.Dir}, "dev", uuid)
+			}
 			if err != nil {
 				t.Error(err)
 			}

@@ -67,17 +67,20 @@ func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	key, store, err := guestKey(name, o.uuid)
+	key, err := draftKey(name, seed.UUID)
 	if err != nil {
 		return err
 	}
-	seed.Key = key
+	seed.Key = key.Key
 	if o.userDataOnly {
 		err = o.writeDocument(seed)
 	} else {
 		err = seed.WriteISO(o.output)
 	}
 	if err != nil {
+		return err
+	}
+	if err := key.keep(); err != nil {
 		return err
 	}
 	info, err := os.Stat(o.output)
@@ -92,7 +95,7 @@ func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
 	if o.userData != "" {
 		fmt.Fprintf(&b, "  user-data of %s, unchanged\n", o.userData)
 	}
-	fmt.Fprintf(&b, "  key in %s\n", store.Dir)
+	fmt.Fprintf(&b, "  key in %s\n", key.store.Dir)
 	if o.userDataOnly {
 		// The limits of Amazon EC2 and of OpenStack Nova, the smallest and the most usual.
 		fmt.Fprintf(&b, "Many clouds take less: 16384 bytes, or 65535. Compressed with gzip, it is smaller and as good.\n")
@@ -103,7 +106,10 @@ func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
 
 // seed reads the files that the flags name.
 func (o *cloudInitOptions) seed(name string) (seed *cloudinit.Seed, err error) {
-	seed = &cloudinit.Seed{Name: name, UUID: o.uuid, Hostname: o.hostname}
+	seed = &cloudinit.Seed{Name: name, Hostname: o.hostname}
+	if seed.UUID, err = domainUUID(o.uuid); err != nil {
+		return nil, err
+	}
 	if o.userData != "" {
 		if seed.UserData, err = os.ReadFile(o.userData); err != nil {
 			return nil, err

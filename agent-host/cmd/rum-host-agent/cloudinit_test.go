@@ -13,7 +13,7 @@ import (
 // TestCloudInitScripts runs the promises of the commands that install the guest agent; $AGENT is one.
 func TestCloudInitScripts(t *testing.T) {
 	agent := filepath.Join(t.TempDir(), "agent")
-	build := exec.Command("go", "build", "-ldflags=-X main.version=v1.2.3", "-o", agent, "github.com/rum-vm/rum-agent/agent-guest/cmd/rum-guest-agent")
+	build := exec.Command("go", "build", "-ldflags=-s -w -X main.version=v1.2.3", "-o", agent, "github.com/rum-vm/rum-agent/agent-guest/cmd/rum-guest-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
@@ -15,22 +17,43 @@ func keyStore() (keys.Store, error) {
 	return keys.Store{Dir: dir}, err
 }
 
-// guestKey returns the guest's key, which is made if there is none, and the store it is in.
-func guestKey(name, uuid string) (keyfile.Key, keys.Store, error) {
-	store, err := keyStore()
-	if err != nil {
-		return keyfile.Key{}, store, err
-	}
-	key, err := store.Ensure(name, uuid)
-	return key, store, adviseOnKey(err)
+// draft is the key that a command is about to give to a guest.
+type draft struct {
+	keyfile.Key
+	store      keys.Store
+	name, uuid string
 }
 
-// adviseOnKey says what to do about a key that is another domain's.
-func adviseOnKey(err error) error {
-	if errors.Is(err, keys.ErrOtherDomain) {
-		return advise(err, "if that domain is gone, remove this file and run the command again; else choose another name")
+// draftKey returns the guest's key, or a new one that is not kept yet.
+func draftKey(name, uuid string) (d draft, err error) {
+	d = draft{name: name, uuid: uuid}
+	if d.store, err = keyStore(); err == nil {
+		d.Key, err = d.store.Draft(name, uuid)
 	}
-	return err
+	return d, adviseOnKey(name, err)
+}
+
+// keep is what such a command does last, so that one which fails leaves no key that the guest does not have.
+func (d draft) keep() error { return adviseOnKey(d.name, d.store.Keep(d.name, d.uuid, d.Key)) }
+
+// adviseOnKey says what to do about an error of the store.
+func adviseOnKey(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return advise(err, keys.Hint(clean(name), err))
+}
+
+// domainUUID reads the value of a flag --uuid; none for no value.
+func domainUUID(value string) (string, error) {
+	if value == "" {
+		return "", nil
+	}
+	id, err := uuid.Parse(value)
+	if err != nil {
+		return "", misuse(fmt.Errorf("--uuid %q: want a domain's UUID, as virsh domuuid prints it", value))
+	}
+	return id.String(), nil
 }
 
 // domainKey looks up a domain's key. A domain without one is linked to without authentication.
@@ -53,11 +76,14 @@ func ownKey(vm *hostagent.VM) error {
 		return nil
 	}
 	store, err := keyStore()
-	if err == nil {
-		vm.Key, err = domainKey(store)(vm.Name, "")
-	}
 	if err != nil {
-		return advise(fmt.Errorf("the key of %s: %w", vm.Name, err), "without its key the VM would not have to prove who it is: mend this, or name a key with ,key=FILE")
+		return adviseOnKey(vm.Name, err)
+	}
+	key := domainKey(store)
+	vm.KeyOf = func() ([]byte, error) { return key(vm.Name, "") }
+	if _, err := vm.KeyOf(); err != nil {
+		err = fmt.Errorf("the key of %s: %w", vm.Name, err)
+		return advise(err, "without its key the VM would not have to prove who it is: "+keys.Hint(clean(vm.Name), err)+"; or name a key with ,key=FILE")
 	}
 	return nil
 }

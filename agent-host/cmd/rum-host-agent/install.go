@@ -62,14 +62,19 @@ What follows -- is given to ssh.`,
 }
 
 func (o *installOptions) run(ctx context.Context, name string, sshOptions []string, stdout, stderr io.Writer) error {
-	seed := &cloudinit.Seed{Name: name, UUID: o.uuid}
+	seed := &cloudinit.Seed{Name: name}
 	var err error
+	if seed.UUID, err = domainUUID(o.uuid); err != nil {
+		return err
+	}
 	if seed.Agents, err = o.agents.read(); err != nil {
 		return err
 	}
-	if seed.Key, _, err = guestKey(name, o.uuid); err != nil {
+	key, err := draftKey(name, seed.UUID)
+	if err != nil {
 		return err
 	}
+	seed.Key = key.Key
 	script, err := seed.Installer()
 	if err != nil {
 		return err
@@ -94,5 +99,5 @@ func (o *installOptions) run(ctx context.Context, name string, sshOptions []stri
 	case err != nil:
 		return advise(fmt.Errorf("install the agent in %s: %w", to, err), "what went wrong is said above; the user there has to be root or may use sudo without a password")
 	}
-	return nil
+	return key.keep()
 }

@@ -44,9 +44,13 @@ func advise(err error, hint string) error {
 	return &problem{err: err, hint: hint}
 }
 
-// misuse reports a command line that cannot be carried out.
+// misuse reports a command line that cannot be carried out. A remedy that err knows stays.
 func misuse(err error) error {
-	return &problem{err: err, hint: "run rum-host-agent --help to see the usage", usage: true}
+	hint := "run rum-host-agent --help to see the usage"
+	if p, ok := errors.AsType[*problem](err); ok {
+		hint = p.hint
+	}
+	return &problem{err: err, hint: hint, usage: true}
 }
 
 // report prints an error and returns the exit code that goes with it.
@@ -54,7 +58,7 @@ func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "rum-host-agent: %s\n", clean(err.Error()))
+	fmt.Fprintf(stderr, "rum-host-agent: %s\n", cleanError(err.Error()))
 	p, ok := errors.AsType[*problem](err)
 	if !ok {
 		return exitFailure
@@ -66,19 +70,28 @@ func report(stderr io.Writer, err error) int {
 	return exitFailure
 }
 
-// maxText bounds what one value can take of a terminal, in characters.
-const maxText = 200
+// maxText bounds what one value can take of a terminal, in characters, and
+// maxError an error, whose cause comes last.
+const (
+	maxText  = 200
+	maxError = 1000
+)
 
 // clean makes text safe to print on a terminal: no control characters, no
 // invisible ones that reorder or hide text, no endless line.
-func clean(s string) string {
+func clean(s string) string { return cleanTo(maxText, s) }
+
+// cleanError is clean for what may be a chain of errors.
+func cleanError(s string) string { return cleanTo(maxError, s) }
+
+func cleanTo(most int, s string) string {
 	n := 0
 	return strings.Map(func(r rune) rune {
 		n++
 		switch {
-		case n == maxText:
+		case n == most:
 			return '…'
-		case n > maxText:
+		case n > most:
 			return -1
 		case r == utf8.RuneError || !unicode.IsPrint(r):
 			return '?'

@@ -21,19 +21,22 @@ func newRoot() *cobra.Command {
 		Long:          "rum-host-agent makes a service that listens in a VM answer at the same port of\nlocalhost on the host.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return misuse(fmt.Errorf("unknown command %q", args[0]))
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args:          noSubcommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse(err) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
 	root.AddCommand(newRun(&s), newStatus(&s), newSetup(), newNetwork(), newInit(&s),
-		newCloudInit(), newInstall(), newVersion())
+		newCloudInit(), newInstall(), newKeys(), newVersion())
 	return root
+}
+
+// noSubcommand is a cobra argument check for a command that only has subcommands.
+func noSubcommand(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return misuse(fmt.Errorf("unknown command %q", args[0]))
+	}
+	return nil
 }
 
 // atMost is a cobra argument check whose failure is bad usage.

@@ -52,7 +52,7 @@ func badConfig(err error) error {
 	}
 	var lines []string
 	for _, e := range all[1:] {
-		lines = append(lines, clean(e.Error()))
+		lines = append(lines, cleanError(e.Error()))
 	}
 	return advise(all[0], strings.Join(append(lines, hint), "\n"))
 }

@@ -152,15 +152,16 @@ func (o *setupOptions) bindKey(plan *libvirt.Plan) error {
 	if err != nil {
 		return err
 	}
-	_, err = store.Lookup(plan.Domain, plan.UUID)
+	key, err := store.Lookup(plan.Domain, plan.UUID)
 	switch {
 	case errors.Is(err, keys.ErrNotFound):
-		plan.Notes = append(plan.Notes, fmt.Sprintf("%s has no key for %s: the image was made by another user, or for another name", store.Dir, plan.Domain))
+		plan.Notes = append(plan.Notes, fmt.Sprintf("%s has no key for %s: the image was made by another user, or for another name; "+
+			"write one for it with: rum-host-agent cloudinit %[2]s -o FILE", store.Dir, plan.Domain))
 		return nil
 	case err == nil && !o.dryRun:
-		_, err = store.Ensure(plan.Domain, plan.UUID)
+		err = store.Keep(plan.Domain, plan.UUID, key)
 	}
-	return adviseOnKey(err)
+	return adviseOnKey(plan.Domain, err)
 }
 
 // printPlan writes what would be done.

@@ -24,11 +24,11 @@ type cell struct{ text, colour string }
 func printStatus(w io.Writer, st control.Status, colour bool) error {
 	var b strings.Builder
 	if st.Config.Error != "" {
-		b.WriteString("configuration error: " + clean(st.Config.Error) + "\n")
+		b.WriteString("configuration error: " + cleanError(st.Config.Error) + "\n")
 	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
-			b.WriteString(clean(d.Source) + "  error: " + clean(d.Error) + "\n")
+			b.WriteString(clean(d.Source) + "  error: " + cleanError(d.Error) + "\n")
 		}
 	}
 	for i, vm := range st.VMs {
@@ -57,10 +57,10 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	}
 	b.WriteByte('\n')
 	if vm.Error != "" {
-		b.WriteString("  error: " + clean(vm.Error) + "\n")
+		b.WriteString("  error: " + cleanError(vm.Error) + "\n")
 	}
 	if vm.Warning != "" {
-		b.WriteString("  warning: " + clean(vm.Warning) + "\n")
+		b.WriteString("  warning: " + cleanError(vm.Warning) + "\n")
 	}
 	if len(vm.Forwards) > 0 {
 		writeTable(b, forwardRows(vm.Forwards), colour)
@@ -94,11 +94,11 @@ func forwardRows(forwards []control.Forward) [][]cell {
 func reason(f control.Forward) string {
 	switch {
 	case f.Reason == "" && f.LastError != "":
-		return "last error: " + clean(f.LastError)
+		return "last error: " + cleanError(f.LastError)
 	case f.State != control.Active && len(f.Listening) > 0:
-		return clean(f.Reason) + "; open on " + addresses(f.Listening)
+		return cleanError(f.Reason) + "; open on " + addresses(f.Listening)
 	}
-	return clean(f.Reason)
+	return cleanError(f.Reason)
 }
 
 // maxAddresses is how many addresses a column names.

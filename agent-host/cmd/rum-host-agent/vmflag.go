@@ -56,7 +56,7 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 		case "key":
 			key, err := keyfile.Read(value)
 			if err != nil {
-				return vm, err
+				return vm, advise(err, "make one with: (umask 077; openssl rand -hex 32 >"+clean(value)+"), or leave ,key= out for the key that rum-host-agent keys list shows")
 			}
 			vm.Key = key[:]
 		default:

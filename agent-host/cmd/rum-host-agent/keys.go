@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rum-vm/rum-agent/agent-host/keys"
+)
+
+func newKeys() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "keys",
+		Short: "Show, make and forget the keys of VMs",
+		Long: `Show, make and forget the keys of VMs. A key is what a VM and this host prove to each
+other; cloudinit and install make one where there is none, and bring it into the VM.
+A running agent uses what is changed here at its next attempt to reach the VM.`,
+		Args: noSubcommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newKeysNew(), newKeysList(), newKeysForget(), newKeysRotate())
+	return c
+}
+
+func newKeysNew() *cobra.Command {
+	var uuid string
+	c := &cobra.Command{
+		Use:   "new VM",
+		Short: "Make a key for a VM that has none",
+		Args:  exactlyOne("VM"),
+		RunE: func(c *cobra.Command, args []string) error {
+			id, err := domainUUID(uuid)
+			if err != nil {
+				return err
+			}
+			const done = "A key is made for %[1]s. Bring it there with: rum-host-agent install %[1]s, or cloudinit %[1]s\n"
+			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.New(args[0], id) })
+		},
+	}
+	c.Flags().StringVar(&uuid, "uuid", "", "the libvirt domain's `UUID`: the key is then for no other")
+	return c
+}
+
+func newKeysRotate() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate VM",
+		Short: "Make another key for a VM",
+		Long: `Make another key for a VM. A link that is up stays; the next needs the new key in the VM
+too, so bring it there at once.`,
+		Args: exactlyOne("VM"),
+		RunE: func(c *cobra.Command, args []string) error {
+			const done = "%[1]s has another key. Bring it there with: rum-host-agent install %[1]s, or cloudinit %[1]s\n"
+			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Rotate(args[0]) })
+		},
+	}
+}
+
+func newKeysForget() *cobra.Command {
+	return &cobra.Command{
+		Use:   "forget VM",
+		Short: "Forget the key of a VM, which then need not prove one",
+		Args:  exactlyOne("VM"),
+		RunE: func(c *cobra.Command, args []string) error {
+			const done = "The key of %s is forgotten.\n"
+			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Remove(args[0]) })
+		},
+	}
+}
+
+// changeKey does something to a VM's key, and says that it is done.
+func changeKey(w io.Writer, name, done string, change func(keys.Store) error) error {
+	store, err := keyStore()
+	if err == nil {
+		err = change(store)
+	}
+	if err != nil {
+		return adviseOnKey(name, err)
+	}
+	_, err = fmt.Fprintf(w, done, clean(name))
+	return err
+}
+
+func newKeysList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "Show which VMs have a key, and for which domain",
+		Args:  atMost(0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			store, err := keyStore()
+			if err != nil {
+				return adviseOnKey("", err)
+			}
+			all, err := store.List()
+			if err != nil {
+				return adviseOnKey("", err)
+			}
+			return printKeys(c.OutOrStdout(), store, all)
+		},
+	}
+}
+
+// printKeys writes what is known of keys, none of the keys themselves.
+func printKeys(w io.Writer, store keys.Store, all []keys.Entry) error {
+	var b strings.Builder
+	if len(all) == 0 {
+		fmt.Fprintf(&b, "no keys in %s\n", clean(store.Dir))
+	} else {
+		rows := [][]cell{plain("VM", "DOMAIN", "MADE", "PROBLEM")}
+		for _, e := range all {
+			problem := ""
+			if e.Err != nil {
+				problem = cleanError(e.Err.Error())
+			}
+			rows = append(rows, plain(clean(e.Name), orDash(e.UUID), e.Made.Format("2006-01-02 15:04"), problem))
+		}
+		writeTable(&b, rows, false)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
