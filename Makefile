@@ -1,40 +1,50 @@
 # What the project is built and tested with. `make help` lists the targets.
+# A Go from 1.21 on fetches the one that go.mod names, also where it is set not to by default.
+export GOTOOLCHAIN ?= auto
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 GOBUILD  = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 # Debian and Ubuntu packages, each for what is named.
 QEMU_amd64 = qemu-system-x86
 QEMU_arm64 = qemu-system-arm
-QEMU       = $(QEMU_$(shell go env GOARCH))
+QEMU       = $(QEMU_$(shell dpkg --print-architecture 2>/dev/null))
 DEMO_DEPS  = $(QEMU) busybox-static kmod tar xz-utils zstd
-TEST_DEPS  = bind9-dnsutils busybox-static cpio dnsmasq-base gcc iperf3 iproute2 libc6-dev openssl util-linux xorriso
+TEST_DEPS  = bind9-dnsutils busybox-static cpio dnsmasq-base gcc iperf3 iproute2 iptables libc6-dev openssl util-linux xorriso
 VM_DEPS    = $(DEMO_DEPS) e2fsprogs mmdebstrap
 E2E_DEPS   = $(VM_DEPS) dbus dnsmasq-base iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system virtinst
 BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
 
-.PHONY: help build test lint e2e e2e-vsock demo bench bench-vsock deps clean
+.PHONY: help go build test lint fresh e2e e2e-vsock demo bench bench-vsock deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
-build: ## both agents to bin/; the guest's for amd64 and arm64
+go:
+	@sh test/go.sh
+
+build: go ## both agents to bin/, static, for this machine and for amd64 and arm64
 	$(GOBUILD) -o bin/ ./agent-host/cmd/rum-host-agent ./agent-guest/cmd/rum-guest-agent
-	GOARCH=amd64 $(GOBUILD) -o bin/rum-guest-agent-linux-amd64 ./agent-guest/cmd/rum-guest-agent
-	GOARCH=arm64 $(GOBUILD) -o bin/rum-guest-agent-linux-arm64 ./agent-guest/cmd/rum-guest-agent
+	for arch in amd64 arm64; do for agent in host guest; do \
+		GOARCH=$$arch $(GOBUILD) -o bin/rum-$$agent-agent-linux-$$arch ./agent-$$agent/cmd/rum-$$agent-agent || exit; \
+	done; done
 
 # The integration tests run alone: some of them measure what gets lost under load.
 # They build the agents themselves, so that no result can be kept for next time.
-test: ## unit and namespace tests, with the race detector; needs no VM
+test: go ## unit and namespace tests, with the race detector; needs no VM
 	@sh test/deps.sh $(TEST_DEPS)
 	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v /test/integration)
 	go test -race -count=1 -timeout 5m $(TESTFLAGS) ./test/integration
 
-lint: ## gofmt, vet and staticcheck
+lint: go ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go vet -tags e2e,e2evsock ./test/...
 	go tool staticcheck -tags e2e,e2evsock ./...
+
+fresh: ## README's two commands on a bare Debian with only Go, make and git; as root, ten minutes
+	@sh test/fresh.sh
 
 e2e: build ## tests in real VMs; as root
 	go test -tags e2e -count=1 -p 1 -timeout 20m -v ./test/vm/... ./test/e2e/...

@@ -43,6 +43,9 @@ func main() {
 }
 
 func demo(ctx context.Context, out *terminal, once bool) error {
+	if err := checkPort(port); err != nil {
+		return err
+	}
 	kernel, err := vm.FetchKernel(ctx, out)
 	if err != nil {
 		return err
