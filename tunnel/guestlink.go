@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/yamux"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"golang.org/x/sync/errgroup"
 )
@@ -19,7 +18,7 @@ import (
 type guestLink struct {
 	server  *Server
 	agreed  agreed
-	session *yamux.Session
+	session *muxSession
 	control *control
 	ends    ends
 	streams sync.WaitGroup
@@ -63,18 +62,18 @@ func (l *guestLink) run(ctx context.Context, conn io.ReadWriteCloser) error {
 // start begins the session and waits for the host's first stream, as long as for
 // a hello.
 func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err error) {
-	if l.session, err = yamux.Server(newFrameConn(conn), muxConfig(l.server.log())); err != nil {
+	if l.session, err = newMuxSession(conn, false, l.server.log(), admitHost); err != nil {
 		_ = conn.Close()
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
-	first, err := l.session.AcceptStreamWithContext(ctx)
+	first, err := l.session.accept(ctx)
 	if err != nil {
 		_ = l.session.Close()
 		return fmt.Errorf("no control stream: %w", err)
 	}
-	l.control = newControl(&muxConn{Stream: first})
+	l.control = newControl(first)
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	if l.many {
@@ -93,6 +92,14 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 		l.ends.tell = l.endsConn.tell
 	}
 	l.control.send(hello(l.server.AgentVersion))
+	return nil
+}
+
+// admitHost bounds the streams of a host.
+func admitHost(open int) error {
+	if open >= maxHostStreams {
+		return fmt.Errorf("%d are open already", open)
+	}
 	return nil
 }
 
@@ -189,12 +196,11 @@ func limited(a Announcement) Announcement {
 // one of them: a full backlog would stall the session.
 func (l *guestLink) acceptStreams(ctx context.Context) error {
 	for {
-		s, err := l.session.AcceptStream()
+		conn, err := l.session.accept(ctx)
 		if err != nil {
 			return err
 		}
 		l.streams.Go(func() {
-			conn := &muxConn{Stream: s}
 			_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 			open, err := readOpen(conn)
 			if err != nil {

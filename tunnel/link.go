@@ -64,7 +64,7 @@ type Link struct {
 	endpoint Endpoint
 	cfg      Config
 	agreed   agreed
-	session  *yamux.Session
+	session  *muxSession
 	control  *control
 	ends     ends
 	endsConn *endsConn // nil where there is one connection only
@@ -121,24 +121,23 @@ func (l *Link) dialEnds(ctx context.Context) error {
 
 // newLink starts the session on a connection that hands were shaken on.
 func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, error) {
-	session, err := yamux.Client(newFrameConn(conn), muxConfig(cfg.log()))
-	if err != nil {
-		return nil, err
-	}
-	stream, err := session.OpenStream()
-	if err != nil {
-		_ = session.Close()
-		return nil, fmt.Errorf("control stream: %w", err)
-	}
 	l := &Link{
 		endpoint: e,
 		cfg:      cfg,
 		agreed:   a,
-		session:  session,
-		control:  newControl(&muxConn{Stream: stream}),
 		opening:  make(chan struct{}, 128),
 		peer:     Peer{Auth: a.auth, Instance: fmt.Sprintf("%x", a.instance)},
 	}
+	session, err := newMuxSession(conn, true, cfg.log(), l.reverse.admit)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := session.open()
+	if err != nil {
+		_ = session.Close()
+		return nil, fmt.Errorf("control stream: %w", err)
+	}
+	l.session, l.control = session, newControl(stream)
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened != 0 }
@@ -237,7 +236,7 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 
 // sessionError is why a session ended. The streams of an ended session only say
 // EOF; the session itself knows more.
-func sessionError(s *yamux.Session, err error) error {
+func sessionError(s *muxSession, err error) error {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, yamux.ErrSessionShutdown) {
 		return err
 	}
@@ -334,9 +333,6 @@ func (l *Link) heartbeat(ctx context.Context) error {
 		}
 		if !l.Silent() {
 			l.control.send(&pingMessage{Seq: seq})
-			if left := l.session.NumStreams() - l.ends.count(); left > maxForgotten {
-				return fmt.Errorf("guest does not close its streams: %d are left", left)
-			}
 			continue
 		}
 		if seq%8 == 0 { // few, while nobody reads them
@@ -351,10 +347,6 @@ func (l *Link) heartbeat(ctx context.Context) error {
 		}
 	}
 }
-
-// maxForgotten is how many yamux streams may be closed on our side and not yet
-// on the guest's.
-const maxForgotten = 1024
 
 // probe tries the endpoint beside the silent link. A guest that cannot be
 // reached in time is taken for paused and is not an error.

@@ -21,6 +21,8 @@ const muxChunk = 64<<10 - yamuxHeader
 // are looked at only when it has to wait.
 type muxConn struct {
 	*yamux.Stream
+	guard           *muxGuard
+	flow            *muxFlow
 	readBy, writeBy atomic.Int64 // deadlines in Unix nanoseconds, 0 for none
 	refused         atomic.Bool  // the peer does not read any more
 	closed          atomic.Bool
@@ -28,12 +30,13 @@ type muxConn struct {
 
 func (c *muxConn) Read(b []byte) (int, error) {
 	if c.closed.Load() {
-		return 0, os.ErrClosed
+		return 0, c.closedErr()
 	}
 	if expired(&c.readBy) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := c.Stream.Read(b)
+	c.guard.consumed(c.flow, n)
 	return n, c.translate(err)
 }
 
@@ -42,7 +45,7 @@ func (c *muxConn) Write(b []byte) (int, error) {
 	for {
 		switch {
 		case c.closed.Load():
-			return written, os.ErrClosed
+			return written, c.closedErr()
 		case c.refused.Load():
 			return written, io.ErrClosedPipe
 		case expired(&c.writeBy):
@@ -68,7 +71,7 @@ func (c *muxConn) translate(err error) error {
 	case err == nil:
 		return nil
 	case c.closed.Load():
-		return os.ErrClosed
+		return c.closedErr()
 	case errors.Is(err, yamux.ErrTimeout):
 		return os.ErrDeadlineExceeded
 	}
@@ -77,12 +80,30 @@ func (c *muxConn) translate(err error) error {
 
 func (c *muxConn) CloseWrite() error { return c.Stream.Close() }
 
-// Close ends both directions here. The session forgets the stream when the peer
-// has closed it too.
+// closedErr is the error of a connection that was closed here, by the guard or
+// whoever else.
+func (c *muxConn) closedErr() error {
+	if err := c.guard.failure(c.flow); err != nil {
+		return err
+	}
+	return os.ErrClosed
+}
+
+// Close ends both directions here. What has come is thrown away, also where a
+// reader that waits for something else still holds on to the connection.
 func (c *muxConn) Close() error {
 	c.closed.Store(true)
 	_ = c.Stream.SetDeadline(longAgo)
-	return c.Stream.Close()
+	err := c.Stream.Close()
+	var junk [4096]byte
+	for {
+		if n, err := c.Stream.Read(junk[:]); n == 0 || err != nil {
+			break
+		}
+	}
+	c.Stream.Shrink()
+	c.guard.done(c.flow)
+	return err
 }
 
 // refuseWrites makes writes fail, also one that waits for the window.

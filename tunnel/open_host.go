@@ -8,7 +8,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
 )
 
@@ -145,25 +144,25 @@ func (l *Link) openMux(ctx context.Context) (net.Conn, error) {
 		return nil, errors.New("the link has ended")
 	}
 	type result struct {
-		stream *yamux.Stream
-		err    error
+		conn *muxConn
+		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		s, err := l.session.OpenStream()
+		c, err := l.session.open()
 		<-l.opening
-		done <- result{s, err}
+		done <- result{c, err}
 	}()
 	select {
 	case r := <-done:
 		if r.err != nil {
 			return nil, r.err
 		}
-		return &muxConn{Stream: r.stream}, nil
+		return r.conn, nil
 	case <-ctx.Done():
 		go func() {
 			if r := <-done; r.err == nil {
-				_ = r.stream.Close()
+				_ = r.conn.Close()
 			}
 		}()
 		return nil, ctx.Err()

@@ -7,8 +7,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/yamux"
 )
 
 // Reverse is a listener in the guest whose connections come to the host.
@@ -51,10 +49,18 @@ func (v *reverses) get(id uint64) *Reverse {
 	return v.byID[id]
 }
 
-func (v *reverses) none() bool {
+// admit refuses a stream of a guest that was told of no listener. One of a listener
+// that was taken back may be under way.
+func (v *reverses) admit(open int) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.byID) == 0
+	switch {
+	case !v.told:
+		return errors.New("it has no listener of ours")
+	case open >= maxGuestStreams:
+		return fmt.Errorf("%d are open already", open)
+	}
+	return nil
 }
 
 // SetReverse makes the listeners in the guest be those in rs, of which at most
@@ -106,13 +112,9 @@ func (l *Link) reverseState(m *reverseStateMessage) {
 func (l *Link) acceptStreams(ctx context.Context) error {
 	v := &l.reverse
 	for {
-		s, err := l.session.AcceptStream()
+		s, err := l.session.accept(ctx)
 		if err != nil {
 			return err
-		}
-		if v.none() {
-			l.refuse(s, "it has no listener of ours")
-			continue
 		}
 		select {
 		case v.streams <- struct{}{}:
@@ -121,7 +123,7 @@ func (l *Link) acceptStreams(ctx context.Context) error {
 			continue
 		}
 		v.wg.Go(func() {
-			l.serveReverse(ctx, &muxConn{Stream: s})
+			l.serveReverse(ctx, s)
 			<-v.streams
 		})
 	}
@@ -129,9 +131,9 @@ func (l *Link) acceptStreams(ctx context.Context) error {
 
 // refuse closes a stream of the guest. The log is told once: a guest can go on
 // for as long as it likes.
-func (l *Link) refuse(s *yamux.Stream, why string) {
+func (l *Link) refuse(s *muxConn, why string) {
 	l.logRefusal(why)
-	_ = (&muxConn{Stream: s}).Close()
+	_ = s.Close()
 }
 
 func (l *Link) logRefusal(why string) {

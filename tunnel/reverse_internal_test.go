@@ -42,7 +42,7 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 	l, g := guestSession(t)
 	open := func(first []byte) error {
 		t.Helper()
-		s, err := g.session.OpenStream()
+		s, err := g.session.open()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,14 +65,6 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 		"a listener of no rule":          reverseOpen{ID: guestOpened | 5, Listener: 99}.append(nil),
 		"an ID of the host's":            reverseOpen{ID: 5, Listener: 1}.append(nil),
 	}
-	attempts["a listener before there is any"] = named
-	for name, first := range attempts {
-		if err := open(first); err != nil {
-			t.Errorf("%s: %v, want to be refused", name, err)
-		}
-	}
-	delete(attempts, "a listener before there is any")
-
 	dialled := make(chan struct{}, 100)
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -100,6 +92,21 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 	}
 	if err := open(named); err != nil || len(dialled) != 1 {
 		t.Errorf("a listener of a rule: %v, dialled %d times", err, len(dialled))
+	}
+}
+
+// TestAGuestThatOpensAStreamUnaskedEndsItsLink: before there is a rule no agent
+// opens one.
+func TestAGuestThatOpensAStreamUnaskedEndsItsLink(t *testing.T) {
+	l, g := guestSession(t)
+	if s, err := g.session.open(); err == nil {
+		_ = s.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = io.ReadAll(s)
+	}
+	select {
+	case <-l.session.CloseChan():
+	case <-time.After(5 * time.Second):
+		t.Error("the link goes on")
 	}
 }
 

@@ -213,11 +213,10 @@ func (l *reverseListener) carry(client Conn) {
 
 func (l *reverseListener) openStream() (*Stream, error) {
 	link := l.guest.link
-	mux, err := link.session.OpenStream()
+	conn, err := link.session.open()
 	if err != nil {
 		return nil, err
 	}
-	conn := &muxConn{Stream: mux}
 	s := newStream(guestOpened|l.guest.lastID.Add(1), &link.ends)
 	if err := link.ends.add(s); err != nil {
 		_ = conn.Close()

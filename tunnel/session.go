@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -18,8 +19,49 @@ const muxWindow = 1 << 20
 // the whole session; whether the peer is alive is decided by heartbeats.
 const never = 365 * 24 * time.Hour
 
+// maxBacklog is how many streams of the peer may wait to be accepted.
+const maxBacklog = 256
+
+// muxSession is a yamux session with a guard before it, whose streams have the
+// usual meaning of a connection.
+type muxSession struct {
+	*yamux.Session
+	guard *muxGuard
+}
+
+// newMuxSession starts the host's end of a session, or the guest's. admit is
+// asked, with how many are open, for each stream that the peer opens.
+func newMuxSession(conn io.ReadWriteCloser, host bool, log *slog.Logger, admit func(open int) error) (*muxSession, error) {
+	s := &muxSession{guard: newMuxGuard(newFrameConn(conn), host, admit)}
+	begin := yamux.Server
+	if host {
+		begin = yamux.Client
+	}
+	var err error
+	s.Session, err = begin(s.guard, muxConfig(log))
+	return s, err
+}
+
+func (s *muxSession) open() (*muxConn, error) {
+	return s.conn(s.Session.OpenStream())
+}
+
+func (s *muxSession) accept(ctx context.Context) (*muxConn, error) {
+	return s.conn(s.Session.AcceptStreamWithContext(ctx))
+}
+
+func (s *muxSession) conn(stream *yamux.Stream, err error) (*muxConn, error) {
+	if err != nil {
+		return nil, err
+	}
+	c := &muxConn{Stream: stream, guard: s.guard}
+	c.flow = s.guard.attach(stream.StreamID(), c)
+	return c, nil
+}
+
 func muxConfig(log *slog.Logger) *yamux.Config {
 	c := yamux.DefaultConfig()
+	c.AcceptBacklog = maxBacklog
 	c.MaxStreamWindowSize = muxWindow
 	c.EnableKeepAlive = false        // its pings queue behind data and end a paused session
 	c.ConnectionWriteTimeout = never // a write that timed out poisons the session

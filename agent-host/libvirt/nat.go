@@ -95,6 +95,8 @@ func (p *HostPort) compare(loaded expr.Any, op expr.CmpOp, data []byte) {
 			if op == expr.CmpOpEq || op == expr.CmpOpLte {
 				p.Last = port
 			}
+		case l.Base == expr.PayloadBaseNetworkHeader && l.Offset == 9 && l.Len == 1 && op == expr.CmpOpEq && len(data) == 1:
+			p.Proto = protocol(data[0]) // as iptables-nft has it from 1.8.10 on
 		case l.Base == expr.PayloadBaseNetworkHeader && l.Offset == 16 && l.Len == 4 && op == expr.CmpOpEq:
 			p.Addr, _ = netip.AddrFromSlice(data)
 		}

@@ -63,6 +63,7 @@ func TestTranslationRulesOfTheKernelAreRead(t *testing.T) {
 		"tcp 10.1.2.3:80 -> 192.168.122.5:8080 (dnat)",
 		"tcp 2222 -> 192.168.122.5:22 (dnat)",
 		"tcp 3333 -> 192.168.122.7:33 (dnat)",
+		"udp 4444 -> 192.168.122.7:44 (dnat)",
 		"udp 5000-5010 -> 192.168.122.6 (dnat)",
 	}
 	if !slices.Equal(got, want) {
@@ -70,7 +71,8 @@ func TestTranslationRulesOfTheKernelAreRead(t *testing.T) {
 	}
 }
 
-// nativeDNAT adds a rule as nft itself writes it: tcp dport 3333 dnat to 192.168.122.7:33.
+// nativeDNAT adds rules as nft itself writes them, tcp dport 3333 dnat to 192.168.122.7:33, and as iptables-nft does from
+// 1.8.10 on, with the protocol of the IP header: -p udp --dport 4444 to 192.168.122.7:44.
 func nativeDNAT(t *testing.T) {
 	t.Helper()
 	conn, err := nftables.New()
@@ -82,15 +84,26 @@ func nativeDNAT(t *testing.T) {
 		Name: "prerouting", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
 	})
-	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{3333 >> 8, 3333 & 0xff}},
-		&expr.Immediate{Register: 1, Data: []byte{192, 168, 122, 7}},
-		&expr.Immediate{Register: 2, Data: []byte{0, 33}},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
-	}})
+	nativeProtocol := &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}
+	headerProtocol := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 9, Len: 1}
+	for _, rule := range []struct {
+		protocol        expr.Any
+		number          byte
+		high, low, port byte
+	}{
+		{nativeProtocol, unix.IPPROTO_TCP, 3333 >> 8, 3333 & 0xff, 33},
+		{headerProtocol, unix.IPPROTO_UDP, 4444 >> 8, 4444 & 0xff, 44},
+	} {
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			rule.protocol,
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{rule.number}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{rule.high, rule.low}},
+			&expr.Immediate{Register: 1, Data: []byte{192, 168, 122, 7}},
+			&expr.Immediate{Register: 2, Data: []byte{0, rule.port}},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
+		}})
+	}
 	if err := conn.Flush(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,440 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// What a peer may make a session hold or do.
+const (
+	// maxWaiting bounds in bytes what has come on the streams of a link and was
+	// not read yet. yamux's windows alone would allow a mebibyte for each stream.
+	maxWaiting = 32 << 20
+	// maxForgotten is how many streams may be closed on our side and not yet on
+	// the peer's.
+	maxForgotten = 16 << 10
+	// maxGuestStreams and maxHostStreams bound how many streams the other end may
+	// have open: a guest for reverse listeners only, a host for its clients.
+	maxGuestStreams = 2 * maxReverseStreams
+	maxHostStreams  = 16 << 10
+	// overheadRate is how many frames a second may come that bring no data, and
+	// overheadBurst how many at a time. 20 Gbit/s need 5,000 window updates.
+	overheadRate  = 20_000
+	overheadBurst = 20_000
+)
+
+// errTooMuchWaits ends a stream that holds the most when maxWaiting is reached.
+var errTooMuchWaits = fmt.Errorf("reset: %d MiB wait for connections of this VM that do not read, and most of it was this one's", maxWaiting>>20)
+
+// Frame types and flags of yamux (yamux spec.md).
+const (
+	yamuxWindow = 1
+	yamuxPing   = 2
+
+	yamuxSYN = 1
+	yamuxACK = 2
+	yamuxFIN = 4
+	yamuxRST = 8
+)
+
+// muxGuard stands between a connection and yamux, and knows what our agents ever
+// send. yamux believes its peer: it answers every ping with a goroutine, keeps what
+// comes on streams that nobody reads, and remembers streams for as long as the
+// peer does not close them.
+//
+// What no agent sends is an error of Read, which ends the session. Frames for
+// streams that are over here are dropped, and yamux is told that the peer has reset
+// them, so that it forgets them. Where more waits than [maxWaiting], the stream
+// that holds the most is ended.
+type muxGuard struct {
+	io.ReadWriteCloser
+	admit    func(open int) error // whether the peer may open one more stream
+	peerBit  uint32               // the lowest bit of IDs of streams that the peer opens
+	overhead *rate.Limiter
+	closed   chan struct{}
+	close    sync.Once
+
+	// Used by yamux's receiver only.
+	head    [yamuxHeader]byte
+	headLen int
+	body    int  // bytes of a frame's body that are still to come
+	pass    bool // whether they are for yamux
+
+	outBody int // the same in the other direction; used by yamux's sender only
+
+	mu       sync.Mutex
+	flows    map[uint32]*muxFlow
+	waiting  int       // bytes, of all flows
+	resets   []muxHead // what yamux is to be told in the peer's name
+	lastPeer uint32    // the highest ID of the peer's
+	peerOpen int
+	gone     int   // flows that are over here and not in the peer
+	bad      error // why the connection was closed from here
+}
+
+// muxHead is the header of a frame without a body.
+type muxHead [yamuxHeader]byte
+
+func newMuxHead(kind uint8, flags uint16, id uint32) (h muxHead) {
+	h[1] = kind
+	binary.BigEndian.PutUint16(h[2:], flags)
+	binary.BigEndian.PutUint32(h[4:], id)
+	return h
+}
+
+// muxFlow is what the guard knows of a stream.
+type muxFlow struct {
+	id               uint32
+	peers            bool // opened by the peer
+	acked            bool
+	finHere, finPeer bool
+	over             bool  // nobody is to read it any more
+	told             bool  // yamux is told that the peer has reset it
+	waiting          int   // bytes that have come and were not read
+	err              error // why it was ended from here, if it was
+	conn             *muxConn
+}
+
+// finished tells whether both sides have closed the stream.
+func (f *muxFlow) finished() bool { return f.finHere && f.finPeer }
+
+// newMuxGuard guards a connection. admit is asked for each stream that the peer
+// opens.
+func newMuxGuard(conn io.ReadWriteCloser, client bool, admit func(open int) error) *muxGuard {
+	g := &muxGuard{
+		ReadWriteCloser: conn, admit: admit, flows: make(map[uint32]*muxFlow), closed: make(chan struct{}),
+		overhead: rate.NewLimiter(overheadRate, overheadBurst),
+	}
+	if !client {
+		g.peerBit = 1
+	}
+	return g
+}
+
+func (g *muxGuard) Close() error {
+	g.close.Do(func() { close(g.closed) })
+	return g.ReadWriteCloser.Close()
+}
+
+// Read returns whole headers only, of frames that yamux is to see. It is called
+// with a buffer of 4 KiB or more, bufio's.
+func (g *muxGuard) Read(b []byte) (int, error) {
+	if len(b) < yamuxHeader {
+		return 0, io.ErrShortBuffer
+	}
+	for {
+		if n := g.forget(b); n > 0 {
+			return n, nil
+		}
+		g.pause()
+		// Behind what is there of a header, so that there is room for the rest.
+		n, err := g.ReadWriteCloser.Read(b[g.headLen:g.until(len(b))])
+		kept, bad := g.filter(b, g.headLen, g.headLen+n)
+		if bad != nil {
+			return kept, bad
+		}
+		if err != nil {
+			err = g.why(err)
+		}
+		if kept > 0 || err != nil {
+			return kept, err
+		}
+	}
+}
+
+// why is the reason that the connection was closed for, if it was from here.
+func (g *muxGuard) why(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.bad != nil {
+		return g.bad
+	}
+	return err
+}
+
+// forget puts what makes yamux forget a stream into b, where a frame can begin.
+func (g *muxGuard) forget(b []byte) int {
+	if g.headLen > 0 || g.body > 0 {
+		return 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for len(g.resets) > 0 && len(b)-n >= yamuxHeader {
+		n += copy(b[n:], g.resets[0][:])
+		g.resets = g.resets[1:]
+	}
+	return n
+}
+
+// until is how far to read: not beyond the end of a frame if something is to go
+// between it and the next.
+func (g *muxGuard) until(size int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case len(g.resets) == 0:
+		return size
+	case g.body > 0:
+		return min(size, g.body)
+	}
+	return yamuxHeader
+}
+
+// pause does not read for a while where frames without data come too fast.
+func (g *muxGuard) pause() {
+	for {
+		owed := -g.overhead.Tokens() / overheadRate
+		if owed <= 0 {
+			return
+		}
+		timer := time.NewTimer(time.Duration(owed * float64(time.Second)))
+		select {
+		case <-timer.C:
+		case <-g.closed:
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// filter moves what yamux is to see of b[from:to] to the beginning of b, and
+// returns how much that is.
+func (g *muxGuard) filter(b []byte, from, to int) (int, error) {
+	kept := 0
+	for from < to {
+		if g.body > 0 {
+			n := min(g.body, to-from)
+			if g.pass {
+				kept += copy(b[kept:], b[from:from+n])
+			}
+			g.body -= n
+			from += n
+			continue
+		}
+		n := copy(g.head[g.headLen:], b[from:to])
+		g.headLen += n
+		from += n
+		if g.headLen < yamuxHeader {
+			break
+		}
+		g.headLen = 0
+		var err error
+		if g.pass, g.body, err = g.check(); err != nil {
+			return kept, err
+		}
+		if g.pass {
+			kept += copy(b[kept:], g.head[:])
+		}
+	}
+	return kept, nil
+}
+
+// check looks at a frame's header. It tells whether the frame is for yamux, and
+// how long its body is.
+func (g *muxGuard) check() (pass bool, body int, err error) {
+	kind, flags := g.head[1], binary.BigEndian.Uint16(g.head[2:])
+	id, length := binary.BigEndian.Uint32(g.head[4:]), binary.BigEndian.Uint32(g.head[8:])
+	switch {
+	case g.head[0] != 0 || kind > yamuxPing:
+		g.overhead.ReserveN(time.Now(), 1)
+		return true, 0, nil // an end of the session, or an error, that yamux knows
+	case kind == yamuxPing:
+		return false, 0, errors.New("the other end sent a yamux ping, which no agent does")
+	case kind == yamuxData && length > muxChunk:
+		return false, 0, fmt.Errorf("the other end sent a frame of %d bytes, at most %d are allowed", length, muxChunk)
+	}
+	if kind == yamuxData {
+		body = int(length)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[id]
+	if flags&yamuxSYN != 0 {
+		if f, err = g.opened(id, f); err != nil {
+			return false, 0, err
+		}
+	}
+	if f == nil || f.over || body == 0 {
+		g.overhead.ReserveN(time.Now(), 1)
+	}
+	if f == nil {
+		return false, body, nil // over on both sides, and forgotten
+	}
+	f.acked = f.acked || flags&yamuxACK != 0
+	pass = !f.over
+	if pass && body > 0 {
+		f.waiting += body
+		if g.waiting += body; g.waiting > maxWaiting {
+			if err := g.relieve(); err != nil {
+				return false, 0, err
+			}
+			pass = !f.over
+		}
+	}
+	if flags&(yamuxFIN|yamuxRST) != 0 {
+		f.finPeer = true
+		f.finHere = f.finHere || flags&yamuxRST != 0
+		g.settle(f)
+	}
+	return pass, body, nil
+}
+
+// opened is called for a stream that the peer opens; there is the flow of that
+// ID. It needs g.mu.
+func (g *muxGuard) opened(id uint32, there *muxFlow) (*muxFlow, error) {
+	if there != nil || id&1 != g.peerBit || id <= g.lastPeer {
+		return nil, fmt.Errorf("the other end opened stream %d, which it cannot", id)
+	}
+	if err := g.admit(g.peerOpen); err != nil {
+		return nil, fmt.Errorf("the other end opened a stream: %w", err)
+	}
+	g.lastPeer = id
+	g.peerOpen++
+	f := &muxFlow{id: id, peers: true, acked: true}
+	g.flows[id] = f
+	return f, nil
+}
+
+// settle forgets a flow of which nothing can come any more, and nothing waits. It
+// needs g.mu.
+func (g *muxGuard) settle(f *muxFlow) {
+	if !f.finished() || f.waiting > 0 || g.flows[f.id] != f {
+		return
+	}
+	delete(g.flows, f.id)
+	if f.peers {
+		g.peerOpen--
+	}
+	if f.over {
+		g.gone--
+	}
+}
+
+// controlID is the stream that the host opens first.
+const controlID = 1
+
+// relieve ends the stream that holds the most. It needs g.mu.
+func (g *muxGuard) relieve() error {
+	var most *muxFlow
+	for _, f := range g.flows {
+		if f.id != controlID && (most == nil || f.waiting > most.waiting) {
+			most = f
+		}
+	}
+	if most == nil || most.waiting == 0 {
+		return fmt.Errorf("more than %d MiB wait on the link", maxWaiting>>20)
+	}
+	most.err = errTooMuchWaits
+	g.end(most)
+	if most.conn != nil {
+		go most.conn.Close() // tells the peer, and may have to wait for that
+	}
+	return nil
+}
+
+// end makes a stream be over here: what comes on it is dropped, and what has come
+// counts no more. It needs g.mu.
+func (g *muxGuard) end(f *muxFlow) {
+	if f.over {
+		return
+	}
+	f.over = true
+	g.waiting -= f.waiting
+	f.waiting = 0
+	if g.flows[f.id] != f {
+		return
+	}
+	if g.gone++; g.gone > maxForgotten && g.bad == nil {
+		g.bad = fmt.Errorf("the other end leaves %d streams open that are closed here", maxForgotten)
+		_ = g.ReadWriteCloser.Close()
+	}
+	g.settle(f)
+}
+
+// done is called when a stream was closed here, in both directions. It makes yamux
+// forget it.
+func (g *muxGuard) done(f *muxFlow) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f.told || g.flows[f.id] != f {
+		return
+	}
+	f.told = true
+	g.end(f)
+	flags := uint16(yamuxRST)
+	if !f.acked {
+		flags |= yamuxACK // else yamux counts it as one being opened, for ever
+	}
+	g.resets = append(g.resets, newMuxHead(yamuxWindow, flags, f.id))
+}
+
+// consumed is called when bytes of a stream have been read.
+func (g *muxGuard) consumed(f *muxFlow, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !f.over {
+		f.waiting -= n
+		g.waiting -= n
+		g.settle(f)
+	}
+}
+
+// failure is why a stream was ended by the guard, or nil.
+func (g *muxGuard) failure(f *muxFlow) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return f.err
+}
+
+// attach returns the flow of a stream that conn will read.
+func (g *muxGuard) attach(id uint32, conn *muxConn) *muxFlow {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.flows[id]
+	if f == nil {
+		f = &muxFlow{id: id, over: true} // ended on both sides already
+	}
+	f.conn = conn
+	return f
+}
+
+// Write passes on what yamux sends, a header or a body at a time, and takes in
+// what that says about streams.
+func (g *muxGuard) Write(b []byte) (int, error) {
+	switch {
+	case g.outBody > 0:
+		g.outBody -= len(b)
+	case len(b) == yamuxHeader && b[1] <= yamuxWindow:
+		if b[1] == yamuxData {
+			g.outBody = int(binary.BigEndian.Uint32(b[8:]))
+		}
+		g.sent(binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint16(b[2:]))
+	}
+	return g.ReadWriteCloser.Write(b)
+}
+
+// sent takes in the flags of a frame to the peer.
+func (g *muxGuard) sent(id uint32, flags uint16) {
+	if flags&(yamuxSYN|yamuxFIN|yamuxRST) == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if flags&yamuxSYN != 0 {
+		g.flows[id] = &muxFlow{id: id}
+	}
+	f := g.flows[id]
+	if f == nil || flags&(yamuxFIN|yamuxRST) == 0 {
+		return
+	}
+	f.finHere = true
+	f.finPeer = f.finPeer || flags&yamuxRST != 0
+	g.settle(f)
+}
