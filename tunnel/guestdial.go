@@ -62,7 +62,38 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 	}
 	// Keep-alives between sockets of one kernel find out nothing.
 	d := net.Dialer{KeepAlive: -1}
-	return d.DialContext(ctx, network, addr.String())
+	if network == networkTCP {
+		// A connection to itself, which package net sees and gives up too, is
+		// not to keep its port from the server that is to have it.
+		d.Control = func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { resetOnClose(int(fd)) })
+		}
+	}
+	conn, err := d.DialContext(ctx, network, addr.String())
+	if err != nil {
+		return nil, err
+	}
+	if err := NotToItself(conn); err != nil {
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(-1)
+	}
+	return conn, nil
+}
+
+// NotToItself closes a socket that is connected to itself, and says that nobody
+// is where it was to go. The kernel gives the port of a server that is not there
+// to clients as well, so that one may get the very port that it dials.
+func NotToItself(c net.Conn) error {
+	if c.LocalAddr().String() != c.RemoteAddr().String() {
+		return nil
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
+	return &net.OpError{Op: "dial", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
 
 // dialAddr is where a socket that is bound to addr can be reached. A wildcard is
@@ -71,22 +102,27 @@ func dialAddr(addr netip.AddrPort) (netip.AddrPort, error) {
 	ip := addr.Addr()
 	switch {
 	case ip == netip.IPv4Unspecified():
-		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		ip = loopback4
 	case ip == netip.IPv6Unspecified():
 		ip = netip.IPv6Loopback()
 	case ip.IsLoopback():
-	default:
+	case ip.Is6() && ip.IsLinkLocalUnicast():
 		zone, err := zoneOf(ip)
 		if err != nil {
 			return addr, err
 		}
 		ip = ip.WithZone(zone)
+	default:
+		if err := checkLocal(ip); err != nil {
+			return addr, err
+		}
 	}
 	return netip.AddrPortFrom(ip, addr.Port()), nil
 }
 
-// zoneOf checks that an address is one of this machine's and returns the
-// interface to reach it by, which only a link-local one needs.
+var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// zoneOf returns the interface that has a link-local address.
 func zoneOf(ip netip.Addr) (string, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -102,13 +138,9 @@ func zoneOf(ip netip.Addr) (string, error) {
 			if !ok {
 				continue
 			}
-			if own, ok := netip.AddrFromSlice(prefix.IP); !ok || own.Unmap() != ip {
-				continue
-			}
-			if ip.Is6() && ip.IsLinkLocalUnicast() {
+			if own, ok := netip.AddrFromSlice(prefix.IP); ok && own == ip {
 				return i.Name, nil
 			}
-			return "", nil
 		}
 	}
 	return "", fmt.Errorf("%v: %w", ip, errNotLocal)

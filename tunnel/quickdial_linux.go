@@ -8,12 +8,12 @@ import (
 
 // quickDial connects to the first of the addresses if that is on loopback, where
 // the kernel is done with the three-way handshake before connect(2) returns. It
-// takes four system calls, and no detour through Go's poller. When the
+// takes five system calls, and no detour through Go's poller. When the
 // connection is not there at once, for whatever reason, ok is false and the
 // address is to be dialled in the ordinary way.
 func quickDial(t Target) (s socket, ok bool) {
 	addr, err := dialAddr(t.Addrs[0])
-	if err != nil || !addr.Addr().IsLoopback() || addr.Port() >= firstEphemeral {
+	if err != nil || !addr.Addr().IsLoopback() {
 		return s, false
 	}
 	family, sa := sockaddr(addr)
@@ -34,14 +34,14 @@ func quickDial(t Target) (s socket, ok bool) {
 		_ = unix.Close(fd)
 		return s, false
 	}
+	if own, err := unix.Getsockname(fd); err != nil || addrOf(own) == addr {
+		// Connected to itself, see NotToItself.
+		resetOnClose(fd)
+		_ = unix.Close(fd)
+		return s, false
+	}
 	return socket{fd}, true
 }
-
-// firstEphemeral is where Linux begins to choose the ports of clients
-// (net.ipv4.ip_local_port_range). One that dials such a port where nobody
-// listens may be given that very port and be connected to itself, which package
-// net knows to detect.
-const firstEphemeral = 32768
 
 func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {
 	if a.Addr().Is4() {

@@ -2,9 +2,11 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -69,9 +71,12 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int) error {
 const errHostSlow = "the host takes datagrams more slowly than they come"
 
 // dialUDP connects a socket to an address of this machine, which waits for
-// nothing.
+// nothing. A server on :: is reached by IPv4 where IPv6 is switched off.
 func dialUDP(to netip.AddrPort) (*net.UDPConn, error) {
 	conn, err := dialLocal(context.Background(), networkUDP, to)
+	if err != nil && to.Addr() == netip.IPv6Unspecified() && !errors.Is(err, syscall.ECONNREFUSED) {
+		conn, err = dialLocal(context.Background(), networkUDP, netip.AddrPortFrom(loopback4, to.Port()))
+	}
 	if err != nil {
 		return nil, err
 	}

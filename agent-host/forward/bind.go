@@ -18,6 +18,7 @@ const maxBound = 1024
 // place gives a new binding its host addresses or makes it a claim.
 func (t *Table) place(b *binding) {
 	t.overrule(b)
+	t.displace(b)
 	// An older claim goes first, should its address have become free just now.
 	t.retryClaims(b.tries...)
 	if !t.bind(b) {
@@ -71,7 +72,7 @@ func (t *Table) bind(b *binding) bool {
 		b.vm.bound++
 	}
 	b.open = &opening{listeners, done}
-	b.state, b.reason = control.Active, ""
+	b.state, b.reason, b.shadowed = control.Active, "", false
 	log := t.log.Info
 	if b.own && b.main.open != nil {
 		log = t.log.Debug // the port was said to be open
@@ -154,6 +155,9 @@ func (t *Table) rival(b *binding, h hostAddr) *binding {
 		if r := t.overruling(h); r != nil {
 			return r
 		}
+	}
+	if r := b.preferred(); r != nil {
+		return r
 	}
 	if r := t.bound[h]; r != nil {
 		return r

@@ -20,9 +20,11 @@ type binding struct {
 
 	state  string
 	reason string
-	told   string // the reason that the log has heard
-	holder holder
-	open   *opening // nil unless active
+	// shadowed: the address means another service on the same port of the VM.
+	shadowed bool
+	told     string // the reason that the log has heard
+	holder   holder
+	open     *opening // nil unless active
 }
 
 // opening is what a binding has while it is active.
@@ -82,7 +84,7 @@ func (f *forward) reason() string {
 	switch {
 	case f.main == nil:
 		return f.decision.Reason
-	case f.own == nil || f.own.open != nil:
+	case f.own == nil || f.own.open != nil || f.own.shadowed:
 		return f.main.reason
 	case f.main.open != nil:
 		return f.own.reason

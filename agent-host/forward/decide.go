@@ -12,12 +12,13 @@ import (
 type wanted struct {
 	groups map[key]*group
 	order  []key
+	first  map[key]key // of what listens on a port, whatever its address
 }
 
 // group is the listeners that make up one forward.
 type group struct {
 	decision Decision
-	guest    []netip.AddrPort
+	guest    []portwatch.Listener // no address twice
 	process  string
 	expected bool // static, and nothing is seen to listen there
 }
@@ -62,7 +63,7 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 // decide asks the rules about every listener and groups those that go together.
 // The order is that of the listeners.
 func (v *VM) decide() wanted {
-	w := wanted{groups: make(map[key]*group)}
+	w := wanted{groups: make(map[key]*group), first: make(map[key]key)}
 	if !v.started {
 		return w
 	}
@@ -71,25 +72,64 @@ func (v *VM) decide() wanted {
 			continue
 		}
 		g := w.group(v, l)
-		if !slices.Contains(g.guest, l.Addr) {
-			g.guest = append(g.guest, l.Addr)
+		if !slices.ContainsFunc(g.guest, func(o portwatch.Listener) bool { return o.Addr == l.Addr }) {
+			g.guest = append(g.guest, l)
 		}
 		g.process = cmp.Or(g.process, l.Process)
 	}
 	for _, l := range v.table.static(v.name) {
-		if g := w.group(v, l); len(g.guest) == 0 || g.expected {
-			g.guest, g.expected = append(g.guest, l.Addr), true
+		d := v.table.rules(v.name, l)
+		k := keyOf(l, d).localhost()
+		if first, ok := w.first[k]; ok {
+			w.rename(first, k)
+			continue
 		}
+		g := w.at(k, d)
+		g.guest, g.expected = append(g.guest, l), true
 	}
 	for _, s := range v.table.sockets(v.name) {
 		w.at(key{proto: protoUnix, socket: s.Path, decision: s.Decision.key()}, s.Decision)
 	}
+	// What is localhost comes first, so that nothing has to give way to it.
+	slices.SortStableFunc(w.order, func(a, b key) int {
+		return cmp.Compare(min(a.addr.BitLen(), 1), min(b.addr.BitLen(), 1))
+	})
 	return w
 }
 
 func (w *wanted) group(v *VM, l portwatch.Listener) *group {
 	d := v.table.rules(v.name, l)
-	return w.at(key{proto: l.Proto, port: l.Addr.Port(), decision: d.key()}, d)
+	k := keyOf(l, d)
+	if _, ok := w.first[k.localhost()]; !ok {
+		w.first[k.localhost()] = k
+	}
+	return w.at(k, d)
+}
+
+// rename puts what listens on a port in the place of what is expected there, if
+// nothing else does. A static forward stays the same whatever its server's address.
+func (w *wanted) rename(from, to key) {
+	if w.groups[to] != nil {
+		return
+	}
+	w.groups[to] = w.groups[from]
+	delete(w.groups, from)
+	w.order[slices.Index(w.order, from)] = to
+}
+
+func keyOf(l portwatch.Listener, d Decision) key {
+	k := key{proto: l.Proto, port: l.Addr.Port(), decision: d.key()}
+	ip := l.Addr.Addr()
+	if d.Verdict == "" && !ip.IsUnspecified() && ip != loopback4 && ip != loopback6 {
+		k.addr = ip
+	}
+	return k
+}
+
+// localhost is the key of the forward that comes before all others on the port.
+func (k key) localhost() key {
+	k.addr = netip.Addr{}
+	return k
 }
 
 func (w *wanted) at(k key, d Decision) *group {

@@ -29,7 +29,11 @@ func (t *Table) explain(b *binding, err error) {
 	if inUse {
 		rival = t.rival(b, bind.addr)
 	}
+	b.shadowed = rival != nil && rival.vm == b.vm && b.key.port != 0 && rival.key.port == b.key.port && rival.key.proto == b.key.proto
 	switch {
+	case b.shadowed:
+		b.holder = holder{}
+		t.settle(b, control.Claim, b.shadowedBy(rival, bind.addr))
 	case rival != nil:
 		b.holder = holder{}
 		has := "held"
@@ -55,8 +59,6 @@ func (t *Table) explain(b *binding, err error) {
 func (b *binding) as(other *binding) string {
 	f, o := b.forward, other.forward
 	switch {
-	case f.vm == o.vm && f.key.port == o.key.port && f.key.socket == o.key.socket:
-		return "another listener on this port of the VM"
 	case f.key.port == o.key.port && f.key.socket == o.key.socket:
 		return "VM " + f.vm.name
 	case f.key.socket != "":

@@ -1,11 +1,11 @@
 package forward
 
 import (
-	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
@@ -23,7 +23,7 @@ type forward struct {
 	opened   int      // of the two
 
 	// Read by connections without a lock.
-	guest atomic.Pointer[[]netip.AddrPort]
+	guest atomic.Pointer[[]portwatch.Listener]
 
 	counters tunnel.Counters
 	active   atomic.Int64  // connections, or UDP flows
@@ -75,8 +75,8 @@ func (f *forward) status() control.Forward {
 		st.Guest = append(st.Guest, f.key.socket)
 	}
 	if !f.expected {
-		for _, a := range *f.guest.Load() {
-			st.Guest = append(st.Guest, a.String())
+		for _, l := range *f.guest.Load() {
+			st.Guest = append(st.Guest, l.Addr.String())
 		}
 	}
 	for _, b := range f.bindings() {
@@ -99,7 +99,7 @@ func (f *forward) status() control.Forward {
 func (f *forward) path() string {
 	r := f.vm.route.Load()
 	switch {
-	case r.link != nil && !r.link.Silent():
+	case r.link != nil && !r.link.Silent() && !f.bridgeFirst(r):
 		if c := f.carried.Load(); c != nil && c.link == r.link {
 			return c.path
 		}

@@ -53,8 +53,9 @@ func (f *forward) serve(c *tunnel.Client) {
 
 // relayNow carries a connection over the link if that is ready for it.
 func (f *forward) relayNow(c *tunnel.Client, early []byte) bool {
-	l := f.vm.route.Load().link
-	if l == nil || l.RelayNow == nil || l.Silent() {
+	r := f.vm.route.Load()
+	l := r.link
+	if l == nil || l.RelayNow == nil || l.Silent() || f.bridgeFirst(r) {
 		return false
 	}
 	t := f.vm.table
@@ -112,7 +113,7 @@ func (f *forward) cannotAccept(err error) {
 func (f *forward) reach(ctx context.Context, c *tunnel.Client, early []byte) (tunnel.Conn, error) {
 	r := f.vm.route.Load()
 	var linkErr error
-	if r.link != nil && !r.link.Silent() {
+	if r.link != nil && !r.link.Silent() && !f.bridgeFirst(r) {
 		guest, err := f.openStream(ctx, r.link, f.target(c), early)
 		if err == nil {
 			return guest, nil
@@ -127,6 +128,12 @@ func (f *forward) reach(ctx context.Context, c *tunnel.Client, early []byte) (tu
 		err = fmt.Errorf("%w; %w", linkErr, err)
 	}
 	return guest, err
+}
+
+// bridgeFirst reports whether the bridge reaches what listens in the guest and the
+// guest's agent does not.
+func (f *forward) bridgeFirst(r *route) bool {
+	return r.bridge.IsValid() && f.onInterface() != "" && f.onBridge(r.bridge) == nil
 }
 
 // target is what a client's connection goes to in the guest: if that can be
@@ -160,6 +167,9 @@ func (f *forward) dialBridge(ctx context.Context, bridge netip.Addr, early []byt
 	}
 	d := net.Dialer{Timeout: bridgeTimeout}
 	c, err := d.DialContext(ctx, f.key.proto, addr.String())
+	if err == nil {
+		err = tunnel.NotToItself(c)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
@@ -179,37 +189,4 @@ func (t *Table) isOurs(h hostAddr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.bound[h] != nil
-}
-
-// onBridge tells why nothing that listens in the guest is reached at its bridge
-// address; nil if something is.
-func (f *forward) onBridge(bridge netip.Addr) error {
-	if f.key.socket != "" {
-		return errors.New("a unix socket of the guest cannot be reached over the bridge")
-	}
-	guest := *f.guest.Load()
-	for _, a := range guest {
-		if a.Addr().IsUnspecified() || a.Addr() == bridge {
-			return nil
-		}
-	}
-	return fmt.Errorf("the guest listens only on %v, which cannot be reached over the bridge", guest)
-}
-
-// candidates orders what listens in the guest: first what the guest itself would
-// call localhost, and of that the address family the client used.
-func candidates(guest []netip.AddrPort, clientIs4 bool) []netip.AddrPort {
-	out := slices.Clone(guest)
-	rank := func(a netip.Addr) int {
-		n := 0
-		if !a.IsLoopback() && !a.IsUnspecified() {
-			n += 2
-		}
-		if a.Is4() != clientIs4 {
-			n++
-		}
-		return n
-	}
-	slices.SortStableFunc(out, func(a, b netip.AddrPort) int { return rank(a.Addr()) - rank(b.Addr()) })
-	return out[:min(len(out), tunnel.MaxTargetAddrs)]
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
@@ -160,21 +161,28 @@ func TestTargetsBeginWithTheClientsFamily(t *testing.T) {
 		},
 	})
 	port := freePort(t)
-	vm.Announce(listeners(port, "10.0.0.9", "0.0.0.0", "fd00::9", "::1",
-		"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"))
-	for client, want := range map[string][]string{
-		"127.0.0.1": {"0.0.0.0", "::1", "10.0.0.9"},
-		"::1":       {"::1", "0.0.0.0", "fd00::9"},
+	v6only := listeners(port, "::")
+	v6only[0].V6Only = true
+	for _, row := range []struct {
+		guest []portwatch.Listener
+		from4 []string
+		from6 []string
+	}{
+		{listeners(port, "0.0.0.0", "::1"), []string{"0.0.0.0", "::1"}, []string{"::1", "0.0.0.0"}},
+		{listeners(port, "::"), []string{"127.0.0.1", "::"}, []string{"::", "127.0.0.1"}},
+		{listeners(port, "127.0.0.1", "::"), []string{"127.0.0.1", "::"}, []string{"::", "127.0.0.1"}},
+		{v6only, []string{"::"}, []string{"::"}},
+		{listeners(port, "127.0.0.1"), []string{"127.0.0.1"}, []string{"127.0.0.1"}},
 	} {
-		dialForReset(t, addr(client, port))
-		got := <-targets
-		if len(got) > 8 {
-			t.Errorf("%d addresses, a target can have 8", len(got))
-		}
-		for i, host := range want {
-			if got[i].Addr() != netip.MustParseAddr(host) {
-				t.Errorf("client %s: %v, want first %v", client, got, want)
-				break
+		vm.Announce(row.guest)
+		for client, want := range map[string][]string{"127.0.0.1": row.from4, "::1": row.from6} {
+			dialForReset(t, addr(client, port))
+			var got []string
+			for _, a := range <-targets {
+				got = append(got, a.Addr().String())
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v for a client from %s: dials %v, want %v", row.guest, client, got, want)
 			}
 		}
 	}

@@ -82,7 +82,7 @@ func (u *udpFlows) send(fl *udpFlow, b []byte) error {
 	f := fl.forward
 	r := u.vm.route.Load()
 	var linkErr error
-	if r.link != nil && !r.link.Silent() {
+	if r.link != nil && !r.link.Silent() && !f.bridgeFirst(r) {
 		way, err := u.wayThrough(r.link)
 		if err == nil {
 			f.carry(r.link, way.path())

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,17 +42,24 @@ type udpFlow struct {
 	forward *forward
 
 	target   netip.AddrPort // used by the receiver of its socket alone
+	answered atomic.Bool    // from there
 	troubled atomic.Bool    // what was sent there got lost
 }
 
 // destination is where in the guest the flow goes: always to the same address,
 // also when the announcement changes, until it refuses. A server may have
-// connected its socket to this client, and then is no listener any more.
+// connected its socket to this client, and then is no listener any more. What has
+// never answered may be the wrong one of several: then it is the next one's turn.
 func (fl *udpFlow) destination() netip.AddrPort {
-	if !fl.target.IsValid() || fl.troubled.Load() {
-		fl.troubled.Store(false)
-		fl.target = candidates(*fl.forward.guest.Load(), fl.peer.Addr.Addr().Is4())[0]
+	if troubled := fl.troubled.Swap(false); fl.target.IsValid() && !troubled {
+		return fl.target
 	}
+	all := candidates(*fl.forward.guest.Load(), fl.peer.Addr.Addr().Is4())
+	at := slices.Index(all, fl.target)
+	if answered := fl.answered.Swap(false); at < 0 || !answered {
+		at = (at + 1) % len(all)
+	}
+	fl.target = all[at]
 	return fl.target
 }
 
@@ -96,6 +104,7 @@ func (u *udpFlows) answered(id uint32) *udpFlow {
 	defer u.mu.Unlock()
 	fl := u.byID[id]
 	if fl != nil {
+		fl.answered.Store(true)
 		u.table.Answered(fl.udpKey, time.Now())
 	}
 	return fl

@@ -105,5 +105,12 @@ func (u *udpFlows) dialBridge(to netip.AddrPort) (*net.UDPConn, error) {
 	if u.vm.table.isOurs(hostAddr{"udp", to, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", to)
 	}
-	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return nil, err
+	}
+	if err := tunnel.NotToItself(conn); err != nil {
+		return nil, err
+	}
+	return conn, nil
 }

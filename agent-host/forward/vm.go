@@ -55,11 +55,13 @@ type VM struct {
 }
 
 // key tells the forwards of a VM apart: listeners on one port that rules send
-// to the same place are one.
+// to the same place are one, if all are what the guest calls localhost. Another
+// address may be another service, and is a forward of its own.
 type key struct {
-	proto    string // "tcp", "udp", or "unix" for a socket of the guest
-	port     uint16 // 0 for a socket
-	socket   string // its path
+	proto    string     // "tcp", "udp", or "unix" for a socket of the guest
+	port     uint16     // 0 for a socket
+	addr     netip.Addr // not valid for localhost, and what stays in the guest
+	socket   string     // its path
 	decision string
 }
 

@@ -54,18 +54,34 @@ func TestAMulticastOrBroadcastSocketLeavesTheOtherPortsForwarded(t *testing.T) {
 // take the wildcard for a multicast one.
 func (ns *namespace) bindUDP(t *testing.T, addr netip.AddrPort) {
 	t.Helper()
+	ns.bind(t, unix.SOCK_DGRAM, addr, "")
+}
+
+// bind binds a socket in the namespace, with no options but the interface, if that
+// is named, and lets a TCP one listen.
+func (ns *namespace) bind(t *testing.T, kind int, addr netip.AddrPort, device string) (fd int) {
+	t.Helper()
 	family, at := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()})
 	if addr.Addr().Is4() {
 		family, at = unix.AF_INET, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
 	} else if addr.Addr().IsMulticast() {
 		at.(*unix.SockaddrInet6).ZoneId = 1 // lo
 	}
-	ns.do(t, func() error {
-		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
+	ns.do(t, func() (err error) {
+		if fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
 		t.Cleanup(func() { _ = unix.Close(fd) })
-		return unix.Bind(fd, at)
+		if device != "" {
+			err = unix.BindToDevice(fd, device)
+		}
+		if err == nil {
+			err = unix.Bind(fd, at)
+		}
+		if err == nil && kind == unix.SOCK_STREAM {
+			err = unix.Listen(fd, 10)
+		}
+		return err
 	})
+	return fd
 }

@@ -1,0 +1,78 @@
+package forward_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// at is the forward of what listens on an address of the guest.
+func at(t *testing.T, vm *forward.VM, address string) control.Forward {
+	t.Helper()
+	all := vm.Status()
+	i := slices.IndexFunc(all, func(f control.Forward) bool { return slices.Contains(f.Guest, address) })
+	if i < 0 {
+		t.Fatalf("nothing is said of %s: %+v", address, all)
+	}
+	return all[i]
+}
+
+func TestAnotherServiceOnThePortIsShownWithTheRuleThatReachesIt(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	port := freePort(t)
+	first, second, local := addr("127.0.0.2", port), addr("192.168.50.101", port), addr("127.0.0.1", port)
+	suggested := int(port) + 10000
+	if suggested > 65535 {
+		suggested -= 20000
+	}
+	rule := fmt.Sprintf(`; a rule reaches %s: guest = %d, guest_ip = "192.168.50.101", host = %d`, second, port, suggested)
+
+	vm.Announce(listeners(port, "127.0.0.2", "192.168.50.101"))
+	if f := at(t, vm, first); f.State != control.Active || !slices.Equal(f.Guest, []string{first}) {
+		t.Errorf("%+v", f)
+	}
+	if f := at(t, vm, second); f.State != control.Claim || f.Reason != local+" means "+first+" in the guest"+rule {
+		t.Errorf("%+v", f)
+	}
+
+	// What the guest itself calls localhost is localhost, whoever came first.
+	vm.Announce(listeners(port, "127.0.0.1", "127.0.0.2", "192.168.50.101"))
+	if f := at(t, vm, local); f.State != control.Active || f.Reason != "" {
+		t.Errorf("%+v", f)
+	}
+	for _, a := range []string{first, second} {
+		if f := at(t, vm, a); f.State != control.Claim || len(f.Listening) > 0 {
+			t.Errorf("%+v", f)
+		}
+	}
+	if f := at(t, vm, second); f.Reason != local+" means "+local+" in the guest"+rule {
+		t.Errorf("%+v", f)
+	}
+	vm.Announce(listeners(port, "192.168.50.101"))
+	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Guest, []string{second}) {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestTheRuleThatIsSuggestedReachesTheOtherService(t *testing.T) {
+	port, other := freePort(t), freePort(t)
+	second := netip.MustParseAddr("192.168.50.101")
+	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+		if l.Addr.Addr() == second {
+			return forward.Decision{Rule: "it", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
+		}
+		return forward.SamePort(vm, l)
+	}})
+	vm := withOwn(table, "dev", ownOne)
+	vm.Announce(listeners(port, "127.0.0.1", second.String()))
+	for _, f := range vm.Status() {
+		if f.State != control.Active || f.Reason != "" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
