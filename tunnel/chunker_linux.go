@@ -1,10 +1,12 @@
 package tunnel
 
 import (
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,40 +19,71 @@ var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, muxChunk); retu
 // allocates nothing after it was made.
 type chunker struct {
 	dst    io.Writer
+	sock   *socketConn
 	src    syscall.RawConn
 	count  *atomic.Uint64
 	readFn func(fd uintptr) bool
 	buf    *[]byte
 	n      int
 	err    error
+
+	broken  func(error)
+	look    *time.Timer // runs during a write
+	writing atomic.Bool
 }
 
-func newChunker(dst io.Writer, src syscall.Conn, count *atomic.Uint64) *chunker {
-	c := &chunker{dst: dst, count: count}
+// lookEvery is how long a write may wait before a look at whether the source has
+// been reset meanwhile, which nothing else would notice.
+const lookEvery = 250 * time.Millisecond
+
+func newChunker(dst io.Writer, sock *socketConn, count *atomic.Uint64, broken func(error)) *chunker {
+	c := &chunker{dst: dst, sock: sock, count: count, broken: broken}
 	c.readFn = c.read
-	c.src, c.err = src.SyscallConn()
+	c.src, c.err = sock.SyscallConn()
 	return c
 }
 
-func (c *chunker) run() error {
+func (c *chunker) run() (srcErr, dstErr error) {
 	if c.err != nil {
-		return c.err // closed already
+		return c.err, nil // closed already
 	}
+	c.look = time.AfterFunc(lookEvery, c.lookAtSource)
+	defer c.look.Stop()
 	for {
 		if err := c.src.Read(c.readFn); err != nil {
-			return err
+			return err, nil
+		}
+		if c.err == io.EOF {
+			return c.sock.judgeEOF(), nil
 		}
 		if c.err != nil {
-			return ignoreEOF(c.err)
+			return fmt.Errorf("read: %w", c.err), nil
 		}
+		c.writing.Store(true)
+		c.look.Reset(lookEvery)
 		_, err := c.dst.Write((*c.buf)[:c.n])
+		c.writing.Store(false)
+		c.look.Stop()
 		chunkBuffers.Put(c.buf)
 		c.buf = nil
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.count.Add(uint64(c.n))
 	}
+}
+
+func (c *chunker) lookAtSource() {
+	if !c.writing.Load() {
+		return
+	}
+	_ = c.src.Control(func(fd uintptr) {
+		if hangup(int(fd))&unix.POLLERR != 0 {
+			c.broken(errReset)
+		} else {
+			c.look.Reset(lookEvery)
+		}
+	})
 }
 
 // read is called by Go's poller until it returns true.

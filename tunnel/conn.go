@@ -22,6 +22,9 @@ type Conn interface {
 	// the connection is reset, and returns why, or is closed locally, and
 	// returns nil.
 	awaitReset() error
+	// drain waits, within a bound, until what was written has been sent. It is
+	// called before Abort, and by who has written last.
+	drain()
 }
 
 // Counters count the bytes of forwarded connections. The zero value is ready;

@@ -12,7 +12,9 @@
 // exec) it is a yamux stream. Either way its end is clean only when the sender
 // has told apart from it how many bytes were sent and they all arrived, because
 // a vsock reset, a killed agent and an ended yamux session all read as EOF.
-// It is told on the control stream, or on a connection for that alone.
+// It is told on the control stream, or on a connection for that alone. A reset
+// carries the count too, and goes out at the other end after that many bytes, or
+// when nothing has moved for a second.
 //
 // [Relay] joins a stream and a connection of TCP or of a unix socket. Where both
 // are descriptors it is an epoll loop that moves the bytes, with splice(2) when

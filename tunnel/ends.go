@@ -15,7 +15,7 @@ type endKind uint8
 const (
 	// endComplete: everything was sent, Sent bytes of it; nothing follows.
 	endComplete endKind = 1
-	// endAborted: the connection behind the stream was reset.
+	// endAborted: the connection behind the stream was reset, after Sent bytes.
 	endAborted endKind = 2
 	// endStopped: nothing more will be read.
 	endStopped endKind = 3
@@ -31,7 +31,7 @@ func (k endKind) valid() bool { return k >= endComplete && k <= endReleased }
 type endMessage struct {
 	ID   uint64
 	Kind endKind
-	Sent uint64 // bytes, for endComplete
+	Sent uint64 // bytes, for endComplete and endAborted
 }
 
 // ends knows the streams of a link, and carries what both sides tell each

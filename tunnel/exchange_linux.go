@@ -43,7 +43,7 @@ func (p *pair) glance(first int) (side int) {
 	p.update(func() {
 		for _, from := range [2]int{first, 1 - first} {
 			in := &p.halves[from]
-			if !p.over && !in.eof && !in.blocked() && !in.bulk && p.pump(from) {
+			if !p.over && in.reads() && !in.bulk && p.pump(from) {
 				side = from
 				break
 			}

@@ -240,11 +240,11 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	}
 	target, err := dialTarget(ctx, open.Target)
 	status, reason := answerTo(err)
-	if _, werr := conn.Write(appendAnswer(nil, status, reason)); werr != nil || err != nil {
+	// A client that has gone does not take it, and what it sent before still is to
+	// arrive.
+	_, _ = conn.Write(appendAnswer(nil, status, reason))
+	if err != nil {
 		s.die(net.ErrClosed)
-		if target != nil {
-			target.Abort() // the client has gone
-		}
 		return
 	}
 	l.streams.Add(1)

@@ -1,10 +1,10 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,15 +26,17 @@ type endpointFD interface {
 	judgeEnd(err error) error
 	// endWrite ends the sending direction; last says that the other has ended.
 	endWrite(fd int, last bool) error
-	// wasReset tells whether the connection was reset although its reading
-	// direction had ended before.
-	wasReset(fd int) bool
 	// release closes the descriptor; with an error the other end is reset.
 	release(fd int, err error)
 }
 
 // pair joins two descriptors in a loop. Its lock is taken by the loop's thread
 // and by whoever has news of a stream.
+//
+// A pair begins with both directions flowing, and ends when both are final: well
+// if both have ended, else with a reset of both sides. Why it will be a reset is
+// known (why) as soon as one side is broken: the direction into that side stops,
+// and what the side has brought still goes to the other, within a bound.
 type pair struct {
 	place
 	done func(error)
@@ -43,35 +45,25 @@ type pair struct {
 	sides  [2]side
 	halves [2]half // halves[i] reads from sides[i] and writes to the other
 	over   bool
-	err    error
+	why    error // why the pair ends with a reset; nil as long as none is due
+	vague  bool  // why may be explained better
+	err    error // how it ended
+
+	writes uint64      // counts, for progress
+	look   *time.Timer // runs once a reset is due
+	drain  drain
 }
 
 type side struct {
-	conn    endpointFD
-	stream  *Stream // the same, or nil if it is a socket of a program's
-	fd      int
-	opened  bool
-	watched bool
-	events  uint32 // waited for, beside a hang-up, which the kernel always tells
-	hung    bool   // the hang-up has been told, and nothing follows it
+	conn     endpointFD
+	stream   *Stream // the same, or nil if it is a socket of a program's
+	fd       int
+	opened   bool
+	watched  bool
+	events   uint32 // waited for, beside a hang-up, which the kernel always tells
+	hung     bool   // the hang-up has been told, and nothing follows it
+	unproved bool   // a write took the kernel's word for a reset: an EOF is none
 }
-
-// half is one direction.
-type half struct {
-	count *atomic.Uint64
-	bulk  bool
-	low   uint8 // splices in a row that moved little
-	eof   bool  // the source has ended
-	ended bool  // and the destination has been told
-
-	held *[]byte // bytes that the destination did not take yet, with their
-	from int     // beginning
-	to   int     // and end
-	pipe *pipe   // likewise when spliced
-	left int     // bytes in the pipe
-}
-
-func (h *half) blocked() bool { return h.held != nil || h.pipe != nil }
 
 // join hands two connections to a loop. done is called once, when both
 // directions have ended or one has failed.
@@ -139,8 +131,11 @@ func (p *pair) checkNews() {
 				p.fail(err)
 				return
 			}
+			if s.wasAborted() {
+				p.broke(i, errResetByPeer)
+			}
 		}
-		if h := &p.halves[i]; !p.over && h.eof && !h.ended {
+		if h := &p.halves[i]; !p.over && h.phase == ending {
 			p.settle(i, nil)
 		}
 		p.checkArrived(i)
@@ -153,14 +148,14 @@ func (p *pair) checkNews() {
 func (p *pair) checkArrived(from int) {
 	h := &p.halves[from]
 	s := p.sides[from].stream
-	if s == nil || p.over || h.eof {
+	if s == nil || p.over || h.phase != flowing {
 		return
 	}
 	switch all, err := s.arrived(); {
 	case err != nil:
-		p.fail(err)
+		p.lost(from, err)
 	case all:
-		h.eof = true
+		h.phase = ending
 		p.settle(from, nil)
 	}
 }
@@ -173,38 +168,41 @@ func (p *pair) handle(from int, events uint32) {
 		if out.blocked() && events&(unix.EPOLLOUT|hangup) != 0 {
 			p.flush(1 - from)
 		}
-		if !p.over && !in.eof && !in.blocked() && events&(unix.EPOLLIN|hangup) != 0 {
+		if !p.over && in.reads() && events&(unix.EPOLLIN|hangup) != 0 {
 			p.pump(from)
 		}
-		s := &p.sides[from]
-		if !p.over && in.eof && events&hangup != 0 {
-			if s.conn.wasReset(s.fd) {
-				p.fail(fmt.Errorf("after the end of its sending: %w", unix.ECONNRESET))
-			} else {
-				s.hung = true
+		if s := &p.sides[from]; !p.over && events&hangup != 0 && !in.reads() {
+			// Nothing is read that would tell. EPOLLHUP alone is also an orderly
+			// end of both directions.
+			s.hung = true
+			if events&unix.EPOLLERR != 0 && s.stream == nil {
+				p.broke(from, errReset)
 			}
 		}
 		p.rearm()
 	})
 }
 
-// rearm tells the kernel what is waited for now. A side of which nothing is wanted
-// is not watched at all, because the kernel repeats a hang-up for as long as
-// it is; but for one that has ended and may still be reset.
+var errReset = fmt.Errorf("reset: %w", unix.ECONNRESET)
+
+// rearm ends the pair if it is through, and tells the kernel what is waited for
+// now. A side of which nothing is wanted is watched for a hang-up, until that has
+// been told: the kernel repeats it for as long as it is asked.
 func (p *pair) rearm() {
+	p.conclude()
 	if p.over {
 		return
 	}
 	for i := range p.sides {
-		s, h := &p.sides[i], &p.halves[i]
+		s := &p.sides[i]
 		var want uint32
-		if !h.eof && !h.blocked() {
+		if p.halves[i].reads() {
 			want |= unix.EPOLLIN
 		}
 		if p.halves[1-i].blocked() {
 			want |= unix.EPOLLOUT
 		}
-		watch := want != 0 || h.eof && !s.hung
+		watch := want != 0 || !s.hung
 		op := unix.EPOLL_CTL_MOD
 		switch {
 		case !watch && !s.watched, watch && s.watched && want == s.events:
@@ -222,179 +220,71 @@ func (p *pair) rearm() {
 	}
 }
 
-// pumpTurns bounds what one direction may move before others get their turn.
-const pumpTurns = 4
-
-// pump moves what can be read on one side, and reports whether there was anything.
-func (p *pair) pump(from int) (moved bool) {
-	h, src := &p.halves[from], &p.sides[from]
-	for range pumpTurns {
-		var n int
-		var err error
-		buf := p.loop.buf
-		spliced := h.bulk && p.loop.takePipe()
-		if spliced {
-			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
-		} else {
-			n, err = receive(src.fd, buf)
-		}
-		if err == unix.EAGAIN {
-			return moved
-		}
-		if err == nil && n == 0 {
-			err = io.EOF
-		}
-		if !src.opened {
-			rest, oerr := src.conn.open(buf[:max(n, 0)], err)
-			if oerr == unix.EAGAIN {
-				return moved
-			}
-			if oerr != nil {
-				p.fail(oerr)
-				return moved
-			}
-			src.opened = true
-			if err == nil && len(rest) == 0 {
-				p.checkArrived(from)
-				return moved
-			}
-			buf, n = rest, len(rest)
-		}
-		if err != nil {
-			if err == io.EOF {
-				err = nil
-			}
-			if src.stream != nil {
-				src.stream.shut = true
-			}
-			h.eof = true
-			p.settle(from, err)
-			return moved
-		}
-		src.conn.moved(n, 0)
-		moved = true
-		if spliced {
-			p.loop.waiter.bulk = true
-			h.pipe, h.left = p.loop.pipe, n
-			p.loop.pipe = nil
-			p.flush(from)
-		} else {
-			p.write(from, buf[:n])
-		}
-		p.checkArrived(from)
-		if p.over || h.eof || h.blocked() {
-			return moved
-		}
-		if !h.grade(n) {
-			return moved
-		}
-	}
-	return moved
-}
-
-// grade decides from the size of a read how to go on: it reports whether there
-// may be more to read at once.
-func (h *half) grade(n int) bool {
-	if !h.bulk {
-		h.bulk = n == loopBuffer
-		return h.bulk
-	}
-	if n >= loopBuffer/4 {
-		h.low = 0
-		return true
-	}
-	if h.low++; h.low == 8 {
-		h.bulk, h.low = false, 0
-	}
-	return false
-}
-
-// write writes what was read, and keeps what the destination does not take.
-func (p *pair) write(from int, b []byte) {
-	dst := &p.sides[1-from]
-	n, err := send(dst.fd, b)
-	if err != nil && err != unix.EAGAIN {
-		p.fail(fmt.Errorf("write: %w", err))
+// broke notes that a side takes nothing more, so that both will be reset. What it
+// has brought still goes to the other.
+func (p *pair) broke(i int, err error) {
+	p.halves[1-i].stop()
+	switch {
+	case p.why == nil:
+		p.drain = newDrain(p.progress())
+		p.look = time.AfterFunc(drainTick, p.checkDrain)
+	case !p.vague:
 		return
 	}
-	n = max(n, 0)
-	p.wrote(from, n)
-	if dst.stream == nil {
-		p.loop.follow(p, dst.fd)
+	// That a stream cannot be written to is less than what the peer will say.
+	p.vague = p.sides[i].stream != nil && !errors.Is(err, errResetByPeer)
+	if i == 0 && p.sides[i].stream == nil {
+		err = fmt.Errorf("%w: %w", ErrClient, err)
 	}
-	if n == len(b) {
+	p.why = err
+}
+
+// lost ends a direction that its source has failed.
+func (p *pair) lost(from int, err error) {
+	p.halves[from].phase = cut
+	p.broke(from, err)
+}
+
+// conclude ends the pair if both directions are final. Before a reset, what has
+// been written is to be sent.
+func (p *pair) conclude() {
+	if p.over || !p.halves[0].final() || !p.halves[1].final() {
 		return
 	}
-	h := &p.halves[from]
-	h.held = heldBuffers.Get().(*[]byte)
-	h.from, h.to = 0, copy(*h.held, b[n:])
+	if p.why != nil && p.unsent() > 0 {
+		return // checkDrain comes back
+	}
+	p.end(p.why)
 }
 
-var heldBuffers = sync.Pool{New: func() any { b := make([]byte, loopBuffer); return &b }}
-
-func (p *pair) wrote(from, n int) {
-	p.sides[1-from].conn.moved(0, n)
-	p.halves[from].count.Add(uint64(n))
+// unsent is what has been written to programs that are not broken, and has not
+// been sent.
+func (p *pair) unsent() (n int) {
+	for i := range p.sides {
+		if s := &p.sides[i]; s.stream == nil && p.halves[1-i].phase != stopped {
+			n += unsent(s.fd)
+		}
+	}
+	return n
 }
 
-// flush writes what a direction holds back, as far as the destination takes it.
-func (p *pair) flush(from int) {
-	h, dst := &p.halves[from], &p.sides[1-from]
-	for h.blocked() {
-		var n int
-		var err error
-		if h.pipe != nil {
-			n, err = splice(h.pipe.r, dst.fd, h.left)
-		} else {
-			n, err = send(dst.fd, (*h.held)[h.from:h.to])
-		}
-		if err == unix.EAGAIN {
-			return
-		}
-		if err != nil {
-			p.fail(fmt.Errorf("write: %w", err))
-			return
-		}
-		p.wrote(from, n)
-		if h.pipe != nil {
-			if h.left -= n; h.left == 0 {
-				pipes.Put(h.pipe)
-				h.pipe = nil
-			}
-		} else if h.from += n; h.from == h.to {
-			heldBuffers.Put(h.held)
-			h.held = nil
-		}
-	}
-	if h.eof && !h.ended {
-		p.settle(from, nil)
-	}
+// progress changes when something moves.
+func (p *pair) progress() uint64 {
+	return p.writes - uint64(p.unsent())
 }
 
-// settle deals with the end of a direction's source, once everything before it
-// has been passed on.
-func (p *pair) settle(from int, err error) {
-	h, src, dst := &p.halves[from], &p.sides[from], &p.sides[1-from]
-	if h.blocked() {
-		return // flush comes back
-	}
-	switch err := src.conn.judgeEnd(err); {
-	case err == errEndUnknown:
-		return // news comes back
-	case err != nil:
-		p.fail(err)
-		return
-	}
-	if err := dst.conn.endWrite(dst.fd, p.halves[1-from].ended); err != nil {
-		p.fail(err)
-		return
-	}
-	h.ended = true
-	if p.halves[0].ended && p.halves[1].ended {
-		p.end(nil)
-	}
+// checkDrain looks whether the reset that is due can go out.
+func (p *pair) checkDrain() {
+	p.update(func() {
+		if p.drain.over(p.progress()) {
+			p.end(p.why)
+		} else if p.conclude(); !p.over {
+			p.look.Reset(drainTick)
+		}
+	})
 }
 
+// fail resets both sides at once.
 func (p *pair) fail(err error) {
 	if !p.over {
 		p.end(err)
@@ -404,6 +294,9 @@ func (p *pair) fail(err error) {
 // end lets go of everything.
 func (p *pair) end(err error) {
 	p.over, p.err = true, err
+	if p.look != nil {
+		p.look.Stop()
+	}
 	if p.loop != nil {
 		p.loop.remove(&p.place)
 	}
@@ -417,14 +310,6 @@ func (p *pair) end(err error) {
 		s.fd = -1
 	}
 	for i := range p.halves {
-		h := &p.halves[i]
-		if h.held != nil {
-			heldBuffers.Put(h.held)
-			h.held = nil
-		}
-		if h.pipe != nil {
-			h.pipe.close() // it holds bytes
-			h.pipe = nil
-		}
+		p.halves[i].drop()
 	}
 }

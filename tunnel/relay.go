@@ -2,17 +2,19 @@ package tunnel
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
+	"time"
 )
 
 // Relay takes over two connections and copies both ways until both directions
 // have ended, then closes both. An EOF is passed on as a half-close and the
-// other direction goes on for as long as it likes. Anything else that ends a
-// direction resets both connections.
+// other direction goes on for as long as it likes. Anything else that befalls one
+// connection ends the direction to it, and resets both when what it had brought
+// has gone to the other: at once where nothing moves for a second.
 //
 // Relay returns at once where both connections are descriptors, and at the end
 // where one is a yamux stream. done is called exactly once, at the end, with nil
@@ -38,14 +40,20 @@ func descriptors(client, guest Conn) (c, g endpointFD, ok bool) {
 	return c, g, okClient && okGuest
 }
 
+// ErrClient marks what befell the connection that was given to [Relay] first, or
+// the [Client]: it is the client's own doing, mostly.
+var ErrClient = errors.New("client")
+
 // relayMux is Relay with two goroutines, for what has no descriptor.
 func relayMux(client, guest Conn, n *Counters) error {
 	r := &relay{client: client, guest: guest}
 	if s, ok := guest.(*Stream); ok {
+		r.stream = s
 		// A write to a client that does not read would notice nothing.
 		s.whenDead(func() {
 			if err := s.failure(); !errors.Is(err, net.ErrClosed) {
-				r.fail(err)
+				r.broke(guest, err)
+				r.reset()
 			}
 		})
 	}
@@ -56,53 +64,118 @@ func relayMux(client, guest Conn, n *Counters) error {
 	return r.err
 }
 
+// relay joins two connections as a pair does, with the same phases: a direction
+// flows while its half copies, and ends, is cut or stops when that returns.
 type relay struct {
 	client, guest Conn
+	stream        *Stream // the guest, if it is one
 
 	mu    sync.Mutex
-	ended int
-	err   error
+	final int // directions that are
+	over  bool
+	err   error       // why both will be reset; nil as long as no reset is due
+	look  *time.Timer // runs once one is
+	drain drain
 }
 
 // half is one direction, and then the watch for a reset of the end it read
 // from, while the other direction is still open.
 func (r *relay) half(dst, src Conn, count *atomic.Uint64) {
-	err := copyHalf(dst, src, count)
-	if err == nil {
-		err = dst.CloseWrite()
+	srcErr, dstErr := copyHalf(dst, src, count, func(err error) { r.broke(src, err) })
+	if srcErr == nil && dstErr == nil {
+		dstErr = dst.CloseWrite()
 	}
-	if r.finish(err) {
+	switch {
+	case dstErr != nil:
+		r.broke(dst, dstErr)
+		if r.finish() {
+			r.reset()
+		}
+		return // what the broken end has brought still goes the other way
+	case srcErr == nil:
+		if r.finish() {
+			r.close(dst)
+			return
+		}
+		if srcErr = src.awaitReset(); srcErr == nil {
+			return
+		}
+	}
+	r.broke(src, srcErr)
+	dst.drain()
+	r.reset()
+}
+
+// finish notes that one direction is final and reports whether the other was.
+func (r *relay) finish() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.final++
+	return r.final == 2
+}
+
+// close is the end after which nothing is left to wait for, told to dst last.
+func (r *relay) close(dst Conn) {
+	r.mu.Lock()
+	clean := r.err == nil && !r.over
+	r.over = r.over || clean
+	r.mu.Unlock()
+	if !clean {
+		dst.drain()
+		r.reset()
 		return
 	}
-	if err := src.awaitReset(); err != nil {
-		r.fail(err)
-	}
+	_ = r.client.Close()
+	_ = r.guest.Close()
 }
 
-// finish notes the end of one direction and reports whether nothing is left to
-// wait for.
-func (r *relay) finish(err error) bool {
-	if err != nil {
-		r.fail(err)
-		return true
-	}
+// broke notes that an end takes nothing more, so that a reset is due.
+func (r *relay) broke(end Conn, err error) {
 	r.mu.Lock()
-	r.ended++
-	done := r.ended == 2 || r.err != nil
-	both := r.ended == 2 && r.err == nil
+	defer r.mu.Unlock()
+	if r.err != nil || r.over {
+		return
+	}
+	if end == r.client {
+		err = fmt.Errorf("%w: %w", ErrClient, err)
+	}
+	r.err = err
+	r.drain = newDrain(r.progress())
+	r.look = time.AfterFunc(drainTick, r.checkDrain)
+}
+
+// checkDrain looks whether the reset that is due has waited for long enough.
+func (r *relay) checkDrain() {
+	r.mu.Lock()
+	wait := !r.over && !r.drain.over(r.progress())
+	if wait {
+		r.look.Reset(drainTick)
+	}
 	r.mu.Unlock()
-	if both {
-		_ = r.client.Close()
-		_ = r.guest.Close()
+	if !wait {
+		r.reset()
 	}
-	return done
 }
 
-func (r *relay) fail(err error) {
+// progress changes when something moves.
+func (r *relay) progress() uint64 {
+	if r.stream == nil {
+		return 0
+	}
+	n := r.stream.sent.Load() + r.stream.received.Load()
+	if c, ok := r.client.(*socketConn); ok {
+		n -= uint64(c.unsent())
+	}
+	return n
+}
+
+// reset resets both ends.
+func (r *relay) reset() {
 	r.mu.Lock()
-	first := r.err == nil && r.ended < 2
-	if first {
-		r.err = err
+	first := !r.over
+	r.over = true
+	if r.look != nil {
+		r.look.Stop()
 	}
 	r.mu.Unlock()
 	if first {
@@ -111,10 +184,12 @@ func (r *relay) fail(err error) {
 	}
 }
 
-// copyHalf copies from src to dst until src ends; nil means with EOF.
-func copyHalf(dst, src Conn, count *atomic.Uint64) error {
-	if fd, ok := src.(syscall.Conn); ok {
-		return newChunker(dst, fd, count).run()
+// copyHalf copies from src to dst until src ends, with an error or not, or dst
+// has one. broken may be called before that, if src is known to have one while
+// dst takes nothing.
+func copyHalf(dst, src Conn, count *atomic.Uint64, broken func(error)) (srcErr, dstErr error) {
+	if sock, ok := src.(*socketConn); ok {
+		return newChunker(dst, sock, count, broken).run()
 	}
 	return copyBuffered(dst, src, count)
 }
@@ -126,23 +201,21 @@ var muxBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return 
 // copyBuffered copies from a yamux stream. It takes a buffer only once there is
 // something to read, so that an idle connection holds none: a read into an
 // empty slice waits without taking anything.
-func copyBuffered(dst io.Writer, src io.Reader, count *atomic.Uint64) error {
+func copyBuffered(dst io.Writer, src io.Reader, count *atomic.Uint64) (srcErr, dstErr error) {
 	for {
 		if _, err := src.Read(nil); err != nil {
-			return ignoreEOF(err)
+			return ignoreEOF(err), nil
 		}
 		buf := muxBuffers.Get().(*[]byte)
 		n, err := src.Read(*buf)
 		if n > 0 {
-			if _, werr := dst.Write((*buf)[:n]); werr != nil {
-				err = werr
-			} else {
+			if _, dstErr = dst.Write((*buf)[:n]); dstErr == nil {
 				count.Add(uint64(n))
 			}
 		}
 		muxBuffers.Put(buf)
-		if err != nil {
-			return ignoreEOF(err)
+		if err != nil || dstErr != nil {
+			return ignoreEOF(err), dstErr
 		}
 	}
 }

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -175,12 +174,12 @@ func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 	target, err := r.Dial(dialCtx)
 	cancel()
 	status, _ := answerTo(err)
-	if _, werr := conn.Write(appendAnswer(nil, status, "")); werr != nil || err != nil {
+	// A client that has gone does not take it, and what it sent before still is to
+	// arrive.
+	_, _ = conn.Write(appendAnswer(nil, status, ""))
+	if err != nil {
 		s.die(net.ErrClosed)
-		if target != nil {
-			target.Abort() // the guest's client has gone
-		}
-		r.Ended(errors.Join(err, werr))
+		r.Ended(err)
 		return
 	}
 	Relay(target, s, r.Counters, r.Ended)

@@ -1,10 +1,13 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,9 +47,59 @@ type socketConn struct {
 	netSocket
 	socket
 	pair atomic.Pointer[pair] // once it has taken over
+
+	writing  sync.Mutex // held during a write
+	unproved bool       // a write took the kernel's word for a reset: an EOF is none
 }
 
 var _ endpointFD = (*socketConn)(nil)
+
+func (c *socketConn) Write(b []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	n, err := c.netSocket.Write(b)
+	if err != nil && !errors.Is(err, unix.EPIPE) {
+		c.unproved = true
+	}
+	return n, err
+}
+
+// judgeEOF tells whether what read as an EOF is one. The kernel tells once that a
+// connection was reset, and a write may be who it told (see [pair.refused]).
+func (c *socketConn) judgeEOF() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	gone := false
+	if err := raw.Control(func(fd uintptr) { gone = hangup(int(fd))&unix.POLLHUP != 0 }); err != nil {
+		return err
+	}
+	if !gone {
+		return nil // and a write may be waiting
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.unproved {
+		return errReset
+	}
+	return nil
+}
+
+func (c *socketConn) drain() {
+	left := c.unsent()
+	for d := newDrain(uint64(left)); left > 0 && !d.over(uint64(left)); left = c.unsent() {
+		time.Sleep(drainTick)
+	}
+}
+
+// unsent is 0 once the connection is closed.
+func (c *socketConn) unsent() (n int) {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { n = unsent(int(fd)) })
+	}
+	return n
+}
 
 func (c *socketConn) Abort() {
 	if p := c.pair.Load(); p != nil {

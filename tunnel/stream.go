@@ -51,18 +51,21 @@ type Stream struct {
 	readDeadline deadline
 
 	peerEnded chan struct{} // closed when the peer has told the end of its direction
+	aborted   chan struct{} // closed when the peer has told of a reset
 	dead      chan struct{} // closed when the stream is reset or closed
 
 	mu       sync.Mutex
 	err      error  // why it is dead
 	peerSent uint64 // valid once peerEnded is closed
+	peerCut  bool   // a reset follows what the peer sent, not an end; likewise
 	told     bool   // the end of our direction has been told
 	stopped  bool   // the peer does not read any more
 	pair     *pair  // is told what peer and link do to the stream
 	endTimer *time.Timer
-	onDeath  func() // called once when the stream dies; nil for nobody
-	released bool   // the guest has released the raw connection; belongs to ends
-	shut     bool   // a direction of the raw connection has ended, so it is of no further use; belongs to the pair
+	gaveUp   *time.Timer // runs once the peer has told of a reset, where there is no pair
+	onDeath  func()      // called once when the stream dies; nil for nobody
+	released bool        // the guest has released the raw connection; belongs to ends
+	shut     bool        // a direction of the raw connection has ended, so it is of no further use; belongs to the pair
 
 	answerMu    sync.Mutex // held while the answer is read
 	answered    bool
@@ -79,6 +82,7 @@ func newStream(id uint64, e *ends) *Stream {
 		ends:      e,
 		fd:        -1,
 		peerEnded: make(chan struct{}),
+		aborted:   make(chan struct{}),
 		dead:      make(chan struct{}),
 	}
 }
@@ -143,6 +147,10 @@ func (s *Stream) Read(b []byte) (int, error) {
 	if err := s.prepareRead(); err != nil {
 		return 0, err
 	}
+	if _, err := s.arrived(); err != nil {
+		s.die(err)
+		return 0, s.failure()
+	}
 	n, err := s.conn.Read(b)
 	if n > 0 {
 		s.received.Add(uint64(n))
@@ -158,6 +166,8 @@ func (s *Stream) Write(b []byte) (int, error) {
 	select {
 	case <-s.dead:
 		return 0, s.failure()
+	case <-s.aborted:
+		return 0, errResetByPeer
 	default:
 	}
 	n, err := s.conn.Write(b)
@@ -210,8 +220,18 @@ func (s *Stream) Abort() {
 }
 
 func (s *Stream) abort(err error) {
-	if s.die(err) {
-		s.ends.tell(endMessage{ID: s.id, Kind: endAborted})
+	if s.die(err) && !s.wasAborted() {
+		s.ends.tell(endMessage{ID: s.id, Kind: endAborted, Sent: s.sent.Load()})
+	}
+}
+
+// wasAborted tells whether the peer has told of a reset.
+func (s *Stream) wasAborted() bool {
+	select {
+	case <-s.aborted:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -228,6 +248,9 @@ func (s *Stream) die(err error) bool {
 	s.fd = -1
 	if s.endTimer != nil {
 		s.endTimer.Stop()
+	}
+	if s.gaveUp != nil {
+		s.gaveUp.Stop()
 	}
 	s.mu.Unlock()
 	if !first {
@@ -284,8 +307,55 @@ func (s *Stream) peerSaid(m endMessage) {
 			c.refuseWrites() // a raw connection refuses by itself
 		}
 	case endAborted:
-		s.die(fmt.Errorf("stream reset by the other end: %w", syscall.ECONNRESET))
+		s.peerAborted(m.Sent)
 	}
+}
+
+var errResetByPeer = fmt.Errorf("stream reset by the other end: %w", syscall.ECONNRESET)
+
+// peerAborted takes in that the peer's connection was reset. What it had sent
+// before is still to be read; nothing that is written has anybody to go to.
+func (s *Stream) peerAborted(sent uint64) {
+	s.mu.Lock()
+	if s.err != nil || s.wasAborted() {
+		s.mu.Unlock()
+		return
+	}
+	select {
+	case <-s.peerEnded:
+	default:
+		s.peerSent, s.peerCut = sent, true
+		close(s.peerEnded)
+	}
+	close(s.aborted)
+	s.stopped = true
+	conn, pair := s.conn, s.pair
+	if pair == nil {
+		s.gaveUp = s.giveUp(newDrain(s.received.Load()))
+	}
+	s.mu.Unlock()
+	if c, ok := conn.(*muxConn); ok {
+		c.refuseWrites()
+	}
+	if pair != nil {
+		pair.news()
+	}
+}
+
+// giveUp ends the stream when a reset is due and nothing is read any more.
+func (s *Stream) giveUp(d drain) *time.Timer {
+	return time.AfterFunc(drainTick, func() {
+		s.mu.Lock()
+		over := s.pair != nil || s.err != nil // a pair sees to it
+		wait := !over && !d.over(s.received.Load())
+		if wait {
+			s.gaveUp = s.giveUp(d)
+		}
+		s.mu.Unlock()
+		if !over && !wait {
+			s.die(errResetByPeer)
+		}
+	})
 }
 
 func (s *Stream) failure() error {
@@ -323,7 +393,10 @@ func (s *Stream) endOfRead(err error) error {
 
 // complete compares what arrived with what the peer told that it had sent.
 func (s *Stream) complete() error {
-	if got := s.received.Load(); got != s.peerSent {
+	switch got := s.received.Load(); {
+	case s.peerCut:
+		return errResetByPeer
+	case got != s.peerSent:
 		return fmt.Errorf("stream cut: %d of %d bytes arrived: %w", got, s.peerSent, syscall.ECONNRESET)
 	}
 	return nil
@@ -337,7 +410,7 @@ func (s *Stream) arrived() (bool, error) {
 		return false, nil
 	}
 	got := s.received.Load()
-	if got > s.peerSent {
+	if got > s.peerSent || got == s.peerSent && s.peerCut {
 		return false, s.complete()
 	}
 	return got == s.peerSent, nil
@@ -406,12 +479,19 @@ func (s *Stream) moved(read, written int) {
 }
 
 func (s *Stream) awaitReset() error {
-	<-s.dead
+	select {
+	case <-s.dead:
+	case <-s.aborted:
+		return errResetByPeer
+	}
 	if err := s.failure(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
 }
+
+// drain has nothing to wait for: the count of what was sent goes with the reset.
+func (s *Stream) drain() {}
 
 // prepareRead takes the guest's answer off the stream; in the guest there is
 // none. A deadline that expires meanwhile loses nothing of it.

@@ -70,10 +70,6 @@ func (s *Stream) endWrite(fd int, _ bool) error {
 	return nil
 }
 
-// wasReset is always false: no descriptor but TCP's tells a reset from an end,
-// and the control stream does.
-func (s *Stream) wasReset(int) bool { return false }
-
 func (s *Stream) release(fd int, err error) {
 	s.mu.Lock()
 	s.pair = nil // it is what calls
@@ -86,8 +82,8 @@ func (s *Stream) release(fd int, err error) {
 	switch {
 	case err == nil:
 		s.die(net.ErrClosed)
-	case refused:
-		s.die(err) // the guest knows
+	case refused, s.wasAborted():
+		s.die(err) // the peer knows
 	default:
 		s.abort(err)
 	}

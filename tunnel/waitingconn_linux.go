@@ -146,11 +146,9 @@ func (w *waitingConn) join(target socket, request openRequest, early []byte) {
 		target.release(target.fd, err)
 		return
 	}
-	if _, err := send(w.fd, answerOK); err != nil {
-		s.die(net.ErrClosed)
-		target.release(target.fd, err) // the client has gone
-		return
-	}
+	// A client that has gone does not take it, and what it sent before still is to
+	// arrive.
+	_, _ = send(w.fd, answerOK)
 	l.streams.Add(1)
 	joinIn(w.loop, target, s, early, new(Counters), l.streamEnded(request.Target))
 }
