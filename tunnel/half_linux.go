@@ -11,23 +11,23 @@ import (
 
 // phase is where one direction of a pair is.
 //
-//	phase    its source    what it holds  becomes
-//	flowing  is read       goes out       ending: the source has ended
+//	phase     its source   what it holds  becomes
+//	flowing   is read      goes out       ending: the source has ended
 //	                                      cut: the source has failed
 //	                                      stopped: the destination is broken
-//	ending   has ended     goes out       ended: the end is proved
+//	ending    has ended    goes out       finished: the end is proved
 //	                                      cut: it is none
 //	                                      stopped: the destination is broken
-//	ended    has ended     nothing        final: the destination has been told
-//	cut      has failed    goes out       final when nothing is held
+//	finished  has ended    nothing        final: the destination has been told
+//	cut       has failed   goes out       final when nothing is held
 //	                                      stopped: the destination is broken
-//	stopped  is not read   is dropped     final
+//	stopped   is not read  is dropped     final
 type phase uint8
 
 const (
 	flowing phase = iota
 	ending
-	ended
+	finished
 	cut
 	stopped
 )
@@ -52,12 +52,12 @@ func (h *half) blocked() bool { return h.held != nil || h.pipe != nil }
 func (h *half) reads() bool { return h.phase == flowing && !h.blocked() }
 
 func (h *half) final() bool {
-	return h.phase == ended || h.phase == stopped || h.phase == cut && !h.blocked()
+	return h.phase == finished || h.phase == stopped || h.phase == cut && !h.blocked()
 }
 
 // stop is for a destination that takes nothing more.
 func (h *half) stop() {
-	if h.phase != ended {
+	if h.phase != finished {
 		h.phase = stopped
 		h.drop()
 	}
@@ -259,9 +259,9 @@ func (p *pair) settle(from int, err error) {
 		p.lost(from, err)
 		return
 	}
-	if err := dst.conn.endWrite(dst.fd, p.halves[1-from].phase == ended); err != nil {
+	if err := dst.conn.endWrite(dst.fd, p.halves[1-from].phase == finished); err != nil {
 		p.refused(from, "shutdown", err)
 		return
 	}
-	h.phase = ended
+	h.phase = finished
 }

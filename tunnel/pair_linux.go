@@ -34,7 +34,7 @@ type endpointFD interface {
 // and by whoever has news of a stream.
 //
 // A pair begins with both directions flowing, and ends when both are final: well
-// if both have ended, else with a reset of both sides. Why it will be a reset is
+// if both are finished, else with a reset of both sides. Why it will be a reset is
 // known (why) as soon as one side is broken: the direction into that side stops,
 // and what the side has brought still goes to the other, within a bound.
 type pair struct {
