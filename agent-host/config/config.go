@@ -18,7 +18,7 @@ const maxSize = 256 << 10
 type Config struct {
 	Network Network
 	// Rules are those of the file, in its order; nil for none. What they leave
-	// open is decided by the implied rule behind them.
+	// open is decided by [auto_ports], which is the last of them if it is written.
 	Rules Rules
 }
 
@@ -68,7 +68,7 @@ func Parse(name string, data []byte) (*Config, error) {
 }
 
 func (d *document) config(root table) *Config {
-	root.allow("network", "ports")
+	root.allow("network", "auto_ports", "ports")
 	c := Default()
 	if t, ok := root.table("network"); ok {
 		c.Network = t.network()
@@ -82,6 +82,10 @@ func (d *document) config(root table) *Config {
 	}
 	if len(d.errs) == 0 {
 		d.findConflicts(c.Rules)
+	}
+	if t, ok := root.table("auto_ports"); ok {
+		line, _ := d.position(t.path)
+		c.Rules = append(c.Rules, t.auto(fmt.Sprintf("%s:%d", filepath.Base(d.file), line)))
 	}
 	return c
 }

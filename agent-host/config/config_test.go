@@ -79,7 +79,7 @@ func TestTheReferenceIsValidAndSaysWhatItDoes(t *testing.T) {
 	}
 	for _, row := range []struct{ vm, listener, want string }{
 		{"x", "tcp 0.0.0.0:80", "127.0.0.1:8080 [::1]:8080"},
-		{"x", "udp 0.0.0.0:80", "127.0.0.1:80 [::1]:80"},
+		{"x", "udp 0.0.0.0:80", `ignored: below 1024: add a rule, guest = 80, host = 8080, proto = "udp"`},
 		{"x", "tcp 0.0.0.0:4099", "127.0.0.1:14099 [::1]:14099"},
 		{"x", "udp 0.0.0.0:5354", "127.0.0.1:15354 [::1]:15354"},
 		{"x", "tcp [::]:8443", "192.0.2.10:8443"},

@@ -6,9 +6,9 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
-// DefaultRule is the name of the rule behind all others: every port is at the
-// same port of the host's loopback, except what is kept in the guest by
-// default.
+// DefaultRule is the name of the rule behind all others, where the file has no
+// [auto_ports]: every port is at the same port of the host's loopback, except what
+// is kept in the guest by default.
 const DefaultRule = "default"
 
 // Decision is what becomes of a listener.
@@ -26,24 +26,21 @@ type Decision struct {
 
 // Decide tells what becomes of a listener in a VM.
 func (rs Rules) Decide(vm string, l portwatch.Listener) Decision {
-	noise := noiseReason(l)
+	implied := rs.implied()
+	kept := implied.auto.keptIn(l)
 	for i := range rs {
-		r := &rs[i]
-		if !r.matches(vm, l) || noise != "" && !r.Ignore && !r.explicit() {
-			continue
+		if r := &rs[i]; r.matches(vm, l) && !kept.holds(r) {
+			return r.decision(l)
 		}
-		return r.decision(l)
 	}
-	if noise != "" {
-		return Decision{Ignored: true, Reason: noise, Rule: DefaultRule}
+	if kept.reason != "" {
+		return Decision{Ignored: true, Reason: kept.reason, Rule: DefaultRule}
 	}
-	return Decision{Rule: DefaultRule, Host: []netip.AddrPort{
-		netip.AddrPortFrom(loopback4, l.Addr.Port()), netip.AddrPortFrom(loopback6, l.Addr.Port()),
-	}}
+	return implied.auto.decide(&implied, l)
 }
 
 func (r *Rule) matches(vm string, l portwatch.Listener) bool {
-	return !r.Reverse && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.Matches(l.Addr.Addr()) &&
+	return !r.Reverse && r.auto == nil && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.Matches(l.Addr.Addr()) &&
 		r.forVM(vm) && (r.Process == nil || l.Process != "" && r.Process.MatchString(processName(l.Process)))
 }
 

@@ -15,15 +15,15 @@ import (
 // that is not about listeners.
 var theirs = map[string][][2]string{
 	`guestPort: 443 hostIP: "0.0.0.0"`: {
-		{"tcp 127.0.0.1:443", "0.0.0.0:443"}, {"tcp [::]:443", "0.0.0.0:443"}, {"udp 0.0.0.0:443", both("443")}},
+		{"tcp 127.0.0.1:443", "0.0.0.0:443"}, {"tcp [::]:443", "0.0.0.0:443"}, {"udp 0.0.0.0:4430", both("4430")}},
 	`guestPortRange: [4000, 4999] hostIP: "0.0.0.0"`: {
 		{"tcp 127.0.0.1:4000", "0.0.0.0:4000"}, {"tcp 0.0.0.0:4999", "0.0.0.0:4999"}, {"tcp 0.0.0.0:5000", both("5000")}},
 	`guestPort: 80 hostPort: 8080`: {
-		{"tcp 127.0.0.1:80", both("8080")}, {"tcp 0.0.0.0:80", both("8080")}, {"tcp 0.0.0.0:81", both("81")}},
+		{"tcp 127.0.0.1:80", both("8080")}, {"tcp 0.0.0.0:80", both("8080")}, {"tcp 0.0.0.0:8081", both("8081")}},
 	`guestPort: 53 hostPort: 5300 proto: "udp"`: {
-		{"udp 127.0.0.1:53", both("5300")}, {"udp 127.0.0.53:53", both("5300")}, {"tcp 0.0.0.0:53", both("53")}},
+		{"udp 127.0.0.1:53", both("5300")}, {"udp 127.0.0.53:53", both("5300")}, {"tcp 0.0.0.0:5300", both("5300")}},
 	`guestIP: "127.0.0.2" hostIP: "127.0.0.2"`: {
-		{"tcp 127.0.0.2:81", "127.0.0.2:81"}, {"tcp 127.0.0.1:81", both("81")}, {"udp 127.0.0.2:81", both("81")}},
+		{"tcp 127.0.0.2:8081", "127.0.0.2:8081"}, {"tcp 127.0.0.1:8081", both("8081")}, {"udp 127.0.0.2:8081", both("8081")}},
 	`guestPort: 8888 ignore: true`: {
 		{"tcp 127.0.0.1:8888", "ignored: ignored by rum.toml:2"}, {"tcp 0.0.0.0:8888", "ignored: ignored by rum.toml:2"}},
 	`guestPort: 7443 guestIP: "0.0.0.0" guestIPMustBeZero: true hostIP: "0.0.0.0"`: {
@@ -42,8 +42,8 @@ var theirs = map[string][][2]string{
 	`guestIP: "0.0.0.0" guestIPMustBeZero: false proto: any ignore: true`: {
 		{"tcp 127.0.0.1:80", "ignored: ignored by rum.toml:2"}, {"udp [::]:80", "ignored: ignored by rum.toml:2"}},
 	`*(the rule Lima appends)*`: {
-		{"tcp 127.0.0.1:80", both("80")}, {"tcp [::1]:80", both("80")}, {"udp 0.0.0.0:80", both("80")},
-		{"tcp 127.0.0.2:80", "ignored: ignored by rum.toml:3"}, {"tcp 192.168.5.15:80", "ignored: ignored by rum.toml:3"}},
+		{"tcp 127.0.0.1:8081", both("8081")}, {"tcp [::1]:8081", both("8081")}, {"udp 0.0.0.0:8081", both("8081")},
+		{"tcp 127.0.0.2:8081", "ignored: ignored by rum.toml:3"}, {"tcp 192.168.5.15:8081", "ignored: ignored by rum.toml:3"}},
 
 	`guest: 80, host: 8080`: {
 		{"tcp 0.0.0.0:80", both("8080")}, {"static", "tcp 0.0.0.0:80"}},

@@ -6,11 +6,6 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
-// The local ports Linux gives to sockets that do not ask for one
-// (net.ipv4.ip_local_port_range, its default in net/ipv4/af_inet.c). A UDP
-// client has such a socket for as long as it waits for an answer.
-const firstEphemeral, lastEphemeral = 32768, 60999
-
 // noise is what hardly anybody wants on the host, or what must not be there:
 // the host has its own. Port numbers are those of the IANA registry.
 var noise = []struct {
@@ -25,7 +20,6 @@ var noise = []struct {
 	{UDP, Ports{323, 323}, "chrony's control port"},
 	{UDP, Ports{5353, 5353}, "mDNS"},
 	{Any, Ports{5355, 5355}, "LLMNR"},
-	{UDP, Ports{firstEphemeral, lastEphemeral}, "a UDP port of the ephemeral range, mostly a client's"},
 }
 
 // What systemd-resolved listens on (systemd-resolved.service(8)).

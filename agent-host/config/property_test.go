@@ -36,7 +36,7 @@ func draw(r *rand.Rand, number int) drawn {
 		ignore:  r.IntN(4) == 0,
 	}
 	if r.IntN(4) > 0 {
-		d.guest = pick(r, 20, 22, 50, 53, 60, 33000)
+		d.guest = pick(r, 20, 22, 50, 53, 1070, 33000)
 		d.last = d.guest + pick(r, 0, 0, 3, 20)
 		d.shift = number * 100
 		switch {
@@ -80,7 +80,8 @@ func naive(all []drawn, vm string, l portwatch.Listener) string {
 	port, ip := int(l.Addr.Port()), l.Addr.Addr().String()
 	name := strings.Split(l.Process, "[")[0]
 	udp := l.Proto == "udp"
-	noise := !udp && port == 22 || port == 53 && (ip == "127.0.0.53" || name == "dnsmasq") || udp && port >= 32768 && port <= 60999
+	noise := !udp && port == 22 || port == 53 && (ip == "127.0.0.53" || name == "dnsmasq")
+	low, ephemeral := port < 1024, l.Ephemeral
 	for i, d := range all {
 		proto := d.proto
 		if proto == "" && d.guest > 0 {
@@ -106,7 +107,10 @@ func naive(all []drawn, vm string, l portwatch.Listener) string {
 		if d.proc != "" && (name == "" || !regexp.MustCompile(d.proc).MatchString(name)) {
 			continue
 		}
-		if noise && !d.ignore && d.guest == 0 && d.proc == "" {
+		if low && !d.ignore && d.guest == 0 {
+			continue
+		}
+		if (noise || ephemeral) && !d.ignore && d.guest == 0 && d.proc == "" {
 			continue
 		}
 		if d.ignore {
@@ -118,7 +122,7 @@ func naive(all []drawn, vm string, l portwatch.Listener) string {
 		}
 		return fmt.Sprintf("%d: %v", i, at(hosts, port+d.shift))
 	}
-	if noise {
+	if noise || low || ephemeral {
 		return "implied: ignored"
 	}
 	return fmt.Sprintf("implied: %v", at([]string{"127.0.0.1", "::1"}, port))
@@ -158,8 +162,9 @@ func TestFirstMatchAgreesWithANaiveEvaluator(t *testing.T) {
 			l := portwatch.Listener{
 				Proto: pick(r, "tcp", "udp"),
 				Addr: netip.AddrPortFrom(netip.MustParseAddr(pick(r, "0.0.0.0", "::", "127.0.0.1", "127.0.0.53", "::1", "10.0.0.7")),
-					pick(r, uint16(20), 22, 23, 33, 40, 50, 53, 55, 61, 62, 80, 10001, 10002, 33000, 33003)),
-				Process: pick(r, "", "nginx[7]", "dnsmasq[8]", "redis[9]"),
+					pick(r, uint16(20), 22, 23, 33, 40, 50, 53, 55, 61, 62, 80, 1080, 2300, 5432, 10001, 10002, 33000, 33003)),
+				Process:   pick(r, "", "nginx[7]", "dnsmasq[8]", "redis[9]"),
+				Ephemeral: r.IntN(4) == 0,
 			}
 			d := c.Rules.Decide(vm, l)
 			got := "implied: "

@@ -55,9 +55,11 @@ type Rule struct {
 
 	namesPort bool // guest is written
 	at        keyPath
+	auto      *auto // of [auto_ports]; nil for [[ports]]
 }
 
-// Rules are tried in their order; the first that matches decides.
+// Rules are tried in their order; the first that matches decides. What none
+// matches is decided by [auto_ports].
 type Rules []Rule
 
 // forVM reports whether the rule is about a VM.
@@ -65,10 +67,6 @@ func (r *Rule) forVM(name string) bool {
 	ok, err := path.Match(r.VM, name)
 	return r.VM == "" || ok && err == nil
 }
-
-// explicit rules are those for something in particular. Only they bring out
-// what is kept in the guest by default.
-func (r *Rule) explicit() bool { return r.namesPort || r.Process != nil }
 
 // processName takes the process id off what portwatch calls a process.
 func processName(process string) string {

@@ -160,7 +160,7 @@ func TestTheCommentsOfANewFileAreValidToo(t *testing.T) {
 			return strings.HasPrefix(l, contradicting) || contradicting == "static" && strings.HasPrefix(l, "host") && !strings.HasPrefix(l, "host_only") ||
 				contradicting == "ignore" && strings.HasPrefix(l, "process")
 		}), "\n")
-		if c, err := config.Parse("init.toml", []byte(text)); err != nil || len(c.Rules) != 1 || c.Network != config.Default().Network {
+		if c, err := config.Parse("init.toml", []byte(text)); err != nil || len(c.Rules) != 2 || c.Network != config.Default().Network {
 			t.Errorf("without %s: %v\n%s", contradicting, err, text)
 		}
 	}
