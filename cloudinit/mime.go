@@ -47,6 +47,9 @@ func parseEntity(lines []string, first int) (entity, error) {
 	last := ""
 	for i, line := range lines {
 		text := strings.TrimRight(line, "\r\n")
+		if i == 0 && strings.HasPrefix(text, "From ") {
+			continue // a line of a mailbox, which Python's parser passes over
+		}
 		if text == "" {
 			e.body, e.first = lines[i+1:], first+i+1
 			return e, nil
@@ -98,6 +101,11 @@ func checkEntity(e entity, line, depth int) error {
 	body, decoded, err := e.decode(line)
 	if err != nil {
 		return err
+	}
+	for _, name := range []string{"merge-type", "x-merge-type"} {
+		if err := checkMergeType(e.header[name], line); err != nil {
+			return err
+		}
 	}
 	if !decoded {
 		return checkPart(contentType, body, e.first)
@@ -211,17 +219,14 @@ func checkPart(contentType string, body []byte, first int) error {
 		_, err := checkAs(kindByItsContent, body, first)
 		return err
 	}
-	for _, f := range formats {
-		if f.mime != contentType {
-			continue
-		}
-		kind := f.kind
-		// What is declared a script may be something else, and is then taken for that.
-		if found, ok := kindOf(body); ok && kind == KindScript {
-			kind = found
-		}
-		_, err := checkAs(kind, body, first)
-		return err
+	kind, ok := kindOfType(contentType)
+	if !ok {
+		return nil
 	}
-	return nil
+	// What is declared a script may be something else, and is then taken for that.
+	if found, ok := kindOf(body); ok && kind == KindScript {
+		kind = found
+	}
+	_, err := checkAs(kind, body, first)
+	return err
 }

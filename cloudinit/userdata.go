@@ -1,8 +1,10 @@
 package cloudinit
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +52,15 @@ var formats = []format{
 	{KindScript, "#!", "text/x-shellscript"},
 }
 
+// kindOfType tells a kind by the type of a part.
+func kindOfType(contentType string) (Kind, bool) {
+	i := slices.IndexFunc(formats, func(f format) bool { return f.mime == contentType })
+	if i < 0 {
+		return "", false
+	}
+	return formats[i].kind, true
+}
+
 func (k Kind) contentType() string {
 	return formats[slices.IndexFunc(formats, func(f format) bool { return f.kind == k })].mime
 }
@@ -72,11 +83,7 @@ func gunzip(data []byte) ([]byte, error) {
 	if !bytes.HasPrefix(data, []byte{0x1f, 0x8b}) { // RFC 1952 section 2.3.1
 		return data, nil
 	}
-	z, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("gzip: %w", err)
-	}
-	plain, err := io.ReadAll(io.LimitReader(z, maxUserData+1))
+	plain, err := gunzipMembers(bufio.NewReader(bytes.NewReader(data)))
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("gzip: the file is cut off, after %d bytes of content in line %d", len(plain), 1+bytes.Count(plain, []byte("\n")))
 	}
@@ -87,6 +94,30 @@ func gunzip(data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("gzip: more than %d MiB of content", maxUserData>>20)
 	}
 	return plain, nil
+}
+
+// gunzipMembers reads members until the end, or until zeros that pad it, which gzip(1) and Python pass over.
+func gunzipMembers(r *bufio.Reader) (plain []byte, err error) {
+	z, err := gzip.NewReader(r)
+	for err == nil {
+		z.Multistream(false)
+		var part []byte
+		part, err = io.ReadAll(io.LimitReader(z, maxUserData+1-int64(len(plain))))
+		plain = append(plain, part...)
+		if err != nil || len(plain) > maxUserData {
+			break
+		}
+		next, end := r.Peek(1)
+		for end == nil && next[0] == 0 {
+			_, _ = r.Discard(1)
+			next, end = r.Peek(1)
+		}
+		if end != nil {
+			break
+		}
+		err = z.Reset(r)
+	}
+	return plain, err
 }
 
 // atLine is an error in a line of the document; lines count from 1.
@@ -130,6 +161,9 @@ func kindOf(data []byte) (Kind, bool) {
 	return "", false
 }
 
+// firstOfAll are the kinds that cloud-init recognizes after white space, and then fails on.
+var firstOfAll = []Kind{KindScript, KindBoothook, KindJinja}
+
 // checkAs checks a document that is no MIME document and is of the given kind, or of the one its content tells.
 func checkAs(kind Kind, data []byte, first int) (Kind, error) {
 	if kind == kindByItsContent {
@@ -143,8 +177,12 @@ func checkAs(kind Kind, data []byte, first int) (Kind, error) {
 				"#! and an interpreter, #include, #cloud-boothook, ## template: jinja or a MIME header", firstLine(data))
 		}
 	}
-	first += bytes.Count(data[:len(data)-len(bytes.TrimLeft(data, " \t\r\n"))], []byte("\n"))
-	data = bytes.TrimLeft(data, " \t\r\n")
+	if found, _ := kindOf(data); found == kind && slices.Contains(firstOfAll, kind) && strings.ContainsRune(" \t\r\n", rune(data[0])) {
+		return "", atLine(first, "space before the first line makes it no %s to cloud-init", kind)
+	}
+	text := bytes.TrimLeft(data, " \r\n") // a tab is no space to YAML
+	first += bytes.Count(data[:len(data)-len(text)], []byte("\n"))
+	data = text
 	switch kind {
 	case KindCloudConfig:
 		return kind, checkCloudConfig(data, first)
@@ -158,6 +196,8 @@ func checkAs(kind Kind, data []byte, first int) (Kind, error) {
 		return kind, checkJinja(data, first)
 	case KindScript:
 		return kind, checkScript(data, first)
+	case KindBoothook:
+		return kind, checkBoothook(data, first)
 	default:
 		return kind, nil
 	}
@@ -194,21 +234,42 @@ func checkInclude(data []byte, first int) error {
 	return nil
 }
 
-// checkJinja looks at the template's kind only: what it renders to is known in the guest.
-func checkJinja(data []byte, first int) error {
-	_, rest, _ := bytes.Cut(data, []byte("\n"))
-	if kind, ok := kindOf(rest); !ok || kind == KindJinja {
-		return atLine(first+1, "the line after the template header says what it is a template of: #cloud-config or #!, not %.40q",
-			firstLine(rest))
-	}
-	return nil
-}
-
 // checkScript wants an interpreter: without, the kernel does not run it.
 func checkScript(data []byte, first int) error {
 	line := strings.TrimSpace(strings.TrimPrefix(firstLine(data), "#!"))
 	if !strings.HasPrefix(line, "/") {
 		return atLine(first, "the interpreter after #! has no absolute path: %.40q", line)
+	}
+	return nil
+}
+
+// checkBoothook wants a script behind the header: without an interpreter, the kernel does not run it.
+func checkBoothook(data []byte, first int) error {
+	script := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("#cloud-boothook")), " \t\r\n")
+	first += bytes.Count(data[:len(data)-len(script)], []byte("\n"))
+	if !bytes.HasPrefix(script, []byte("#!")) {
+		return atLine(first, "a boothook is #cloud-boothook, and in the next line #! and an interpreter, not %.40q", firstLine(script))
+	}
+	return checkScript(script, first)
+}
+
+// checkJSONPatch wants a list of operations, in JSON alone.
+func checkJSONPatch(data []byte, first int) error {
+	const header = "#cloud-config-jsonp"
+	text, ok := bytes.CutPrefix(data, []byte(header))
+	if !ok {
+		return atLine(first, "the first line is not %s but %.40q", header, firstLine(data))
+	}
+	var patch []struct {
+		Op   string `json:"op"`
+		Path string `json:"path"`
+	}
+	err := json.Unmarshal(text, &patch)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return atLine(first+bytes.Count(text[:syntax.Offset], []byte("\n")), "not valid JSON: %w", err)
+	}
+	if err != nil || patch == nil {
+		return atLine(first, "a JSON patch is a list of operations (RFC 6902)")
 	}
 	return nil
 }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,8 +60,11 @@ func TestEveryKindOfUserDataIsTaken(t *testing.T) {
 		for how, data := range map[string][]byte{
 			"plain": []byte(text), "after space": []byte("\n \n" + text), "compressed": zip(text), "CRLF": []byte(strings.ReplaceAll(text, "\n", "\r\n")),
 		} {
-			if kind == cloudinit.KindMIME && how == "after space" {
-				continue // space ends a MIME header
+			switch kind {
+			case cloudinit.KindMIME, cloudinit.KindScript, cloudinit.KindBoothook, cloudinit.KindJinja:
+				if how == "after space" {
+					continue // which ends a MIME header, and the others begin with their first character
+				}
 			}
 			if got, err := cloudinit.CheckUserData(data); err != nil || got != kind {
 				t.Errorf("%s, %s: taken for %q, error %v", kind, how, got, err)
@@ -99,7 +105,7 @@ func TestMalformedUserDataNamesLineAndReason(t *testing.T) {
 		"misspelt header":    {"#cloud-confg\na: b\n", "line 1: cloud-init knows no"},
 		"longer header":      {"#cloud-configs\na: b\n", "line 1: the first line is not #cloud-config but \"#cloud-configs\""},
 		"bad YAML":           {"#cloud-config\na: b\nruncmd:\n  - x\n - y\n", "line 5: not valid YAML"},
-		"tab in YAML":        {"#cloud-config\na:\n\t- b\n", "line 3: not valid YAML: found character that cannot start any token"},
+		"tab in YAML":        {"#cloud-config\na:\n\t- b\n", "line 3: a tab outside of quotes: cloud-init's YAML takes spaces only"},
 		"quote never closed": {"#cloud-config\na: b\nc: \"d\ne: f\ng: h\n", "line 3: not valid YAML: found unexpected end of stream"},
 		"error after blocks": {"#cloud-config\na: [1,\n  2]\nc: |\n  x\n y\nd: e\n", "line 6: not valid YAML"},
 		"after empty lines":  {"\n\n#cloud-config\na: [\n", "line 4: not valid YAML"},
@@ -142,6 +148,57 @@ func TestMalformedUserDataNamesLineAndReason(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: error %v\nwant %s", name, err, row.want)
+		}
+	}
+}
+
+// TestUserDataIsTakenWhereCloudInitTakesIt reads cases that cloud-init itself judges in test/e2e/cloudinit.
+func TestUserDataIsTakenWhereCloudInitTakesIt(t *testing.T) {
+	for dir, taken := range map[string]bool{"taken": true, "refused": false} {
+		files, err := filepath.Glob(filepath.Join("testdata", "user-data-cases", dir, "*"))
+		if err != nil || len(files) < 10 {
+			t.Fatalf("%d cases, error %v", len(files), err)
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = cloudinit.CheckUserData(data)
+			switch {
+			case taken && err != nil:
+				t.Errorf("%s: %v", file, err)
+			case !taken && err == nil:
+				t.Errorf("%s is taken", file)
+			case !taken && !regexp.MustCompile(`^(line [0-9]+|gzip): .+`).MatchString(err.Error()):
+				t.Errorf("%s: no line or no reason in %v", file, err)
+			}
+		}
+	}
+}
+
+// TestWhatCloudInitCannotReadIsSaidWithItsLine has the case's name, and what is said of it.
+func TestWhatCloudInitCannotReadIsSaidWithItsLine(t *testing.T) {
+	for name, want := range map[string]string{
+		"tab-between.yaml":      "line 2: a tab outside of quotes",
+		"tab-at-end.yaml":       "line 2: a tab outside of quotes",
+		"tag.yaml":              "line 2: cloud-init's YAML does not know the tag !mine",
+		"impossible-date.yaml":  "line 4: cloud-init takes 2001-99-99 for a date, and there is none such: write it in quotes",
+		"list-key.yaml":         "line 2: a list cannot be a key",
+		"archive-bad-type.yaml": "line 2: the type of the entry that begins here is \"nonsense\": want such as text/cloud-config",
+		"archive-number.yaml":   "line 2: \"x\" of the entry that begins here becomes a header, and has a value that is not text",
+		"jinja-include.txt":     "line 2: cloud-init knows no template of include",
+		"yaml-directive.yaml":   "line 1: cloud-init knows no user-data that begins like this: \"%YAML 1.2\"",
+		"merge-how-word.yaml":   "line 2: cloud-init does not understand how to merge",
+		"script-below.txt":      "line 1: space before the first line makes it no script to cloud-init",
+		"more-behind.gz":        "gzip: ",
+	} {
+		data, err := os.ReadFile(filepath.Join("testdata", "user-data-cases", "refused", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cloudinit.CheckUserData(data); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v\nwant %s", name, err, want)
 		}
 	}
 }

@@ -17,7 +17,8 @@ func yamlReason(err error) string { return yamlError.ReplaceAllString(err.Error(
 
 // parseYAML returns the root of the one document in data, nil for an empty one.
 func parseYAML(data []byte, first int) (*yaml.Node, error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	text := forGo(data)
+	decoder := yaml.NewDecoder(bytes.NewReader(text.data))
 	var doc, second yaml.Node
 	err := decoder.Decode(&doc)
 	if errors.Is(err, io.EOF) {
@@ -29,10 +30,14 @@ func parseYAML(data []byte, first int) (*yaml.Node, error) {
 			return nil, atLine(first+second.Line-1, "a second YAML document begins here: cloud-init reads only one")
 		}
 		if errors.Is(err, io.EOF) {
-			return doc.Content[0], nil
+			return doc.Content[0], text.check(doc.Content[0], first)
 		}
 	}
-	return nil, atLine(first+badYAMLLine(data), "not valid YAML: %s", yamlReason(err))
+	bad := badYAMLLine(text.data)
+	if lines := bytes.SplitN(data, []byte("\n"), bad+2); bad < len(lines) && bytes.ContainsRune(lines[bad], '\t') {
+		return nil, atLine(first+bad, noTabs)
+	}
+	return nil, atLine(first+bad, "not valid YAML: %s", yamlReason(err))
 }
 
 // badYAMLLine is the index of the line where what is not YAML begins: the lines before it are YAML, and with it, or any
@@ -92,66 +97,10 @@ func checkCloudConfig(data []byte, first int) error {
 	if root.Kind != yaml.MappingNode && root.Tag != "!!null" {
 		return atLine(first+root.Line-1, "a cloud-config is a mapping of keys, this is %s", yamlKind(root))
 	}
-	return nil
+	return checkMergeHow(root, first)
 }
 
 func kindByPrefix(line string) bool {
 	kind, ok := kindOf([]byte(line))
 	return ok && kind == KindCloudConfig
-}
-
-// checkArchive wants a list of documents, each a string or a mapping with its content.
-func checkArchive(data []byte, first int) error {
-	root, err := parseYAML(data, first)
-	if err != nil {
-		return err
-	}
-	if root == nil || root.Kind != yaml.SequenceNode {
-		return atLine(first, "a cloud-config-archive is a list of documents")
-	}
-	for _, entry := range root.Content {
-		line := first + entry.Line - 1
-		var part struct {
-			Type    string `yaml:"type"`
-			Content string `yaml:"content"`
-		}
-		switch entry.Kind {
-		case yaml.ScalarNode:
-			part.Content = entry.Value
-		case yaml.MappingNode:
-			if err := entry.Decode(&part); err != nil {
-				return atLine(line, "not an entry of an archive: %s", yamlReason(err))
-			}
-		default:
-			return atLine(line, "an entry of an archive is a string or a mapping with type and content, this is %s", yamlKind(entry))
-		}
-		if err := checkArchived(part.Type, []byte(part.Content)); err != nil {
-			return atLine(line, "in the entry that begins here, %w", err)
-		}
-	}
-	return nil
-}
-
-// checkArchived checks an entry; without a type and a header it is a cloud-config.
-func checkArchived(contentType string, data []byte) error {
-	if contentType != "" {
-		return checkPart(contentType, data, 1)
-	}
-	if kind, ok := kindOf(data); ok {
-		_, err := checkAs(kind, data, 1)
-		return err
-	}
-	return checkCloudConfig(data, 1)
-}
-
-// checkJSONPatch wants a list of operations; JSON is YAML.
-func checkJSONPatch(data []byte, first int) error {
-	root, err := parseYAML(data, first)
-	if err != nil {
-		return err
-	}
-	if root == nil || root.Kind != yaml.SequenceNode {
-		return atLine(first, "a JSON patch is a list of operations (RFC 6902)")
-	}
-	return nil
 }

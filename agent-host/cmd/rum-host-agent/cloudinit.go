@@ -26,6 +26,8 @@ type cloudInitOptions struct {
 	natMAC       string
 	hostOnlyMAC  string
 	userDataOnly bool
+	// noUserData: the flag was given, and names no file, as where a variable of a script is empty.
+	noUserData bool
 }
 
 func newCloudInit() *cobra.Command {
@@ -44,7 +46,10 @@ The key stays the same for a name, and rum-host-agent run finds it by it.`,
 		Example: "  rum-host-agent cloudinit dev -o dev-seed.iso --ssh-key ~/.ssh/id_ed25519.pub\n" +
 			"  virt-install --name dev --import --disk dev.qcow2 --disk dev-seed.iso,bus=virtio,readonly=on ...",
 		Args: exactlyOne("NAME"),
-		RunE: func(c *cobra.Command, args []string) error { return o.run(args[0], c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, args []string) error {
+			o.noUserData = c.Flags().Changed("user-data") && o.userData == ""
+			return o.run(args[0], c.OutOrStdout())
+		},
 	}
 	c.Flags().SortFlags = false
 	c.Flags().StringVarP(&o.output, "output", "o", "", "write the image to `FILE`, closed to other users because the key is in it")
@@ -60,6 +65,9 @@ The key stays the same for a name, and rum-host-agent run finds it by it.`,
 }
 
 func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
+	if o.noUserData {
+		return misuse(errors.New(`cloudinit: --user-data "": want a FILE; leave the flag out for none`))
+	}
 	if o.output == "" {
 		return misuse(errors.New("cloudinit: there is no file to write to; give -o FILE"))
 	}

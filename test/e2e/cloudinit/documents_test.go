@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	_ "embed"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -145,6 +146,41 @@ func TestCloudInitAcceptsEveryDocument(t *testing.T) {
 			t.Errorf("%s: cloud-init sees other parts in the one document:\n%s", name, diff)
 		}
 		isOurs(name, together[last])
+	}
+}
+
+//go:embed verdict.py
+var verdict string
+
+// TestCloudInitAgreesOnWhatUserDataIsTaken asks cloud-init about the cases that CheckUserData is tested with.
+func TestCloudInitAgreesOnWhatUserDataIsTaken(t *testing.T) {
+	dir := filepath.Join("..", "..", "..", "cloudinit", "testdata", "user-data-cases")
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d cases, error %v", len(files), err)
+	}
+	docs := make(map[string][]byte)
+	for _, file := range files {
+		if docs[file], err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	input, err := json.Marshal(docs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := inRoot(t, input, "python3", "-c", verdict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var verdicts map[string]string
+	if err := json.Unmarshal([]byte(out), &verdicts); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	for _, file := range files {
+		if taken := verdicts[file] == "taken"; taken != (filepath.Base(filepath.Dir(file)) == "taken") {
+			t.Errorf("%s: %s", file, verdicts[file])
+		}
 	}
 }
 
