@@ -168,6 +168,76 @@ func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 	})
 }
 
+// TestReadmeLeadsFromNothingToAServedVM runs the lines of README's "Use it" as they stand there, on a host that has libvirt's
+// own network and nothing of ours.
+func TestReadmeLeadsFromNothingToAServedVM(t *testing.T) {
+	defaultNetwork(t)
+	dir := t.TempDir()
+	image, err := cloudguest.System.Fetch(t.Context(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cloudguest.BootableDisk(t.Context(), image, filepath.Join(dir, "dev.img")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
+	t.Setenv("PATH", os.Getenv(binVariable)+":"+os.Getenv("PATH"))
+	steps := readmeSteps(t)
+	t.Cleanup(func() {
+		for _, does := range [][]string{{"destroy", "dev"}, {"undefine", "dev"}, {"net-destroy", "rum-hostonly"}, {"net-undefine", "rum-hostonly"}} {
+			exec.Command("virsh", append([]string{"-q"}, does...)...).Run() // it may not have come to be
+		}
+	})
+	var a *hostAgent
+	for _, step := range steps {
+		command, _, _ := strings.Cut(step, "#")
+		switch strings.TrimSpace(command) {
+		case "rum-host-agent run":
+			a = runWithoutArguments(t)
+			a.until(t, "dev connected with its key", cloudBootLimit, func(st control.Status) bool {
+				return len(st.VMs) == 1 && st.VMs[0].State == control.Connected && st.VMs[0].Auth == "psk"
+			})
+		default:
+			// No KVM here, whose use virt-install cannot be asked to try.
+			line := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(command, "--import", "--import --virt-type qemu"))
+			line.Dir = dir
+			line.Env = append(os.Environ(), "XDG_CACHE_HOME="+dir)
+			out, err := line.CombinedOutput()
+			t.Logf("$ %s\n%s", step, out)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if a == nil {
+		t.Fatalf("README's lines do not run the agent: %q", steps)
+	}
+	contains(t, rum(t, "status"), "dev", "connected", "psk")
+}
+
+// readmeSteps are the commands of README's "Use it" up to its next paragraph of text.
+func readmeSteps(t *testing.T) []string {
+	t.Helper()
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, use, _ := strings.Cut(string(readme), "## Use it\n")
+	_, use, _ = strings.Cut(use, "\n\n    ")
+	var steps []string
+	joined := strings.ReplaceAll("    "+use, "\\\n", "")
+	for line := range strings.Lines(joined) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		if !strings.HasPrefix(line, "    ") {
+			break
+		}
+		steps = append(steps, strings.TrimSpace(line))
+	}
+	return steps
+}
+
 // cloudBootLimit is how long an emulated cloud image may take to boot on a busy machine.
 const cloudBootLimit = 8 * time.Minute
 
