@@ -15,7 +15,8 @@ import (
 // write.
 type control struct {
 	conn  net.Conn
-	heard atomic.Int64 // when anything last arrived, in Unix nanoseconds
+	ended <-chan struct{} // closed with the session
+	heard atomic.Int64    // when anything last arrived, by clock
 
 	mu      sync.Mutex
 	queue   []byte
@@ -29,9 +30,9 @@ const maxQueue = 4 << 20
 
 var errPeerStalled = errors.New("the other end has stopped reading the control stream")
 
-func newControl(conn net.Conn) *control {
-	c := &control{conn: conn, waiting: make(chan struct{}, 1)}
-	c.heard.Store(time.Now().UnixNano())
+func newControl(conn net.Conn, ended <-chan struct{}) *control {
+	c := &control{conn: conn, ended: ended, waiting: make(chan struct{}, 1)}
+	c.heard.Store(int64(clock()))
 	return c
 }
 
@@ -73,19 +74,33 @@ func (c *control) write(ctx context.Context) error {
 	}
 }
 
-// read hands every message that arrives to handle until one of them fails.
-func (c *control) read(handle func(message) error) error {
+// read hands every message that arrives to handle until one of them fails. Those
+// that are not of use to a client of this side, who has to do something for each,
+// may take some processor time; beyond that the peer is not read for a while.
+func (c *control) read(handle func(message) (useful bool, err error)) error {
 	r := messageReader{r: bufio.NewReader(c.conn)}
+	effort := newEffort()
 	for {
 		m, err := r.next()
 		if err != nil {
 			return err
 		}
-		c.heard.Store(time.Now().UnixNano())
-		if err := handle(m); err != nil {
+		began, useful := clock(), false
+		c.heard.Store(int64(began))
+		if m != nil {
+			if useful, err = handle(m); err != nil {
+				return err
+			}
+		}
+		if useful {
+			continue
+		}
+		effort.spent(messageCost + clock() - began)
+		if err := effort.rest(c.ended); err != nil {
 			return err
 		}
 	}
 }
 
-func (c *control) lastHeard() time.Time { return time.Unix(0, c.heard.Load()) }
+// lastHeard is when anything last arrived, by [clock].
+func (c *control) lastHeard() time.Duration { return time.Duration(c.heard.Load()) }

@@ -81,8 +81,17 @@ func newDatagramReader(r io.Reader) *datagramReader {
 	return &datagramReader{r: bufio.NewReaderSize(r, 2*maxDatagramFrame)}
 }
 
-// next returns the next frame, and io.EOF between two of them.
-func (d *datagramReader) next() (datagramFrame, error) {
+// next returns the next frame of a kind that is known, and io.EOF between two of
+// them.
+func (d *datagramReader) next() (f datagramFrame, err error) {
+	for err == nil && f.kind == 0 {
+		f, err = d.frame()
+	}
+	return f, err
+}
+
+// frame returns the next frame; of kind 0 if it is to be skipped.
+func (d *datagramReader) frame() (datagramFrame, error) {
 	_, _ = d.r.Discard(d.last)
 	d.last = 0
 	head, err := d.r.Peek(datagramHeader)
@@ -107,7 +116,7 @@ func (d *datagramReader) next() (datagramFrame, error) {
 	return decodeDatagram(whole)
 }
 
-// decodeDatagram is the inverse of append.
+// decodeDatagram is the inverse of append. A frame of kind 0 is to be skipped.
 func decodeDatagram(b []byte) (datagramFrame, error) {
 	f := datagramFrame{kind: datagramKind(b[0]), flow: binary.BigEndian.Uint32(b[1:])}
 	b = b[datagramHeader:]
@@ -132,7 +141,7 @@ func decodeDatagram(b []byte) (datagramFrame, error) {
 		}
 		f.lost, f.reason = binary.BigEndian.Uint32(b), clean(string(b[4:]), maxReason)
 	default:
-		return f, fmt.Errorf("datagram frame of unknown kind %d", f.kind)
+		return datagramFrame{}, unknown("datagram frame", uint8(f.kind))
 	}
 	if len(f.payload) > MaxDatagram {
 		return f, fmt.Errorf("datagram of %d bytes, at most %d are allowed", len(f.payload), MaxDatagram)

@@ -260,7 +260,7 @@ func TestGarbageEndsADatagramStreamWithAReason(t *testing.T) {
 	}
 	for name, garbage := range map[string]string{
 		"a kind of the host's": frame(1, "\x04\x7f\x00\x00\x01\x00\x35"),
-		"an unknown kind":      frame(9, ""),
+		"a required kind":      frame(0x89, ""),
 		"a length too long":    "\x02\x00\x00\x00\x01\xff\xff",
 		"a short report":       frame(4, "abc"),
 		"a long report":        frame(4, strings.Repeat("x", 600)),
@@ -272,7 +272,7 @@ func TestGarbageEndsADatagramStreamWithAReason(t *testing.T) {
 		}
 		go func() {
 			if c, err := l.Accept(); err == nil {
-				_, _ = fmt.Fprint(c, frame(2, "an answer that nobody asked for"), garbage)
+				_, _ = fmt.Fprint(c, frame(2, "an answer that nobody asked for"), frame(9, "of a kind to be skipped"), garbage)
 				_, _ = c.Read(make([]byte, 1))
 				_ = c.Close()
 			}

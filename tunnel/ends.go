@@ -39,8 +39,8 @@ type endMessage struct {
 type ends struct {
 	// tell sends a message to the peer; it does not block.
 	tell func(endMessage)
-	// heard is when the control stream last brought anything.
-	heard func() time.Time
+	// heard is when the control stream last brought anything, by [clock].
+	heard func() time.Duration
 	// keepEarly tells for which IDs messages about streams that are not known
 	// yet are kept: those of the other end. What opens a stream comes on another
 	// connection and may come later than how it ended.
@@ -102,12 +102,11 @@ func (e *ends) count() int {
 	return len(e.streams)
 }
 
-// deliver hands a message from the peer to its stream. One for a stream that is
-// gone already is of no interest.
-func (e *ends) deliver(m endMessage) {
+// deliver hands a message from the peer to its stream, and reports whether there is
+// one. One for a stream that is gone already is of no interest.
+func (e *ends) deliver(m endMessage) bool {
 	if m.Kind == endReleased {
-		e.release(m.ID)
-		return
+		return e.release(m.ID)
 	}
 	e.mu.Lock()
 	s := e.streams[m.ID]
@@ -115,9 +114,7 @@ func (e *ends) deliver(m endMessage) {
 		e.keep(m)
 	}
 	e.mu.Unlock()
-	if s != nil {
-		s.peerSaid(m)
-	}
+	return s != nil && s.peerSaid(m)
 }
 
 // maxResting bounds how many raw connections wait for their release.
@@ -143,20 +140,23 @@ func (e *ends) rest(s *Stream, fd int) {
 
 // release is called when the guest has released a raw connection, which may be
 // before all of its bytes have been read here.
-func (e *ends) release(id uint64) {
+func (e *ends) release(id uint64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.reuse == nil {
-		return // not for a guest to be told
+		return false // not for a guest to be told
 	}
 	if s := e.streams[id]; s != nil {
+		first := !s.released
 		s.released = true
-		return
+		return first
 	}
-	if fd, ok := e.resting[id]; ok {
+	fd, ok := e.resting[id]
+	if ok {
 		delete(e.resting, id)
 		e.reuse(fd)
 	}
+	return ok
 }
 
 // keep needs e.mu.

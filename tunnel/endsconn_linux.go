@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,28 +20,37 @@ import (
 type endsConn struct {
 	place
 	fd      int
-	deliver func(endMessage)
+	deliver func(endMessage) (useful bool)
 	done    chan struct{} // closed when the connection is lost or closed
 
-	in []byte // a record that has come in part; used by the loop's thread only
+	// Used by the loop's thread only.
+	in     []byte // a record that has come in part
+	effort effort
 
 	mu     sync.Mutex
 	out    []byte // what the kernel did not take yet
+	paused bool   // not read for a while
 	closed bool
 	err    error // why it was lost
 }
 
-// endRecord is the length of a message in bytes: ID, kind, bytes sent.
-const endRecord = 17
+const (
+	// endRecord is the length of a message in bytes: ID, kind, bytes sent.
+	endRecord = 17
+	// endsTurn is how many bytes are read at a time. Others wait in the loop.
+	endsTurn = 240 * endRecord
+	// endCost is what a record that is of no use to any stream is charged with.
+	endCost = time.Microsecond
+)
 
 // newEndsConn takes over a connection.
-func newEndsConn(conn net.Conn, deliver func(endMessage)) (*endsConn, error) {
+func newEndsConn(conn net.Conn, deliver func(endMessage) (useful bool)) (*endsConn, error) {
 	fd, err := takeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{})}
+	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{}), effort: newEffort()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := pickLoop().addFD(c, fd, unix.EPOLLIN); err != nil {
@@ -69,7 +79,7 @@ func (c *endsConn) tell(m endMessage) {
 	if len(c.out) == endRecord {
 		c.flush()
 		if len(c.out) > 0 && !c.closed {
-			c.arm(unix.EPOLLIN | unix.EPOLLOUT)
+			c.arm()
 		}
 	}
 }
@@ -84,7 +94,15 @@ func (c *endsConn) flush() {
 	c.out = append(c.out[:0], c.out[max(n, 0):]...)
 }
 
-func (c *endsConn) arm(events uint32) {
+// arm has the loop watch for what can be done. It needs c.mu.
+func (c *endsConn) arm() {
+	var events uint32
+	if !c.paused {
+		events |= unix.EPOLLIN
+	}
+	if len(c.out) > 0 {
+		events |= unix.EPOLLOUT
+	}
 	if err := c.loop.watch(&c.place, c.fd, 0, unix.EPOLL_CTL_MOD, events); err != nil {
 		c.end(err)
 	}
@@ -95,7 +113,7 @@ func (c *endsConn) handle(_ int, events uint32) {
 		c.mu.Lock()
 		if !c.closed && len(c.out) > 0 {
 			if c.flush(); len(c.out) == 0 && !c.closed {
-				c.arm(unix.EPOLLIN)
+				c.arm()
 			}
 		}
 		c.mu.Unlock()
@@ -106,7 +124,7 @@ func (c *endsConn) handle(_ int, events uint32) {
 }
 
 func (c *endsConn) read() {
-	buf := c.loop.buf
+	buf := c.loop.buf[:endsTurn]
 	n, err := receive(c.fd, buf)
 	switch {
 	case err == unix.EAGAIN:
@@ -117,10 +135,28 @@ func (c *endsConn) read() {
 	if err == nil {
 		err = c.parse(buf[:n])
 	}
+	owed := c.effort.owed()
+	if err == nil && owed <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err != nil {
-		c.mu.Lock()
 		c.end(err)
-		c.mu.Unlock()
+	} else if !c.closed {
+		c.paused = true
+		c.arm()
+		time.AfterFunc(owed, c.resume)
+	}
+}
+
+// resume reads again what was not read for a while.
+func (c *endsConn) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.paused = false
+		c.arm()
 	}
 }
 
@@ -129,9 +165,13 @@ func (c *endsConn) parse(b []byte) error {
 	for len(b) >= endRecord {
 		m := endMessage{ID: binary.BigEndian.Uint64(b), Kind: endKind(b[8]), Sent: binary.BigEndian.Uint64(b[9:])}
 		if !m.Kind.valid() {
-			return fmt.Errorf("unknown end %d of stream %d", m.Kind, m.ID)
+			if err := unknown("end of a stream", b[8]); err != nil {
+				return err
+			}
 		}
-		c.deliver(m)
+		if !m.Kind.valid() || !c.deliver(m) {
+			c.effort.spent(endCost)
+		}
 		b = b[endRecord:]
 	}
 	c.in = append(c.in[:0], b...)

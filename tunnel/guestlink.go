@@ -73,7 +73,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 		_ = l.session.Close()
 		return fmt.Errorf("no control stream: %w", err)
 	}
-	l.control = newControl(first)
+	l.control = newControl(first, l.session.CloseChan())
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	if l.many {
@@ -139,20 +139,20 @@ func (l *guestLink) serveSession(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (l *guestLink) handle(m message) error {
+func (l *guestLink) handle(m message) (useful bool, err error) {
 	switch m := m.(type) {
 	case *pingMessage:
 		l.control.send(&pongMessage{Seq: m.Seq})
 	case *endMessage:
-		l.ends.deliver(*m)
+		useful = l.ends.deliver(*m)
 	case *reverseMessage:
 		l.reverse.apply(m)
 	case *helloMessage:
 		l.server.log().Debug("host agent", "version", m.AgentVersion, "hostname", m.Hostname)
 	default:
-		return fmt.Errorf("host sent a control message of kind %d, which only guests send", m.kind())
+		return false, fmt.Errorf("host sent a control message of kind %d, which only guests send", m.kind())
 	}
-	return nil
+	return useful, nil
 }
 
 // announce sends what listens, first all of it, then what changed since. A host

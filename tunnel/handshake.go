@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"sync"
@@ -15,8 +16,8 @@ import (
 
 // The handshake, on a connection that is to carry a session:
 //
-//	host  -> hello   lowest and highest version, key or not, nonce
-//	guest -> reply   version (0: none in common), its range, key or not, instance, nonce, proof
+//	host  -> hello   lowest and highest version, key or not, nonce, features
+//	guest -> reply   version (0: none in common), its range, key or not, instance, nonce, proof, features
 //	host  -> proof   status and reason, proof
 //	guest -> ready   status and reason; yamux follows
 //
@@ -26,8 +27,14 @@ import (
 // the reply to it comes, and both ends skip what they do not expect; nothing
 // but the session can follow ready.
 
-// protocolVersion is what this code speaks, and the only one so far.
-const protocolVersion = 1
+// protocolVersion is what this code speaks, and nothing else: version 1 ended a
+// link for what it did not know, so nothing could be added to it.
+const protocolVersion = 2
+
+// features are what this code can do beyond the version, a bit for each; none so
+// far. A link uses what both ends have. What an agent does not know of it skips,
+// unless the sender marked it as required.
+const features uint64 = 0
 
 const (
 	nonceSize = 32
@@ -71,6 +78,7 @@ const (
 // agreed is what a handshake leaves to a link.
 type agreed struct {
 	auth     string // "psk" or "none"
+	features uint64 // what both ends can do
 	instance [16]byte
 	token    [tokenSize]byte // opens raw streams
 }
@@ -114,7 +122,7 @@ func flush() []byte {
 // hostHandshake runs the host's side. With resync the line may hold stale bytes
 // in both directions. Cancelling does not interrupt it; closing rw does.
 func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
-	h := helloFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, nonce: newNonce()}
+	h := helloFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, nonce: newNonce(), features: features}
 	hello := h.encode()
 	stop, err := sayHello(rw, appendFrame(nil, frameHello, hello), resync)
 	if err != nil {
@@ -179,7 +187,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 			return agreed{}, fmt.Errorf("unexpected frame of kind %d instead of ready", k)
 		}
 	}
-	a := agreed{instance: r.instance}
+	a := agreed{instance: r.instance, features: features & r.features()}
 	a.conclude(key, hello, reply)
 	return a, nil
 }
@@ -245,6 +253,7 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 			}
 			hello = body
 			r = replyFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, instance: instance, hello: h.nonce, nonce: nonce}
+			r.more = binary.BigEndian.AppendUint64(nil, features)
 			if h.min <= protocolVersion && protocolVersion <= h.max {
 				r.version = protocolVersion
 			}
@@ -285,7 +294,7 @@ func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v
 	if ready.reason != "" {
 		ready.status = statusAuth
 	} else {
-		a := agreed{instance: instance}
+		a := agreed{instance: instance, features: features & h.features}
 		a.conclude(key, hello, reply)
 		known(a)
 	}

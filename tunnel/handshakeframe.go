@@ -1,6 +1,8 @@
 package tunnel
 
 import (
+	"slices"
+
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -8,6 +10,7 @@ type helloFrame struct {
 	min, max uint16
 	hasKey   bool
 	nonce    [nonceSize]byte
+	features uint64
 }
 
 func (h *helloFrame) encode() []byte {
@@ -16,13 +19,19 @@ func (h *helloFrame) encode() []byte {
 	b.AddUint16(h.max)
 	addBool(b, h.hasKey)
 	b.AddBytes(h.nonce[:])
+	b.AddUint64(h.features)
 	return b.BytesOrPanic()
 }
 
-// decode reads what this version knows and leaves later additions alone.
+// decode reads what this version knows and leaves later additions alone. Version 1
+// had no features.
 func (h *helloFrame) decode(body []byte) bool {
 	s := cryptobyte.String(body)
-	return s.ReadUint16(&h.min) && s.ReadUint16(&h.max) && readBool(&s, &h.hasKey) && s.CopyBytes(h.nonce[:])
+	ok := s.ReadUint16(&h.min) && s.ReadUint16(&h.max) && readBool(&s, &h.hasKey) && s.CopyBytes(h.nonce[:])
+	if ok && !s.ReadUint64(&h.features) {
+		h.features = 0
+	}
+	return ok
 }
 
 type replyFrame struct {
@@ -33,11 +42,14 @@ type replyFrame struct {
 	hello    [nonceSize]byte // the host's nonce, so that an old reply is told from ours
 	nonce    [nonceSize]byte
 	proof    [proofSize]byte
+	// more is what follows the proof, which is covered by it too: the features,
+	// and what later versions add.
+	more []byte
 }
 
 // signed is the part that the proofs cover.
 func (r *replyFrame) signed() []byte {
-	b := cryptobyte.NewFixedBuilder(make([]byte, 0, 128))
+	b := cryptobyte.NewBuilder(make([]byte, 0, 128))
 	b.AddUint16(r.version)
 	b.AddUint16(r.min)
 	b.AddUint16(r.max)
@@ -45,16 +57,30 @@ func (r *replyFrame) signed() []byte {
 	b.AddBytes(r.instance[:])
 	b.AddBytes(r.hello[:])
 	b.AddBytes(r.nonce[:])
+	b.AddBytes(r.more)
 	return b.BytesOrPanic()
 }
 
-func (r *replyFrame) encode() []byte { return append(r.signed(), r.proof[:]...) }
+func (r *replyFrame) encode() []byte {
+	signed := r.signed()
+	fixed := len(signed) - len(r.more)
+	return slices.Concat(signed[:fixed], r.proof[:], r.more)
+}
+
+// features are what the guest can do; none in version 1.
+func (r *replyFrame) features() (f uint64) {
+	s := cryptobyte.String(r.more)
+	s.ReadUint64(&f)
+	return f
+}
 
 func (r *replyFrame) decode(body []byte) bool {
 	s := cryptobyte.String(body)
-	return s.ReadUint16(&r.version) && s.ReadUint16(&r.min) && s.ReadUint16(&r.max) &&
+	ok := s.ReadUint16(&r.version) && s.ReadUint16(&r.min) && s.ReadUint16(&r.max) &&
 		readBool(&s, &r.hasKey) && s.CopyBytes(r.instance[:]) && s.CopyBytes(r.hello[:]) &&
 		s.CopyBytes(r.nonce[:]) && s.CopyBytes(r.proof[:])
+	r.more = s
+	return ok
 }
 
 // verdictFrame is the body of proof and ready.

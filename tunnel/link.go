@@ -44,16 +44,6 @@ type Peer struct {
 	Auth string
 }
 
-// Heartbeats.
-const (
-	pingInterval = time.Second
-	// silentAfter is how long without a reply makes a link silent.
-	silentAfter = 4 * time.Second
-	// probeInterval is how often a silent guest is tried anew beside the
-	// link, where the endpoint allows it.
-	probeInterval = 3 * time.Second
-)
-
 // announceInterval is the shortest time between two announcements; what comes
 // faster is joined, so that a guest cannot make the host open and close
 // listeners faster than this.
@@ -64,6 +54,7 @@ type Link struct {
 	endpoint Endpoint
 	cfg      Config
 	agreed   agreed
+	pulse    pulse
 	session  *muxSession
 	control  *control
 	ends     ends
@@ -137,10 +128,11 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 		_ = session.Close()
 		return nil, fmt.Errorf("control stream: %w", err)
 	}
-	l.session, l.control = session, newControl(stream)
+	l.session, l.control = session, newControl(stream, session.CloseChan())
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened != 0 }
+	l.pulse.beat(clock())
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
 	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(frameRaw) })
 	l.ends.reuse = l.spares.put
@@ -185,28 +177,36 @@ func hello(version string) *helloMessage {
 func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 	news := make(chan Announcement, 1)
 	var a announced
-	handle := func(m message) error {
+	greeted := false
+	handle := func(m message) (useful bool, err error) {
 		switch m := m.(type) {
 		case *helloMessage:
+			if greeted {
+				return false, errors.New("guest: a second hello")
+			}
+			greeted = true
 			l.mu.Lock()
 			l.peer.AgentVersion, l.peer.Hostname, l.peer.BootID = m.AgentVersion, m.Hostname, m.BootID
 			l.mu.Unlock()
 		case *endMessage:
-			l.ends.deliver(*m)
+			useful = l.ends.deliver(*m)
 		case *pongMessage:
-			// Having been heard is all it is for.
+			if m.Seq != l.pulse.answered.Load()+1 || m.Seq > l.pulse.asked.Load() {
+				return false, fmt.Errorf("guest: an answer to heartbeat %d, which is not the next one", m.Seq)
+			}
+			l.pulse.answered.Store(m.Seq)
 		case *reverseStateMessage:
 			l.reverseState(m)
 		default:
 			changed, err := a.apply(m)
 			if err != nil {
-				return fmt.Errorf("guest: %w", err)
+				return false, fmt.Errorf("guest: %w", err)
 			}
 			if changed {
 				replace(news, a.announcement())
 			}
 		}
-		return nil
+		return useful, nil
 	}
 
 	g, gctx := errgroup.WithContext(ctx)
@@ -281,13 +281,6 @@ func (l *Link) Peer() Peer {
 	return l.peer
 }
 
-// LastSeen is when the guest was last heard.
-func (l *Link) LastSeen() time.Time { return l.control.lastHeard() }
-
-// Silent reports that the guest has stopped answering although the connection
-// stands: most likely the VM is paused.
-func (l *Link) Silent() bool { return time.Since(l.LastSeen()) > silentAfter }
-
 // replace leaves v as the only thing in ch.
 func replace(ch chan Announcement, v Announcement) {
 	for {
@@ -317,52 +310,4 @@ func deliver(ctx context.Context, news <-chan Announcement, on func(Announcement
 		case <-time.After(announceInterval):
 		}
 	}
-}
-
-// heartbeat pings, and looks after a guest that stopped answering: a paused one
-// is waited for, one that was replaced ends the link.
-func (l *Link) heartbeat(ctx context.Context) error {
-	tick := time.NewTicker(pingInterval)
-	defer tick.Stop()
-	var lastProbe time.Time
-	for seq := uint64(1); ; seq++ {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if !l.Silent() {
-			l.control.send(&pingMessage{Seq: seq})
-			continue
-		}
-		if seq%8 == 0 { // few, while nobody reads them
-			l.control.send(&pingMessage{Seq: seq})
-		}
-		if !l.endpoint.Many() || time.Since(lastProbe) < probeInterval {
-			continue
-		}
-		lastProbe = time.Now()
-		if err := l.probe(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// probe tries the endpoint beside the silent link. A guest that cannot be
-// reached in time is taken for paused and is not an error.
-func (l *Link) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeInterval)
-	defer cancel()
-	conn, a, err := connect(ctx, l.endpoint, l.cfg)
-	switch {
-	case err == nil:
-		_ = conn.Close()
-		if a.instance != l.agreed.instance {
-			return errors.New("guest agent was restarted")
-		}
-		return nil
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ENODEV), errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("guest agent is gone: %w", err)
-	}
-	return nil
 }

@@ -79,7 +79,8 @@ func appendMessage(b []byte, m message) []byte {
 	return builder.BytesOrPanic() // our own values; a failure is a bug
 }
 
-// decodeMessage decodes a message without the length in front.
+// decodeMessage decodes a message without the length in front. It returns nil and no
+// error for one that is to be skipped.
 func decodeMessage(b []byte) (message, error) {
 	s := cryptobyte.String(b)
 	var k uint8
@@ -88,13 +89,13 @@ func decodeMessage(b []byte) (message, error) {
 	}
 	m := newMessage(messageKind(k))
 	if m == nil {
-		return nil, fmt.Errorf("control message of unknown kind %d", k)
+		return nil, unknown("control message", k)
 	}
 	if err := m.decode(&s); err != nil {
 		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
 	}
-	if !s.Empty() {
-		return nil, fmt.Errorf("control message of kind %d has %d bytes too many", k, len(s))
+	if err := skipFields(&s); err != nil {
+		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
 	}
 	return m, nil
 }
@@ -106,6 +107,7 @@ type messageReader struct {
 	buf []byte
 }
 
+// next returns nil and no error for a message that is to be skipped.
 func (r *messageReader) next() (message, error) {
 	var hdr [4]byte
 	if _, err := io.ReadFull(r.r, hdr[:]); err != nil {

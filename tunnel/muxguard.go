@@ -7,8 +7,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // What a peer may make a session hold or do.
@@ -23,10 +21,9 @@ const (
 	// have open: a guest for reverse listeners only, a host for its clients.
 	maxGuestStreams = 2 * maxReverseStreams
 	maxHostStreams  = 16 << 10
-	// overheadRate is how many frames a second may come that bring no data, and
-	// overheadBurst how many at a time. 20 Gbit/s need 5,000 window updates.
-	overheadRate  = 20_000
-	overheadBurst = 20_000
+	// frameCost is what a frame is charged with that brings no data to a stream.
+	// 20 Gbit/s need 5,000 window updates a second, and 20,000 are free.
+	frameCost = 5 * time.Microsecond
 )
 
 // errTooMuchWaits ends a stream that holds the most when maxWaiting is reached.
@@ -56,7 +53,7 @@ type muxGuard struct {
 	io.ReadWriteCloser
 	admit    func(open int) error // whether the peer may open one more stream
 	peerBit  uint32               // the lowest bit of IDs of streams that the peer opens
-	overhead *rate.Limiter
+	overhead effort
 	closed   chan struct{}
 	close    sync.Once
 
@@ -109,7 +106,7 @@ func (f *muxFlow) finished() bool { return f.finHere && f.finPeer }
 func newMuxGuard(conn io.ReadWriteCloser, client bool, admit func(open int) error) *muxGuard {
 	g := &muxGuard{
 		ReadWriteCloser: conn, admit: admit, flows: make(map[uint32]*muxFlow), closed: make(chan struct{}),
-		overhead: rate.NewLimiter(overheadRate, overheadBurst),
+		overhead: newEffort(),
 	}
 	if !client {
 		g.peerBit = 1
@@ -132,7 +129,9 @@ func (g *muxGuard) Read(b []byte) (int, error) {
 		if n := g.forget(b); n > 0 {
 			return n, nil
 		}
-		g.pause()
+		if err := g.overhead.rest(g.closed); err != nil {
+			return 0, g.why(err)
+		}
 		// Behind what is there of a header, so that there is room for the rest.
 		n, err := g.ReadWriteCloser.Read(b[g.headLen:g.until(len(b))])
 		kept, bad := g.filter(b, g.headLen, g.headLen+n)
@@ -187,23 +186,6 @@ func (g *muxGuard) until(size int) int {
 	return yamuxHeader
 }
 
-// pause does not read for a while where frames without data come too fast.
-func (g *muxGuard) pause() {
-	for {
-		owed := -g.overhead.Tokens() / overheadRate
-		if owed <= 0 {
-			return
-		}
-		timer := time.NewTimer(time.Duration(owed * float64(time.Second)))
-		select {
-		case <-timer.C:
-		case <-g.closed:
-			timer.Stop()
-			return
-		}
-	}
-}
-
 // filter moves what yamux is to see of b[from:to] to the beginning of b, and
 // returns how much that is.
 func (g *muxGuard) filter(b []byte, from, to int) (int, error) {
@@ -243,7 +225,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 	id, length := binary.BigEndian.Uint32(g.head[4:]), binary.BigEndian.Uint32(g.head[8:])
 	switch {
 	case g.head[0] != 0 || kind > yamuxPing:
-		g.overhead.ReserveN(time.Now(), 1)
+		g.overhead.spent(frameCost)
 		return true, 0, nil // an end of the session, or an error, that yamux knows
 	case kind == yamuxPing:
 		return false, 0, errors.New("the other end sent a yamux ping, which no agent does")
@@ -262,7 +244,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 		}
 	}
 	if f == nil || f.over || body == 0 {
-		g.overhead.ReserveN(time.Now(), 1)
+		g.overhead.spent(frameCost)
 	}
 	if f == nil {
 		return false, body, nil // over on both sides, and forgotten

@@ -178,7 +178,8 @@ func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 			}
 			frames += n / yamuxHeader
 		}
-		if most := overheadBurst + seconds*overheadRate + len(buf); frames > most {
+		allowed := effortBurst + time.Duration(effortShare*seconds*float64(time.Second))
+		if most := int(allowed/frameCost) + len(buf); frames > most {
 			t.Errorf("%d frames in %d s, want at most %d", frames, seconds, most)
 		}
 	})
@@ -215,7 +216,7 @@ func FuzzMuxGuard(f *testing.F) {
 			io.Reader
 			io.WriteCloser
 		}{r, endless{}}, true, new(reverses).admit)
-		g.overhead = rate.NewLimiter(overheadRate, 1<<40)
+		g.overhead.left.SetLimit(rate.Inf)
 		g.flows[1] = &muxFlow{id: 1}
 		g.flows[3] = &muxFlow{id: 3, over: true}
 		out, err := io.ReadAll(readerOf{g})

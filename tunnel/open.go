@@ -134,8 +134,8 @@ func decodeOpen(b []byte) (openRequest, error) {
 			return o, fmt.Errorf("open request: %w", err)
 		}
 	}
-	if !s.Empty() {
-		return o, fmt.Errorf("open request has %d bytes too many", len(s))
+	if err := skipFields(&s); err != nil {
+		return o, fmt.Errorf("open request: %w", err)
 	}
 	if err := o.Target.check(); err != nil {
 		return o, fmt.Errorf("open request: %w", err)

@@ -282,24 +282,27 @@ func (s *Stream) whenDead(f func()) {
 	}
 }
 
-// peerSaid takes in what the control stream says about this stream.
-func (s *Stream) peerSaid(m endMessage) {
+// peerSaid takes in what the control stream says about this stream. It reports
+// whether that was not said before.
+func (s *Stream) peerSaid(m endMessage) (first bool) {
 	switch m.Kind {
 	case endComplete:
 		s.mu.Lock()
 		select {
 		case <-s.peerEnded:
 		default:
+			first = true
 			s.peerSent = m.Sent
 			close(s.peerEnded)
 		}
 		pair := s.pair
 		s.mu.Unlock()
-		if pair != nil {
+		if pair != nil && first {
 			pair.news()
 		}
 	case endStopped:
 		s.mu.Lock()
+		first = !s.stopped
 		s.stopped = true
 		conn := s.conn
 		s.mu.Unlock()
@@ -307,19 +310,21 @@ func (s *Stream) peerSaid(m endMessage) {
 			c.refuseWrites() // a raw connection refuses by itself
 		}
 	case endAborted:
-		s.peerAborted(m.Sent)
+		first = s.peerAborted(m.Sent)
 	}
+	return first
 }
 
 var errResetByPeer = fmt.Errorf("stream reset by the other end: %w", syscall.ECONNRESET)
 
 // peerAborted takes in that the peer's connection was reset. What it had sent
-// before is still to be read; nothing that is written has anybody to go to.
-func (s *Stream) peerAborted(sent uint64) {
+// before is still to be read; nothing that is written has anybody to go to. It
+// reports false if that was known.
+func (s *Stream) peerAborted(sent uint64) bool {
 	s.mu.Lock()
 	if s.err != nil || s.wasAborted() {
 		s.mu.Unlock()
-		return
+		return false
 	}
 	select {
 	case <-s.peerEnded:
@@ -340,6 +345,7 @@ func (s *Stream) peerAborted(sent uint64) {
 	if pair != nil {
 		pair.news()
 	}
+	return true
 }
 
 // giveUp ends the stream when a reset is due and nothing is read any more.
@@ -441,12 +447,12 @@ func (s *Stream) expectEnd() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.endTimer == nil {
-		s.watchEnd(time.Now())
+		s.watchEnd(clock())
 	}
 }
 
 // watchEnd needs s.mu.
-func (s *Stream) watchEnd(since time.Time) {
+func (s *Stream) watchEnd(since time.Duration) {
 	s.endTimer = time.AfterFunc(endTimeout, func() {
 		select {
 		case <-s.peerEnded:
@@ -455,7 +461,7 @@ func (s *Stream) watchEnd(since time.Time) {
 			return
 		default:
 		}
-		if s.ends.heard().Sub(since) > endTimeout/2 {
+		if s.ends.heard()-since > endTimeout/2 {
 			s.die(errNotTold)
 			return
 		}

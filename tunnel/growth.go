@@ -1,0 +1,41 @@
+package tunnel
+
+import (
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Agents of different builds talk to each other. A message, a frame or a field of a
+// kind that the receiver does not know is skipped, unless its kind has this bit: then
+// the sender needs it to be understood, and the link or the stream ends.
+//
+// A field follows what a message has always had: its kind (1 byte), a length (2)
+// and as many bytes. There are none so far.
+const requiredKind = 0x80
+
+// unknown is the error for something of a kind that nobody here knows, or nil if it
+// is to be skipped.
+func unknown(what string, kind uint8) error {
+	if kind&requiredKind == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s of kind %d, which this agent does not know and has to: upgrade the older agent", what, kind)
+}
+
+// skipFields takes the fields off the end of a message.
+func skipFields(s *cryptobyte.String) error {
+	for !s.Empty() {
+		var (
+			kind uint8
+			body cryptobyte.String
+		)
+		if !s.ReadUint8(&kind) || !s.ReadUint16LengthPrefixed(&body) {
+			return fmt.Errorf("field is %w", errShort)
+		}
+		if err := unknown("field", kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Heartbeats.
+const (
+	pingInterval = time.Second
+	// silentAfter is how long without a reply makes a link silent.
+	silentAfter = 4 * time.Second
+	// probeInterval is how often a silent guest is tried anew beside the
+	// link, where the endpoint allows it.
+	probeInterval = 3 * time.Second
+	// late is how much later than it should a heartbeat of ours is when this
+	// process, or the machine, did not run meanwhile.
+	late = pingInterval
+)
+
+// pulse is the host's side of the heartbeat. Time is [clock]'s, which stands still
+// while the machine sleeps and does not follow the clock on the wall.
+type pulse struct {
+	asked, answered atomic.Uint64 // sequence numbers of pings and pongs
+	last            atomic.Int64  // when the heart beat last
+	since           atomic.Int64  // silence before this says nothing: we did not run, or did not ask
+}
+
+// beat notes a heartbeat. It reports whether we can judge the guest by what was
+// heard since the last one: one that comes late was not there to ask or to listen.
+func (p *pulse) beat(now time.Duration) bool {
+	onTime := now-time.Duration(p.last.Swap(int64(now))) < pingInterval+late
+	if !onTime {
+		p.since.Store(int64(now))
+	}
+	return onTime
+}
+
+// silence is how long the guest has been silent while we listened, when it was heard
+// last at the time heard. It is 0 while our own heartbeat is late: then the guest is
+// asked before it is judged.
+func (p *pulse) silence(now, heard time.Duration) time.Duration {
+	if now-time.Duration(p.last.Load()) >= pingInterval+late {
+		return 0
+	}
+	return now - max(heard, time.Duration(p.since.Load()))
+}
+
+// LastSeen is when the guest was last heard.
+func (l *Link) LastSeen() time.Time { return time.Now().Add(l.control.lastHeard() - clock()) }
+
+// Silent reports that the guest has stopped answering although the connection
+// stands: most likely the VM is paused.
+func (l *Link) Silent() bool { return l.pulse.silence(clock(), l.control.lastHeard()) > silentAfter }
+
+// heartbeat pings, and looks after a guest that stopped answering: a paused one
+// is waited for, one that was replaced ends the link.
+func (l *Link) heartbeat(ctx context.Context) error {
+	tick := time.NewTicker(pingInterval)
+	defer tick.Stop()
+	var lastProbe time.Time
+	for beats := 1; ; beats++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		onTime := l.pulse.beat(clock())
+		// One ping that waits for a paused guest is as good as many.
+		if !onTime || !l.Silent() || beats%8 == 0 {
+			l.control.send(&pingMessage{Seq: l.pulse.asked.Add(1)})
+		}
+		if !l.Silent() || !l.endpoint.Many() || time.Since(lastProbe) < probeInterval {
+			continue
+		}
+		lastProbe = time.Now()
+		if err := l.probe(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// probe tries the endpoint beside the silent link. A guest that cannot be
+// reached in time is taken for paused and is not an error.
+func (l *Link) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeInterval)
+	defer cancel()
+	conn, a, err := connect(ctx, l.endpoint, l.cfg)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		if a.instance != l.agreed.instance {
+			return errors.New("guest agent was restarted")
+		}
+		return nil
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ENODEV), errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("guest agent is gone: %w", err)
+	}
+	return nil
+}
