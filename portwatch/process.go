@@ -37,39 +37,79 @@ type processes struct {
 	known map[uint64]owner
 }
 
+// owner is a process that holds a socket; the zero value is none.
 type owner struct {
-	name  string
-	tries int
+	pid   int
+	fd    string // the number of the descriptor
+	comm  string
+	tries int // of searches that found none
+}
+
+// String is "name[pid]", or "" for none.
+func (o owner) String() string {
+	if o.pid == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s[%d]", printable(o.comm), o.pid)
 }
 
 // owners returns "name[pid]" by inode for those sockets whose owner is known.
-// It sweeps /proc once if there are sockets it has not searched for enough,
-// and forgets all others.
+// That a process still holds its socket is looked at every time, and what it is
+// called by now. It sweeps /proc once if there are sockets it has not searched for
+// enough, and forgets all others.
 func (p *processes) owners(sockets []socket) map[uint64]string {
 	known := make(map[uint64]owner, len(sockets))
 	wanted := make(map[uint64]bool)
+	names := make(map[int]string)
 	for _, s := range sockets {
 		if s.inode == 0 {
 			continue
 		}
 		o := p.known[s.inode]
-		if o.name == "" && o.tries < lookupTries {
+		switch {
+		case o.pid != 0 && p.holdsStill(o, s.inode):
+			o.comm = p.commOf(o, names)
+		case o.pid != 0:
+			o = owner{tries: 1}
+			wanted[s.inode] = true
+		case o.tries < lookupTries:
 			o.tries++
 			wanted[s.inode] = true
 		}
 		known[s.inode] = o
 	}
 	if len(wanted) > 0 {
-		for inode, name := range findOwners(p.root, wanted) {
-			known[inode] = owner{name: name}
+		for inode, o := range findOwners(p.root, wanted) {
+			known[inode] = o
 		}
 	}
 	p.known = known
-	names := make(map[uint64]string, len(known))
+	found := make(map[uint64]string, len(known))
 	for inode, o := range known {
-		names[inode] = o.name
+		found[inode] = o.String()
 	}
-	return names
+	return found
+}
+
+// holdsStill looks at the one descriptor that a process had for a socket.
+func (p *processes) holdsStill(o owner, inode uint64) bool {
+	var buf [64]byte
+	n, err := unix.Readlink(filepath.Join(p.root, strconv.Itoa(o.pid), "fd", o.fd), buf[:])
+	return err == nil && string(buf[:n]) == fmt.Sprintf("socket:[%d]", inode)
+}
+
+// commOf is what a process is called now: it may have become another program.
+// names holds those asked for already.
+func (p *processes) commOf(o owner, names map[int]string) string {
+	if name, ok := names[o.pid]; ok {
+		return name
+	}
+	name := o.comm
+	if b, err := os.ReadFile(filepath.Join(p.root, strconv.Itoa(o.pid), "comm")); err == nil {
+		name = strings.TrimSuffix(string(b), "\n")
+	}
+	names[o.pid] = name
+	return name
 }
 
 // findOwners searches the descriptors of all processes for the wanted inodes
@@ -77,8 +117,8 @@ func (p *processes) owners(sockets []socket) map[uint64]string {
 // The newest process is asked first: a server that just began to listen is
 // among them, and systemd, which keeps a copy of every socket it activates, is
 // the last.
-func findOwners(root string, wanted map[uint64]bool) map[uint64]string {
-	found := make(map[uint64]string)
+func findOwners(root string, wanted map[uint64]bool) map[uint64]owner {
+	found := make(map[uint64]owner)
 	proc, err := procfs.NewFS(root)
 	if err != nil {
 		return found
@@ -93,12 +133,12 @@ func findOwners(root string, wanted map[uint64]bool) map[uint64]string {
 		if len(wanted) == 0 || links > maxLinks {
 			break
 		}
-		links += eachSocket(root, pr.PID, func(inode uint64) bool {
+		links += eachSocket(root, pr.PID, func(inode uint64, fd string) bool {
 			if !wanted[inode] {
 				return true
 			}
-			if name := describe(proc, root, pr.PID, inode); name != "" {
-				found[inode] = name
+			if o := describe(proc, root, pr.PID, inode, fd); o.pid != 0 {
+				found[inode] = o
 				delete(wanted, inode)
 			}
 			return len(wanted) > 0
@@ -107,26 +147,30 @@ func findOwners(root string, wanted map[uint64]bool) map[uint64]string {
 	return found
 }
 
-// describe names the process that a socket belongs to, or returns "" if it has
-// just ended: pid, or the oldest of
-// its ancestors in a row that hold the socket too, which is the master of a
-// server with forked workers. The init process does not count as one.
-func describe(proc procfs.FS, root string, pid int, inode uint64) string {
+// describe returns the process that a socket belongs to, or none if that has just
+// ended: pid, which has it as descriptor fd, or the oldest of its ancestors in a
+// row that hold the socket too, which is the master of a server with forked
+// workers. The init process does not count as one.
+func describe(proc procfs.FS, root string, pid int, inode uint64, fd string) owner {
 	stat, err := statOf(proc, pid)
 	if err != nil {
-		return ""
+		return owner{}
 	}
 	for range maxAncestors {
-		if stat.PPID <= 1 || !holds(root, stat.PPID, inode) {
+		if stat.PPID <= 1 {
+			break
+		}
+		of := held(root, stat.PPID, inode)
+		if of == "" {
 			break
 		}
 		parent, err := statOf(proc, stat.PPID)
 		if err != nil {
 			break
 		}
-		stat = parent
+		stat, fd = parent, of
 	}
-	return fmt.Sprintf("%s[%d]", printable(stat.Comm), stat.PID)
+	return owner{pid: stat.PID, fd: fd, comm: stat.Comm}
 }
 
 func statOf(proc procfs.FS, pid int) (procfs.ProcStat, error) {
@@ -137,18 +181,21 @@ func statOf(proc procfs.FS, pid int) (procfs.ProcStat, error) {
 	return p.Stat()
 }
 
-func holds(root string, pid int, inode uint64) bool {
-	held := false
-	eachSocket(root, pid, func(i uint64) bool {
-		held = i == inode
-		return !held
+// held is the descriptor by which a process holds a socket; "" for none.
+func held(root string, pid int, inode uint64) (fd string) {
+	eachSocket(root, pid, func(i uint64, at string) bool {
+		if i == inode {
+			fd = at
+		}
+		return fd == ""
 	})
-	return held
+	return fd
 }
 
-// eachSocket calls f with the inode of each socket that a process has open, as
-// long as f returns true, and returns how many descriptors it looked at.
-func eachSocket(root string, pid int, f func(inode uint64) bool) (links int) {
+// eachSocket calls f with the inode and the descriptor of each socket that a
+// process has open, as long as f returns true, and returns how many descriptors it
+// looked at.
+func eachSocket(root string, pid int, f func(inode uint64, fd string) bool) (links int) {
 	dir, err := os.Open(filepath.Join(root, strconv.Itoa(pid), "fd"))
 	if err != nil {
 		return 1
@@ -167,7 +214,7 @@ func eachSocket(root string, pid int, f func(inode uint64) bool) (links int) {
 			continue
 		}
 		inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
-		if err == nil && !f(inode) {
+		if err == nil && !f(inode, fd) {
 			break
 		}
 	}

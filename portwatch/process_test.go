@@ -2,8 +2,12 @@ package portwatch_test
 
 import (
 	"fmt"
+	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rum-vm/rum-agent/portwatch"
@@ -87,23 +91,86 @@ func TestAnOwnerIsSearchedAFewTimesAndThenNoMore(t *testing.T) {
 	}
 }
 
-func TestAKnownOwnerIsNotSearchedAgain(t *testing.T) {
+func TestTheNameIsThatOfAProcessThatHoldsTheSocketNow(t *testing.T) {
 	root := fakeProc(t)
 	write(t, root, "net/tcp", header4+listening(80, 700))
-	addProcess(t, root, 90, 1, "first", 700)
+	addProcess(t, root, 90, 1, "launcher", 7, 700)
+	addProcess(t, root, 95, 90, "server", 700)
 	s := &portwatch.Scanner{Proc: root}
-	if got := onlyProcess(t, s); got != "first[90]" {
-		t.Fatal(got)
+	want := func(name string) {
+		t.Helper()
+		if got := onlyProcess(t, s); got != name {
+			t.Errorf("got %q, want %q", got, name)
+		}
 	}
-	remove(t, filepath.Join(root, "90"))
-	addProcess(t, root, 95, 1, "heir", 700)
-	if got := onlyProcess(t, s); got != "first[90]" {
-		t.Errorf("got %q", got)
-	}
+	want("launcher[90]")
+	// It goes on, and has another file where the socket was.
+	remove(t, filepath.Join(root, "90/fd/4"))
+	symlink(t, "socket:[71]", filepath.Join(root, "90/fd/4"))
+	want("server[95]")
+	// It becomes another program.
+	write(t, root, "95/comm", "worker\n")
+	want("worker[95]")
+	// It ends.
+	remove(t, filepath.Join(root, "95"))
+	addProcess(t, root, 96, 1, "heir", 700)
+	want("heir[96]")
+	remove(t, filepath.Join(root, "96"))
+	want("")
 	// The same address with another socket is another owner.
 	write(t, root, "net/tcp", header4+listening(80, 701))
 	addProcess(t, root, 91, 1, "second", 701)
-	if got := onlyProcess(t, s); got != "second[91]" {
-		t.Errorf("got %q", got)
+	want("second[91]")
+}
+
+// A daemon that forks and exits, as they all do: what is named has ended.
+func TestADaemonIsNamedAndNotTheParentThatStartedIt(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	file, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The shell holds the socket, and then only what it has left behind.
+	shell := exec.Command("sh", "-c", "sleep 60 & echo $!; read line")
+	shell.ExtraFiles = []*os.File{file}
+	stdin, err := shell.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := shell.StdoutPipe()
+	if err == nil {
+		err = shell.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(stdout, &pid); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+	addr := unmapped(l.Addr().String())
+	var s portwatch.Scanner
+	defer s.Close()
+	name := func() string {
+		got, _ := find(t, &s, "tcp", addr)
+		return got.Process
+	}
+	if got := name(); got != self() { // the shell's parent, which has it too
+		t.Errorf("got %q, want %q", got, self())
+	}
+	_ = file.Close()
+	_ = l.Close()
+	if got, want := name(), fmt.Sprintf("sh[%d]", shell.Process.Pid); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	_ = stdin.Close()
+	_ = shell.Wait()
+	if got, want := name(), fmt.Sprintf("sleep[%d]", pid); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

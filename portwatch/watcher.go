@@ -2,9 +2,12 @@ package portwatch
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultInterval is the time between two scans unless told otherwise.
@@ -28,6 +31,7 @@ type State struct {
 type Watcher struct {
 	scan     func() ([]Listener, error)
 	interval time.Duration
+	cpuTime  func() time.Duration // of the calling thread
 
 	mu      sync.Mutex
 	state   State
@@ -40,7 +44,7 @@ func NewWatcher(scan func() ([]Listener, error), interval time.Duration) *Watche
 	if interval <= 0 {
 		interval = DefaultInterval
 	}
-	return &Watcher{scan: scan, interval: interval, changed: make(chan struct{})}
+	return &Watcher{scan: scan, interval: interval, cpuTime: threadTime, changed: make(chan struct{})}
 }
 
 // State returns the current state and a channel that is closed as soon as
@@ -52,10 +56,17 @@ func (w *Watcher) State() (State, <-chan struct{}) {
 	return w.state, w.changed
 }
 
+// maxPause is the longest time between two scans: as long as a port may be late.
+const maxPause = time.Second
+
 // Run scans at once and then at the interval until ctx ends, and returns nil.
-// Scans that take long are spaced out so that they use no more than a tenth of
-// one CPU.
+// Scans that are much work are spaced out so that they use no more than a tenth of
+// one CPU, or a scan a second. What others make them wait does not count: a machine
+// that is busy or was paused has new ports all the same.
 func (w *Watcher) Run(ctx context.Context) error {
+	// The CPU time is that of a thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -64,10 +75,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		start := time.Now()
+		start, spent := time.Now(), w.cpuTime()
 		w.update(w.confirmedScan())
-		took := time.Since(start)
-		timer.Reset(max(w.interval-took, 9*took))
+		took, spent := time.Since(start), w.cpuTime()-spent
+		timer.Reset(max(w.interval-took, min(9*spent, maxPause)))
 	}
 }
 
@@ -108,4 +119,13 @@ func (w *Watcher) update(listeners []Listener, err error) {
 		close(w.changed)
 		w.changed = make(chan struct{})
 	}
+}
+
+// threadTime is the CPU time that this thread has used.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }

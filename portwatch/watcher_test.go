@@ -174,17 +174,45 @@ func TestAListenerMissingFromOneScanIsNotGone(t *testing.T) {
 	})
 }
 
-func TestSlowScansUseATenthOfTheTime(t *testing.T) {
+// scans counts the scans in some time, each of which takes as long and uses as
+// much CPU time as said.
+func scans(t *testing.T, span, takes, uses time.Duration) (count int) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeScan{takes: 50 * time.Millisecond}
-		watch(t, f)
-		time.Sleep(10 * time.Second)
+		f := &fakeScan{takes: takes}
+		w := portwatch.NewWatcher(f.scan, 0)
+		w.SetCPUTime(func() time.Duration {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return time.Duration(f.count) * uses
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		time.Sleep(span)
+		cancel()
+		<-done
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.count < 19 || f.count > 21 {
-			t.Errorf("%d scans of 50 ms in 10 s, want 20", f.count)
-		}
+		count = f.count
 	})
+	return count
+}
+
+func TestScansThatAreMuchWorkUseATenthOfACPU(t *testing.T) {
+	if n := scans(t, 10*time.Second, 50*time.Millisecond, 50*time.Millisecond); n < 19 || n > 21 {
+		t.Errorf("%d scans of 50 ms in 10 s, want 20", n)
+	}
+}
+
+func TestAScanThatHadToWaitIsNotFollowedByALongPause(t *testing.T) {
+	// 600 ms are stolen each time: 0.6 s and the next scan at once.
+	if n := scans(t, 60*time.Second, 600*time.Millisecond, time.Millisecond); n < 95 {
+		t.Errorf("%d scans in a minute, want 100", n)
+	}
+	// However much work it is, the next one is a second later.
+	if n := scans(t, 60*time.Second, 2*time.Second, 2*time.Second); n < 19 {
+		t.Errorf("%d scans in a minute, want 20", n)
+	}
 }
 
 func TestARealPortReachesAFollower(t *testing.T) {
