@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"libvirt.org/go/libvirtxml"
 )
 
 // ChannelName is the virtio-serial port that carries the agents' link where vsock is not to be had.
@@ -64,48 +62,32 @@ type nic struct {
 
 // parseGuest reads a domain definition.
 func parseGuest(xml string) (guest, error) {
-	var dom libvirtxml.Domain
-	if err := dom.Unmarshal(xml); err != nil {
-		return guest{}, fmt.Errorf("reading the domain definition: %w", err)
+	dom, err := parseDomain(xml)
+	if err != nil {
+		return guest{}, err
 	}
 	g := guest{ports: hostPorts(&dom)}
-	if dom.Devices == nil {
-		return g, nil
-	}
-	if v := dom.Devices.VSock; v != nil && v.CID != nil {
+	for _, v := range dom.VSocks {
 		g.cid = parseCID(v.CID.Address)
 	}
-	for _, ch := range dom.Devices.Channels {
-		if isAgentChannel(&ch) && ch.Source != nil && ch.Source.UNIX != nil &&
-			ch.Source.UNIX.Mode != "connect" && filepath.IsAbs(ch.Source.UNIX.Path) {
-			g.channel = ch.Source.UNIX.Path
+	for _, ch := range dom.Channels {
+		if isAgentChannel(ch) && ch.Type == "unix" && ch.Source.Mode != "connect" && filepath.IsAbs(ch.Source.Path) {
+			g.channel = ch.Source.Path
 		}
 	}
-	for _, disk := range dom.Devices.Disks {
-		if image := imageOf(&disk); image != "" {
-			g.images = append(g.images, image)
+	for _, disk := range dom.Disks {
+		if disk.Source.File != "" {
+			g.images = append(g.images, disk.Source.File)
 		}
 	}
-	for _, iface := range dom.Devices.Interfaces {
-		var n nic
-		if iface.MAC != nil {
-			n.mac = strings.ToLower(iface.MAC.Address)
-		}
-		n.network = networkOf(&iface)
-		g.nics = append(g.nics, n)
+	for _, iface := range dom.Interfaces {
+		g.nics = append(g.nics, nic{mac: strings.ToLower(iface.MAC.Address), network: iface.Source.Network})
 	}
 	return g, nil
 }
 
-func isAgentChannel(ch *libvirtxml.DomainChannel) bool {
-	return ch.Target != nil && ch.Target.VirtIO != nil && ch.Target.VirtIO.Name == ChannelName
-}
-
-func networkOf(iface *libvirtxml.DomainInterface) string {
-	if iface.Source == nil || iface.Source.Network == nil {
-		return ""
-	}
-	return iface.Source.Network.Network
+func isAgentChannel(ch channelDef) bool {
+	return ch.Target.Type == "virtio" && ch.Target.Name == ChannelName
 }
 
 // parseCID returns 0 for what is no guest's CID: linux/vm_sockets.h reserves 0 to 2 and the largest number.

@@ -1,8 +1,13 @@
 package libvirt
 
 import (
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +53,7 @@ func TestEndpointAndNICsAreReadFromDefinitions(t *testing.T) {
 			"tcp 127.0.0.1:2222 -> guest port 22 (hostfwd)", "udp 5353 -> guest port 53 (hostfwd)",
 		}},
 		"one-line.xml": {},
+		"future.xml":   {endpoint: "vsock:7", nics: []nic{{"52:54:00:11:22:33", "rum-hostonly"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, err := parseGuest(texts[name])
@@ -73,6 +79,48 @@ func TestEndpointAndNICsAreReadFromDefinitions(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestAWordThatNobodyKnowsHidesNothing puts a word that is no value of today into every attribute and text in turn, and
+// an element that is none into every element: what says how to reach the guest stays.
+func TestAWordThatNobodyKnowsHidesNothing(t *testing.T) {
+	value := regexp.MustCompile(`='[^']*'`)
+	for name, text := range domains(t) {
+		root, err := parseText(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := parseGuest(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(changed, what string, ours bool) {
+			t.Helper()
+			got, err := parseGuest(changed)
+			if _, setup := insertDevices(changed, []device{{kind: "vsock", xml: "<vsock/>"}}); err != nil || setup != nil {
+				t.Fatalf("%s, %s: %v, %v", name, what, err, setup)
+			}
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(guest{}, nic{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+				cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" && !ours || len(got.nics) != len(want.nics) {
+				t.Errorf("%s, %s:\n%s", name, what, diff)
+			}
+		}
+		var walk func(e *element, ours bool)
+		walk = func(e *element, ours bool) {
+			ours = ours || slices.Contains([]string{"interface", "channel", "vsock", "disk", "commandline"}, e.name.Local)
+			tag := text[e.start:e.inner]
+			for _, at := range value.FindAllStringIndex(tag, -1) {
+				check(text[:e.start]+tag[:at[0]]+"='perhaps'"+tag[at[1]:]+text[e.inner:], fmt.Sprintf("attribute %d of %s", at[0], e.name.Local), ours)
+			}
+			if !strings.HasSuffix(tag, "/>") {
+				check(text[:e.inner]+"<later how='perhaps'>5</later>"+text[e.inner:], "a new element in "+e.name.Local, false)
+			}
+			for _, c := range e.children {
+				walk(c, ours)
+			}
+		}
+		walk(root, false)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"libvirt.org/go/libvirtxml"
 )
 
 // HostPort is a host port that something other than rum agents forwards to a domain.
@@ -51,24 +49,20 @@ func (p HostPort) String() string {
 }
 
 // hostPorts finds the host ports that QEMU or passt opens for a domain.
-func hostPorts(dom *libvirtxml.Domain) []HostPort {
+func hostPorts(dom *domainDef) []HostPort {
 	var ports []HostPort
-	if dom.Devices != nil {
-		for _, iface := range dom.Devices.Interfaces {
-			for _, pf := range iface.PortForward {
-				ports = append(ports, passtPorts(pf)...)
-			}
+	for _, iface := range dom.Interfaces {
+		for _, pf := range iface.PortForward {
+			ports = append(ports, passtPorts(pf)...)
 		}
 	}
-	if dom.QEMUCommandline != nil {
-		for _, arg := range dom.QEMUCommandline.Args {
-			ports = append(ports, parseHostfwd(arg.Value)...)
-		}
+	for _, arg := range dom.Arguments {
+		ports = append(ports, parseHostfwd(arg.Value)...)
 	}
 	return ports
 }
 
-func passtPorts(pf libvirtxml.DomainInterfaceSourcePortForward) []HostPort {
+func passtPorts(pf portForwardDef) []HostPort {
 	base := HostPort{By: "passt", Proto: pf.Proto}
 	base.Addr, _ = netip.ParseAddr(pf.Address)
 	if len(pf.Ranges) == 0 {
@@ -76,12 +70,15 @@ func passtPorts(pf libvirtxml.DomainInterfaceSourcePortForward) []HostPort {
 	}
 	var ports []HostPort
 	for _, r := range pf.Ranges {
-		if r.Exclude == "yes" {
+		start, err := strconv.ParseUint(r.Start, 10, 16)
+		if err != nil || r.Exclude == "yes" {
 			continue
 		}
+		end, _ := strconv.ParseUint(r.End, 10, 16) // without one it is a single port
+		to, _ := strconv.ParseUint(r.To, 10, 16)
 		p := base
-		p.First, p.Last = uint16(r.Start), uint16(max(r.Start, r.End))
-		p.Guest = netip.AddrPortFrom(netip.Addr{}, uint16(r.To))
+		p.First, p.Last = uint16(start), uint16(max(start, end))
+		p.Guest = netip.AddrPortFrom(netip.Addr{}, uint16(to))
 		ports = append(ports, p)
 	}
 	return ports

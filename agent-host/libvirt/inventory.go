@@ -30,7 +30,8 @@ func (c *Conn) allNICs() ([]nicUse, error) {
 			}
 			g, err := parseGuest(text)
 			if err != nil {
-				continue // a definition we cannot read hides its NICs; it must not hide the others
+				// Without its NICs, a network that it is on would look free to be removed.
+				return nil, fmt.Errorf("domain %s: %w", dom.Name, err)
 			}
 			for _, n := range g.nics {
 				uses = append(uses, nicUse{n, dom.Name, formatUUID(dom.UUID)})

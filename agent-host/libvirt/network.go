@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -104,14 +105,12 @@ func (c *Conn) network(name string) (Network, golibvirt.Network, error) {
 }
 
 func (n *Network) read(text string) error {
-	var def libvirtxml.Network
-	if err := def.Unmarshal(text); err != nil {
-		return fmt.Errorf("reading the definition: %w", err)
+	def, err := parseNetwork(text)
+	if err != nil {
+		return err
 	}
-	n.Ours = def.Metadata != nil && strings.Contains(def.Metadata.XML, setupNS)
-	if def.Bridge != nil {
-		n.Bridge = def.Bridge.Name
-	}
+	n.Ours = strings.Contains(def.Metadata.XML, setupNS)
+	n.Bridge = def.Bridge.Name
 	if def.Forward != nil {
 		n.Forward = cmp.Or(def.Forward.Mode, "nat") // libvirt's default mode
 	}
@@ -121,20 +120,20 @@ func (n *Network) read(text string) error {
 			continue
 		}
 		n.Subnet = prefix
-		if ip.DHCP != nil && len(ip.DHCP.Ranges) > 0 {
-			n.DHCP = ip.DHCP.Ranges[0].Start + "-" + ip.DHCP.Ranges[0].End
+		if len(ip.Ranges) > 0 {
+			n.DHCP = ip.Ranges[0].Start + "-" + ip.Ranges[0].End
 		}
 	}
 	return nil
 }
 
 // prefixOf reads the IPv4 address and size of a network's <ip> element.
-func prefixOf(ip libvirtxml.NetworkIP) (netip.Prefix, bool) {
+func prefixOf(ip ipDef) (netip.Prefix, bool) {
 	addr, err := netip.ParseAddr(ip.Address)
 	if err != nil || !addr.Is4() {
 		return netip.Prefix{}, false
 	}
-	bits := int(ip.Prefix)
+	bits, _ := strconv.Atoi(ip.Prefix)
 	if mask, err := netip.ParseAddr(ip.Netmask); err == nil && mask.Is4() {
 		for bits = 0; bits < 32 && number(mask)&(1<<(31-bits)) != 0; bits++ {
 		}
@@ -155,9 +154,9 @@ func (c *Conn) networkUses() ([]use, error) {
 		if err != nil {
 			return nil, fmt.Errorf("network %s: %w", ref.Name, err)
 		}
-		var def libvirtxml.Network
-		if err := def.Unmarshal(text); err != nil {
-			return nil, fmt.Errorf("network %s: reading the definition: %w", ref.Name, err)
+		def, err := parseNetwork(text)
+		if err != nil {
+			return nil, fmt.Errorf("network %s: %w", ref.Name, err)
 		}
 		for _, ip := range def.IPs {
 			if prefix, ok := prefixOf(ip); ok {

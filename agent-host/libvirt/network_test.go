@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"libvirt.org/go/libvirtxml"
 )
 
 func TestTheHostOnlyNetworkLeadsNowhereAndServesNoDNS(t *testing.T) {
@@ -61,11 +60,11 @@ func TestDHCPRangeFitsTheSubnet(t *testing.T) {
 }
 
 func TestPrefixOfReadsNetmaskAndPrefix(t *testing.T) {
-	for want, in := range map[string]libvirtxml.NetworkIP{
+	for want, in := range map[string]ipDef{
 		"192.168.122.1/24": {Address: "192.168.122.1", Netmask: "255.255.255.0"},
 		"10.1.2.3/9":       {Address: "10.1.2.3", Netmask: "255.128.0.0"},
-		"10.1.2.3/20":      {Address: "10.1.2.3", Prefix: 20},
-		"":                 {Address: "fd00::1", Prefix: 64, Family: "ipv6"},
+		"10.1.2.3/20":      {Address: "10.1.2.3", Prefix: "20"},
+		"":                 {Address: "fd00::1", Prefix: "64"},
 	} {
 		got, ok := prefixOf(in)
 		if ok != (want != "") || ok && got.String() != want {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
-	"libvirt.org/go/libvirtxml"
 )
 
 // SetupOptions says what a domain should have.
@@ -136,7 +135,7 @@ func (c *Conn) notePending(p *Plan, opts SetupOptions) error {
 	return nil
 }
 
-func (c *Conn) newPlan(domain string) (*Plan, *libvirtxml.Domain, error) {
+func (c *Conn) newPlan(domain string) (*Plan, *domainDef, error) {
 	dom, err := c.lookup(domain)
 	if err != nil {
 		return nil, nil, err
@@ -154,12 +153,9 @@ func (c *Conn) newPlan(domain string) (*Plan, *libvirtxml.Domain, error) {
 		return nil, nil, err
 	}
 	p.after = p.before
-	var def libvirtxml.Domain
-	if err := def.Unmarshal(p.before); err != nil {
-		return nil, nil, fmt.Errorf("domain %s: reading its definition: %w", dom.Name, err)
-	}
-	if def.Devices == nil {
-		def.Devices = &libvirtxml.DomainDeviceList{}
+	def, err := parseDomain(p.before)
+	if err != nil {
+		return nil, nil, fmt.Errorf("domain %s: %w", dom.Name, err)
 	}
 	return p, &def, nil
 }
@@ -174,19 +170,16 @@ func (c *Conn) definition(dom golibvirt.Domain) (string, error) {
 }
 
 // planNICs sees to a NIC for the internet and one on the host-only network.
-func (c *Conn) planNICs(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
+func (c *Conn) planNICs(p *Plan, def *domainDef, opts SetupOptions) error {
 	if c.driver == sessionURI {
 		if opts.HostOnly != "" {
 			p.Notes = append(p.Notes, sessionURI+" has no bridge networks: no second NIC, so no fallback when the agent is away")
 		}
 		return nil
 	}
-	outside := slices.ContainsFunc(def.Devices.Interfaces, func(i libvirtxml.DomainInterface) bool {
-		return networkOf(&i) != opts.HostOnly || opts.HostOnly == ""
-	})
-	hostOnly := slices.ContainsFunc(def.Devices.Interfaces, func(i libvirtxml.DomainInterface) bool {
-		return networkOf(&i) == opts.HostOnly && opts.HostOnly != ""
-	})
+	onHostOnly := func(i interfaceDef) bool { return opts.HostOnly != "" && i.Source.Network == opts.HostOnly }
+	outside := slices.ContainsFunc(def.Interfaces, func(i interfaceDef) bool { return !onHostOnly(i) })
+	hostOnly := slices.ContainsFunc(def.Interfaces, onHostOnly)
 	nics, err := c.allNICs()
 	if err != nil {
 		return err
@@ -287,7 +280,7 @@ func (p *Plan) start(n Network) {
 }
 
 // planAgent sees to a way to the guest agent.
-func planAgent(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
+func planAgent(p *Plan, def *domainDef, opts SetupOptions) error {
 	hasVsock := opts.HostHasVsock
 	if hasVsock == nil {
 		hasVsock = hostHasVsock
@@ -295,16 +288,16 @@ func planAgent(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
 	var d device
 	var err error
 	switch {
-	case slices.ContainsFunc(def.Devices.Channels, func(ch libvirtxml.DomainChannel) bool { return isAgentChannel(&ch) }) && !hasVsock():
+	case slices.ContainsFunc(def.Channels, isAgentChannel) && !hasVsock():
 		return nil
 	case !hasVsock():
 		p.Notes = append(p.Notes, "this host has no "+vsockDevice+": the agents talk over a virtio-serial channel, which is slower; "+
 			"'modprobe vhost_vsock' enables vsock")
-		if def.Devices.VSock != nil {
+		if len(def.VSocks) > 0 {
 			p.Notes = append(p.Notes, "the domain has a vsock device and will not start on this host")
 		}
 		d, err = channelDevice()
-	case def.Devices.VSock == nil:
+	case len(def.VSocks) == 0:
 		d, err = vsockDeviceXML()
 	default:
 		return nil

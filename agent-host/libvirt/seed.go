@@ -12,13 +12,13 @@ import (
 const seedAlias = aliasPrefix + "seed"
 
 // planSeed sees to a disk with the seed image. A drive that has it already stays as it is, whoever added it.
-func planSeed(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
-	disks := def.Devices.Disks
-	if opts.Seed == "" || slices.ContainsFunc(disks, func(d libvirtxml.DomainDisk) bool { return imageOf(&d) == opts.Seed }) {
+func planSeed(p *Plan, def *domainDef, opts SetupOptions) error {
+	disks := def.Disks
+	if opts.Seed == "" || slices.ContainsFunc(disks, func(d diskDef) bool { return d.Source.File == opts.Seed }) {
 		return nil
 	}
-	ours := slices.IndexFunc(disks, func(d libvirtxml.DomainDisk) bool { return d.Alias != nil && d.Alias.Name == seedAlias })
-	if ours >= 0 && disks[ours].Target != nil {
+	ours := slices.IndexFunc(disks, func(d diskDef) bool { return d.Alias.Name == seedAlias })
+	if ours >= 0 && disks[ours].Target.Dev != "" {
 		d, err := seedDevice(opts.Seed, disks[ours].Target.Dev)
 		p.update = append(p.update, d)
 		return err
@@ -30,14 +30,6 @@ func planSeed(p *Plan, def *libvirtxml.Domain, opts SetupOptions) error {
 	d, err := seedDevice(opts.Seed, dev)
 	p.attach = append(p.attach, d)
 	return err
-}
-
-// imageOf returns the file that is in a drive; empty for none and for what is no file.
-func imageOf(d *libvirtxml.DomainDisk) string {
-	if d.Source == nil || d.Source.File == nil {
-		return ""
-	}
-	return d.Source.File.File
 }
 
 func seedDevice(file string, dev string) (device, error) {
@@ -55,11 +47,11 @@ func seedDevice(file string, dev string) (device, error) {
 
 // freeDrive returns the name of one more virtio disk. It is no CD-ROM drive, because the kernels of cloud images, such as
 // Debian's, leave out SATA, which is where a CD-ROM drive of machine type q35 would be.
-func freeDrive(def *libvirtxml.Domain) (string, error) {
+func freeDrive(def *domainDef) (string, error) {
 	for letter := 'a'; letter <= 'z'; letter++ {
 		dev := "vd" + string(letter)
-		taken := func(d libvirtxml.DomainDisk) bool { return d.Target != nil && d.Target.Dev == dev }
-		if !slices.ContainsFunc(def.Devices.Disks, taken) {
+		taken := func(d diskDef) bool { return d.Target.Dev == dev }
+		if !slices.ContainsFunc(def.Disks, taken) {
 			return dev, nil
 		}
 	}

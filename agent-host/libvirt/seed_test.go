@@ -6,15 +6,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"libvirt.org/go/libvirtxml"
 )
 
 // withSeed is what planning does to the definition for a seed image.
 func withSeed(t *testing.T, text, seed string) (after string, p *Plan, err error) {
 	t.Helper()
 	p = &Plan{Domain: "dev"}
-	var def libvirtxml.Domain
-	if err := def.Unmarshal(text); err != nil {
+	def, err := parseDomain(text)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := planSeed(p, &def, SetupOptions{Seed: seed}); err != nil {
