@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type muxConn struct {
 	*yamux.Stream
 	guard           *muxGuard
 	flow            *muxFlow
+	reading         sync.Mutex   // two readers of a yamux stream can wait for each other for ever
 	readBy, writeBy atomic.Int64 // deadlines in Unix nanoseconds, 0 for none
 	refused         atomic.Bool  // the peer does not read any more
 	closed          atomic.Bool
@@ -35,7 +37,9 @@ func (c *muxConn) Read(b []byte) (int, error) {
 	if expired(&c.readBy) {
 		return 0, os.ErrDeadlineExceeded
 	}
+	c.reading.Lock()
 	n, err := c.Stream.Read(b)
+	c.reading.Unlock()
 	c.guard.consumed(c.flow, n)
 	return n, c.translate(err)
 }
@@ -95,6 +99,7 @@ func (c *muxConn) Close() error {
 	c.closed.Store(true)
 	_ = c.Stream.SetDeadline(longAgo)
 	err := c.Stream.Close()
+	c.reading.Lock()
 	var junk [4096]byte
 	for {
 		if n, err := c.Stream.Read(junk[:]); n == 0 || err != nil {
@@ -102,6 +107,7 @@ func (c *muxConn) Close() error {
 		}
 	}
 	c.Stream.Shrink()
+	c.reading.Unlock()
 	c.guard.done(c.flow)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -181,7 +182,14 @@ func TestReadmeLeadsFromNothingToAServedVM(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-	t.Setenv("PATH", os.Getenv(binVariable)+":"+os.Getenv("PATH"))
+	bin := filepath.Join(dir, "bin") // as make build leaves it
+	if err := os.CopyFS(bin, os.DirFS(os.Getenv(binVariable))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(bin, "rum-guest-agent"), filepath.Join(bin, "rum-guest-agent-linux-"+runtime.GOARCH)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	steps := readmeSteps(t)
 	t.Cleanup(func() {
 		for _, does := range [][]string{{"destroy", "dev"}, {"undefine", "dev"}, {"net-destroy", "rum-hostonly"}, {"net-undefine", "rum-hostonly"}} {

@@ -1,0 +1,97 @@
+package tunnel
+
+import (
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// floodConn is a control stream on which one message comes again and again.
+type floodConn struct {
+	net.Conn // nil: it is only read
+	endless
+}
+
+func (c floodConn) Read(b []byte) (int, error)  { return c.endless.Read(b) }
+func (c floodConn) Write(b []byte) (int, error) { return c.endless.Write(b) }
+func (c floodConn) Close() error                { return nil }
+
+// TestControlMessagesCostABoundedShareOfAProcessor counts what an endless flood of
+// messages gets done.
+func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const seconds = 10
+		flood := appendMessage(nil, &scanErrorMessage{Text: "x"})
+		ended := make(chan struct{})
+		c := newControl(floodConn{endless: endless{flood}}, ended)
+		handled := 0
+		began := time.Now()
+		stop := errors.New("enough")
+		err := c.read(func(message) (bool, error) {
+			handled++
+			time.Sleep(time.Millisecond) // what it costs
+			if time.Since(began) > seconds*time.Second {
+				return false, stop
+			}
+			return false, nil
+		})
+		if err != stop {
+			t.Fatal(err)
+		}
+		most := int((effortBurst+time.Duration(effortShare*seconds*float64(time.Second)))/time.Millisecond) + 2
+		if handled > most || handled < most/2 {
+			t.Errorf("%d messages of a millisecond each in %d s, want about %d", handled, seconds, most)
+		}
+		close(ended)
+		if err := c.read(func(message) (bool, error) { time.Sleep(2 * effortBurst); return false, nil }); !errors.Is(err, errEnded) {
+			t.Errorf("a link that ended is waited for: %v", err)
+		}
+	})
+}
+
+// What a client of this side is waiting for is not held up.
+func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newControl(floodConn{endless: endless{appendMessage(nil, &endMessage{ID: 1, Kind: endStopped})}}, nil)
+		n, began := 0, time.Now()
+		err := c.read(func(message) (bool, error) {
+			if n++; n == 2000 {
+				return true, io.EOF
+			}
+			time.Sleep(time.Millisecond)
+			return true, nil
+		})
+		if took := time.Since(began); err != io.EOF || took > 2*time.Second {
+			t.Errorf("%d messages took %v (%v)", n, took, err)
+		}
+	})
+}
+
+func TestSilenceIsJudgedOnlyWhileWeListen(t *testing.T) {
+	var p pulse
+	at := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	p.beat(at(0))
+	heard := at(0.5)
+	for s := 1.0; s <= 5; s++ {
+		if !p.beat(at(s)) {
+			t.Errorf("the heartbeat at %v s counts as late", s)
+		}
+	}
+	if got := p.silence(at(5.1), heard); got != at(4.6) {
+		t.Errorf("silent for %v, want 4.6 s", got)
+	}
+	// Stopped until 20 s: nothing is judged before the next heartbeat, nor by what
+	// was not heard before it.
+	if got := p.silence(at(20), heard); got != 0 {
+		t.Errorf("judged %v of silence while our own heartbeat was late", got)
+	}
+	if p.beat(at(20)) {
+		t.Error("a heartbeat 15 s late counts as on time")
+	}
+	if got := p.silence(at(20.5), heard); got != at(0.5) {
+		t.Errorf("silent for %v, want 0.5 s: the guest has just been asked", got)
+	}
+}

@@ -1,0 +1,115 @@
+package tunnel
+
+import (
+	"bytes"
+	"net"
+	"strings"
+	"testing"
+)
+
+// A message with a field, and one of a kind, that come with a later version.
+func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
+	field := func(kind byte) []byte { return []byte{kind, 0, 2, 'a', 'b'} }
+	ping := encoded(&pingMessage{Seq: 3})
+	open, err := openRequest{ID: 1, Target: UDPTarget()}.append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decodeOpenBody := func(b []byte) error { _, err := decodeOpen(b); return err }
+	control := func(b []byte) error { _, err := decodeMessage(b); return err }
+	for name, c := range map[string]struct {
+		in     []byte
+		decode func([]byte) error
+		want   string // in the error
+	}{
+		"a field":                 {append(bytes.Clone(ping), field(9)...), control, ""},
+		"two fields":              {append(append(bytes.Clone(ping), field(9)...), field(1)...), control, ""},
+		"a required field":        {append(bytes.Clone(ping), field(requiredKind|9)...), control, "upgrade"},
+		"a field cut short":       {append(bytes.Clone(ping), field(9)[:4]...), control, "cut short"},
+		"a message":               {[]byte{99, 1, 2, 3}, control, ""},
+		"a required message":      {[]byte{requiredKind | 99, 1, 2, 3}, control, "upgrade"},
+		"an open request's field": {append(bytes.Clone(open[2:]), field(9)...), decodeOpenBody, ""},
+		"a required one":          {append(bytes.Clone(open[2:]), field(requiredKind)...), decodeOpenBody, "upgrade"},
+	} {
+		err := c.decode(c.in)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestFeaturesAreAgreedUponUnderTheKey changes a feature bit on its way. Where there
+// is a key the handshake fails; an unchanged one is known to both ends.
+func TestFeaturesAreAgreedUponUnderTheKey(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, KeySize)
+	shake := func(key []byte, flip bool) (hostErr error) {
+		host, guest := net.Pipe()
+		var to net.Conn = guest
+		if flip {
+			to = &flipped{Conn: guest}
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = guestHandshake(to, false, key, [16]byte{1}, nil, func(agreed) {})
+			_ = guest.Close()
+		}()
+		_, hostErr = hostHandshake(host, false, key)
+		_ = host.Close()
+		<-done
+		return hostErr
+	}
+	if err := shake(key, false); err != nil {
+		t.Errorf("a handshake: %v", err)
+	}
+	if err := shake(key, true); err == nil {
+		t.Error("features were changed on the way and nobody noticed")
+	}
+	if err := shake(nil, true); err != nil {
+		t.Errorf("without a key there is no proof to fail: %v", err)
+	}
+}
+
+// flipped turns a feature bit of the reply that is written to it.
+type flipped struct{ net.Conn }
+
+func (f *flipped) Write(b []byte) (int, error) {
+	if k := frameKind(b[len(frameMagic)]); k == frameReply {
+		b = bytes.Clone(b)
+		b[len(b)-1] ^= 1
+	}
+	return f.Conn.Write(b)
+}
+
+// TestAnOlderAgentIsToldToBeUpgraded shakes hands with a version 1 agent, whose hello
+// and reply end before the features.
+func TestAnOlderAgentIsToldToBeUpgraded(t *testing.T) {
+	host, guest := net.Pipe()
+	go func() {
+		defer guest.Close()
+		frames := frameReader{r: guest}
+		_, body, err := frames.next()
+		var h helloFrame
+		if err != nil || !h.decode(body) {
+			return
+		}
+		r := replyFrame{min: 1, max: 1, hello: h.nonce}
+		_, _ = guest.Write(appendFrame(nil, frameReply, r.encode()))
+	}()
+	_, err := hostHandshake(host, false, nil)
+	if err == nil || !strings.Contains(err.Error(), "version 1 to 1") || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("an older guest agent: %v", err)
+	}
+
+	host, guest = net.Pipe()
+	go func() {
+		old := helloFrame{min: 1, max: 1}
+		_, _ = host.Write(appendFrame(nil, frameHello, old.encode()[:5+nonceSize]))
+		_, _ = host.Read(make([]byte, 1024))
+		_ = host.Close()
+	}()
+	err = guestHandshake(guest, false, nil, [16]byte{1}, nil, func(agreed) {})
+	if err == nil || !strings.Contains(err.Error(), "version 1 to 1") || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("an older host agent: %v", err)
+	}
+}
