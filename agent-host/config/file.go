@@ -35,6 +35,7 @@ type File struct {
 
 	mu      sync.Mutex
 	stamp   stamp // of what was read last
+	was     bool  // it was there and good once
 	current *Config
 	err     error
 }
@@ -47,8 +48,9 @@ type stamp struct {
 }
 
 // OpenFile reads a file that is to be followed. An optional one need not be
-// there: that is the [Default] configuration, for as long as it is not. The
-// errors are those of [Load].
+// there: that is the [Default] configuration, until it is. One that was there
+// and is gone is an error like one that cannot be read, or what its rules kept in
+// the guest would be on the host. The errors are those of [Load].
 func OpenFile(path string, optional bool) (*File, error) {
 	f := &File{path: path, optional: optional}
 	f.read(f.look())
@@ -63,6 +65,14 @@ func (f *File) Current() *Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.current
+}
+
+// Found reports whether what is in use was read from the file, and is not the
+// [Default] in the place of one that never was there.
+func (f *File) Found() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.was
 }
 
 // Err tells why the file is not what is in use; nil when it is.
@@ -115,7 +125,7 @@ func (f *File) read(s stamp) (*Config, error) {
 	defer f.mu.Unlock()
 	f.stamp, f.err = s, err
 	if err == nil {
-		f.current = c
+		f.current, f.was = c, s != stamp{}
 	}
 	return f.current, err
 }
@@ -123,8 +133,10 @@ func (f *File) read(s stamp) (*Config, error) {
 func (f *File) load() (*Config, error) {
 	info, err := os.Stat(f.path)
 	switch {
-	case f.optional && errors.Is(err, fs.ErrNotExist):
+	case f.optional && !f.was && errors.Is(err, fs.ErrNotExist):
 		return Default(), nil
+	case f.was && errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read configuration: %w; to have no rules, leave an empty file there", err)
 	case err == nil && !info.Mode().IsRegular():
 		// Reading a pipe would wait for its writer.
 		return nil, fmt.Errorf("read configuration: %s is not a regular file", f.path)

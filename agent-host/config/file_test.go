@@ -95,20 +95,28 @@ func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAnOptionalFileMayComeAndGo(t *testing.T) {
+func TestAnOptionalFileMayComeButNotGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rum.toml")
 	f, err := config.OpenFile(path, true)
-	if err != nil || len(f.Current().Rules) != 0 || f.Path() != path {
+	if err != nil || len(f.Current().Rules) != 0 || f.Path() != path || f.Found() {
 		t.Fatal(f.Current(), err)
 	}
-	changes, _ := follow(t, f)
+	changes, hup := follow(t, f)
 	write(t, path, "[[ports]]\nguest = 1\n")
-	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 1 {
+	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 1 || !f.Found() {
 		t.Errorf("%+v", c)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
+	for range 2 {
+		if c := next(t, changes); !errors.Is(c.err, fs.ErrNotExist) || len(c.config.Rules) != 1 || f.Err() == nil {
+			t.Errorf("%+v", c)
+		}
+		hup <- syscall.SIGHUP // says so when asked again, too
+	}
+	next(t, changes)
+	write(t, path, "") // is how to have no rules
 	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 0 {
 		t.Errorf("%+v", c)
 	}

@@ -45,7 +45,11 @@ type Status struct {
 // Config is a configuration file.
 type Config struct {
 	File  string `json:"file"`  // also where none is, but would be read
+	Found bool   `json:"found"` // whether rules of it are in use; else they are the default ones
+	Why   string `json:"why"`   // why it is this file, such as "named with --config"
 	Error string `json:"error"` // why it is not what counts; empty when it is
+	// Warnings say what in it does nothing.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Discovery is a source of VMs.

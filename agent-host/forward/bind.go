@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -123,6 +125,8 @@ func (t *Table) listen(h hostAddr) (io.Closer, error) {
 	case "udp":
 		return listenUDP(h.addr)
 	case protoUnix:
+		// A directory such as ~/.rum need not be there; a failure is told by listening.
+		_ = os.MkdirAll(filepath.Dir(h.path), 0o700)
 		l, err := tunnel.ListenSocket(h.path, 0o600)
 		if err != nil {
 			return nil, err

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -70,19 +73,53 @@ func mistakes(err error) []error {
 	return all
 }
 
+// whichConfig says why it is this file: users have different ones, root among them.
+func whichConfig(flag string) string {
+	if flag != "" {
+		return "named with --config"
+	}
+	return "of the user " + cmp.Or(os.Getenv("USER"), fmt.Sprint(os.Geteuid())) + ", without --config"
+}
+
+// ruleWarnings says what rules of a file do nothing on this host as it is now.
+func ruleWarnings(rules config.Rules) []string {
+	own := make(map[netip.Addr]bool)
+	addrs, err := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			own[prefix.Addr().Unmap()] = true
+		}
+	}
+	return rules.Useless(func(ip netip.Addr) bool {
+		return err != nil || ip.IsLoopback() || ip.IsUnspecified() || own[ip.WithZone("").Unmap()]
+	})
+}
+
+// logConfig says which rules are in use, and why those.
+func logConfig(log *slog.Logger, file *config.File, c *config.Config, why string) {
+	if file.Found() {
+		log.Info("configuration is in use", "file", file.Path(), "why", why, "rules", len(c.Rules))
+	} else {
+		log.Info("there is no configuration file; the default rules are in use", "looked_for", orNowhere(file.Path()), "why", why)
+	}
+	for _, text := range ruleWarnings(c.Rules) {
+		log.Warn("a rule does nothing", "rule", text)
+	}
+}
+
 // followConfig gives the agent the rules of each new version of the file.
-func followConfig(ctx context.Context, file *config.File, hup <-chan os.Signal, agent *hostagent.Agent, log *slog.Logger) {
-	log = log.With("file", file.Path())
+func followConfig(ctx context.Context, file *config.File, why string, hup <-chan os.Signal, agent *hostagent.Agent, log *slog.Logger) {
 	network := file.Current().Network
+	logConfig(log, file, file.Current(), why)
 	file.Follow(ctx, hup, func(c *config.Config, err error) {
 		if err != nil {
 			for _, e := range mistakes(err) {
-				log.Warn("configuration is not used", "error", e)
+				log.Warn("configuration is not used", "file", file.Path(), "error", e)
 			}
 			return
 		}
 		agent.SetRules(c.Rules)
-		log.Info("configuration is in use", "rules", len(c.Rules))
+		logConfig(log, file, c, why)
 		if c.Network != network {
 			log.Info("[network] counts from the next start on")
 		}
@@ -90,8 +127,8 @@ func followConfig(ctx context.Context, file *config.File, hup <-chan os.Signal, 
 }
 
 // configStatus tells which file counts, and what is wrong with it.
-func configStatus(file *config.File) control.Config {
-	st := control.Config{File: file.Path()}
+func configStatus(file *config.File, why string) control.Config {
+	st := control.Config{File: file.Path(), Found: file.Found(), Why: why, Warnings: ruleWarnings(file.Current().Rules)}
 	if err := file.Err(); err != nil {
 		all := mistakes(err)
 		st.Error = all[0].Error()

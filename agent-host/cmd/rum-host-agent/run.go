@@ -67,6 +67,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	why := whichConfig(o.config)
 	file, err := openConfig(o.config)
 	if err != nil {
 		return err
@@ -94,14 +95,14 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 
 	status := func() control.Status {
 		st := agent.Status()
-		st.Config = configStatus(file)
+		st.Config = configStatus(file, why)
 		return st
 	}
 	server := &control.Server{Status: status, Log: log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return agent.Run(ctx) })
-	group.Go(func() error { followConfig(ctx, file, hup, agent, log); return nil })
+	group.Go(func() error { followConfig(ctx, file, why, hup, agent, log); return nil })
 	if discovery != nil {
 		group.Go(func() error { return discovery.Run(ctx) })
 	}

@@ -26,6 +26,9 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 	if st.Config.Error != "" {
 		b.WriteString("configuration error: " + cleanError(st.Config.Error) + "\n")
 	}
+	for _, text := range st.Config.Warnings {
+		b.WriteString("configuration warning: " + cleanError(text) + "\n")
+	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
 			b.WriteString(clean(d.Source) + "  error: " + cleanError(d.Error) + "\n")
@@ -39,6 +42,11 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 	}
 	if len(st.VMs) == 0 {
 		b.WriteString("no VMs\n")
+	}
+	if c := st.Config; c.Found {
+		b.WriteString("\nrules of " + clean(c.File) + ", " + clean(c.Why) + "\n")
+	} else if c.File != "" {
+		b.WriteString("\ndefault rules; there is no " + clean(c.File) + ", " + clean(c.Why) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -1,0 +1,59 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Useless says which rules do nothing: those that only see what earlier ones have
+// decided, and those for a host address that local does not know. Neither is a
+// mistake of the file alone: the address may come, the earlier rule go.
+func (rs Rules) Useless(local func(netip.Addr) bool) []string {
+	var out []string
+	for i := range rs {
+		r := &rs[i]
+		if r.auto != nil {
+			continue
+		}
+		if by := rs.before(i); by != "" {
+			out = append(out, fmt.Sprintf("%s never matches: %s decides about all that it is for; put it above", r.Name, by))
+		}
+		for _, ip := range r.HostIP {
+			if !r.Ignore && !r.Reverse && r.HostSocket == "" && !local(ip) {
+				out = append(out, fmt.Sprintf("%s: host_ip %v is no address of this host now", r.Name, ip))
+			}
+		}
+	}
+	return out
+}
+
+// before names the last of the earlier rules that together leave a rule nothing;
+// empty when something is left.
+func (rs Rules) before(rule int) string {
+	r := &rs[rule]
+	if r.Reverse || r.Guest.Len() == 0 {
+		return ""
+	}
+	by := ""
+	for port := int(r.Guest.First); port <= int(r.Guest.Last); port++ {
+		found := false
+		for i := range rule {
+			if e := &rs[i]; e.leavesNothing(r, uint16(port)) {
+				found, by, port = true, e.Name, max(port, min(int(e.Guest.Last), int(r.Guest.Last)))
+			}
+		}
+		if !found {
+			return ""
+		}
+	}
+	return by
+}
+
+// leavesNothing reports whether a rule decides about every listener on the port
+// that a later one is for.
+func (r *Rule) leavesNothing(later *Rule, port uint16) bool {
+	// What stays in the guest by default is left to rules that say more.
+	sameReach := r.Ignore || r.namesPort || !later.Ignore && !later.namesPort && later.Process == nil
+	return r.auto == nil && r.GuestSocket == "" && r.always() && sameReach && r.Guest.Has(port) &&
+		(r.VM == "" || r.VM == "*" || r.VM == later.VM) && (r.Proto == Any || r.Proto == later.Proto)
+}
