@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Own is a set of sockets of this process that a [Scanner] leaves out. The zero
+// Own is a set of sockets of this process, such as a [Scanner] leaves out. The zero
 // value is empty, and nil takes nothing in.
 type Own struct {
 	mu     sync.Mutex
@@ -56,6 +56,16 @@ func (o *Own) Remove(inode uint64) {
 		delete(o.inodes, o.gone[0])
 		o.gone = slices.Delete(o.gone, 0, 1)
 	}
+}
+
+// Has reports whether a socket is in the set, or was until a short while ago.
+func (o *Own) Has(inode uint64) bool {
+	if o == nil || inode == 0 {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.inodes[inode]
 }
 
 // without returns the sockets that are not in the set.

@@ -18,7 +18,8 @@ type Announcement struct {
 	// means that the guest has not been able to look yet: the empty set says
 	// nothing then.
 	Generation uint64
-	Listeners  []portwatch.Listener
+	// Listeners have their inodes only where the guest has the host's kernel.
+	Listeners []portwatch.Listener
 	// Skipped is how many items the guest announces besides that cannot be
 	// forwarded, and SkipReason says of one of them what it is.
 	Skipped    int
@@ -34,6 +35,7 @@ type Announcement struct {
 type announced struct {
 	generation uint64
 	valid      bool // a snapshot has arrived
+	sameKernel bool // the guest is a container here, and its inodes are ours
 	set        map[listenerKey]portwatch.Listener
 	skipped    map[string]string // reasons by what tells an item apart
 	scanError  string
@@ -96,9 +98,15 @@ func (a *announced) add(ls []portwatch.Listener, skipped []skippedItem) error {
 }
 
 func (a *announced) announcement() Announcement {
+	listeners := slices.SortedFunc(maps.Values(a.set), compareListeners)
+	if !a.sameKernel {
+		for i := range listeners {
+			listeners[i].Inode = 0
+		}
+	}
 	return Announcement{
 		Generation: a.generation,
-		Listeners:  slices.SortedFunc(maps.Values(a.set), compareListeners),
+		Listeners:  listeners,
 		Skipped:    len(a.skipped),
 		SkipReason: a.skipReason(),
 		ScanError:  a.scanError,

@@ -165,10 +165,17 @@ func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, a
 func hello(version string) *helloMessage {
 	h := &helloMessage{AgentVersion: version}
 	h.Hostname, _ = os.Hostname()
-	if id, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
-		h.BootID = strings.TrimSpace(string(id))
-	}
+	h.BootID = bootID()
 	return h
+}
+
+// bootID is the number that the running kernel gave itself, "" if it cannot be read.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // Run serves the link until it ends and returns why; a cancelled ctx ends it
@@ -185,6 +192,7 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 				return false, errors.New("guest: a second hello")
 			}
 			greeted = true
+			a.sameKernel = m.BootID != "" && m.BootID == bootID()
 			l.mu.Lock()
 			l.peer.AgentVersion, l.peer.Hostname, l.peer.BootID = m.AgentVersion, m.Hostname, m.BootID
 			l.mu.Unlock()

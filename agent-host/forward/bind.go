@@ -3,10 +3,12 @@ package forward
 import (
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
@@ -68,7 +70,7 @@ func (t *Table) bind(b *binding) bool {
 	done := make(chan struct{})
 	for addr, l := range listeners {
 		t.bound[addr] = b
-		b.attend(l, done)
+		b.attend(l.Closer, done)
 	}
 	if b.opened++; b.opened == 1 {
 		b.vm.bound++
@@ -83,15 +85,16 @@ func (t *Table) bind(b *binding) bool {
 	return true
 }
 
-func (t *Table) open(b *binding) (listeners map[hostAddr]io.Closer, err error) {
+func (t *Table) open(b *binding) (listeners map[hostAddr]listener, err error) {
 	if b.opened == 0 && b.vm.bound >= maxBound {
 		return nil, errTooMany
 	}
-	listeners = make(map[hostAddr]io.Closer, len(b.tries))
+	listeners = make(map[hostAddr]listener, len(b.tries))
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
 				l.Close()
+				t.ours.Remove(l.inode)
 			}
 		}
 	}()
@@ -119,25 +122,52 @@ func noSuchAddress(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
-// listen opens a listener that [forward.attend] knows.
-func (t *Table) listen(h hostAddr) (io.Closer, error) {
+// listen opens a listener. A table's lock is held until the listener is known to
+// be ours, so that no announcement of it can be taken in before.
+func (t *Table) listen(h hostAddr) (listener, error) {
 	switch h.proto {
 	case "udp":
-		return listenUDP(h.addr)
+		return t.listenUDP(h.addr)
 	case protoUnix:
 		// A directory such as ~/.rum need not be there; a failure is told by listening.
 		_ = os.MkdirAll(filepath.Dir(h.path), 0o700)
 		l, err := tunnel.ListenSocket(h.path, 0o600)
 		if err != nil {
-			return nil, err
+			return listener{}, err
 		}
-		return tunnel.NewAcceptor(l)
+		return accepting(l, 0)
 	}
 	l, err := t.cfg.Listen(h.addr)
 	if err != nil {
-		return nil, err
+		return listener{}, err
 	}
-	return tunnel.NewAcceptor(l)
+	inode, err := t.takeIn(l)
+	if err != nil {
+		l.Close()
+		return listener{}, err
+	}
+	a, err := accepting(l, inode)
+	if err != nil {
+		t.ours.Remove(inode)
+	}
+	return a, err
+}
+
+func accepting(l net.Listener, inode uint64) (listener, error) {
+	a, err := tunnel.NewAcceptor(l)
+	if err != nil {
+		return listener{}, err
+	}
+	return listener{a, inode}, nil
+}
+
+// takeIn makes a socket one of ours.
+func (t *Table) takeIn(c syscall.Conn) (inode uint64, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	return t.ours.Add(raw)
 }
 
 // attend serves what comes to a listener until done is closed, which is with the

@@ -29,8 +29,14 @@ type binding struct {
 
 // opening is what a binding has while it is active.
 type opening struct {
-	listeners map[hostAddr]io.Closer
+	listeners map[hostAddr]listener
 	done      chan struct{} // closed with the listeners
+}
+
+// listener is a host listener that [forward.attend] knows.
+type listener struct {
+	io.Closer
+	inode uint64 // in table.ours; 0 for a unix socket
 }
 
 func newBinding(f *forward, own bool, wanted ...hostAddr) *binding {
@@ -46,6 +52,7 @@ func (b *binding) release() {
 	close(b.open.done)
 	for _, l := range b.open.listeners {
 		l.Close()
+		b.vm.table.ours.Remove(l.inode)
 	}
 	b.open = nil
 }
@@ -54,11 +61,16 @@ func (b *binding) release() {
 func (b *binding) hosts() []string {
 	out := make([]string, 0, len(b.wanted))
 	for _, a := range b.wanted {
-		if b.open == nil || b.open.listeners[a] != nil {
+		if b.open == nil || b.listensOn(a) {
 			out = append(out, a.String())
 		}
 	}
 	return out
+}
+
+func (b *binding) listensOn(a hostAddr) bool {
+	_, ok := b.open.listeners[a]
+	return ok
 }
 
 func (b *binding) tryFirst(i int) {

@@ -106,8 +106,6 @@ func (t *Table) overruling(h hostAddr) *binding {
 }
 
 // isOwn reports whether a listener that a guest announces is ours. It can be, if
-// the guest is a container in the host's network: it would keep itself open.
-func (t *Table) isOwn(l portwatch.Listener) bool {
-	b := t.bound[hostAddr{proto: l.Proto, addr: l.Addr}]
-	return b != nil && b.own
-}
+// the guest is a container in the host's network. Forwarded, it would lead to
+// itself, and keep itself open. Its address would not tell: a VM has the same ones.
+func (t *Table) isOwn(l portwatch.Listener) bool { return t.ours.Has(l.Inode) }

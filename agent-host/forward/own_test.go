@@ -288,18 +288,42 @@ func TestNewLoopbackAddressMovesTheListenersAtOnce(t *testing.T) {
 	}
 }
 
-// As from an agent in a container in the host's own network.
+// As from an agent in a container in the host's own network. A VM announces the
+// same addresses, and means its own.
 func TestOwnListenerThatIsAnnouncedBackIsLeftOut(t *testing.T) {
 	vm := withOwn(newTable(t, forward.Config{}), "dev", ownOne)
 	port := freePort(t)
 	vm.Announce(listeners(port, "127.0.0.7"))
-	vm.Announce(listeners(port, "127.0.0.7", ownOne))
-	if f := one(t, vm); fmt.Sprint(f.Guest) != fmt.Sprint([]string{addr("127.0.0.7", port)}) {
-		t.Errorf("%+v", f)
+	want := func() {
+		t.Helper()
+		if f := one(t, vm); fmt.Sprint(f.Guest) != fmt.Sprint([]string{addr("127.0.0.7", port)}) || len(f.Listening) != 3 {
+			t.Errorf("%+v", f)
+		}
 	}
-	vm.Announce(listeners(port, ownOne))
+	want()
+	var scanner portwatch.Scanner
+	defer scanner.Close()
+	all, err := scanner.Scan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := slices.DeleteFunc(all, func(l portwatch.Listener) bool { return l.Addr.Port() != port })
+	if len(back) != 3 {
+		t.Fatalf("three listeners should be seen: %v", back)
+	}
+	vm.Announce(append(slices.Clone(back), listeners(port, "127.0.0.7")...))
+	want()
+	vm.Announce(back)
 	if all := vm.Status(); len(all) != 0 {
 		t.Errorf("a forward keeps itself open: %+v", all)
+	}
+	vm.Announce(back) // as a scan that was under way may still have it
+	if all := vm.Status(); len(all) != 0 {
+		t.Errorf("a forward is made of its own listeners: %+v", all)
+	}
+	vm.Announce(listeners(port, "127.0.0.1", ownOne))
+	if len(vm.Status()) == 0 {
+		t.Error("a VM's own listener is taken for ours by its address")
 	}
 }
 

@@ -39,6 +39,7 @@ type Table struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // accept loops, connections and the claim keeper
+	ours   portwatch.Own  // the host listeners
 
 	mu       sync.Mutex
 	rules    Rules

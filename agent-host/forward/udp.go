@@ -10,21 +10,27 @@ import (
 )
 
 // listenUDP opens a host socket. One on :: is for IPv6 alone, as with TCP.
-func listenUDP(addr netip.AddrPort) (*tunnel.UDPSocket, error) {
+func (t *Table) listenUDP(addr netip.AddrPort) (listener, error) {
 	network := "udp6"
 	if addr.Addr().Is4() {
 		network = "udp4"
 	}
 	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
 	if err != nil {
-		return nil, err
+		return listener{}, err
+	}
+	inode, err := t.takeIn(conn)
+	if err != nil {
+		_ = conn.Close()
+		return listener{}, err
 	}
 	socket, err := tunnel.NewUDPSocket(conn)
 	if err != nil {
 		_ = conn.Close()
-		return nil, err
+		t.ours.Remove(inode)
+		return listener{}, err
 	}
-	return socket, nil
+	return listener{socket, inode}, nil
 }
 
 // Delays after a receive that failed.
