@@ -2,7 +2,8 @@
 # A Go from 1.21 on fetches the one that go.mod names, also where it is set not to by default.
 export GOTOOLCHAIN ?= auto
 
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+# Empty without a tag: Go then records the commit and its time, by which builds can be ordered.
+VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 GOBUILD  = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 # Debian and Ubuntu packages, each for what is named.

@@ -2,26 +2,50 @@ package hostagent
 
 import (
 	"regexp"
+	"strconv"
+	"strings"
 
-	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 )
 
-// sinceTag is what git describe adds to the tag that a build comes after.
-var sinceTag = regexp.MustCompile(`(-[0-9]+-g[0-9a-f]+)?(-dirty)?$`)
+// described is what git describe makes of a commit after a tag.
+var described = regexp.MustCompile(`^(v.+)-([0-9]+)-g[0-9a-f]+$`)
 
-// release is the version's release; empty for a version that belongs to none, such as that of a build without a tag.
-// A build made after a release counts as the release.
-func release(version string) string {
-	version = sinceTag.ReplaceAllString(version, "")
-	if !semver.IsValid(version) || module.IsPseudoVersion(version) {
-		return ""
+// order is what builds can be ordered by: a tag, or a pseudo-version of Go with the commit's time in it, and the number
+// of commits since. It is empty for a version that is neither, such as a bare commit.
+func order(version string) (base string, commits int) {
+	version = strings.TrimSuffix(version, "-dirty")
+	if m := described.FindStringSubmatch(version); m != nil {
+		version = m[1]
+		commits, _ = strconv.Atoi(m[2])
 	}
-	return version
+	if !semver.IsValid(version) {
+		return "", 0
+	}
+	return version, commits
 }
 
-// outdated reports whether a guest agent is of an older release than this host agent.
-func outdated(guest, host string) bool {
-	guest, host = release(guest), release(host)
-	return guest != "" && host != "" && semver.Compare(guest, host) < 0
+// outdated says what is wrong with a guest agent's build beside this host agent's: agents of one build are made for each
+// other. It is empty where nothing is, where the guest's is the newer one, and where one of them does not know its own.
+func outdated(guest, host string) string {
+	for _, v := range []string{guest, host} {
+		if v == "" || v == "(devel)" {
+			return ""
+		}
+	}
+	g, after := order(guest)
+	h, hostAfter := order(host)
+	older := semver.Compare(g, h)
+	if older == 0 {
+		older = after - hostAfter
+	}
+	switch {
+	case guest == host:
+		return ""
+	case g == "" || h == "" || older == 0:
+		return "of another build than"
+	case older < 0:
+		return "older than"
+	}
+	return ""
 }

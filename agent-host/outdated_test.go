@@ -2,36 +2,42 @@ package hostagent_test
 
 import (
 	"bytes"
+	"io"
 	"log/slog"
+	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel"
 )
 
-func TestAnOlderGuestAgentIsToldOf(t *testing.T) {
-	for _, test := range []struct {
-		guest, host string
-		older       bool
-	}{
-		{"v1.2.3", "v1.2.4", true},
-		{"v1.9.0", "v1.10.0", true},
-		{"v1.10.0-rc.1", "v1.10.0", true},
-		{"v1.2.3-4-gabc1234", "v1.2.4", true},
-		{"v1.2.3", "v1.2.3", false},
-		{"v1.2.4", "v1.2.3", false},
-		{"v1.2.3", "v1.2.3-4-gabc1234-dirty", false}, // after v1.2.3, not before it
-		{"v1.2.3-4-gabc1234", "v1.2.3", false},
-		{"v1.2.3-dirty", "v1.2.3", false},
-		{"v1.2.3", "(devel)", false},
-		{"(devel)", "v1.2.3", false},
-		{"", "v1.2.3", false},
-		{"abc1234", "v1.2.3", false},
-		{"1.2.2", "v1.2.3", false},
-		{"v0.0.0-20261120101010-0123456789ab", "v1.2.3", false},
-		{"v1.2.3", "v1.2.4-0.20261120101010-0123456789ab+dirty", false},
+func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
+	const older, other = "is older than", "is of another build than"
+	for _, test := range []struct{ guest, host, want string }{
+		{"v1.2.3", "v1.2.4", older},
+		{"v1.9.0", "v1.10.0", older},
+		{"v1.10.0-rc.1", "v1.10.0", older},
+		{"v1.2.3-4-gabc1234", "v1.2.4", older},
+		{"v1.2.3", "v1.2.3-4-gabc1234-dirty", older},
+		{"v1.2.3-4-gabc1234", "v1.2.3-12-gdef1234", older},
+		{"v0.0.0-20261120101010-0123456789ab", "v0.0.0-20261120101011-000000000000", older}, // what a build without a tag is
+		{"v0.0.0-20261120101010-0123456789ab", "v1.2.3", older},
+		{"v1.2.3", "v1.2.4-0.20261120101010-0123456789ab+dirty", older},
+		{"abc1234", "def1234", other}, // of which nobody knows which came first
+		{"abc1234", "abc1234-dirty", other},
+		{"v1.2.3", "v1.2.3-dirty", other},
+		{"1.2.2", "v1.2.3", other},
+		{"v1.2.3", "v1.2.3", ""},
+		{"abc1234", "abc1234", ""},
+		{"v1.2.4", "v1.2.3", ""},
+		{"v1.2.3-4-gabc1234", "v1.2.3", ""},
+		{"v1.2.3", "(devel)", ""},
+		{"(devel)", "v1.2.3", ""},
+		{"", "v1.2.3", ""},
 	} {
 		t.Run(test.guest+" and "+test.host, func(t *testing.T) {
 			log := &logBuffer{}
@@ -48,13 +54,13 @@ func TestAnOlderGuestAgentIsToldOf(t *testing.T) {
 			}
 			linked(1)
 			warning := a.Status().VMs[0].Warning
-			if (warning != "") != test.older || test.older && !strings.Contains(warning, "rum-host-agent install dev") {
+			if (warning != "") != (test.want != "") || !strings.Contains(warning, test.want) || test.want != "" && !strings.Contains(warning, "rum-host-agent install dev") {
 				t.Errorf("warning %q", warning)
 			}
 			g.stop()
 			g.start() // the same one once more: it has been said
 			linked(2)
-			if n := strings.Count(log.String(), "is older"); n != map[bool]int{true: 1}[test.older] {
+			if n := strings.Count(log.String(), "level=WARN msg=\"the guest agent is"); n != map[bool]int{true: 1}[test.want != ""] {
 				t.Errorf("said %d times:\n%s", n, log)
 			}
 		})
@@ -77,4 +83,39 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+// TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand answers a hello as an agent would that speaks version 1 alone.
+func TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old")
+	guest, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	defer func() { guest.Close(); <-served }()
+	go func() {
+		defer close(served)
+		for {
+			conn, err := guest.Accept()
+			if err != nil {
+				return
+			}
+			hello := make([]byte, 11+37) // magic, kind and length; versions, key and nonce
+			if _, err := io.ReadFull(conn, hello); err == nil {
+				body := append([]byte{0, 0, 0, 1, 0, 1, 0}, make([]byte, 16)...)
+				body = append(append(body, hello[16:48]...), make([]byte, 64)...)
+				reply := append(bytes.Clone(hello[:8]), 2, 0, byte(len(body)))
+				_, _ = conn.Write(append(reply, body...))
+				_, _ = io.Copy(io.Discard, conn)
+			}
+			conn.Close()
+		}
+	}()
+	a := startAgentWith(t, hostagent.Config{Version: "v1.2.3", Log: slog.New(slog.DiscardHandler)})
+	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}})
+	within(t, a, patience, "an answer", func(vms []control.VM) bool {
+		return vms[0].State == control.Incompatible &&
+			strings.Contains(vms[0].Error, "the guest agent is older, replace it with a newer seed image, or with: rum-host-agent install dev")
+	})
 }

@@ -141,6 +141,9 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 	if _, ok := errors.AsType[*tunnel.AuthError](err); ok {
 		err = fmt.Errorf("%w; %s", err, v.keyHint(key))
 	}
+	if e, ok := errors.AsType[*tunnel.IncompatibleError](err); ok && e.GuestIsOlder() {
+		err = fmt.Errorf("%w with a newer seed image, or with: rum-host-agent install %s", err, v.Name)
+	}
 	return link, err
 }
 
@@ -188,8 +191,8 @@ func (v *vm) introduce(link *tunnel.Link) {
 		},
 	})
 	peer := link.Peer()
-	if peer.AgentVersion != v.peer.AgentVersion && outdated(peer.AgentVersion, v.cfg.Version) {
-		v.log.Warn("the guest agent is older than this host agent", "agent", peer.AgentVersion, "host", v.cfg.Version)
+	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" && peer.AgentVersion != v.peer.AgentVersion {
+		v.log.Warn("the guest agent is "+how+" this host agent", "agent", peer.AgentVersion, "host", v.cfg.Version)
 	}
 	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
 		"hostname", peer.Hostname, "rebooted", v.peer.BootID != "" && v.peer.BootID != peer.BootID)
@@ -279,11 +282,11 @@ func (v *vm) status() control.VM {
 		Forwards: v.forwards.Status(),
 	}
 	st.Warning = v.skipped
-	if outdated(peer.AgentVersion, v.cfg.Version) {
+	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" {
 		if st.Warning != "" {
 			st.Warning += "; "
 		}
-		st.Warning += "the guest agent is older than this host agent, " + v.cfg.Version +
+		st.Warning += "the guest agent is " + how + " this host agent, " + v.cfg.Version +
 			"; replace it with a newer seed image, or with: rum-host-agent install " + v.Name
 	}
 	if v.Endpoint != (tunnel.Endpoint{}) {

@@ -52,9 +52,16 @@ type IncompatibleError struct {
 }
 
 func (e *IncompatibleError) Error() string {
-	return fmt.Sprintf("guest agent speaks protocol version %d to %d, this host agent version %d: upgrade the older of the two",
-		e.GuestMin, e.GuestMax, protocolVersion)
+	older := "guest agent"
+	if !e.GuestIsOlder() {
+		older = "host agent"
+	}
+	return fmt.Sprintf("guest agent speaks protocol version %d to %d, this host agent version %d: the %s is older, replace it",
+		e.GuestMin, e.GuestMax, protocolVersion, older)
 }
+
+// GuestIsOlder reports whether the guest agent is the one to replace.
+func (e *IncompatibleError) GuestIsOlder() bool { return e.GuestMax < protocolVersion }
 
 // AuthError says that one end did not prove the key.
 type AuthError struct{ Reason string }

@@ -189,9 +189,12 @@ func TestTwoVMsThatWantOneSocket(t *testing.T) {
 }
 
 func TestASocketThatCannotBeMadeSaysWhy(t *testing.T) {
-	dir := t.TempDir()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{
-		filepath.Join(dir, "none", "app.sock"):            unix.ENOENT.Error(),
+		filepath.Join(file, "app.sock"):                   unix.ENOTDIR.Error(),
 		"/" + strings.Repeat("x", tunnel.MaxSocketPath+1): unix.EINVAL.Error(),
 	} {
 		vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
