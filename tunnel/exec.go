@@ -22,6 +22,8 @@ type pipeConn struct {
 	name  pipeAddr
 	after func() // once, when closed
 	once  sync.Once
+	// said is how a command ended and what it said last, once it is closed; nil for no command.
+	said func() string
 }
 
 type pipeAddr string
@@ -98,12 +100,37 @@ func startCommand(command string, logOutput func(string)) (net.Conn, error) {
 	}
 	conn := &pipeConn{r: r, w: w, name: pipeAddr(fmt.Sprintf("exec[%d]", cmd.Process.Pid))}
 	drained := make(chan struct{})
+	last := ""
 	go func() {
 		defer close(drained)
-		logLines(stderr, logOutput)
+		logLines(stderr, func(line string) { last = line; logOutput(line) })
 	}()
 	conn.after = func() { endCommand(cmd, drained) }
+	conn.said = func() string {
+		<-drained
+		switch code := cmd.ProcessState.ExitCode(); {
+		case code < 0: // by a signal, which may be ours
+			return last
+		case last == "":
+			return fmt.Sprintf("the command ended with exit status %d", code)
+		default:
+			return fmt.Sprintf("the command ended with exit status %d: %s", code, last)
+		}
+	}
 	return conn, nil
+}
+
+// explain adds what a command said to an error that comes of its end.
+func (c *pipeConn) explain(err error) error {
+	_, auth := errors.AsType[*AuthError](err)
+	_, incompatible := errors.AsType[*IncompatibleError](err)
+	if c.said == nil || auth || incompatible {
+		return err
+	}
+	if said := c.said(); said != "" {
+		return fmt.Errorf("%s: %w", said, err)
+	}
+	return err
 }
 
 func endCommand(cmd *exec.Cmd, drained <-chan struct{}) {

@@ -157,6 +157,9 @@ func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, a
 	}
 	if err != nil {
 		_ = conn.Close()
+		if c, ok := conn.(*pipeConn); ok {
+			err = c.explain(err)
+		}
 		return nil, agreed{}, fmt.Errorf("shake hands with %s: %w", e, err)
 	}
 	return line, a, nil

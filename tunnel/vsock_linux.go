@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -21,13 +22,28 @@ const vsockBuffer = 1 << 20
 func dialVsock(ctx context.Context, cid, port uint32) (net.Conn, error) {
 	c, err := vsock.DialContext(ctx, cid, port, nil)
 	if err != nil {
-		return nil, err
+		return nil, vsockError(err, "vhost_vsock")
 	}
 	if err := growVsock(c); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// vsockError takes the address off an error, which whoever reports it names in a way
+// that people write it, and says which kernel module is missing.
+func vsockError(err error, module string) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	switch {
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		return fmt.Errorf("%w: the kernel has no vsock; run: modprobe %s", err, module)
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%w: no VM has this CID now, or a kernel module is missing; run: modprobe %s", err, module)
+	}
+	return err
 }
 
 // growVsock raises the buffer of a connection: first the maximum, then the size
@@ -68,7 +84,7 @@ func listenVsock(port uint32, allowed []uint32, refused func(cid uint32)) (net.L
 	// and a migration changes it.
 	l, err := vsock.ListenContextID(unix.VMADDR_CID_ANY, port, nil)
 	if err != nil {
-		return nil, err
+		return nil, vsockError(err, "vmw_vsock_virtio_transport")
 	}
 	return &vsockListener{l, append([]uint32{hostCID}, allowed...), refused}, nil
 }
