@@ -20,6 +20,9 @@ import (
 // name rum.agent.0; udev makes the link.
 const serialDevice = "/dev/virtio-ports/rum.agent.0"
 
+// minPoll is above what a look at the ports takes in a guest with some hundred of them.
+const minPoll = 10 * time.Millisecond
+
 // options is the command line of serving.
 type options struct {
 	listen   []string
@@ -49,8 +52,8 @@ func (o *options) flags() *pflag.FlagSet {
 
 // check reports values that can never work.
 func (o *options) check() error {
-	if o.poll <= 0 {
-		return misuse(fmt.Errorf("--poll %v: want more than 0, such as 100ms", o.poll))
+	if o.poll < minPoll {
+		return misuse(fmt.Errorf("--poll %v: want %v or more, such as 100ms", o.poll, minPoll))
 	}
 	_, err := o.endpoints()
 	return err

@@ -22,22 +22,26 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := o.flags()
-	switch err := flags.Parse(args); {
-	case errors.Is(err, pflag.ErrHelp):
+	err := flags.Parse(args)
+	command := flags.Arg(0)
+	switch {
+	case errors.Is(err, pflag.ErrHelp), err == nil && command == "help" && flags.NArg() == 1:
 		_, err = fmt.Fprintf(stdout, "%s%s", usageText, flags.FlagUsages())
 		return err
 	case err != nil:
 		return misuse(err)
-	case o.version:
+	case o.version, command == "version" && flags.NArg() == 1:
 		_, err = fmt.Fprintf(stdout, "rum-guest-agent %s\n", versionOrBuild())
 		return err
+	case command == "help", command == "version":
+		return misuse(fmt.Errorf("%s: unexpected argument %q", command, flags.Arg(1)))
 	case flags.NArg() == 0:
 		if err := o.check(); err != nil {
 			return err
 		}
 		return serve(ctx, o, stderr)
-	case flags.Arg(0) != "ports":
-		return misuse(fmt.Errorf("unknown command %q", flags.Arg(0)))
+	case command != "ports":
+		return &problem{err: fmt.Errorf("unknown command %q", command), hint: "the commands are ports, version and help; none serves the host", usage: true}
 	case flags.NFlag() > 0:
 		return misuse(errors.New("the flags before ports are for serving only"))
 	default:

@@ -25,6 +25,7 @@ const usageText = `rum-guest-agent makes the ports of this VM reachable on its h
 Usage:
   rum-guest-agent [flags]          serve the host until stopped
   rum-guest-agent ports [--json]   print the ports that listen here
+  rum-guest-agent version          print the version
 
 Flags:
 `

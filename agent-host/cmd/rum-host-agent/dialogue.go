@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// maxAsked bounds how many ports are asked about one by one.
+// maxAsked bounds how many ports are listed before they are asked about.
 const maxAsked = 20
 
 // dialogue asks at a terminal. The end of its input answers no to everything.
@@ -24,18 +25,7 @@ func (d *dialogue) complete(p *plan, path string, exists bool) bool {
 		return false
 	}
 	p.all = d.confirm("Forward every port that opens in a VM to the same port of localhost?", true)
-	for i, s := range p.seen {
-		if i == maxAsked {
-			fmt.Fprintf(d.out, "%d more ports are listed in the file.\n", len(p.seen)-i)
-			break
-		}
-		if d.ended {
-			return false
-		}
-		if !named(p.rules, s) {
-			d.askPort(p, s)
-		}
-	}
+	d.askPorts(p)
 	return d.confirm(fmt.Sprintf("Write %s?", clean(path)), true) && !d.ended
 }
 
@@ -49,34 +39,75 @@ func named(rules []portRule, s seenPort) bool {
 	return false
 }
 
-// askPort asks where a port should be, and adds a rule if the rest of the file
-// does not say so already.
+// fewPorts are asked about one by one, more are at first as one.
+const fewPorts = 3
+
+// askPorts asks about the ports that no flag has named.
+func (d *dialogue) askPorts(p *plan) {
+	open := slices.DeleteFunc(slices.Clone(p.seen), func(s seenPort) bool { return named(p.rules, s) })
+	if len(open) > fewPorts {
+		for _, s := range open[:min(len(open), maxAsked)] {
+			fmt.Fprintf(d.out, "  %s\n", s)
+		}
+		if more := len(open) - maxAsked; more > 0 {
+			fmt.Fprintf(d.out, "  and %d more\n", more)
+		}
+		switch d.chooseAll(len(open)) {
+		case "a":
+			for _, s := range open {
+				p.add(s, strconv.Itoa(int(s.port)))
+			}
+			return
+		case "n":
+			for _, s := range open {
+				p.add(s, "")
+			}
+			return
+		}
+	}
+	for _, s := range open {
+		if d.ended {
+			return
+		}
+		d.askPort(p, s)
+	}
+}
+
+// chooseAll asks what becomes of that many ports: a for all, n for none, c to choose.
+func (d *dialogue) chooseAll(n int) string {
+	for {
+		switch strings.ToLower(d.ask(fmt.Sprintf("These %d ports: all to the same port of localhost, none, or choose one by one? [A/n/c] ", n))) {
+		case "", "a", "all":
+			return "a"
+		case "n", "none", "no":
+			return "n"
+		case "c", "choose":
+			return "c"
+		}
+		fmt.Fprintln(d.out, "Please answer a, n or c.")
+	}
+}
+
+// askPort asks where a port should be.
 func (d *dialogue) askPort(p *plan, s seenPort) {
 	guest := strconv.Itoa(int(s.port))
 	for !d.ended {
-		answer := d.ask(fmt.Sprintf("%s: host port, or n for none [%s] ", s, guest))
-		switch strings.ToLower(answer) {
+		host := d.ask(fmt.Sprintf("%s: host port, or n for none [%s] ", s, guest))
+		switch strings.ToLower(host) {
 		case "", "y", "yes":
-			answer = guest
+			host = guest
 		case "n", "no", "none":
-			answer = ""
+			host = ""
 		}
-		r := portRule{guest: guest, host: answer, proto: s.proto, comment: strings.Join(s.by, ", ")}
-		if answer != "" {
-			checked, err := parsePorts(answer + ":" + guest + "/" + s.proto)
+		if host != "" {
+			checked, err := parsePorts(host + ":" + guest + "/" + s.proto)
 			if err != nil {
 				fmt.Fprintln(d.out, clean(err.Error()))
 				continue
 			}
-			r.host = checked.host
+			host = checked.host
 		}
-		otherwise := "" // what becomes of the port without a rule
-		if p.all {
-			otherwise = guest
-		}
-		if answer != otherwise {
-			p.rules = append(p.rules, r)
-		}
+		p.add(s, host)
 		return
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -73,6 +75,8 @@ func (o *initOptions) run(ctx context.Context, in *os.File, out io.Writer) error
 		fmt.Fprintln(out, "No agent runs, so the ports of VMs are not known.")
 	}
 	if !o.yes {
+		// Nothing is written yet, and a read of the terminal does not see ctx: the first Ctrl-C ends the program.
+		signal.Reset(os.Interrupt, syscall.SIGTERM)
 		talk := &dialogue{in: bufio.NewReader(in), out: out}
 		if !talk.complete(&plan, o.path, exists) {
 			fmt.Fprintln(out, "Nothing is written.")

@@ -58,14 +58,14 @@ func TestInitAsksAboutThePortsItSees(t *testing.T) {
 		want    string
 		write   bool
 	}{
-		{[]string{"", "", "", "", ""}, "", true},
+		{[]string{"", "", "", "", ""}, "[[ports]] guest = 80", true},
 		{[]string{"y", "8088", "n", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 ignore = true", true},
 		{[]string{"n", "8088", "", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 [[ports]] ignore = true", true},
 		{[]string{"N", "n", "n", "", ""}, "[[ports]] ignore = true", true},
 		{[]string{"what", "", "port", "99999", "8088", "", "", ""}, "[[ports]] guest = 80 host = 8088", true},
-		{[]string{"", "", "", "n", ""}, "", false},
+		{[]string{"", "", "", "n", ""}, "[[ports]] guest = 80", false},
 		// The end of the input is not consent.
-		{[]string{"", "", "", ""}, "", false},
+		{[]string{"", "", "", ""}, "[[ports]] guest = 80", false},
 		{[]string{""}, "[[ports]] ignore = true", false},
 		{nil, "[[ports]] ignore = true", false},
 	} {
@@ -82,6 +82,32 @@ func TestInitAsksAboutThePortsItSees(t *testing.T) {
 	}
 	if strings.Contains(asked, "22/tcp") || strings.Contains(asked, "9000") {
 		t.Errorf("asks about what does not listen, or stays in the guest:\n%s", asked)
+	}
+}
+
+// TestInitAsksAboutManyPortsAtOnce: all, none, or one by one.
+func TestInitAsksAboutManyPortsAtOnce(t *testing.T) {
+	many := control.VM{Name: "dev"}
+	for port := range uint16(20) {
+		many.Forwards = append(many.Forwards, control.Forward{Proto: "tcp", Port: 3000 + port, Guest: []string{"0.0.0.0:1"}, State: control.Active})
+	}
+	for answers, want := range map[string]struct{ rules, asked int }{
+		"\n\n\n":        {0, 3}, // what is everywhere needs no rule
+		"\nnone\n\n":    {20, 3},
+		"\nwhat\na\n\n": {0, 4},
+		"n\n\n\n":       {20, 3},
+		"n\nn\n\n":      {0, 3},
+		"\nc\n" + strings.Repeat("n\n", 20) + "\n": {20, 23},
+	} {
+		p := &plan{seen: seenPorts(control.Status{VMs: []control.VM{many}}), all: true}
+		var out bytes.Buffer
+		d := &dialogue{in: bufio.NewReader(strings.NewReader(answers)), out: &out}
+		if !d.complete(p, "rum.toml", false) || len(p.rules) != want.rules || strings.Count(out.String(), "? [")+strings.Count(out.String(), ": host port") != want.asked {
+			t.Errorf("%q: %d rules\n%s", answers, len(p.rules), out.String())
+		}
+		if _, err := config.Parse("rum.toml", []byte(p.text())); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
@@ -60,6 +61,19 @@ func (p seenPort) String() string {
 		by = append(slices.Clone(by[:most]), "others")
 	}
 	return fmt.Sprintf("%d/%s (%s)", p.port, clean(p.proto), strings.Join(by, ", "))
+}
+
+// add has a port forwarded to a host port, or ignored for none, if the rest of the file does not say so already: a port
+// below 1024 stays in the guest unless a rule names it.
+func (p *plan) add(s seenPort, host string) {
+	guest := strconv.Itoa(int(s.port))
+	otherwise := ""
+	if p.all && s.port >= 1024 {
+		otherwise = guest
+	}
+	if host != otherwise {
+		p.rules = append(p.rules, portRule{guest: guest, host: host, proto: s.proto, comment: strings.Join(s.by, ", ")})
+	}
 }
 
 // parsePorts reads [HOST:]GUEST[/PROTO].

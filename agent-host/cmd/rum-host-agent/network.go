@@ -18,7 +18,7 @@ func newNetwork() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "network",
 		Short: "Show the host-only network",
-		Args:  atMost(0),
+		Args:  noSubcommand,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newNetworkStatus())

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
 // The rules of output, all of them here.
@@ -27,6 +29,7 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitNoAgent = 3
 )
 
 // A problem is an error that knows what to do about it.
@@ -64,8 +67,11 @@ func report(stderr io.Writer, err error) int {
 		return exitFailure
 	}
 	fmt.Fprintln(stderr, p.hint)
-	if p.usage {
+	switch {
+	case p.usage:
 		return exitUsage
+	case errors.Is(err, control.ErrNoAgent):
+		return exitNoAgent
 	}
 	return exitFailure
 }

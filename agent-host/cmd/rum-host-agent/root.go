@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,8 +23,11 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noSubcommand,
+		Version:       versionOrBuild(),
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SetVersionTemplate("rum-host-agent {{.Version}}\n") // as version says it
+	root.SetHelpCommand(newHelp())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse(err) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
 	root.AddCommand(newRun(&s), newStatus(&s), newSetup(), newNetwork(), newInit(&s),
@@ -34,9 +38,41 @@ func newRoot() *cobra.Command {
 // noSubcommand is a cobra argument check for a command that only has subcommands.
 func noSubcommand(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return misuse(fmt.Errorf("unknown command %q", args[0]))
+		return unknownCommand(c, args[0])
 	}
 	return nil
+}
+
+// unknownCommand says which of the subcommands might be meant.
+func unknownCommand(c *cobra.Command, name string) error {
+	err := fmt.Errorf("unknown command %q", name)
+	c.SuggestionsMinimumDistance = 2 // cobra's default, which it sets elsewhere
+	like := c.SuggestionsFor(name)
+	if len(like) == 0 {
+		return misuse(err)
+	}
+	for i, l := range like {
+		like[i] = c.CommandPath() + " " + l
+	}
+	return misuse(advise(err, "did you mean: "+strings.Join(like, ", or ")+"?"))
+}
+
+// newHelp is cobra's own help, which takes any word for a command, as one that fails.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		RunE: func(c *cobra.Command, args []string) error {
+			found, rest, err := c.Root().Find(args)
+			if found == nil {
+				found = c.Root()
+			}
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(found, append(rest, args...)[0])
+			}
+			return found.Help()
+		},
+	}
 }
 
 // atMost is a cobra argument check whose failure is bad usage.

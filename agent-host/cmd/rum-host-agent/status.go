@@ -22,7 +22,9 @@ func newStatus(s *shared) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [VM]",
 		Short: "Show VMs and their forwards",
-		Args:  atMost(1),
+		Long: `Show VMs and their forwards. It exits 3 where no agent runs, and 1 where rum.toml or
+libvirt is in error.`,
+		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			st, err := askStatus(c.Context(), s.socket)
 			if err != nil {
@@ -34,13 +36,31 @@ func newStatus(s *shared) *cobra.Command {
 				}
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), st)
+				err = printJSON(c.OutOrStdout(), st)
+			} else {
+				err = printStatus(c.OutOrStdout(), st, colours(os.Stdout))
 			}
-			return printStatus(c.OutOrStdout(), st, colours(os.Stdout))
+			if err != nil {
+				return err
+			}
+			return inError(st)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// inError makes a script see what a person reads: that what is shown is not all as it should be.
+func inError(st control.Status) error {
+	if st.Config.Error != "" {
+		return advise(errors.New("the configuration is in error, and the last good one in use"), "correct "+clean(st.Config.File)+" as status says")
+	}
+	for _, d := range st.Discovery {
+		if d.Error != "" {
+			return advise(fmt.Errorf("%s does not answer, and its VMs are those last seen", clean(d.Source)), "do what status says")
+		}
+	}
+	return nil
 }
 
 // askTimeout bounds the question to an agent on this machine.
