@@ -38,8 +38,8 @@ func (rs Rules) conflict(d *document, earlier, later int) bool {
 	case first > last || a.Host == (Ports{}) || b.Host == (Ports{}):
 		return false // or one of them ignores
 	case a.GuestSocket == b.GuestSocket && a.guestPort(first) == b.guestPort(first):
-		// An exception before a rule for more is no mistake.
-		if a.Guest != allPorts && a.Guest.First <= b.Guest.First && b.Guest.Last <= a.Guest.Last {
+		// An exception before a rule for more is no mistake, nor are rules for different addresses or programs.
+		if a.Process == nil && (a.GuestIP == (GuestIP{}) || a.GuestIP == b.GuestIP) && a.Guest != allPorts && a.Guest.First <= b.Guest.First && b.Guest.Last <= a.Guest.Last {
 			d.errorf(b.hostKey(), "%s has host port %d already, for the same guest port; make them one rule, or put the narrower one first", a.Name, first)
 			return true
 		}
