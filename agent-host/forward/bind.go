@@ -77,6 +77,7 @@ func (t *Table) bind(b *binding) bool {
 	}
 	b.open = &opening{listeners, done}
 	b.state, b.reason, b.shadowed = control.Active, "", false
+	t.awaitMissing(b)
 	log := t.log.Info
 	if b.own && b.main.open != nil {
 		log = t.log.Debug // the port was said to be open
@@ -109,7 +110,7 @@ func (t *Table) open(b *binding) (listeners map[hostAddr]listener, err error) {
 			listeners[addr] = l
 		case addr.addr.Addr().Is6() && len(b.tries) > 1 && noSuchAddress(err):
 			// A host without IPv6: there, localhost is 127.0.0.1 alone, and
-			// everything is IPv4.
+			// everything is IPv4, until it has IPv6 again.
 		default:
 			b.tryFirst(i)
 			return listeners, &bindError{addr, err}

@@ -98,7 +98,7 @@ func (f *forward) reason() string {
 		return f.decision.Reason
 	case f.own == nil || f.own.open != nil || f.own.shadowed:
 		return f.main.reason
-	case f.main.open != nil:
+	case f.main.open != nil && f.main.reason == "":
 		return f.own.reason
 	case f.main.state == control.Denied && f.own.state == control.Denied:
 		return f.main.reason // what is to be done serves both

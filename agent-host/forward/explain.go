@@ -49,6 +49,9 @@ func (t *Table) explain(b *binding, err error) {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, errTooMany):
 		b.holder = holder{}
 		t.settle(b, control.Denied, denial(bind, err))
+	case noSuchAddress(err) && bind != nil:
+		b.holder = holder{}
+		t.settle(b, control.Claim, noAddress(bind.addr))
 	default:
 		b.holder = holder{}
 		t.settle(b, control.Claim, err.Error())

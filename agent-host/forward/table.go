@@ -51,7 +51,9 @@ type Table struct {
 	claims   []*binding // wanted but not bound, oldest first
 	// overrules are the rules' addresses to which VMs' own addresses give way.
 	overrules map[hostAddr][]*binding
-	keeping   bool // the claim keeper runs
+	partial   map[*binding]bool // open, but for addresses that this host lacks
+	awaiting  bool              // the keeper of those runs
+	keeping   bool              // the claim keeper runs
 	closed    bool
 }
 
@@ -73,7 +75,7 @@ func New(cfg Config) *Table {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*binding), overrules: make(map[hostAddr][]*binding)}
+	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*binding), overrules: make(map[hostAddr][]*binding), partial: make(map[*binding]bool)}
 	t.setRules(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())

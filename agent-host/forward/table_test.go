@@ -180,9 +180,42 @@ func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
 	}}).Add("dev")
 	port := freePort(t)
 	vm.Announce(listeners(port, "::"))
-	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Host, []string{addr("127.0.0.1", port)}) {
+	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Host, []string{addr("127.0.0.1", port)}) ||
+		f.Reason != addr("::1", port)+": this host has no such address now" {
 		t.Errorf("%+v", f)
 	}
+}
+
+// When IPv6 comes back, something else may have the port there by then.
+func TestAnAddressThatComesBackIsBoundWhenItIsFree(t *testing.T) {
+	var gone atomic.Bool
+	gone.Store(true)
+	vm := newTable(t, forward.Config{Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
+		if a.Addr().Is6() && gone.Load() {
+			return nil, &net.OpError{Op: "listen", Err: unixErr("bind", eaddrnotavail)}
+		}
+		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
+	}}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	port := freePort(t)
+	taken, err := net.Listen("tcp", addr("::1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	vm.Announce(listeners(port, "::"))
+	c := dial(t, addr("127.0.0.1", port))
+	roundTrip(t, c)
+	gone.Store(false)
+	eventually(t, vm, "told", func(all []control.Forward) bool { return all[0].Reason == addr("::1", port)+" is in use" })
+	taken.Close()
+	eventually(t, vm, "whole", func(all []control.Forward) bool {
+		return all[0].Reason == "" && slices.Equal(all[0].Listening, []string{addr("127.0.0.1", port), addr("::1", port)})
+	})
+	roundTrip(t, dial(t, addr("::1", port)))
+	roundTrip(t, c)
+	vm.Announce(nil)
+	wantClosed(t, addr("::1", port))
 }
 
 func TestGuestCannotTakeTheWholeHost(t *testing.T) {

@@ -1,0 +1,125 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// missingEvery is how long an address that has come back may stay unused. A turn
+// costs one attempt for each address that is away, however many ports want it.
+const missingEvery = time.Second
+
+// awaitMissing sees to it that addresses which this host does not have now are
+// bound when it has them: IPv6 goes with a VPN, and comes back.
+func (t *Table) awaitMissing(b *binding) {
+	missing := b.missing()
+	if len(missing) == 0 {
+		return
+	}
+	b.reason = noAddress(missing[0])
+	t.partial[b] = true
+	if !t.awaiting {
+		t.awaiting = true
+		t.wg.Go(t.missingKeeper)
+	}
+}
+
+func noAddress(h hostAddr) string {
+	return fmt.Sprintf("%v: this host has no such address now", h)
+}
+
+// missing are the wanted addresses that an open binding does not have.
+func (b *binding) missing() (out []hostAddr) {
+	for _, h := range b.wanted {
+		if !b.listensOn(h) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// missingKeeper completes bindings until all are whole.
+func (t *Table) missingKeeper() {
+	tick := time.NewTicker(missingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		t.mu.Lock()
+		t.complete()
+		t.awaiting = len(t.partial) > 0 && !t.closed
+		more := t.awaiting
+		t.mu.Unlock()
+		if !more {
+			return
+		}
+	}
+}
+
+// complete binds what is missing and has come back.
+func (t *Table) complete() {
+	here := make(map[netip.Addr]bool)
+	for b := range t.partial {
+		if b.open == nil {
+			delete(t.partial, b)
+			continue
+		}
+		b.reason = ""
+		for _, h := range b.missing() {
+			ip := h.addr.Addr()
+			if _, asked := here[ip]; !asked {
+				here[ip] = hasAddress(ip)
+			}
+			reason := noAddress(h)
+			if here[ip] {
+				reason = t.add(b, h)
+			}
+			if b.reason == "" {
+				b.reason = reason
+			}
+		}
+		if b.reason == "" {
+			delete(t.partial, b)
+			t.log.Info("port open", "vm", b.vm.name, "port", b.key.port, "host", b.hosts(), "process", b.process)
+		}
+	}
+}
+
+// add binds one more address of an open binding, and says why if it cannot.
+func (t *Table) add(b *binding, h hostAddr) (reason string) {
+	if t.rival(b, h) != nil {
+		return fmt.Sprintf("%v is in use", h)
+	}
+	l, err := t.listen(h)
+	switch {
+	case err == nil:
+	case noSuchAddress(err):
+		return noAddress(h)
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Sprintf("%v is in use", h)
+	default:
+		return err.Error()
+	}
+	b.open.listeners[h] = l
+	t.bound[h] = b
+	b.attend(l.Closer, b.open.done)
+	return ""
+}
+
+// hasAddress reports whether this host has an address.
+func hasAddress(ip netip.Addr) bool {
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}

@@ -1,0 +1,55 @@
+package integration
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// A VPN that is left, an interface that comes up.
+func TestHostAddressesThatComeBackAreBound(t *testing.T) {
+	const setting = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+	ipv6 := func(off string) {
+		t.Helper()
+		if err := os.WriteFile(setting, []byte(off), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := newGuest(t, "dev")
+	greet(g.listen(t, "0.0.0.0:8300"), "local")
+	echoUDP(g.listenUDP(t, "0.0.0.0:8300"))
+	greet(g.listen(t, "0.0.0.0:8301"), "elsewhere")
+	ipv6("1")
+	defer ipv6("0")
+	h := startHostRules(t, g, "[[ports]]\nguest = 8301\nhost_ip = \"203.0.113.9\"\n")
+	lacks := func(addr string) func(control.Forward) bool {
+		return func(f control.Forward) bool { return f.Reason == addr+": this host has no such address now" }
+	}
+	h.awaitForward(t, "dev", 8300, "active without IPv6", func(f control.Forward) bool { return active(f) && lacks("[::1]:8300")(f) })
+	h.awaitForward(t, "dev", 8301, "a claim", func(f control.Forward) bool {
+		return f.State == control.Claim && strings.HasPrefix(f.Reason, "203.0.113.9:8301: this host has no such address now")
+	})
+	if !answers("127.0.0.1:8300", "local") {
+		t.Error("127.0.0.1 does not answer")
+	}
+	ipv6("0")
+	whole := func(f control.Forward) bool {
+		return active(f) && f.Reason == "" && slices.Contains(f.Listening, "[::1]:8300")
+	}
+	h.awaitForward(t, "dev", 8300, "whole", whole)
+	h.udpForward(t, "dev", 8300, whole)
+	if !answers("[::1]:8300", "local") {
+		t.Error("[::1] does not answer")
+	}
+	if err := command("ip", "addr", "add", "203.0.113.9/32", "dev", "lo"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = command("ip", "addr", "del", "203.0.113.9/32", "dev", "lo") }()
+	h.awaitForward(t, "dev", 8301, "active", active)
+	if !answers("203.0.113.9:8301", "elsewhere") {
+		t.Error("203.0.113.9 does not answer")
+	}
+}
