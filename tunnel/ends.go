@@ -95,13 +95,6 @@ func (e *ends) remove(s *Stream) {
 	}
 }
 
-// count is how many streams are open.
-func (e *ends) count() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.streams)
-}
-
 // deliver hands a message from the peer to its stream, and reports whether there is
 // one. One for a stream that is gone already is of no interest.
 func (e *ends) deliver(m endMessage) bool {
