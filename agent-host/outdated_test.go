@@ -116,6 +116,6 @@ func TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand(t *testing.T) {
 	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}})
 	within(t, a, patience, "an answer", func(vms []control.VM) bool {
 		return vms[0].State == control.Incompatible &&
-			strings.Contains(vms[0].Error, "the guest agent is older, replace it with a newer seed image, or with: rum-host-agent install dev")
+			strings.Contains(vms[0].Error, "the guest agent is older, upgrade it with a newer seed image, or with: rum-host-agent install dev")
 	})
 }

@@ -56,7 +56,7 @@ func (e *IncompatibleError) Error() string {
 	if !e.GuestIsOlder() {
 		older = "host agent"
 	}
-	return fmt.Sprintf("guest agent speaks protocol version %d to %d, this host agent version %d: the %s is older, replace it",
+	return fmt.Sprintf("guest agent speaks protocol version %d to %d, this host agent version %d: the %s is older, upgrade it",
 		e.GuestMin, e.GuestMax, protocolVersion, older)
 }
 
