@@ -162,7 +162,7 @@ func (l *guestLink) announce(ctx context.Context) error {
 	var sent Announcement
 	for {
 		now, changed := l.server.Source()
-		now = limited(now)
+		now = limited(now, sent.Listeners)
 		switch {
 		case now.Generation == sent.Generation:
 		case sent.Generation == 0:
@@ -181,15 +181,6 @@ func (l *guestLink) announce(ctx context.Context) error {
 		case <-changed:
 		}
 	}
-}
-
-// limited is what can be announced of a set.
-func limited(a Announcement) Announcement {
-	if extra := len(a.Listeners) - MaxListeners; extra > 0 {
-		a.Listeners = a.Listeners[:MaxListeners]
-		a.ScanError = fmt.Sprintf("%d listeners more than can be announced", extra)
-	}
-	return a
 }
 
 // acceptStreams takes the yamux streams that the host opens. It never waits for
