@@ -41,39 +41,46 @@ func (d *diag) close() error { return d.conn.Close() }
 
 // candidates returns every listening TCP and every UDP socket. A socket that is
 // connected during the dump is in it once: both states come from one walk.
-func (d *diag) candidates() ([]socket, error) {
-	var sockets []socket
-	for _, q := range []struct {
-		proto         string
-		family, ipnum uint8
-		states        uint32
-	}{
-		{"tcp", unix.AF_INET, unix.IPPROTO_TCP, 1 << stateListen},
-		{"tcp", unix.AF_INET6, unix.IPPROTO_TCP, 1 << stateListen},
-		{"udp", unix.AF_INET, unix.IPPROTO_UDP, 1<<stateClose | 1<<stateEstablished},
-		{"udp", unix.AF_INET6, unix.IPPROTO_UDP, 1<<stateClose | 1<<stateEstablished},
-	} {
+func (d *diag) candidates() (sockets []socket, err error) {
+	for _, proto := range []string{"tcp", "udp"} {
+		err := d.dump(proto, func(s socket) {
+			if s.candidate() {
+				sockets = append(sockets, s)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return sockets, nil
+}
+
+// dump hands over every listening TCP, or every UDP socket, of both families.
+func (d *diag) dump(proto string, each func(socket)) error {
+	ipnum, states := uint8(unix.IPPROTO_TCP), uint32(1<<stateListen)
+	if proto == "udp" {
+		ipnum, states = unix.IPPROTO_UDP, 1<<stateClose|1<<stateEstablished
+	}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		req := make([]byte, diagReqLen)
-		req[0], req[1] = q.family, q.ipnum
-		binary.NativeEndian.PutUint32(req[4:], q.states)
+		req[0], req[1] = family, ipnum
+		binary.NativeEndian.PutUint32(req[4:], states)
 		replies, err := d.conn.Execute(netlink.Message{
 			Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | netlink.Dump},
 			Data:   req,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("dump %s sockets of family %d: %w", q.proto, q.family, err)
+			return fmt.Errorf("dump %s sockets of family %d: %w", proto, family, err)
 		}
 		for _, reply := range replies {
-			sock, err := parseDiag(q.proto, reply.Data)
+			sock, err := parseDiag(proto, reply.Data)
 			if err != nil {
-				return nil, fmt.Errorf("dump %s sockets of family %d: %w", q.proto, q.family, err)
+				return fmt.Errorf("dump %s sockets of family %d: %w", proto, family, err)
 			}
-			if sock.candidate() {
-				sockets = append(sockets, sock)
-			}
+			each(sock)
 		}
 	}
-	return sockets, nil
+	return nil
 }
 
 // parseDiag decodes a struct inet_diag_msg, and of the attributes after it the

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -146,64 +145,31 @@ func TestAWriterThatIsStuckDoesNotStopTheQueue(t *testing.T) {
 	})
 }
 
-func TestFlowsExpireByWhetherTheyWereAnswered(t *testing.T) {
-	began := time.Now()
-	at := func(d time.Duration) time.Time { return began.Add(d) }
-	table := NewFlowTable[string, int](10)
-	table.Add("silent", 1, began)
-	table.Add("asks on", 2, began)
-	table.Add("answered", 3, began)
-	table.Add("talks", 4, began)
-	table.Answered("answered", at(time.Second))
-	table.Answered("talks", at(time.Second))
-
-	table.Get("asks on", at(9*time.Second))
-	if got := table.Expire(at(UDPUnanswered - 1)); len(got) != 0 {
-		t.Errorf("too early: %v", got)
-	}
-	if got := table.Expire(at(UDPUnanswered)); !slices.Equal(got, []int{1}) {
-		t.Errorf("after %v: %v", UDPUnanswered, got)
-	}
-	if got := table.Expire(at(9*time.Second + UDPUnanswered)); !slices.Equal(got, []int{2}) {
-		t.Errorf("what was asked again: %v", got)
-	}
-	table.Get("talks", at(60*time.Second))
-	if got := table.Expire(at(time.Second + UDPIdle)); !slices.Equal(got, []int{3}) {
-		t.Errorf("after %v: %v", UDPIdle, got)
-	}
-	table.Answered("talks", at(149*time.Second))
-	if got := table.Expire(at(150 * time.Second)); len(got) != 0 {
-		t.Errorf("an answer is use: %v", got)
-	}
-	if got := table.Expire(at(149*time.Second + UDPIdle)); !slices.Equal(got, []int{4}) || table.Len() != 0 {
-		t.Errorf("the last: %v", got)
-	}
-}
-
 func TestAFullTableLetsGoOfTheFlowThatWasIdleLongest(t *testing.T) {
-	now := time.Now()
-	tick := func() time.Time { now = now.Add(time.Millisecond); return now }
-	table := NewFlowTable[int, int](3)
+	table := newFlowTable[int, int](3)
 	for i := range 3 {
-		table.Add(i, i, tick())
+		table.add(i, i)
 	}
-	table.Get(0, tick())
-	if got, ok := table.Add(3, 3, tick()); !ok || got != 1 {
+	table.get(0)
+	if k, got, ok := table.add(3, 3); !ok || got != 1 || k != 1 {
 		t.Errorf("%d went, want 1", got)
 	}
 	// Questions that nobody answers do not push out a conversation.
-	table.Answered(0, tick())
+	table.answer(0)
 	for i := 4; i < 20; i++ {
-		if got, ok := table.Add(i, i, tick()); !ok || got == 0 {
+		if _, got, ok := table.add(i, i); !ok || got == 0 {
 			t.Fatalf("%d went", got)
 		}
 	}
 	for i := 20; i < 30; i++ {
-		table.Add(i, i, tick())
-		table.Answered(i, tick())
+		table.add(i, i)
+		table.answer(i)
 	}
-	if _, ok := table.Get(0, tick()); ok || table.Len() != 3 {
-		t.Errorf("%d flows are left, and the oldest of them", table.Len())
+	if _, ok := table.get(0); ok || len(table.entries) != 3 {
+		t.Errorf("%d flows are left, and the oldest of them", len(table.entries))
+	}
+	if got := table.clear(); len(got) != 3 || len(table.entries) != 0 {
+		t.Errorf("cleared %d flows", len(got))
 	}
 }
 
@@ -217,7 +183,7 @@ func TestGuestFlowsAreBounded(t *testing.T) {
 	host, guest := tcpPair(t)
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most) }()
+	go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, nil) }()
 	target := service.LocalAddr().(*net.UDPAddr).AddrPort()
 	buf := make([]byte, 100)
 	peers := make(map[string]bool)

@@ -182,6 +182,77 @@ func TestAFlowSurvivesARestartOfItsService(t *testing.T) {
 	}
 }
 
+// TestAServiceThatAnswersFromAnotherPortIsFollowed has a service of TFTP's kind: it
+// answers each first datagram from a port of its own, where it expects the rest.
+func TestAServiceThatAnswersFromAnotherPortIsFollowed(t *testing.T) {
+	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+		d, answers := datagrams(t, l)
+		listen := func() net.PacketConn {
+			c, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		front := listen()
+		to := front.LocalAddr().(*net.UDPAddr).AddrPort()
+		expect := func(want string) {
+			t.Helper()
+			a := next(t, answers)
+			for a.lost > 0 || a.reason != "" { // what was sent to nobody
+				a = next(t, answers)
+			}
+			if string(a.payload) != want {
+				t.Errorf("got %q, want %q", a.payload, want)
+			}
+		}
+		take := func(c net.PacketConn, want string) net.Addr {
+			t.Helper()
+			_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			buf := make([]byte, 100)
+			n, from, err := c.ReadFrom(buf)
+			if err != nil || string(buf[:n]) != want {
+				t.Fatalf("got %q, %v, want %q", buf[:n], err, want)
+			}
+			return from
+		}
+		for range 2 { // a client may use its socket for the next file
+			transfer := listen()
+			d.Send(1, to, []byte("request"))
+			client := take(front, "request")
+			_, _ = transfer.WriteTo([]byte("block 1"), client)
+			expect("block 1")
+			d.Send(1, to, []byte("ack 1"))
+			take(transfer, "ack 1")
+			_, _ = transfer.WriteTo([]byte("block 2"), client)
+			expect("block 2")
+			_ = transfer.Close()
+			// As a client does that gets no answer: once to a port where nobody is,
+			// then again.
+			d.Send(1, to, []byte("to nobody"))
+			eventually(t, "the front again", func() bool {
+				d.Send(1, to, []byte("again"))
+				_ = front.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+				_, _, err := front.ReadFrom(make([]byte, 100))
+				return err == nil
+			})
+			for err := error(nil); err == nil; { // what came more than once
+				_ = front.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+				_, _, err = front.ReadFrom(make([]byte, 100))
+			}
+		}
+		// One that has answered from where it was asked is believed from there alone.
+		d.Send(2, to, []byte("hello"))
+		client := take(front, "hello")
+		_, _ = front.WriteTo([]byte("from the front"), client)
+		expect("from the front")
+		_, _ = listen().WriteTo([]byte("from a stranger"), client)
+		_, _ = front.WriteTo([]byte("from the front again"), client)
+		expect("from the front again")
+	})
+}
+
 func TestDatagramsReachOnlyTheGuestItself(t *testing.T) {
 	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)

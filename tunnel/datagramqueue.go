@@ -26,6 +26,7 @@ type datagramQueue struct {
 	frames  []byte
 	perFlow map[uint32]int     // bytes
 	trouble map[uint32]trouble // to be reported
+	ended   int                // flows whose end is among the frames
 	ready   chan struct{}      // has a token while there is something to write
 }
 
@@ -34,8 +35,12 @@ type trouble struct {
 	reason string
 }
 
-// maxTroubled bounds the flows whose trouble waits to be reported.
-const maxTroubled = 4096
+// maxTroubled bounds the flows whose trouble waits to be reported, maxEnded those
+// whose end does.
+const (
+	maxTroubled = 4096
+	maxEnded    = 64 << 10
+)
 
 func newDatagramQueue() *datagramQueue {
 	return &datagramQueue{
@@ -73,6 +78,19 @@ func (q *datagramQueue) report(flow, lost uint32, reason string) {
 	q.wake()
 }
 
+// end queues the end of a flow, for which there is always room beside what waits: the
+// other end keeps the flow's socket until it knows.
+func (q *datagramQueue) end(flow uint32) {
+	q.mu.Lock()
+	if q.ended < maxEnded {
+		q.ended++
+		f := datagramFrame{kind: datagramEnd, flow: flow}
+		q.frames = f.append(q.frames)
+	}
+	q.mu.Unlock()
+	q.wake()
+}
+
 func (q *datagramQueue) wake() {
 	select {
 	case q.ready <- struct{}{}:
@@ -89,6 +107,7 @@ func (q *datagramQueue) take(spare []byte) []byte {
 		f := datagramFrame{kind: datagramTrouble, flow: flow, lost: t.lost, reason: t.reason}
 		batch = f.append(batch)
 	}
+	q.ended = 0
 	q.frames = spare[:0]
 	clear(q.perFlow)
 	clear(q.trouble)

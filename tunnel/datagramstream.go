@@ -31,11 +31,8 @@ func (d *Datagrams) Send(flow uint32, to netip.AddrPort, payload []byte) bool {
 	return d.queue.add(datagramFrame{kind: datagramToGuest, flow: flow, target: to, payload: payload})
 }
 
-// End tells the guest that a flow is not needed any more. It may get lost; the
-// guest has limits of its own.
-func (d *Datagrams) End(flow uint32) {
-	d.queue.add(datagramFrame{kind: datagramEnd, flow: flow})
-}
+// End tells the guest that a flow is not needed any more.
+func (d *Datagrams) End(flow uint32) { d.queue.end(flow) }
 
 // DatagramHandler is told what comes from a datagram stream. Its functions are
 // called one at a time, must not wait, and must keep nothing of payload.

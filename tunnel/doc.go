@@ -31,9 +31,9 @@
 //
 // UDP has one stream per VM, a datagram stream ([Datagrams]). Its frames carry a
 // flow's number and a whole datagram; what there is no room for is dropped and
-// counted. The guest has a connected socket for each flow ([UDPFlows]), so that a
-// service tells clients apart. A service that answers from another port than it
-// was asked at, as TFTP does, is not served, and neither is multicast.
+// counted. The guest has a socket for each flow ([UDPFlows]), so that a service tells
+// clients apart; one that answers from another port than it was asked at, as TFTP
+// does, is followed there. Multicast is not served.
 //
 // Which ports are listening, what is opened on the host for them, and when to
 // dial again after a link is lost are not decided here.

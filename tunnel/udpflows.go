@@ -6,97 +6,127 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
-	"time"
 )
 
-// UDPFlows keeps a connected UDP socket for every flow, so that a service sees
-// each client at a port of its own and what it answers comes back by the flow.
+// UDPFlows keeps a UDP socket for every flow, so that a service sees each client at
+// a port of its own and what it answers comes back by the flow. A flow lasts until
+// End, or until there are more than the limit.
 //
 // That a service refuses datagrams (ICMP port unreachable) does not end a flow:
 // it may be starting again.
 type UDPFlows struct {
-	dial func(netip.AddrPort) (*net.UDPConn, error)
+	dial func(netip.AddrPort) (*UDPSocket, error)
 	on   DatagramHandler
 
 	receivers sync.WaitGroup
 
 	mu     sync.Mutex
-	table  *FlowTable[uint32, *udpFlow]
+	table  *flowTable[uint32, *udpFlow]
 	closed bool
 }
 
 type udpFlow struct {
 	target netip.AddrPort
 	socket *UDPSocket
+
+	// Of a socket that is not connected; guarded by UDPFlows.mu. A service may
+	// answer from another port than it was asked at, as TFTP does, and expects what
+	// follows there. One that has answered from where it was asked does not.
+	peer    netip.AddrPort // where the service is now
+	settled bool           // it has answered from target
 }
 
 // NewUDPFlows returns a set of at most limit flows whose sockets come from dial.
 // on is told what they receive, from several goroutines. Close it to release the
 // sockets.
-func NewUDPFlows(limit int, dial func(netip.AddrPort) (*net.UDPConn, error), on DatagramHandler) *UDPFlows {
-	return &UDPFlows{dial: dial, on: on, table: NewFlowTable[uint32, *udpFlow](limit)}
+func NewUDPFlows(limit int, dial func(netip.AddrPort) (*UDPSocket, error), on DatagramHandler) *UDPFlows {
+	return &UDPFlows{dial: dial, on: on, table: newFlowTable[uint32, *udpFlow](limit)}
 }
 
 // Send sends a datagram of a flow, which begins with its first one. It does not
 // wait. After an error the datagram is lost and the flow goes on.
 func (u *UDPFlows) Send(flow uint32, to netip.AddrPort, payload []byte) error {
-	f, err := u.flow(flow, to)
+	f, peer, err := u.flow(flow, to)
 	if err != nil {
 		return err
 	}
-	return f.socket.Send(payload, UDPPeer{})
+	return f.socket.Send(payload, UDPPeer{Addr: peer})
 }
 
-// flow returns the socket of a flow. A flow whose target is another one than
-// before gets a new socket.
-func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, error) {
+// flow returns the socket of a flow, and where it sends to. A flow whose target is
+// another one than before gets a new socket.
+func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
-		return nil, net.ErrClosed
+		return nil, netip.AddrPort{}, net.ErrClosed
 	}
-	now := time.Now()
-	if f, ok := u.table.Get(id, now); ok {
+	if f, ok := u.table.get(id); ok {
 		if f.target == to {
-			return f, nil
+			return f, f.peer, nil
 		}
-		u.table.Remove(id)
+		u.table.remove(id)
 		_ = f.socket.Close()
 	}
-	conn, err := u.dial(to)
+	socket, err := u.dial(to)
 	if err != nil {
-		return nil, err
+		return nil, netip.AddrPort{}, err
 	}
-	socket, err := NewUDPSocket(conn)
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	f := &udpFlow{target: to, socket: socket}
-	if evicted, ok := u.table.Add(id, f, now); ok {
+	f := &udpFlow{target: to, socket: socket, peer: socket.peer}
+	if old, evicted, ok := u.table.add(id, f); ok {
 		_ = evicted.socket.Close()
+		u.on.Trouble(old, 1, errTooManyFlows)
 	}
 	u.receivers.Go(func() { u.receive(id, f) })
-	return f, nil
+	return f, f.peer, nil
+}
+
+const errTooManyFlows = "more UDP clients than the guest agent has sockets for"
+
+// answered returns whether a datagram from a peer is an answer of the flow.
+func (u *UDPFlows) answered(id uint32, f *udpFlow, from netip.AddrPort) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if now, ok := u.table.answer(id); !ok || now != f {
+		return false
+	}
+	first := f.socket.peer
+	switch {
+	case !first.IsValid():
+		return true // connected: the kernel sees to it
+	case from == first:
+		f.settled, f.peer = true, first
+	case from.Addr() != first.Addr() || f.settled:
+		return false
+	default:
+		f.peer = from
+	}
+	return true
+}
+
+// refused takes in that nobody is where the flow sends to: what has moved to another
+// port is begun anew.
+func (u *UDPFlows) refused(f *udpFlow) {
+	u.mu.Lock()
+	f.peer = f.socket.peer
+	u.mu.Unlock()
 }
 
 func (u *UDPFlows) receive(id uint32, f *udpFlow) {
-	err := f.socket.Receive(func(b []byte, _ UDPPeer) {
-		u.mu.Lock()
-		now, ok := u.table.Answered(id, time.Now())
-		u.mu.Unlock()
-		if ok && now == f {
+	err := f.socket.Receive(func(b []byte, from UDPPeer) {
+		if u.answered(id, f, from.Addr) {
 			u.on.Reply(id, b)
 		}
 	}, func(lost uint32, err error) {
+		u.refused(f)
 		u.on.Trouble(id, lost, udpReason(f.target, err))
 	})
 	if !errors.Is(err, net.ErrClosed) {
 		u.on.Trouble(id, 0, udpReason(f.target, err))
 	}
 	u.mu.Lock()
-	if now, ok := u.table.Get(id, time.Now()); ok && now == f {
-		u.table.Remove(id)
+	if now, ok := u.table.get(id); ok && now == f {
+		u.table.remove(id)
 	}
 	u.mu.Unlock()
 	_ = f.socket.Close()
@@ -113,19 +143,9 @@ func udpReason(target netip.AddrPort, err error) string {
 // End closes the socket of a flow.
 func (u *UDPFlows) End(flow uint32) {
 	u.mu.Lock()
-	f, ok := u.table.Remove(flow)
+	f, ok := u.table.remove(flow)
 	u.mu.Unlock()
 	if ok {
-		_ = f.socket.Close()
-	}
-}
-
-// Expire closes the sockets that have been idle for too long.
-func (u *UDPFlows) Expire(now time.Time) {
-	u.mu.Lock()
-	expired := u.table.Expire(now)
-	u.mu.Unlock()
-	for _, f := range expired {
 		_ = f.socket.Close()
 	}
 }
@@ -134,7 +154,7 @@ func (u *UDPFlows) Expire(now time.Time) {
 func (u *UDPFlows) Close() {
 	u.mu.Lock()
 	u.closed = true
-	all := u.table.RemoveIf(func(uint32) bool { return true })
+	all := u.table.clear()
 	u.mu.Unlock()
 	for _, f := range all {
 		_ = f.socket.Close()

@@ -7,7 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
-	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/portwatch"
 )
 
 const (
@@ -30,16 +33,15 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
 		s.die(net.ErrClosed)
 		return
 	}
-	if err := serveGuestDatagrams(ctx, s, maxGuestFlows); err != nil {
+	if err := serveGuestDatagrams(ctx, s, maxGuestFlows, l.server.Own); err != nil {
 		l.server.log().Debug("datagram stream ended", "err", err)
 	}
 }
 
-func serveGuestDatagrams(ctx context.Context, conn Conn, limit int) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, own *portwatch.Own) error {
 	queue := newDatagramQueue()
-	flows := NewUDPFlows(limit, dialUDP, DatagramHandler{
+	dial := func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, own) }
+	flows := NewUDPFlows(limit, dial, DatagramHandler{
 		Reply: func(flow uint32, payload []byte) {
 			if !queue.add(datagramFrame{kind: datagramToHost, flow: flow, payload: payload}) {
 				queue.report(flow, 1, errHostSlow)
@@ -48,11 +50,6 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int) error {
 		Trouble: queue.report,
 	})
 	defer flows.Close()
-
-	swept := make(chan struct{})
-	go func() { defer close(swept); sweep(ctx, flows) }()
-	defer func() { cancel(); <-swept }()
-
 	return serveDatagrams(ctx, conn, queue, func(f datagramFrame) error {
 		switch f.kind {
 		case datagramToGuest:
@@ -70,28 +67,51 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int) error {
 
 const errHostSlow = "the host takes datagrams more slowly than they come"
 
-// dialUDP connects a socket to an address of this machine, which waits for
-// nothing. A server on :: is reached by IPv4 where IPv6 is switched off.
-func dialUDP(to netip.AddrPort) (*net.UDPConn, error) {
-	conn, err := dialLocal(context.Background(), networkUDP, to)
-	if err != nil && to.Addr() == netip.IPv6Unspecified() && !errors.Is(err, syscall.ECONNREFUSED) {
-		conn, err = dialLocal(context.Background(), networkUDP, netip.AddrPortFrom(loopback4, to.Port()))
-	}
+// dialUDP makes a socket for an address of this machine, which waits for nothing.
+// A server on :: is reached by IPv4 where IPv6 is switched off.
+func dialUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
+	addr, err := dialAddr(to)
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.UDPConn), nil
+	s, err := besideUDP(addr, own)
+	if err != nil && to.Addr() == netip.IPv6Unspecified() && !errors.Is(err, syscall.ECONNREFUSED) {
+		s, err = besideUDP(netip.AddrPortFrom(loopback4, to.Port()), own)
+	}
+	return s, err
 }
 
-func sweep(ctx context.Context, flows *UDPFlows) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			flows.Expire(now)
-		}
+// besideUDP makes a socket at the address that a service has, for talking to it. It
+// is not connected, or answers from another port would not arrive; the scan of what
+// listens is told to leave it out.
+func besideUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
+	network, level, option := "udp4", unix.IPPROTO_IP, unix.IP_RECVERR
+	if to.Addr().Is6() {
+		network, level, option = "udp6", unix.IPPROTO_IPV6, unix.IPV6_RECVERR
 	}
+	var inode uint64
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		var serr error
+		if err := raw.Control(func(fd uintptr) { serr = unix.SetsockoptInt(int(fd), level, option, 1) }); err != nil {
+			return err
+		}
+		inode, err = own.Add(raw)
+		return errors.Join(serr, err)
+	}}
+	conn, err := c.ListenPacket(context.Background(), network, netip.AddrPortFrom(to.Addr(), 0).String())
+	if err != nil {
+		own.Remove(inode)
+		return nil, err
+	}
+	s, err := NewUDPSocket(conn.(*net.UDPConn))
+	if err == nil && s.LocalAddr() == to {
+		err = syscall.ECONNREFUSED // nobody is there, or we would not have got the port
+	}
+	if err != nil {
+		_ = conn.Close()
+		own.Remove(inode)
+		return nil, err
+	}
+	s.peer, s.closed = to, func() { own.Remove(inode) }
+	return s, nil
 }

@@ -47,6 +47,9 @@ type UDPSocket struct {
 	conn    *net.UDPConn
 	raw     syscall.RawConn
 	dropped atomic.Uint32 // by the kernel, in all
+
+	peer   netip.AddrPort // who it is for, if it is not connected
+	closed func()         // called once it is closed; nil for nobody
 }
 
 // NewUDPSocket takes over a socket, bound or connected.
@@ -77,7 +80,13 @@ func NewUDPSocket(conn *net.UDPConn) (*UDPSocket, error) {
 }
 
 // Close closes the socket; Receive returns then.
-func (s *UDPSocket) Close() error { return s.conn.Close() }
+func (s *UDPSocket) Close() error {
+	err := s.conn.Close()
+	if s.closed != nil && !errors.Is(err, net.ErrClosed) {
+		s.closed()
+	}
+	return err
+}
 
 // LocalAddr is the address that the socket is bound to.
 func (s *UDPSocket) LocalAddr() netip.AddrPort {
@@ -120,6 +129,7 @@ func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer), trouble func(lo
 					rerr = err
 					return true
 				}
+				dropErrors(int(fd))
 				trouble(0, err)
 			}
 		}
@@ -131,6 +141,16 @@ func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer), trouble func(lo
 		}
 	}
 	return rerr
+}
+
+// dropErrors empties the queue of what the network said about datagrams, which a
+// socket that is not connected has to have to be told at all (IP_RECVERR, ip(7)).
+func dropErrors(fd int) {
+	for {
+		if _, _, _, _, err := unix.Recvmsg(fd, nil, nil, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT); err != nil {
+			return
+		}
+	}
 }
 
 var errReceiveBufferFull = errors.New("the socket's receive buffer was full")

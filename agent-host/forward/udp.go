@@ -71,28 +71,25 @@ func (f *forward) lost(n uint32, err error) {
 
 // fromClient carries one datagram to the guest.
 func (u *udpFlows) fromClient(f *forward, s *tunnel.UDPSocket, from tunnel.UDPPeer, b []byte) {
-	fl := u.flow(f, s, from)
-	if err := u.send(fl, b); err != nil {
+	id, to := u.asks(f, s, from, len(b))
+	if err := u.send(f, id, to, b); err != nil {
 		f.lost(1, err)
 		return
 	}
 	f.counters.Out.Add(uint64(len(b)))
 }
 
-var errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")
-
 // send carries a datagram by the best way there is at the moment. What a flow has
 // on another way stays there: a guest that was paused and goes on finds its
 // clients at the ports they had.
-func (u *udpFlows) send(fl *udpFlow, b []byte) error {
-	f := fl.forward
+func (u *udpFlows) send(f *forward, flow uint32, to netip.AddrPort, b []byte) error {
 	r := u.vm.route.Load()
 	var linkErr error
 	if r.link != nil && !r.link.Silent() && !f.bridgeFirst(r) {
 		way, err := u.wayThrough(r.link)
 		if err == nil {
 			f.carry(r.link, way.path())
-			if !way.Send(fl.id, fl.destination(), b) {
+			if !way.Send(flow, to, b) {
 				return errSlowGuest
 			}
 			return nil
@@ -109,8 +106,10 @@ func (u *udpFlows) send(fl *udpFlow, b []byte) error {
 		return err
 	}
 	f.carry(nil, pathBridge)
-	return u.overBridge().Send(fl.id, netip.AddrPortFrom(r.bridge, f.key.port), b)
+	return u.overBridge().Send(flow, netip.AddrPortFrom(r.bridge, f.key.port), b)
 }
+
+var errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")
 
 // carry notes what carries the forward now.
 func (f *forward) carry(link *Link, path string) {
@@ -122,11 +121,14 @@ func (f *forward) carry(link *Link, path string) {
 // fromGuest carries an answer to the client that asked. An answer to nobody is
 // left alone: the flow may have ended just now.
 func (u *udpFlows) fromGuest(id uint32, b []byte) {
-	fl := u.answered(id)
+	fl, err := u.answer(id, len(b))
 	if fl == nil {
 		return
 	}
-	if err := fl.socket.Send(b, fl.peer); err != nil {
+	if err == nil {
+		err = fl.socket.Send(b, fl.peer)
+	}
+	if err != nil {
 		fl.forward.lost(1, err)
 		return
 	}
@@ -136,8 +138,7 @@ func (u *udpFlows) fromGuest(id uint32, b []byte) {
 // trouble takes in that datagrams of a flow were lost in the guest or on the
 // bridge.
 func (u *udpFlows) trouble(id, lost uint32, reason string) {
-	if fl := u.byNumber(id); fl != nil {
-		fl.troubled.Store(true)
+	if fl := u.lostInGuest(id); fl != nil {
 		fl.forward.lost(lost, errors.New(reason))
 	}
 }

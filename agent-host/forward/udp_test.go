@@ -394,27 +394,62 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 	})
 }
 
+// TestUDPFlowsAreBounded has more clients at a time than there may be. Those that lose
+// are counted, with the limit in the reason.
 func TestUDPFlowsAreBounded(t *testing.T) {
-	const most = 2048
+	const most, more = 2048, 300
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(stuckLink(t))
 	port, _ := udpEcho(t, guestIP+":0")
 	vm.Announce(udpListeners(port, guestIP))
-	// A port that a client has left may be the next one's.
+	for i := range most + more {
+		_, _ = dialUDP(t, addr("127.0.0.1", port)).Write([]byte("hello"))
+		if i%100 == 0 {
+			eventually(t, vm, "received", func(all []control.Forward) bool { return all[0].BytesOut > uint64(5*i) })
+		}
+	}
+	eventually(t, vm, "all received", func(all []control.Forward) bool { return all[0].BytesOut == 5*(most+more) })
+	f := one(t, vm)
+	if f.ConnectionsActive != most || f.ConnectionsTotal != most+more || f.Dropped != more || !strings.Contains(f.LastError, "2048 clients") {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestClientsThatHaveGoneMakeRoom has many clients that ask once and go, and one on
+// another port that stays. It keeps its flow, and nothing counts as lost.
+func TestClientsThatHaveGoneMakeRoom(t *testing.T) {
+	const most = 2048
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(stuckLink(t))
+	port, _ := udpEcho(t, guestIP+":0")
+	busy, _ := udpEcho(t, guestIP+":0")
+	vm.Announce(append(udpListeners(port, guestIP), udpListeners(busy, guestIP)...))
+	of := func(all []control.Forward, port uint16) control.Forward {
+		return all[slices.IndexFunc(all, func(f control.Forward) bool { return f.Port == port })]
+	}
+	stays := dialUDP(t, addr("127.0.0.1", port))
+	_, _ = stays.Write([]byte("hello"))
 	for i := range 2 * most {
-		c, err := net.Dial("udp", addr("127.0.0.1", port))
+		c, err := net.Dial("udp", addr("127.0.0.1", busy))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = c.Write([]byte("hello"))
 		c.Close()
 		if i%100 == 0 {
-			eventually(t, vm, "received", func(all []control.Forward) bool { return all[0].BytesOut > uint64(5*i) })
+			eventually(t, vm, "received", func(all []control.Forward) bool { return of(all, busy).BytesOut > uint64(5*i) })
 		}
 	}
-	eventually(t, vm, "all received", func(all []control.Forward) bool { return all[0].BytesOut == 5*2*most })
-	if f := one(t, vm); f.ConnectionsActive != most || f.ConnectionsTotal <= most {
-		t.Errorf("%+v", f)
+	_, _ = stays.Write([]byte("hello"))
+	eventually(t, vm, "all received", func(all []control.Forward) bool {
+		return of(all, port).BytesOut == 10 && of(all, busy).BytesOut == 5*2*most
+	})
+	all := vm.Status()
+	if f := of(all, port); f.ConnectionsTotal != 1 || f.Dropped != 0 {
+		t.Errorf("who stayed: %+v", f)
+	}
+	if f := of(all, busy); f.Dropped > 0 || f.ConnectionsActive > most {
+		t.Errorf("who went: %+v", f)
 	}
 }
 

@@ -1,31 +1,48 @@
 package forward
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
-// maxUDPFlows is how many clients may talk to one VM at a time; one more takes
-// the place of the one that has been silent longest.
-const maxUDPFlows = 2048
+const (
+	// maxUDPFlows is how many clients may talk to one VM at a time.
+	maxUDPFlows = 2048
+	// A flow whose client is not of this host lasts for as long after its client's
+	// last datagram as in the kernel's connection tracking: longer once it was
+	// answered (UDP_CT_UNREPLIED and UDP_CT_REPLIED in
+	// net/netfilter/nf_conntrack_proto_udp.c).
+	udpUnanswered = 30 * time.Second
+	udpAnswered   = 120 * time.Second
+	// The kernel is asked whether the socket of a local client is still there when a
+	// flow has been idle for lookMin, and again after as long, up to lookMax.
+	lookMin = 10 * time.Second
+	lookMax = 2 * time.Minute
+	// lookPause is the shortest time between two such questions.
+	lookPause = 250 * time.Millisecond
+)
 
 // udpFlows are the UDP flows of a VM: a client that sends to one of its forwards,
-// and what comes back to that client.
+// and what comes back to that client. The flow of a client on this host lasts as
+// long as the client's socket.
 type udpFlows struct {
 	vm     *VM
 	ctx    context.Context // ends with the VM
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
-	table    *tunnel.FlowTable[udpKey, *udpFlow]
+	byClient map[udpKey]*udpFlow
 	byID     map[uint32]*udpFlow
 	nextID   uint32
+	looked   time.Time        // when the kernel was last asked for lack of room
 	way      *udpWay          // through the link that was used last
 	bridge   *tunnel.UDPFlows // nil until needed
 	sweeping bool
@@ -36,14 +53,23 @@ type udpKey struct {
 	peer   tunnel.UDPPeer
 }
 
+// udpFlow is guarded by udpFlows.mu.
 type udpFlow struct {
 	udpKey
 	id      uint32
 	forward *forward
+	local   bool // the client is on this host
 
-	target   netip.AddrPort // used by the receiver of its socket alone
-	answered atomic.Bool    // from there
-	troubled atomic.Bool    // what was sent there got lost
+	target   netip.AddrPort
+	answered bool // from there
+	troubled bool // what was sent there got lost
+
+	used  time.Time // when the client sent something
+	check time.Time // when to look whether it is over
+
+	replied      bool // the client was sent something
+	confirmed    bool // and has sent something since
+	asked, given int  // bytes, before that
 }
 
 // destination is where in the guest the flow goes: always to the same address,
@@ -51,45 +77,58 @@ type udpFlow struct {
 // connected its socket to this client, and then is no listener any more. What has
 // never answered may be the wrong one of several: then it is the next one's turn.
 func (fl *udpFlow) destination() netip.AddrPort {
-	if troubled := fl.troubled.Swap(false); fl.target.IsValid() && !troubled {
+	troubled := fl.troubled
+	fl.troubled = false
+	if fl.target.IsValid() && !troubled {
 		return fl.target
 	}
 	all := candidates(*fl.forward.guest.Load(), fl.peer.Addr.Addr().Is4())
 	at := slices.Index(all, fl.target)
-	if answered := fl.answered.Swap(false); at < 0 || !answered {
+	if at < 0 || !fl.answered {
 		at = (at + 1) % len(all)
 	}
+	fl.answered = false
 	fl.target = all[at]
 	return fl.target
 }
 
 func newUDPFlows(v *VM) *udpFlows {
-	u := &udpFlows{
-		vm: v, byID: make(map[uint32]*udpFlow),
-		table: tunnel.NewFlowTable[udpKey, *udpFlow](maxUDPFlows),
-	}
+	u := &udpFlows{vm: v, byClient: make(map[udpKey]*udpFlow), byID: make(map[uint32]*udpFlow)}
 	u.ctx, u.cancel = context.WithCancel(v.table.ctx)
 	return u
 }
 
-// flow returns the flow of a client, which begins with its first datagram.
-func (u *udpFlows) flow(f *forward, s *tunnel.UDPSocket, peer tunnel.UDPPeer) *udpFlow {
-	k := udpKey{s, peer}
+// asks returns the number of the flow of a client that has sent n bytes, and where
+// they go. The flow begins with its first datagram.
+func (u *udpFlows) asks(f *forward, s *tunnel.UDPSocket, peer tunnel.UDPPeer, n int) (id uint32, to netip.AddrPort) {
 	now := time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if fl, ok := u.table.Get(k, now); ok {
-		return fl
+	fl := u.byClient[udpKey{s, peer}]
+	if fl == nil {
+		fl = u.begin(f, udpKey{s, peer}, now)
+	}
+	fl.used = now
+	fl.confirmed = fl.confirmed || fl.replied
+	fl.asked += n + udpOverhead
+	return fl.id, fl.destination()
+}
+
+// begin needs u.mu.
+func (u *udpFlows) begin(f *forward, k udpKey, now time.Time) *udpFlow {
+	if len(u.byClient) >= maxUDPFlows {
+		u.makeRoom(now)
 	}
 	for u.nextID++; u.byID[u.nextID] != nil; u.nextID++ {
 	}
-	fl := &udpFlow{udpKey: k, id: u.nextID, forward: f}
-	u.byID[fl.id] = fl
+	ip := k.peer.Addr.Addr().Unmap()
+	fl := &udpFlow{
+		udpKey: k, id: u.nextID, forward: f, used: now, check: now.Add(lookMin),
+		local: ip.IsLoopback() || ip == k.peer.Local.Unmap() || ip == k.socket.LocalAddr().Addr(),
+	}
+	u.byClient[k], u.byID[fl.id] = fl, fl
 	f.total.Add(1)
 	f.active.Add(1)
-	if evicted, ok := u.table.Add(k, fl, now); ok {
-		u.ended(evicted)
-	}
 	if !u.sweeping {
 		u.sweeping = true
 		u.vm.table.wg.Go(u.sweep)
@@ -97,63 +136,184 @@ func (u *udpFlows) flow(f *forward, s *tunnel.UDPSocket, peer tunnel.UDPPeer) *u
 	return fl
 }
 
-// answered returns the flow of that number, of which an answer has come; nil for
+// Answers to a client that may not be who it says it is are bounded until it has
+// answered back, or one forged datagram would have the guest flood somebody.
+const (
+	// udpOverhead is what a datagram takes besides its payload, in bytes.
+	udpOverhead = 28
+	// amplification is how many times as much may be answered as was asked, and
+	// amplificationFree how many bytes in any case, enough for one answer of DNS.
+	amplification     = 16
+	amplificationFree = 4096
+)
+
+// answer returns the flow of that number, of which an answer of n bytes has come;
+// nil for none. The error is why the client does not get it.
+func (u *udpFlows) answer(id uint32, n int) (*udpFlow, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fl := u.byID[id]
+	if fl == nil {
+		return nil, nil
+	}
+	fl.answered = true
+	if !fl.local && !fl.confirmed {
+		if fl.given+n > max(amplification*fl.asked, amplificationFree) {
+			return fl, errAmplified
+		}
+		fl.given += n
+	}
+	fl.replied = true
+	return fl, nil
+}
+
+var errAmplified = fmt.Errorf("a client of the network was answered with %d times as much as it had asked, and has not answered back", amplification)
+
+// lostInGuest returns the flow of that number, whose datagrams got lost; nil for
 // none.
-func (u *udpFlows) answered(id uint32) *udpFlow {
+func (u *udpFlows) lostInGuest(id uint32) *udpFlow {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	fl := u.byID[id]
 	if fl != nil {
-		fl.answered.Store(true)
-		u.table.Answered(fl.udpKey, time.Now())
+		fl.troubled = true
 	}
 	return fl
-}
-
-func (u *udpFlows) byNumber(id uint32) *udpFlow {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.byID[id]
 }
 
 // forget ends the flows of a socket.
 func (u *udpFlows) forget(s *tunnel.UDPSocket) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.ended(u.table.RemoveIf(func(k udpKey) bool { return k.socket == s })...)
-}
-
-// ended lets go of flows that left the table. It needs u.mu.
-func (u *udpFlows) ended(flows ...*udpFlow) {
-	for _, fl := range flows {
-		delete(u.byID, fl.id)
-		fl.forward.active.Add(-1)
-		if u.way != nil {
-			u.way.End(fl.id)
-		}
-		if u.bridge != nil {
-			u.bridge.End(fl.id)
+	for k, fl := range u.byClient {
+		if k.socket == s {
+			u.end(fl)
 		}
 	}
 }
 
-// sweep ends flows whose time is over, as long as there are any.
+// end needs u.mu.
+func (u *udpFlows) end(fl *udpFlow) {
+	delete(u.byClient, fl.udpKey)
+	delete(u.byID, fl.id)
+	fl.forward.active.Add(-1)
+	if u.way != nil {
+		u.way.End(fl.id)
+	}
+	if u.bridge != nil {
+		u.bridge.End(fl.id)
+	}
+}
+
+var errTooManyFlows = fmt.Errorf("more than %d clients talk to this VM over UDP at a time", maxUDPFlows)
+
+// makeRoom ends at least one flow: those whose client is no more, else one of the
+// forward that has the most, the one idle longest, and before others one that was
+// never answered. It needs u.mu.
+func (u *udpFlows) makeRoom(now time.Time) {
+	if now.Sub(u.looked) >= lookPause {
+		u.looked = now
+		u.endGone(func(*udpFlow) bool { return true })
+	}
+	if len(u.byClient) < maxUDPFlows {
+		return
+	}
+	count := make(map[*forward]int)
+	for _, fl := range u.byClient {
+		count[fl.forward]++
+	}
+	var victim *udpFlow
+	worse := func(a, b *udpFlow) bool {
+		return cmp.Or(
+			cmp.Compare(count[b.forward], count[a.forward]),
+			cmp.Compare(rank(a.answered), rank(b.answered)),
+			a.used.Compare(b.used),
+		) < 0
+	}
+	for _, fl := range u.byClient {
+		if victim == nil || worse(fl, victim) {
+			victim = fl
+		}
+	}
+	u.end(victim)
+	victim.forward.lost(1, errTooManyFlows)
+}
+
+func rank(later bool) int {
+	if later {
+		return 1
+	}
+	return 0
+}
+
+// endGone ends those of the flows whose client is on this host and has closed its
+// socket. It needs u.mu.
+func (u *udpFlows) endGone(of func(*udpFlow) bool) {
+	sockets, err := portwatch.LookUDPSockets()
+	for _, fl := range u.byClient {
+		if !fl.local || !of(fl) {
+			continue
+		}
+		gone := !sockets.Has(fl.peer.Addr)
+		if err != nil { // as if it were somewhere in the network
+			gone = time.Since(fl.used) > udpAnswered
+		}
+		if gone {
+			u.end(fl)
+		}
+	}
+}
+
+// sweep ends flows that are over, as long as there are any.
 func (u *udpFlows) sweep() {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for {
+		u.mu.Lock()
+		next := u.expire(time.Now())
+		u.sweeping = len(u.byClient) > 0
+		more := u.sweeping
+		u.mu.Unlock()
+		if !more {
+			return
+		}
 		select {
 		case <-u.ctx.Done():
 			return
-		case now := <-tick.C:
-			u.mu.Lock()
-			u.ended(u.table.Expire(now)...)
-			u.sweeping = u.table.Len() > 0
-			more := u.sweeping
-			u.mu.Unlock()
-			if !more {
-				return
-			}
+		case <-time.After(max(time.Second, time.Until(next))):
 		}
 	}
+}
+
+// expire ends flows that are over, and returns when to look again. It needs u.mu.
+func (u *udpFlows) expire(now time.Time) (next time.Time) {
+	due := func(fl *udpFlow) bool { return !now.Before(fl.check) }
+	look := false
+	for _, fl := range u.byClient {
+		if due(fl) && fl.local {
+			look = true
+		}
+	}
+	if look {
+		u.endGone(due)
+	}
+	next = now.Add(lookMax)
+	for _, fl := range u.byClient {
+		idle := now.Sub(fl.used)
+		switch {
+		case fl.local && due(fl):
+			fl.check = now.Add(min(max(idle, lookMin), lookMax))
+		case !fl.local:
+			fl.check = fl.used.Add(udpUnanswered)
+			if fl.answered {
+				fl.check = fl.used.Add(udpAnswered)
+			}
+			if due(fl) {
+				u.end(fl)
+				continue
+			}
+		}
+		if fl.check.Before(next) {
+			next = fl.check
+		}
+	}
+	return next
 }

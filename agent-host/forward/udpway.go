@@ -101,7 +101,7 @@ func (u *udpFlows) overBridge() *tunnel.UDPFlows {
 	return u.bridge
 }
 
-func (u *udpFlows) dialBridge(to netip.AddrPort) (*net.UDPConn, error) {
+func (u *udpFlows) dialBridge(to netip.AddrPort) (*tunnel.UDPSocket, error) {
 	if u.vm.table.isOurs(hostAddr{"udp", to, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", to)
 	}
@@ -112,5 +112,5 @@ func (u *udpFlows) dialBridge(to netip.AddrPort) (*net.UDPConn, error) {
 	if err := tunnel.NotToItself(conn); err != nil {
 		return nil, err
 	}
-	return conn, nil
+	return tunnel.NewUDPSocket(conn)
 }
