@@ -37,8 +37,9 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 	var err error
 	if tcp, ok := l.(*net.TCPListener); ok {
 		if a.fd, err = takeDescriptor(tcp); err == nil {
-			// Connections inherit both (sk_clone in net/core/sock.c,
+			// Connections inherit all of it (sk_clone in net/core/sock.c,
 			// tcp_ca_openreq_child in net/ipv4/tcp_minisocks.c).
+			prepareTCP(a.fd)
 			_ = unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			if tcp.Addr().(*net.TCPAddr).IP.IsLoopback() {
 				sendUnpaced(a.fd)

@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if role := strings.Fields(os.Getenv(childRole)); len(role) > 0 {
+		fmt.Fprintln(os.Stderr, beChild(role))
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -61,7 +61,7 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 		return nil, err
 	}
 	// Keep-alives between sockets of one kernel find out nothing.
-	d := net.Dialer{KeepAlive: -1}
+	d := net.Dialer{KeepAlive: -1, Control: ControlTCP}
 	if network == networkTCP {
 		// A connection to itself, which package net sees and gives up too, is
 		// not to keep its port from the server that is to have it.

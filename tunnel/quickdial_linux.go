@@ -21,6 +21,7 @@ func quickDial(t Target) (s socket, ok bool) {
 	if err != nil {
 		return s, false
 	}
+	prepareTCP(fd)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	sendUnpaced(fd)
 	err = unix.Connect(fd, sa)

@@ -137,6 +137,9 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 		own.Remove(l.inode)
 		l.inode = 0
 		c := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			if err := ControlTCP("", "", raw); err != nil {
+				return err
+			}
 			l.inode, err = own.Add(raw)
 			return err
 		}}

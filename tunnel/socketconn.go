@@ -12,13 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TCP makes a Conn of a TCP connection. One within this machine sends unpaced from
-// here on.
+// TCP makes a Conn of a TCP connection, best of one that [ControlTCP] has prepared.
+// One within this machine sends unpaced from here on.
 func TCP(c *net.TCPConn) Conn {
-	if staysHere(c) {
-		if raw, err := c.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { sendUnpaced(int(fd)) })
-		}
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			prepareTCP(int(fd))
+			if staysHere(c) {
+				sendUnpaced(int(fd))
+			}
+		})
 	}
 	return &socketConn{netSocket: c}
 }
@@ -53,6 +56,15 @@ type socketConn struct {
 }
 
 var _ endpointFD = (*socketConn)(nil)
+
+// Close is for where both directions have ended: what was written still arrives,
+// and its end. Everything else is for Abort.
+func (c *socketConn) Close() error {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { endOnClose(int(fd)) })
+	}
+	return c.netSocket.Close()
+}
 
 func (c *socketConn) Write(b []byte) (int, error) {
 	c.writing.Lock()
@@ -109,7 +121,7 @@ func (c *socketConn) Abort() {
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { resetOnClose(int(fd)) })
 	}
-	_ = c.Close()
+	_ = c.netSocket.Close()
 }
 
 // awaitReset waits for a reset that comes after the peer's end of sending. The
@@ -181,15 +193,10 @@ func (socket) wasReset(fd int) bool {
 }
 
 func (socket) release(fd int, err error) {
-	if err != nil {
+	if err == nil {
+		endOnClose(fd)
+	} else {
 		resetOnClose(fd)
 	}
 	_ = unix.Close(fd)
-}
-
-// resetOnClose sets a linger time of zero, which is how TCP is told to send a
-// reset instead of a FIN (socket(7), SO_LINGER). On a unix socket it changes
-// nothing.
-func resetOnClose(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }

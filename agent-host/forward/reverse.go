@@ -166,6 +166,7 @@ func (r *reverse) dial(ctx context.Context) (tunnel.Conn, error) {
 	}
 	var errs []error
 	for _, a := range r.rule.Host {
+		d.Control = tunnel.ControlTCP
 		c, err := d.DialContext(ctx, "tcp", a.String())
 		if err == nil {
 			return tunnel.TCP(c.(*net.TCPConn)), nil

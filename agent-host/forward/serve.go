@@ -165,7 +165,7 @@ func (f *forward) dialBridge(ctx context.Context, bridge netip.Addr, early []byt
 	if f.vm.table.isOurs(hostAddr{f.key.proto, addr, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", addr)
 	}
-	d := net.Dialer{Timeout: bridgeTimeout}
+	d := net.Dialer{Timeout: bridgeTimeout, Control: tunnel.ControlTCP}
 	c, err := d.DialContext(ctx, f.key.proto, addr.String())
 	if err == nil {
 		err = tunnel.NotToItself(c)

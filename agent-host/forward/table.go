@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel"
 )
 
 // Config is what a [Table] needs. Its zero value forwards every port to
@@ -65,7 +66,7 @@ func New(cfg Config) *Table {
 	if cfg.Listen == nil {
 		cfg.Listen = func(addr netip.AddrPort) (*net.TCPListener, error) {
 			// Keep-alives between sockets of one kernel find out nothing.
-			l, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), network(addr.Addr()), addr.String())
+			l, err := (&net.ListenConfig{KeepAlive: -1, Control: tunnel.ControlTCP}).Listen(context.Background(), network(addr.Addr()), addr.String())
 			if err != nil {
 				return nil, err
 			}

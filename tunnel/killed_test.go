@@ -1,0 +1,219 @@
+package tunnel_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// childRole tells a test binary which agent it is to be, and where.
+const childRole = "RUM_TEST_CHILD"
+
+// beChild is an agent, until it fails or is killed.
+func beChild(role []string) error {
+	if role[0] == "guest" {
+		return beGuest(role[1], role[2])
+	}
+	return beHost(role[1], role[2])
+}
+
+// beGuest serves links on a unix socket.
+func beGuest(kind, path string) error {
+	server := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
+	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, nil, nil)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	if kind != tunnel.PathMux {
+		return server.Serve(context.Background(), l)
+	}
+	serveLines(context.Background(), server, l)
+	return nil
+}
+
+// beHost forwards a port to a target, and says which port it is.
+func beHost(endpoint, target string) error {
+	e, err := tunnel.ParseEndpoint(endpoint)
+	if err != nil {
+		return err
+	}
+	l, err := tunnel.Dial(context.Background(), e, tunnel.Config{})
+	if err != nil {
+		return err
+	}
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	addr := ln.Addr()
+	a, err := tunnel.NewAcceptor(ln)
+	if err != nil {
+		return err
+	}
+	to := tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(target)}}
+	err = a.Serve(func(c *tunnel.Client) {
+		if l.RelayNow(c, to, nil, new(tunnel.Counters), func(error) {}) {
+			return
+		}
+		go func() {
+			s, err := l.Open(context.Background(), to, nil)
+			if err != nil {
+				c.Abort()
+				return
+			}
+			tunnel.Relay(c.Conn(), s, new(tunnel.Counters), func(error) {})
+		}()
+	}, func(error) {})
+	if err != nil {
+		return err
+	}
+	fmt.Println(addr)
+	return l.Run(context.Background(), func(tunnel.Announcement) {})
+}
+
+// child is a process of this test binary.
+type child struct {
+	cmd  *exec.Cmd
+	said string // its first line
+}
+
+func startChild(t *testing.T, role ...string) *child {
+	t.Helper()
+	c := &child{cmd: exec.Command(os.Args[0])}
+	c.cmd.Env = append(os.Environ(), childRole+"="+strings.Join(role, " "), "GORACE=atexit_sleep_ms=0")
+	c.cmd.Stderr = testWriter{t}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the agent of the test did not begin: %v", err)
+	}
+	c.said = strings.TrimSpace(line)
+	return c
+}
+
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+}
+
+// An agent is killed during uploads and downloads, of which none may end for
+// anybody as if it were complete. The kernel closes what a process leaves.
+func TestAKilledAgentResetsWhatItCarried(t *testing.T) {
+	const kills, transfers = 10, 5
+	for _, kind := range []string{tunnel.PathRaw, tunnel.PathMux} {
+		for _, victim := range []string{"host", "guest"} {
+			t.Run(kind+" "+victim, func(t *testing.T) {
+				t.Parallel()
+				uploads := make(chan error, kills*transfers)
+				target := service(t, func(c *net.TCPConn) {
+					defer c.Close()
+					what := []byte{0}
+					if _, err := io.ReadFull(c, what); err != nil {
+						uploads <- fmt.Errorf("before the kill: %w", err)
+						return
+					}
+					if what[0] == 'd' {
+						_, _ = io.Copy(c, endless{})
+						return
+					}
+					_, _ = c.Write([]byte{1})
+					_, err := io.Copy(io.Discard, c)
+					uploads <- err
+				})
+				for range kills {
+					killOne(t, kind, victim, target.Addrs[0].String(), transfers)
+				}
+				for range kills * transfers {
+					select {
+					case err := <-uploads:
+						if !errors.Is(err, syscall.ECONNRESET) {
+							t.Errorf("an upload that was cut ended with %v for the service, want a reset", err)
+						}
+					case <-time.After(10 * time.Second):
+						t.Fatal("an upload that was cut did not end for the service")
+					}
+				}
+			})
+		}
+	}
+}
+
+// killOne kills an agent while it carries some transfers each way.
+func killOne(t *testing.T, kind, victim, target string, transfers int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.sock")
+	guest := startChild(t, "guest", kind, path)
+	defer guest.kill()
+	scheme := "unix:"
+	if kind == tunnel.PathMux {
+		scheme = "serial:"
+	}
+	host := startChild(t, "host", scheme+path, target)
+	defer host.kill()
+
+	var flowing, over sync.WaitGroup
+	for i := range 2 * transfers {
+		c, err := net.Dial("tcp", host.said)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		download := i%2 == 0
+		flowing.Add(1)
+		over.Go(func() {
+			defer c.Close()
+			if download {
+				_, _ = c.Write([]byte("d"))
+			} else {
+				_, _ = c.Write([]byte("u"))
+			}
+			_, err := io.ReadFull(c, make([]byte, 1))
+			flowing.Done()
+			if err != nil {
+				t.Errorf("before the kill: %v", err)
+				return
+			}
+			if !download {
+				_, _ = io.Copy(c, endless{})
+				return
+			}
+			if n, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("a download that was cut after %d bytes ended with %v for the client, want a reset", n, err)
+			}
+		})
+	}
+	flowing.Wait()
+	if victim == "host" {
+		host.kill()
+	} else {
+		guest.kill()
+	}
+	over.Wait()
+}
+
+// endless is a source of bytes without end.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }

@@ -1,0 +1,37 @@
+package tunnel
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file is what every relayed TCP socket is set to, from the moment it exists:
+// before it listens or connects. What a listener accepts inherits it (sk_clone in
+// net/core/sock.c).
+
+// ControlTCP prepares a socket that is going to listen or to connect, for a
+// [net.ListenConfig] or a [net.Dialer]. Its connections are to be made a [Conn] by
+// [TCP], and are reset when they are closed otherwise, if only because the process
+// was killed: the kernel would say that all had been sent.
+func ControlTCP(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { prepareTCP(int(fd)) })
+}
+
+func prepareTCP(fd int) {
+	resetOnClose(fd)
+	// Urgent data is a part of the stream here; else it would be lost.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+}
+
+// resetOnClose sets a linger time of zero, which is how TCP is told to send a
+// reset instead of a FIN (socket(7), SO_LINGER). On a unix socket it changes
+// nothing.
+func resetOnClose(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// endOnClose takes it back, where both directions have been proved to have ended.
+func endOnClose(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
+}
