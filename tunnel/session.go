@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -26,7 +27,8 @@ const maxBacklog = 256
 // usual meaning of a connection.
 type muxSession struct {
 	*yamux.Session
-	guard *muxGuard
+	guard   *muxGuard
+	opening sync.Mutex // held while a stream is opened
 }
 
 // newMuxSession starts the host's end of a session, or the guest's. admit is
@@ -42,8 +44,13 @@ func newMuxSession(conn io.ReadWriteCloser, host bool, log *slog.Logger, admit f
 	return s, err
 }
 
+// open opens a stream. One is opened at a time: yamux counts first and sends
+// afterwards, and the other end takes streams in the order of their numbers.
 func (s *muxSession) open() (*muxConn, error) {
-	return s.conn(s.Session.OpenStream())
+	s.opening.Lock()
+	stream, err := s.Session.OpenStream()
+	s.opening.Unlock()
+	return s.conn(stream, err)
 }
 
 func (s *muxSession) accept(ctx context.Context) (*muxConn, error) {

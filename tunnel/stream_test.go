@@ -51,3 +51,23 @@ func TestCloseDeliversWhatWasWritten(t *testing.T) {
 		}
 	})
 }
+
+func TestStreamsThatAreOpenedAtOnceAreAllTaken(t *testing.T) {
+	l := startLink(t, startGuest(t, tunnel.PathMux, tunnel.Config{}), tunnel.Config{})
+	target := service(t, echo)
+	var opened sync.WaitGroup
+	for range 100 {
+		opened.Go(func() {
+			s, err := l.Open(t.Context(), target, []byte("x"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Abort()
+			if _, err := s.Read(make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	opened.Wait()
+}
