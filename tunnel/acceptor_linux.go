@@ -18,6 +18,9 @@ type Acceptor struct {
 	named  net.Listener // a unix socket, whose file goes with it; else nil
 	serve  func(*Client)
 	failed func(error)
+	// prepare is for connections that do not inherit what a listener is set to:
+	// those of Go's own, which are of Multipath TCP.
+	prepare bool
 
 	mu     sync.Mutex // held while a client is served
 	closed bool
@@ -40,6 +43,8 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 			// Connections inherit all of it (sk_clone in net/core/sock.c,
 			// tcp_ca_openreq_child in net/ipv4/tcp_minisocks.c).
 			prepareTCP(a.fd)
+			protocol, _ := unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+			a.prepare = protocol != unix.IPPROTO_TCP
 			_ = unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			if tcp.Addr().(*net.TCPAddr).IP.IsLoopback() {
 				sendUnpaced(a.fd)
@@ -99,6 +104,9 @@ func (a *Acceptor) handle(int, uint32) {
 	switch err {
 	case nil:
 		a.delay = 0
+		if a.prepare {
+			prepareTCP(fd)
+		}
 		a.serve(&Client{socket{fd}, addrOf(from)})
 	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
 		// Gone again before it was accepted.

@@ -91,10 +91,12 @@ func (p *pair) pump(from int) (moved bool) {
 		} else {
 			n, err = receive(src.fd, buf)
 		}
-		if err == unix.EAGAIN && spliced && !moved {
-			// splice(2) stops before urgent data, which can be read all the same
-			// (tcp_read_sock in net/ipv4/tcp.c).
+		if spliced && n <= 0 && (err != unix.EAGAIN || !moved) {
+			// splice(2) stops before urgent data, which can be read all the same,
+			// and tells of an end that is behind it (tcp_read_sock and
+			// tcp_splice_read in net/ipv4/tcp.c).
 			spliced = false
+			src.unproved = src.unproved || err != nil && err != unix.EAGAIN
 			n, err = receive(src.fd, buf)
 		}
 		if err == unix.EAGAIN {

@@ -143,7 +143,8 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 			l.inode, err = own.Add(raw)
 			return err
 		}}
-		network := "tcp6" // alone, also on ::
+		c.SetMultipathTCP(false) // its connections inherit less
+		network := "tcp6"        // alone, also on ::
 		if t.Addrs[0].Addr().Is4() {
 			network = "tcp4"
 		}

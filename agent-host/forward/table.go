@@ -66,7 +66,9 @@ func New(cfg Config) *Table {
 	if cfg.Listen == nil {
 		cfg.Listen = func(addr netip.AddrPort) (*net.TCPListener, error) {
 			// Keep-alives between sockets of one kernel find out nothing.
-			l, err := (&net.ListenConfig{KeepAlive: -1, Control: tunnel.ControlTCP}).Listen(context.Background(), network(addr.Addr()), addr.String())
+			c := net.ListenConfig{KeepAlive: -1, Control: tunnel.ControlTCP}
+			c.SetMultipathTCP(false) // its connections inherit less
+			l, err := c.Listen(context.Background(), network(addr.Addr()), addr.String())
 			if err != nil {
 				return nil, err
 			}
