@@ -81,17 +81,9 @@ func newDatagramReader(r io.Reader) *datagramReader {
 	return &datagramReader{r: bufio.NewReaderSize(r, 2*maxDatagramFrame)}
 }
 
-// next returns the next frame of a kind that is known, and io.EOF between two of
-// them.
-func (d *datagramReader) next() (f datagramFrame, err error) {
-	for err == nil && f.kind == 0 {
-		f, err = d.frame()
-	}
-	return f, err
-}
-
-// frame returns the next frame; of kind 0 if it is to be skipped.
-func (d *datagramReader) frame() (datagramFrame, error) {
+// next returns the next frame, and io.EOF between two of them; a frame of kind 0 is
+// to be skipped.
+func (d *datagramReader) next() (datagramFrame, error) {
 	_, _ = d.r.Discard(d.last)
 	d.last = 0
 	head, err := d.r.Peek(datagramHeader)

@@ -37,7 +37,7 @@ func datagrams(t *testing.T, l *tunnel.Link) (*tunnel.Datagrams, <-chan answer) 
 	done := make(chan error, 1)
 	go func() {
 		done <- d.Run(ctx, s, tunnel.DatagramHandler{
-			Reply:   func(flow uint32, b []byte) { answers <- answer{flow: flow, payload: bytes.Clone(b)} },
+			Reply:   func(flow uint32, b []byte) bool { answers <- answer{flow: flow, payload: bytes.Clone(b)}; return true },
 			Trouble: func(flow, lost uint32, reason string) { answers <- answer{flow: flow, lost: lost, reason: reason} },
 		})
 	}()
@@ -355,7 +355,7 @@ func TestGarbageEndsADatagramStreamWithAReason(t *testing.T) {
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		replies := 0
 		err = tunnel.NewDatagrams().Run(t.Context(), tunnel.TCP(c.(*net.TCPConn)), tunnel.DatagramHandler{
-			Reply: func(uint32, []byte) { replies++ },
+			Reply: func(uint32, []byte) bool { replies++; return true },
 		})
 		if err == nil || replies != 1 || strings.Contains(err.Error(), "timeout") {
 			t.Errorf("%s: %v after %d replies", name, err, replies)

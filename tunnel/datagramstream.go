@@ -37,9 +37,9 @@ func (d *Datagrams) End(flow uint32) { d.queue.end(flow) }
 // DatagramHandler is told what comes from a datagram stream. Its functions are
 // called one at a time, must not wait, and must keep nothing of payload.
 type DatagramHandler struct {
-	// Reply is a datagram that answers a flow. Nothing says that the flow
-	// exists.
-	Reply func(flow uint32, payload []byte)
+	// Reply is a datagram that answers a flow. It reports whether there is that
+	// flow: what is for nobody is taken at a bounded rate only.
+	Reply func(flow uint32, payload []byte) bool
 	// Trouble is that the guest lost datagrams of a flow, in either
 	// direction, or that its service refused one, and why.
 	Trouble func(flow, lost uint32, reason string)
@@ -48,32 +48,43 @@ type DatagramHandler struct {
 // Run serves conn, a stream opened to [UDPTarget], until ctx or the stream ends,
 // and resets it then. It returns nil if ctx ended.
 func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) error {
-	return serveDatagrams(ctx, conn, d.queue, func(f datagramFrame) error {
+	return serveDatagrams(ctx, conn, d.queue, func(f datagramFrame) (useful bool, err error) {
 		switch f.kind {
 		case datagramToHost:
-			on.Reply(f.flow, f.payload)
+			return on.Reply(f.flow, f.payload), nil
 		case datagramTrouble:
 			on.Trouble(f.flow, f.lost, f.reason)
-		default:
-			return fmt.Errorf("guest sent a datagram frame of kind %d, which only hosts send", f.kind)
+			return false, nil
 		}
-		return nil
+		return false, fmt.Errorf("guest sent a datagram frame of kind %d, which only hosts send", f.kind)
 	})
 }
 
-// serveDatagrams writes what is queued and hands over what arrives.
-func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, handle func(datagramFrame) error) error {
+// serveDatagrams writes what is queued and hands over what arrives. What is of no use
+// to anybody may take some processor time; beyond that the stream is not read for a
+// while.
+func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, handle func(datagramFrame) (useful bool, err error)) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { <-gctx.Done(); conn.Abort(); return nil })
 	g.Go(func() error { return q.write(gctx, conn) })
 	g.Go(func() error {
-		frames := newDatagramReader(conn)
+		frames, effort := newDatagramReader(conn), newEffort()
 		for {
 			f, err := frames.next()
-			if err == nil {
-				err = handle(f)
-			}
 			if err != nil {
+				return err
+			}
+			began, useful := clock(), false
+			if f.kind != 0 {
+				if useful, err = handle(f); err != nil {
+					return err
+				}
+			}
+			if useful {
+				continue
+			}
+			effort.spent(messageCost + clock() - began)
+			if err := effort.rest(gctx.Done()); err != nil {
 				return err
 			}
 		}

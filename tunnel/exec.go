@@ -99,13 +99,13 @@ func startCommand(command string, logOutput func(string)) (net.Conn, error) {
 		return nil, err
 	}
 	conn := &pipeConn{r: r, w: w, name: pipeAddr(fmt.Sprintf("exec[%d]", cmd.Process.Pid))}
-	drained := make(chan struct{})
+	drained, ending := make(chan struct{}), make(chan struct{})
 	last := ""
 	go func() {
 		defer close(drained)
-		logLines(stderr, func(line string) { last = line; logOutput(line) })
+		logLines(stderr, ending, func(line string) { last = line; logOutput(line) })
 	}()
-	conn.after = func() { endCommand(cmd, drained) }
+	conn.after = func() { close(ending); endCommand(cmd, drained) }
 	conn.said = func() string {
 		<-drained
 		switch code := cmd.ProcessState.ExitCode(); {
@@ -143,16 +143,21 @@ func endCommand(cmd *exec.Cmd, drained <-chan struct{}) {
 	kill.Stop()
 }
 
-// logLines passes on what a command says, in lines of bounded length.
-func logLines(r io.Reader, logOutput func(string)) {
+// logLines passes on what a command says, in lines of bounded length, as fast as its
+// effort allows until ending is closed.
+func logLines(r io.Reader, ending <-chan struct{}, logOutput func(string)) {
 	in := bufio.NewReaderSize(r, 1024)
+	effort := newEffort()
 	for {
 		line, _, err := in.ReadLine()
+		began := clock()
 		if len(line) > 0 {
 			logOutput(clean(string(line), 1024))
 		}
 		if err != nil {
 			return
 		}
+		effort.spent(messageCost + clock() - began)
+		_ = effort.rest(ending)
 	}
 }

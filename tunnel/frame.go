@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Before a connection belongs to a session or a stream, frames are exchanged on
@@ -41,8 +42,25 @@ func appendFrame(b []byte, k frameKind, body []byte) []byte {
 // is not a frame: on a serial line bytes of a dead peer may come first, and a
 // shell may print a banner.
 type frameReader struct {
-	r      io.Reader
-	resync bool
+	r       io.Reader
+	resync  bool
+	skipped int // bytes since the last rest
+}
+
+// A line that brings nothing but garbage is read slowly: beyond skipFree bytes, a
+// rest of skipRest for each skipTurn. What a dead peer left there is less.
+const (
+	skipFree = 1 << 20
+	skipTurn = 64 << 10
+	skipRest = 20 * time.Millisecond
+)
+
+// skip takes note of bytes that are no frame.
+func (f *frameReader) skip(n int) {
+	if f.skipped += n; f.skipped >= skipFree+skipTurn {
+		f.skipped -= skipTurn
+		time.Sleep(skipRest)
+	}
 }
 
 func (f *frameReader) next() (frameKind, []byte, error) {
@@ -54,6 +72,7 @@ func (f *frameReader) next() (frameKind, []byte, error) {
 		k, n := frameKind(header[0]), int(binary.BigEndian.Uint16(header[1:]))
 		if k < frameHello || k > frameEnds || n > maxFrame {
 			if f.resync {
+				f.skip(frameHeader)
 				continue
 			}
 			return 0, nil, fmt.Errorf("frame of kind %d with %d bytes", k, n)
@@ -84,6 +103,7 @@ func (f *frameReader) header() ([3]byte, error) {
 		if skip == 0 {
 			skip = len(got)
 		}
+		f.skip(skip)
 		n := copy(got[:], got[skip:])
 		if _, err := io.ReadFull(f.r, got[n:]); err != nil {
 			return [3]byte{}, err

@@ -115,7 +115,7 @@ func (u *UDPFlows) refused(f *udpFlow) {
 func (u *UDPFlows) receive(id uint32, f *udpFlow) {
 	err := f.socket.Receive(func(b []byte, from UDPPeer) {
 		if u.answered(id, f, from.Addr) {
-			u.on.Reply(id, b)
+			_ = u.on.Reply(id, b)
 		}
 	}, func(lost uint32, err error) {
 		u.refused(f)
@@ -140,14 +140,15 @@ func udpReason(target netip.AddrPort, err error) string {
 	return "udp " + target.String() + ": " + err.Error()
 }
 
-// End closes the socket of a flow.
-func (u *UDPFlows) End(flow uint32) {
+// End closes the socket of a flow, and reports whether there is one.
+func (u *UDPFlows) End(flow uint32) bool {
 	u.mu.Lock()
 	f, ok := u.table.remove(flow)
 	u.mu.Unlock()
 	if ok {
 		_ = f.socket.Close()
 	}
+	return ok
 }
 
 // Close closes all sockets and waits until none is received from.

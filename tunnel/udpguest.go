@@ -42,26 +42,28 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, own *portwat
 	queue := newDatagramQueue()
 	dial := func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, own) }
 	flows := NewUDPFlows(limit, dial, DatagramHandler{
-		Reply: func(flow uint32, payload []byte) {
-			if !queue.add(datagramFrame{kind: datagramToHost, flow: flow, payload: payload}) {
+		Reply: func(flow uint32, payload []byte) bool {
+			ok := queue.add(datagramFrame{kind: datagramToHost, flow: flow, payload: payload})
+			if !ok {
 				queue.report(flow, 1, errHostSlow)
 			}
+			return ok
 		},
 		Trouble: queue.report,
 	})
 	defer flows.Close()
-	return serveDatagrams(ctx, conn, queue, func(f datagramFrame) error {
+	return serveDatagrams(ctx, conn, queue, func(f datagramFrame) (useful bool, err error) {
 		switch f.kind {
 		case datagramToGuest:
 			if err := flows.Send(f.flow, f.target, f.payload); err != nil {
 				queue.report(f.flow, 1, udpReason(f.target, err))
+				return false, nil
 			}
+			return true, nil
 		case datagramEnd:
-			flows.End(f.flow)
-		default:
-			return fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.kind)
+			return flows.End(f.flow), nil
 		}
-		return nil
+		return false, fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.kind)
 	})
 }
 

@@ -118,21 +118,22 @@ func (f *forward) carry(link *Link, path string) {
 	}
 }
 
-// fromGuest carries an answer to the client that asked. An answer to nobody is
-// left alone: the flow may have ended just now.
-func (u *udpFlows) fromGuest(id uint32, b []byte) {
+// fromGuest carries an answer to the client that asked, and reports whether it did.
+// An answer to nobody is left alone: the flow may have ended just now.
+func (u *udpFlows) fromGuest(id uint32, b []byte) bool {
 	fl, err := u.answer(id, len(b))
 	if fl == nil {
-		return
+		return false
 	}
 	if err == nil {
 		err = fl.socket.Send(b, fl.peer)
 	}
 	if err != nil {
 		fl.forward.lost(1, err)
-		return
+		return false
 	}
 	fl.forward.counters.In.Add(uint64(len(b)))
+	return true
 }
 
 // trouble takes in that datagrams of a flow were lost in the guest or on the

@@ -6,12 +6,17 @@ import (
 	"log/slog"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 )
+
+// logGrace is how long the last lines of the log may take.
+const logGrace = time.Second
 
 // serve runs the agent until ctx ends.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
@@ -31,7 +36,9 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		// not a signal that ends the program.
 		signal.Ignore(syscall.SIGPIPE)
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
+	out := peerlog.NewWriter(stderr)
+	defer out.Close(logGrace)
+	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: o.logLevel})))
 	agent := &guestagent.Agent{
 		Listen:   endpoints,
 		Stdio:    o.stdio,

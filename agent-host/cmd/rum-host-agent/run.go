@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 )
 
 // runOptions are the flags of run.
@@ -57,13 +59,18 @@ again when it changes, and on SIGHUP; one with a mistake changes nothing.`,
 	return c
 }
 
+// logGrace is how long the last lines of the log may take.
+const logGrace = time.Second
+
 func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	tunnel.ShareProcessors()
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
 		return misuse(fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level))
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	out := peerlog.NewWriter(stderr)
+	defer out.Close(logGrace)
+	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})))
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

@@ -1,0 +1,85 @@
+package peerlog
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestAVMFillsItsOwnBudgetOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(NewHandler(slog.NewTextHandler(&out, nil)))
+		noisy, good := log.With("vm", "noisy"), log.With("vm", "good")
+		for range 10_000 {
+			noisy.Warn("again")
+			log.Info("port open", "vm", "noisy")
+		}
+		good.Info("hello")
+		lines := strings.Count(out.String(), "vm=noisy")
+		if lines != Burst {
+			t.Errorf("%d lines of the noisy VM at once, want %d", lines, Burst)
+		}
+		if !strings.Contains(out.String(), "hello") {
+			t.Error("another VM's line is missing")
+		}
+		out.Reset()
+		time.Sleep(time.Minute / PerMinute)
+		noisy.Warn("again")
+		if got := out.String(); !strings.Contains(got, fmt.Sprintf("%d more lines", 20_000-Burst)) || strings.Count(got, "vm=noisy") != 2 {
+			t.Errorf("what was left out is not said: %s", got)
+		}
+		out.Reset()
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			noisy.Warn("again")
+		}
+		if lines := strings.Count(out.String(), "again"); lines > PerMinute+1 {
+			t.Errorf("%d lines in a minute, want at most %d", lines, PerMinute)
+		}
+	})
+}
+
+func TestWhoDebugsSeesEverything(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(NewHandler(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	for range 10 * Burst {
+		log.Debug("detail", "vm", "dev")
+	}
+	if got := strings.Count(out.String(), "detail"); got != 10*Burst {
+		t.Errorf("%d lines of %d", got, 10*Burst)
+	}
+}
+
+func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
+	r, w := io.Pipe()
+	q := NewWriter(w)
+	line := []byte(strings.Repeat("x", 1023) + "\n")
+	for range 10_000 {
+		if n, err := q.Write(line); n != len(line) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	var out bytes.Buffer
+	var reading sync.WaitGroup
+	reading.Go(func() { _, _ = io.Copy(&out, r) })
+	q.Close(10 * time.Second)
+	w.Close()
+	reading.Wait()
+	whole := strings.Count(out.String(), string(line))
+	want := fmt.Sprintf("%d lines of the log were lost", 10_000-whole)
+	if out.Len() > 3*maxQueued || !strings.Contains(out.String(), want) {
+		t.Errorf("%d bytes were written, %d lines; want %q", out.Len(), whole, want)
+	}
+
+	_, stuck := io.Pipe()
+	q = NewWriter(stuck)
+	_, _ = q.Write(line)
+	q.Close(10 * time.Millisecond) // returns although nothing can be written
+}
