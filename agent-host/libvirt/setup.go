@@ -96,7 +96,7 @@ func (c *Conn) takeDown(name string) error {
 	return nil
 }
 
-// redefine stores the planned definition, and notes the controllers that libvirt added for it.
+// redefine stores the planned definition, and notes what libvirt changed for it beside the devices.
 func (c *Conn) redefine(p *Plan) (diff string, err error) {
 	if _, err := c.lv.DomainDefineXMLFlags(p.after, 0); err != nil {
 		return "", fmt.Errorf("storing the definition of domain %s: %w", p.Domain, err)
@@ -106,7 +106,7 @@ func (c *Conn) redefine(p *Plan) (diff string, err error) {
 		return "", err
 	}
 	if len(p.attach) > 0 {
-		note, err := controllerNote(p.before, stored)
+		note, err := noteOf(p.before, stored)
 		if err != nil {
 			return "", fmt.Errorf("domain %s: %w", p.Domain, err)
 		}

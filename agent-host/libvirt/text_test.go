@@ -185,6 +185,46 @@ func TestNotedControllersGoWhenNothingUsesThem(t *testing.T) {
 	}
 }
 
+// TestADeviceBesideOursIsAloneAgain: libvirt writes multifunction='on' on a device of the user's when it puts a port of
+// ours into the same slot.
+func TestADeviceBesideOursIsAloneAgain(t *testing.T) {
+	const before = `<domain>
+  <devices>
+    <controller type='pci' index='1' model='pcie-root-port'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x0'/>
+    </controller>
+    <controller type='pci' index='2' model='pcie-root-port'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x0' multifunction='on'/>
+    </controller>
+  </devices>
+</domain>`
+	const port = `
+    <controller type='pci' index='3' model='pcie-root-port'>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x1'/>
+    </controller>`
+	const mine = `
+    <interface><address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x2'/></interface>`
+	on := strings.Replace(before, "slot='0x01' function='0x0'/>", "slot='0x01' function='0x0' multifunction='on'/>", 1)
+	withPort := strings.Replace(on, "\n  </devices>", port+"\n  </devices>", 1)
+	text, err := noteOf(before, withPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := "\n  <metadata>" + strings.Replace(text, "<setup>", "<setup xmlns='"+setupNS+"'>", 1) + "</metadata>"
+	withNote := func(s string) string { return strings.Replace(s, "<domain>", "<domain>"+note, 1) }
+	if back, _, err := removeAdded(withNote(withPort)); err != nil || back != before {
+		t.Errorf("%v\n%s", err, cmp.Diff(before, back))
+	}
+	// A second setup keeps what the first one noted.
+	if again, err := noteOf(withNote(withPort), withNote(withPort)); err != nil || again != text {
+		t.Errorf("%v: %s", err, again)
+	}
+	shared := strings.Replace(on, "\n  </devices>", mine+"\n  </devices>", 1)
+	if back, _, err := removeAdded(withNote(strings.Replace(shared, mine, port+mine, 1))); err != nil || back != shared {
+		t.Errorf("with another device of the user's in the slot: %v\n%s", err, cmp.Diff(shared, back))
+	}
+}
+
 func TestPasswordsAreNotShown(t *testing.T) {
 	text := domains(t)["virt-manager.xml"]
 	after := strings.Replace(text, `<listen type="address"/>`, `<listen type="none"/>`, 1)

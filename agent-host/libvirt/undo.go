@@ -3,13 +3,11 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
-
-// controller names a controller of a domain.
-type controller struct{ kind, index string }
 
 // PlanUndo says what setup added to the domain and how it would be taken away. The host-only network goes with the last
 // domain on it, if setup made it.
@@ -72,10 +70,13 @@ func removeAdded(text string) (after string, aliases []string, err error) {
 				gone[e] = true
 			}
 		}
-		markControllers(devices, notedControllers(root), gone)
+		noted := readNote(root)
+		markControllers(devices, noted.controllers, gone)
 		for _, e := range devices.children {
 			if gone[e] {
 				edits = append(edits, removal(text, e))
+			} else if at := placeOf(e); slices.Contains(noted.shared, at) && aloneInSlot(devices, e, gone) {
+				edits = append(edits, withoutMultifunction(text, e.child("address"))...)
 			}
 		}
 	}
@@ -105,10 +106,6 @@ func markControllers(devices *element, noted []controller, gone map[*element]boo
 	}
 }
 
-func controllerOf(e *element) controller {
-	return controller{e.attr("type"), e.attr("index")}
-}
-
 // inUse reports whether a device that stays is plugged into the controller, or a PCI controller of a higher number stays.
 func inUse(devices, ctl *element, gone map[*element]bool) bool {
 	kind := ctl.attr("type")
@@ -135,64 +132,24 @@ func inUse(devices, ctl *element, gone map[*element]bool) bool {
 	})
 }
 
-func isNote(e *element) bool { return e.name.Space == setupNS }
+// aloneInSlot reports whether no other device that stays is a function of the slot that e is in.
+func aloneInSlot(devices, e *element, gone map[*element]bool) bool {
+	slot := placeOf(e)
+	slot.function = ""
+	return !slices.ContainsFunc(devices.children, func(other *element) bool {
+		at := placeOf(other)
+		at.function = ""
+		return other != e && !gone[other] && at == slot
+	})
+}
 
-// notedControllers reads which controllers libvirt added for what setup added.
-func notedControllers(root *element) []controller {
-	metadata := root.child("metadata")
-	if metadata == nil {
+var multifunctionOn = regexp.MustCompile(`\s+multifunction\s*=\s*['"]on['"]`)
+
+// withoutMultifunction is the edit that takes the attribute out of the tag of an address, if it has it.
+func withoutMultifunction(text string, address *element) []splice {
+	at := multifunctionOn.FindStringIndex(text[address.start:address.inner])
+	if at == nil {
 		return nil
 	}
-	var noted []controller
-	for _, e := range metadata.children {
-		if !isNote(e) {
-			continue
-		}
-		for _, ctl := range e.children {
-			noted = append(noted, controllerOf(ctl))
-		}
-	}
-	return noted
-}
-
-// controllerNote is the metadata for the controllers that are in the definition after a change and were not before,
-// together with those noted earlier; empty for none.
-func controllerNote(before, after string) (string, error) {
-	old, err := parseText(before)
-	if err != nil {
-		return "", err
-	}
-	now, err := parseText(after)
-	if err != nil {
-		return "", err
-	}
-	had := controllers(old)
-	noted := notedControllers(old)
-	for _, ctl := range controllers(now) {
-		if !slices.Contains(had, ctl) && !slices.Contains(noted, ctl) {
-			noted = append(noted, ctl)
-		}
-	}
-	if len(noted) == 0 {
-		return "", nil
-	}
-	var b strings.Builder
-	b.WriteString("<setup>")
-	for _, ctl := range noted {
-		fmt.Fprintf(&b, "<controller type='%s' index='%s'/>", ctl.kind, ctl.index)
-	}
-	b.WriteString("</setup>")
-	return b.String(), nil
-}
-
-func controllers(root *element) []controller {
-	var all []controller
-	if devices := root.child("devices"); devices != nil {
-		for _, e := range devices.children {
-			if e.name.Local == "controller" {
-				all = append(all, controllerOf(e))
-			}
-		}
-	}
-	return all
+	return []splice{{address.start + at[0], address.start + at[1], ""}}
 }

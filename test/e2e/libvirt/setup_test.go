@@ -89,6 +89,9 @@ func TestSetupIsIdempotentAndUndoGivesBackTheDefinition(t *testing.T) {
 			<graphics type='vnc' passwd='geheim'/>`)},
 		{"with-qemu-agent", bare("with-qemu-agent", "q35", `<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>`)},
 		{"without-pcie-ports", bare("without-pcie-ports", "q35", `<controller type='pci' model='pcie-root'/>`)},
+		{"with-a-port-that-shares-its-slot", bare("with-a-port-that-shares-its-slot", "q35", `<controller type='pci' model='pcie-root'/>
+			<controller type='pci' index='1' model='pcie-root-port'><address type='pci' bus='0' slot='1' function='0'/></controller>
+			<controller type='usb' model='none'/><memballoon model='none'/><interface type='user'><model type='virtio'/></interface>`)},
 		{"with-metadata", strings.Replace(bare("with-metadata", "q35", ""), "<devices>",
 			`<metadata><app:note xmlns:app='https://example.org/app'>mine</app:note></metadata><devices>`, 1)},
 	} {
