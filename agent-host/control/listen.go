@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +38,11 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	}
 	// Between the look at an old socket and the new one in its place no other
 	// agent may do the same.
-	unlock, err := lockDir(ctx, filepath.Dir(path))
+	dir, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lock(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -112,35 +114,4 @@ func listenerPID(c net.Conn) int {
 		}
 	})
 	return pid
-}
-
-// lockWait bounds how long another agent that starts at the same moment can
-// take: it holds the lock for a connect and a bind.
-const lockWait = 2 * time.Second
-
-// lockDir takes a lock on dir that other agents respect and that ends with
-// this process. It leaves no file behind.
-func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the folder of the control socket: %w", err)
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("lock folder %s: %w", dir, err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("lock folder %s: another process holds it: %w", dir, ctx.Err())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
 }
