@@ -11,7 +11,7 @@ import (
 // the sender needs it to be understood, and the link or the stream ends.
 //
 // A field follows what a message has always had: its kind (1 byte), a length (2)
-// and as many bytes. There are none so far.
+// and as many bytes.
 const requiredKind = 0x80
 
 // unknown is the error for something of a kind that nobody here knows, or nil if it
@@ -23,8 +23,9 @@ func unknown(what string, kind uint8) error {
 	return fmt.Errorf("%s of kind %d, which this agent does not know and has to: upgrade the older agent", what, kind)
 }
 
-// skipFields takes the fields off the end of a message.
-func skipFields(s *cryptobyte.String) error {
+// readFields takes the fields off the end of a message. known, which may be nil, is
+// given each and reports whether it knows it.
+func readFields(s *cryptobyte.String, known func(kind uint8, body []byte) bool) error {
 	for !s.Empty() {
 		var (
 			kind uint8
@@ -33,9 +34,21 @@ func skipFields(s *cryptobyte.String) error {
 		if !s.ReadUint8(&kind) || !s.ReadUint16LengthPrefixed(&body) {
 			return fmt.Errorf("field is %w", errShort)
 		}
+		if known != nil && known(kind, body) {
+			continue
+		}
 		if err := unknown("field", kind); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// addField adds a field; none for an empty body.
+func addField(b *cryptobyte.Builder, kind uint8, body []byte) {
+	if len(body) == 0 {
+		return
+	}
+	b.AddUint8(kind)
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(body) })
 }

@@ -44,7 +44,7 @@ func answerTo(err error) (AnswerStatus, string) {
 	switch {
 	case err == nil:
 		return AnswerOK, ""
-	case errors.Is(err, errNotLocal):
+	case errors.Is(err, errNotLocal), errors.Is(err, errNoOrder):
 		return AnswerDenied, err.Error()
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist): // the latter of a unix socket
 		return AnswerRefused, err.Error()

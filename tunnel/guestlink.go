@@ -20,6 +20,7 @@ type guestLink struct {
 	agreed  agreed
 	session *muxSession
 	control *control
+	orders  *orderJudge // nil without a key
 	ends    ends
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, openRequest) // serveStream, but in tests
@@ -41,6 +42,9 @@ func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 	l := &guestLink{
 		server: s, agreed: a, many: many, started: make(chan struct{}),
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
+	}
+	if a.orderKey != nil {
+		l.orders = &orderJudge{key: *a.orderKey}
 	}
 	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
@@ -229,7 +233,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		l.serveUDP(ctx, conn, s)
 		return
 	}
-	target, err := dialTarget(ctx, open.Target)
+	target, err := l.dial(ctx, open)
 	status, reason := answerTo(err)
 	// A client that has gone does not take it, and what it sent before still is to
 	// arrive.
@@ -240,6 +244,16 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	}
 	l.streams.Add(1)
 	Relay(target, s, new(Counters), l.streamEnded(open.Target))
+}
+
+// dial connects to what a stream is for.
+func (l *guestLink) dial(ctx context.Context, open openRequest) (Conn, error) {
+	if open.Target.Network == networkUnix {
+		if err := l.orders.judge(orderOpen, open.order(), open.Proof); err != nil {
+			return nil, err
+		}
+	}
+	return dialTarget(ctx, open.Target)
 }
 
 // streamEnded is called at the end of a stream that was relayed.

@@ -87,7 +87,8 @@ type agreed struct {
 	auth     string // "psk" or "none"
 	features uint64 // what both ends can do
 	instance [16]byte
-	token    [tokenSize]byte // opens raw streams
+	token    [tokenSize]byte    // opens raw streams
+	orderKey *[sha256.Size]byte // proves orders; nil without a key
 }
 
 // secret derives what one role or purpose needs from the key, which may be
@@ -108,6 +109,10 @@ func (a *agreed) conclude(key []byte, hello, reply []byte) {
 	}
 	token := secret(key, "stream token", hello, reply)
 	copy(a.token[:], token[:])
+	if key != nil {
+		orders := secret(key, "orders", hello, reply)
+		a.orderKey = &orders
+	}
 }
 
 // helloInterval is how often a hello is repeated on a line that may swallow it.

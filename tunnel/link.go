@@ -55,6 +55,7 @@ type Link struct {
 	cfg      Config
 	agreed   agreed
 	pulse    pulse
+	orders   *orderSigner // nil without a key
 	session  *muxSession
 	control  *control
 	ends     ends
@@ -118,6 +119,9 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 		agreed:   a,
 		opening:  make(chan struct{}, 128),
 		peer:     Peer{Auth: a.auth, Instance: fmt.Sprintf("%x", a.instance)},
+	}
+	if a.orderKey != nil {
+		l.orders = &orderSigner{key: *a.orderKey}
 	}
 	session, err := newMuxSession(conn, true, cfg.log(), l.reverse.admit)
 	if err != nil {

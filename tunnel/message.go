@@ -94,7 +94,11 @@ func decodeMessage(b []byte) (message, error) {
 	if err := m.decode(&s); err != nil {
 		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
 	}
-	if err := skipFields(&s); err != nil {
+	var known func(uint8, []byte) bool
+	if m, ok := m.(*reverseMessage); ok {
+		known = m.field
+	}
+	if err := readFields(&s, known); err != nil {
 		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
 	}
 	return m, nil

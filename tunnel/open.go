@@ -67,6 +67,9 @@ type openRequest struct {
 	// Reuse asks for the raw connection to be used again after the stream: no
 	// side shuts it down, and the guest tells when it has read all of it.
 	Reuse bool
+
+	// Proof is that it is the host's order; none for what takes none.
+	Proof []byte
 }
 
 // reuseFlag is added to the network's number.
@@ -82,26 +85,39 @@ func (o openRequest) append(b []byte) ([]byte, error) {
 	if err := o.Target.check(); err != nil {
 		return nil, err
 	}
+	builder := cryptobyte.NewBuilder(b)
+	builder.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		o.encode(b)
+		addField(b, fieldProof, o.Proof)
+	})
+	return builder.Bytes()
+}
+
+// order is what the proof is of, of a request with a target that was checked.
+func (o openRequest) order() []byte {
+	b := cryptobyte.NewBuilder(nil)
+	o.encode(b)
+	return b.BytesOrPanic()
+}
+
+func (o openRequest) encode(b *cryptobyte.Builder) {
 	network, err := indexOf(networks, o.Target.Network)
 	if err != nil {
-		return nil, err
+		b.SetError(err)
+		return
 	}
 	if o.Reuse {
 		network |= reuseFlag
 	}
-	builder := cryptobyte.NewBuilder(b)
-	builder.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		b.AddUint64(o.ID)
-		b.AddUint8(network)
-		b.AddUint8(uint8(len(o.Target.Addrs)))
-		for _, a := range o.Target.Addrs {
-			addAddrPort(b, a)
-		}
-		if o.Target.Network == networkUnix {
-			addPath(b, o.Target.Path)
-		}
-	})
-	return builder.Bytes()
+	b.AddUint64(o.ID)
+	b.AddUint8(network)
+	b.AddUint8(uint8(len(o.Target.Addrs)))
+	for _, a := range o.Target.Addrs {
+		addAddrPort(b, a)
+	}
+	if o.Target.Network == networkUnix {
+		addPath(b, o.Target.Path)
+	}
 }
 
 // decodeOpen is the inverse of append, without the length in front.
@@ -134,7 +150,13 @@ func decodeOpen(b []byte) (openRequest, error) {
 			return o, fmt.Errorf("open request: %w", err)
 		}
 	}
-	if err := skipFields(&s); err != nil {
+	err := readFields(&s, func(kind uint8, body []byte) bool {
+		if kind == fieldProof {
+			o.Proof = body
+		}
+		return kind == fieldProof
+	})
+	if err != nil {
 		return o, fmt.Errorf("open request: %w", err)
 	}
 	if err := o.Target.check(); err != nil {

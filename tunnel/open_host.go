@@ -69,7 +69,11 @@ func (l *Link) newStream(t Target, reuse bool, before []byte) (*Stream, []byte, 
 	if reuse {
 		s.again = func(fd int) { l.ends.rest(s, fd) }
 	}
-	first, err := openRequest{ID: s.id, Target: t, Reuse: reuse}.append(before)
+	request := openRequest{ID: s.id, Target: t, Reuse: reuse}
+	if t.Network == networkUnix && t.check() == nil {
+		request.Proof = l.orders.sign(orderOpen, request.order())
+	}
+	first, err := request.append(before)
 	if err == nil {
 		err = l.ends.add(s)
 	}

@@ -94,6 +94,7 @@ func (l *Link) SetReverse(rs []*Reverse) error {
 	// An agent that does not know the message is not bothered without need.
 	if len(rs) > 0 || v.told {
 		v.told = true
+		m.Proof = l.orders.sign(orderReverse, m.order())
 		l.control.send(&m)
 	}
 	return extra

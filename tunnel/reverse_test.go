@@ -238,10 +238,10 @@ func TestAReverseListenerWaitsForItsAddress(t *testing.T) {
 func TestTheEndOfALinkEndsItsReverseListenersAndTheirConnections(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			g := startGuest(t, kind, tunnel.Config{})
+			g := startGuest(t, kind, keyed)
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			l, err := tunnel.Dial(ctx, g.endpoint, tunnel.Config{Log: testLog(t)})
+			l, err := tunnel.Dial(ctx, g.endpoint, tunnel.Config{Key: keyed.Key, Log: testLog(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -276,9 +276,9 @@ func TestTheEndOfALinkEndsItsReverseListenersAndTheirConnections(t *testing.T) {
 
 func TestWhatListensForAHostIsInNoScan(t *testing.T) {
 	own := new(portwatch.Own)
-	g := startGuest(t, tunnel.PathMux, tunnel.Config{})
+	g := startGuest(t, tunnel.PathMux, keyed)
 	g.server.Own = own
-	l := startLink(t, g, tunnel.Config{})
+	l := startLink(t, g, keyed)
 	scan := func(s *portwatch.Scanner, addr netip.AddrPort) bool {
 		t.Helper()
 		all, err := s.Scan()

@@ -32,6 +32,12 @@ type reverseGuest struct {
 
 // apply makes the listeners be those that the host wants.
 func (g *reverseGuest) apply(m *reverseMessage) {
+	if err := g.link.orders.judge(orderReverse, m.order(), m.Proof); err != nil {
+		for _, spec := range m.Listeners {
+			g.link.control.send(&reverseStateMessage{ID: spec.ID, State: ReverseDenied, Reason: err.Error()})
+		}
+		return
+	}
 	wanted := make(map[uint64]bool, len(m.Listeners))
 	for _, spec := range m.Listeners {
 		wanted[spec.ID] = true

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,7 +16,10 @@ const MaxReverse = 1024
 
 // reverseMessage is the complete set of listeners that the host wants in the
 // guest. One that stays has the ID it had.
-type reverseMessage struct{ Listeners []reverseSpec }
+type reverseMessage struct {
+	Listeners []reverseSpec
+	Proof     []byte // that it is the host's order
+}
 
 type reverseSpec struct {
 	ID     uint64
@@ -24,7 +28,26 @@ type reverseSpec struct {
 
 func (*reverseMessage) kind() messageKind { return kindReverse }
 
+// order is what the proof is of.
+func (m *reverseMessage) order() []byte {
+	b := cryptobyte.NewBuilder(nil)
+	m.encodeListeners(b)
+	return b.BytesOrPanic()
+}
+
 func (m *reverseMessage) encode(b *cryptobyte.Builder) {
+	m.encodeListeners(b)
+	addField(b, fieldProof, m.Proof)
+}
+
+func (m *reverseMessage) field(kind uint8, body []byte) bool {
+	if kind == fieldProof {
+		m.Proof = bytes.Clone(body)
+	}
+	return kind == fieldProof
+}
+
+func (m *reverseMessage) encodeListeners(b *cryptobyte.Builder) {
 	b.AddUint16(uint16(len(m.Listeners)))
 	for _, l := range m.Listeners {
 		b.AddUint64(l.ID)

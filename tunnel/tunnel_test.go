@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -28,10 +29,13 @@ const reused = "reused"
 func eachKind(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			f(t, startLink(t, startGuest(t, kind, tunnel.Config{}), tunnel.Config{}))
+			f(t, startLink(t, startGuest(t, kind, keyed), keyed))
 		})
 	}
 }
+
+// keyed is a configuration with a key, which what reaches further than ports takes.
+var keyed = tunnel.Config{Key: bytes.Repeat([]byte{7}, tunnel.KeySize)}
 
 // overVsock makes guests listen on AF_VSOCK instead of a unix socket, and be
 // reached over vsock loopback. Only a VM of the tests' own sets it: elsewhere

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 // program is an agent that runs.
@@ -82,12 +83,25 @@ func (p *program) descriptors(t *testing.T) int {
 type guestVM struct {
 	*namespace
 	name, socket string
+	key          string // the file with its key, which what reaches further than ports takes
 	agent        *program
+}
+
+// vm is what the host agent is told of it.
+func (g *guestVM) vm() string {
+	if g.key == "" {
+		return g.name + "=unix:" + g.socket
+	}
+	return g.name + "=unix:" + g.socket + ",key=" + g.key
 }
 
 func newGuest(t *testing.T, name string) *guestVM {
 	t.Helper()
 	g := &guestVM{namespace: newNamespace(t), name: name, socket: filepath.Join(t.TempDir(), name+".sock")}
+	g.key = filepath.Join(t.TempDir(), "key")
+	if err := keyfile.WritePrivate(g.key, keyfile.New().Encode()); err != nil {
+		t.Fatal(err)
+	}
 	g.startAgent(t)
 	return g
 }
@@ -95,7 +109,11 @@ func newGuest(t *testing.T, name string) *guestVM {
 func (g *guestVM) startAgent(t *testing.T) {
 	t.Helper()
 	g.do(t, func() error {
-		g.agent = start(t, "rum-guest-agent", "--listen", "unix:"+g.socket)
+		args := []string{"--listen", "unix:" + g.socket}
+		if g.key != "" {
+			args = append(args, "--key-file", g.key)
+		}
+		g.agent = start(t, "rum-guest-agent", args...)
 		return nil
 	})
 }
@@ -113,7 +131,7 @@ func startHost(t *testing.T, options string, guests ...*guestVM) *hostAgent {
 	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
 	args := []string{"run", "--socket", h.socket}
 	for _, g := range guests {
-		args = append(args, "--vm", g.name+"=unix:"+g.socket+options)
+		args = append(args, "--vm", g.vm()+options)
 	}
 	h.program = start(t, "rum-host-agent", args...)
 	eventually(t, "the links", func() bool {

@@ -21,7 +21,7 @@ func startHostRules(t *testing.T, g *guestVM, rules string) *hostAgent {
 		t.Fatal(err)
 	}
 	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
-	h.program = start(t, "rum-host-agent", "run", "--config", file, "--socket", h.socket, "--vm", g.name+"=unix:"+g.socket)
+	h.program = start(t, "rum-host-agent", "run", "--config", file, "--socket", h.socket, "--vm", g.vm())
 	eventually(t, "the link", func() bool {
 		st, err := control.NewClient(h.socket).Status(t.Context())
 		return err == nil && len(st.VMs) == 1 && st.VMs[0].Generation > 0

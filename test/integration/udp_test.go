@@ -264,7 +264,7 @@ func TestIperf3OverUDP(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
-	h.program = start(t, "rum-host-agent", "run", "--config", rules, "--socket", h.socket, "--vm", "dev=unix:"+g.socket)
+	h.program = start(t, "rum-host-agent", "run", "--config", rules, "--socket", h.socket, "--vm", g.vm())
 	eventually(t, "the link", func() bool {
 		st, err := control.NewClient(h.socket).Status(t.Context())
 		return err == nil && len(st.VMs) == 1 && st.VMs[0].Generation > 0

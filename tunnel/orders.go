@@ -1,0 +1,89 @@
+package tunnel
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// An order is what a host asks of a guest agent beyond a connection to a port that
+// listens: to connect to a unix socket, or to listen. The agent is root in the guest,
+// and without a key everybody on the host who may open vsock can talk to it as if he
+// were the host agent. So orders take a key; and because the bytes after the handshake
+// are not authenticated, each carries a proof: a counter, and an HMAC-SHA256 over the
+// kind of order, the counter and the order under a key of the handshake.
+const (
+	// fieldProof is the kind of the field that holds it.
+	fieldProof = requiredKind | 1
+	// orderWindow is how far behind the newest an order may come: raw connections
+	// overtake each other.
+	orderWindow = 1024
+
+	orderOpen    = "open"
+	orderReverse = "reverse"
+)
+
+// errNoOrder denies an order.
+var errNoOrder = errors.New("denied")
+
+// orderSigner is the host's side; nil where there is no key.
+type orderSigner struct {
+	key  [sha256.Size]byte
+	last atomic.Uint64
+}
+
+// sign returns the proof for an order.
+func (o *orderSigner) sign(kind string, order []byte) []byte {
+	if o == nil {
+		return nil
+	}
+	return proofOf(o.key, kind, o.last.Add(1), order)
+}
+
+func proofOf(key [sha256.Size]byte, kind string, counter uint64, order []byte) []byte {
+	proof := binary.BigEndian.AppendUint64(nil, counter)
+	mac := hmac.New(sha256.New, key[:])
+	fmt.Fprintf(mac, "%s\n", kind)
+	mac.Write(proof)
+	mac.Write(order)
+	return mac.Sum(proof)
+}
+
+// orderJudge is the guest's side; nil where there is no key.
+type orderJudge struct {
+	key [sha256.Size]byte
+
+	mu     sync.Mutex
+	newest uint64
+	seen   [orderWindow]bool // by counter, of the window up to newest
+}
+
+// judge says why an order is not to be followed. One that was seen before is not.
+func (o *orderJudge) judge(kind string, order, proof []byte) error {
+	if o == nil {
+		return fmt.Errorf("%w: without a key the guest agent connects to ports and does no more; give the VM one with: rum-host-agent install VM", errNoOrder)
+	}
+	if len(proof) < 8 {
+		return fmt.Errorf("%w: the order has no proof", errNoOrder)
+	}
+	counter := binary.BigEndian.Uint64(proof)
+	if !hmac.Equal(proof, proofOf(o.key, kind, counter, order)) {
+		return fmt.Errorf("%w: the proof of the order is wrong", errNoOrder)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if counter > o.newest {
+		for c := max(o.newest, counter-min(counter, orderWindow)) + 1; c <= counter; c++ {
+			o.seen[c%orderWindow] = false
+		}
+		o.newest = counter
+	} else if o.newest-counter >= orderWindow || o.seen[counter%orderWindow] {
+		return fmt.Errorf("%w: the order has been given before", errNoOrder)
+	}
+	o.seen[counter%orderWindow] = true
+	return nil
+}
