@@ -17,6 +17,8 @@ var (
 	ErrSubnetTaken = errors.New("subnet is taken")
 	// ErrChanged: the domain is not as it was when the plan was made.
 	ErrChanged = errors.New("domain was changed in the meantime")
+	// ErrRefused: libvirt does not take a device, mostly because the machine has no room for it.
+	ErrRefused = errors.New("cannot be added")
 )
 
 // advised is an error that knows what to do about it.

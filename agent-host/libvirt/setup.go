@@ -17,8 +17,10 @@ type Result struct {
 	Restart []string
 }
 
-// Apply carries a plan out. It fails with [ErrChanged] and changes nothing when the domain was changed since the plan
-// was made. When it fails later, what is done stays, and a new plan has the rest.
+// Apply carries a plan out, or changes nothing: what was done before an error is taken back. Errors wrap [ErrChanged] when
+// the domain was changed since the plan was made, and [ErrRefused] when libvirt does not take a device. What only the
+// running VM lacks is no error, and neither networks nor devices come back when their removal ends halfway: a new plan has
+// the rest.
 func (c *Conn) Apply(ctx context.Context, p *Plan) (Result, error) {
 	defer c.bound(ctx, changeLimit)()
 	now, err := c.definition(p.dom)
@@ -28,18 +30,10 @@ func (c *Conn) Apply(ctx context.Context, p *Plan) (Result, error) {
 	if now != p.before {
 		return Result{}, advise(fmt.Errorf("%w: %s", ErrChanged, p.Domain), "run this again")
 	}
-	for _, n := range p.networks {
-		if !n.remove {
-			if err := c.bringUp(n); err != nil {
-				return Result{}, err
-			}
-		}
-	}
-	var r Result
-	if p.after != p.before {
-		if r.Diff, err = c.redefine(p); err != nil {
-			return r, err
-		}
+	var back rollback
+	r, err := c.store(p, &back)
+	if err != nil {
+		return Result{}, back.after(err)
 	}
 	if p.running {
 		r.Restart = c.changeLive(p)
@@ -54,11 +48,45 @@ func (c *Conn) Apply(ctx context.Context, p *Plan) (Result, error) {
 	return r, nil
 }
 
-func (c *Conn) bringUp(n networkStep) error {
+// rollback takes back, last first, what was done.
+type rollback []func() error
+
+func (b *rollback) add(f func() error) { *b = append(*b, f) }
+
+// after takes everything back and returns the error that was the reason, with what stayed all the same.
+func (b rollback) after(err error) error {
+	for _, f := range slices.Backward(b) {
+		if left := f(); left != nil {
+			err = fmt.Errorf("%w; taking back what was done: %w", err, left)
+		}
+	}
+	return err
+}
+
+// store makes what is to outlast the running VM: first the domain's definition, because it is what libvirt may refuse.
+func (c *Conn) store(p *Plan, back *rollback) (r Result, err error) {
+	if p.after != p.before {
+		if r.Diff, err = c.redefine(p, back); err != nil {
+			return r, err
+		}
+	}
+	for _, n := range p.networks {
+		if !n.remove {
+			if err := c.bringUp(n, back); err != nil {
+				return r, err
+			}
+		}
+	}
+	return r, nil
+}
+
+func (c *Conn) bringUp(n networkStep, back *rollback) error {
 	var ref golibvirt.Network
 	var err error
 	if n.define != "" {
-		ref, err = c.lv.NetworkDefineXML(n.define)
+		if ref, err = c.lv.NetworkDefineXML(n.define); err == nil {
+			back.add(func() error { return c.lv.NetworkUndefine(ref) })
+		}
 	} else {
 		ref, err = c.lv.NetworkLookupByName(n.name)
 	}
@@ -69,11 +97,13 @@ func (c *Conn) bringUp(n networkStep) error {
 		if err := c.lv.NetworkSetAutostart(ref, 1); err != nil {
 			return fmt.Errorf("network %s: setting autostart: %w", n.name, err)
 		}
+		back.add(func() error { return c.lv.NetworkSetAutostart(ref, 0) })
 	}
 	if n.start {
 		if err := c.lv.NetworkCreate(ref); err != nil {
 			return fmt.Errorf("starting network %s: %w", n.name, err)
 		}
+		back.add(func() error { return c.lv.NetworkDestroy(ref) })
 	}
 	return nil
 }
@@ -97,10 +127,14 @@ func (c *Conn) takeDown(name string) error {
 }
 
 // redefine stores the planned definition, and notes what libvirt changed for it beside the devices.
-func (c *Conn) redefine(p *Plan) (diff string, err error) {
+func (c *Conn) redefine(p *Plan, back *rollback) (diff string, err error) {
 	if _, err := c.lv.DomainDefineXMLFlags(p.after, 0); err != nil {
-		return "", fmt.Errorf("storing the definition of domain %s: %w", p.Domain, err)
+		return "", c.explainRefusal(p, err)
 	}
+	back.add(func() error {
+		_, err := c.lv.DomainDefineXMLFlags(p.before, 0)
+		return err
+	})
 	stored, err := c.definition(p.dom)
 	if err != nil {
 		return "", err
