@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -15,69 +14,62 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxBound bounds what one guest can take of the host: a forward costs three
-// descriptors, and agents run with a limit of some thousands.
-const maxBound = 1024
-
 // place gives a new binding its host addresses or makes it a claim.
 func (t *Table) place(b *binding) {
 	t.overrule(b)
 	t.displace(b)
-	// An older claim goes first, should its address have become free just now.
-	t.retryClaims(b.tries...)
-	if !t.bind(b) {
-		t.claims = append(t.claims, b)
+	if !t.bind(b, true) {
+		t.claim(b)
 	}
 }
 
-// withdraw takes a forward off the host. It reports whether that released an
-// address.
-func (t *Table) withdraw(f *forward) (released bool) {
+// withdraw takes a forward off the host.
+func (t *Table) withdraw(f *forward) {
+	released := false
 	for _, b := range f.bindings() {
 		t.yield(b)
 		released = t.remove(b) || released
 	}
+	f.leave()
 	if released {
 		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.port)
 	}
-	return released
 }
 
 // remove ends a binding or a claim. It reports whether that released an address.
+// Others may have given way to a claim, too.
 func (t *Table) remove(b *binding) (released bool) {
+	t.freed(b)
 	if b.open == nil {
-		t.claims = slices.DeleteFunc(t.claims, func(c *binding) bool { return c == b })
+		t.unclaim(b)
 		return false
 	}
 	for addr := range b.open.listeners {
-		delete(t.bound, addr)
+		t.vacate(addr)
 	}
 	b.release()
-	if b.opened--; b.opened == 0 {
-		b.vm.bound--
-	}
+	b.lostAddress()
 	return true
 }
 
 // bind opens all addresses of b or none. It reports whether it did; if not, the
-// binding says why.
-func (t *Table) bind(b *binding) bool {
-	listeners, err := t.open(b)
+// binding says why. Where a limit is met, mayEvict lets it take from others.
+func (t *Table) bind(b *binding, mayEvict bool) bool {
+	listeners, err := t.open(b, mayEvict)
 	if err != nil {
 		t.explain(b, err)
 		return false
 	}
 	done := make(chan struct{})
 	for addr, l := range listeners {
-		t.bound[addr] = b
+		t.occupy(addr, b)
 		b.attend(l.Closer, done)
 	}
-	if b.opened++; b.opened == 1 {
-		b.vm.bound++
-	}
+	b.gotAddress()
 	b.open = &opening{listeners, done}
-	b.state, b.reason, b.shadowed = control.Active, "", false
+	b.state, b.reason, b.shadowed, b.heldAt = control.Active, "", false, hostAddr{}
 	t.awaitMissing(b)
+	t.freed(b) // whoever waits for it says who has it
 	log := t.log.Info
 	if b.own && b.main.open != nil {
 		log = t.log.Debug // the port was said to be open
@@ -86,11 +78,22 @@ func (t *Table) bind(b *binding) bool {
 	return true
 }
 
-func (t *Table) open(b *binding) (listeners map[hostAddr]listener, err error) {
-	if b.opened == 0 && b.vm.bound >= maxBound {
-		return nil, errTooMany
+func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener, err error) {
+	for n := range b.wanted {
+		i := b.nth(n)
+		if err := t.obstacle(b, b.wanted[i]); err != nil {
+			b.first = i
+			return nil, &bindError{b.wanted[i], err}
+		}
 	}
-	listeners = make(map[hostAddr]listener, len(b.tries))
+	room := t.noRoom
+	if mayEvict {
+		room = t.makeRoom
+	}
+	if err := room(b); err != nil {
+		return nil, err
+	}
+	listeners = make(map[hostAddr]listener, len(b.wanted))
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -99,24 +102,38 @@ func (t *Table) open(b *binding) (listeners map[hostAddr]listener, err error) {
 			}
 		}
 	}()
-	for i, addr := range b.tries {
-		if t.rival(b, addr) != nil {
-			b.tryFirst(i)
-			return listeners, &bindError{addr, unix.EADDRINUSE}
-		}
-		l, err := t.listen(addr)
+	for n := range b.wanted {
+		i := b.nth(n)
+		addr := b.wanted[i]
+		l, err := t.openAt(addr)
 		switch {
 		case err == nil:
 			listeners[addr] = l
-		case addr.addr.Addr().Is6() && len(b.tries) > 1 && noSuchAddress(err):
+		case addr.addr.Addr().Is6() && len(b.wanted) > 1 && noSuchAddress(err):
 			// A host without IPv6: there, localhost is 127.0.0.1 alone, and
 			// everything is IPv4, until it has IPv6 again.
 		default:
-			b.tryFirst(i)
+			b.first = i
 			return listeners, &bindError{addr, err}
 		}
 	}
 	return listeners, nil
+}
+
+// obstacle is what is known to keep b from an address, without trying it.
+func (t *Table) obstacle(b *binding, h hostAddr) error {
+	if t.rival(b, h) != nil {
+		return unix.EADDRINUSE
+	}
+	return t.heldByTenant(h)
+}
+
+func (t *Table) openAt(h hostAddr) (listener, error) {
+	l, err := t.listen(h)
+	if errors.Is(err, unix.EADDRINUSE) {
+		t.tenantSeen(h)
+	}
+	return l, err
 }
 
 func noSuchAddress(err error) bool {
@@ -203,9 +220,9 @@ func (t *Table) rival(b *binding, h hostAddr) *binding {
 	if any := wildcard(h); any != h {
 		return t.bound[any]
 	}
-	for at, r := range t.bound {
+	for _, at := range t.boundAt(h.spot()) {
 		if wildcard(at) == h {
-			return r
+			return t.bound[at]
 		}
 	}
 	return nil

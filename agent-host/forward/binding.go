@@ -14,17 +14,21 @@ type binding struct {
 	*forward
 	own    bool       // for the VM's own address
 	wanted []hostAddr // in the order of the rule
-	// tries are the wanted addresses; the one that failed last comes first, so
-	// that a claim does not open and close the others at every attempt.
-	tries []hostAddr
+	// first is the wanted address that failed last. It is tried first, so that a
+	// claim does not open and close the others at every attempt.
+	first int
 
 	state  string
 	reason string
 	// shadowed: the address means another service on the same port of the VM.
 	shadowed bool
-	told     string // the reason that the log has heard
-	holder   holder
+	told     string   // the reason that the log has heard
 	open     *opening // nil unless active
+
+	claimed  bool     // it waits; see [Table.claim]
+	heldAt   hostAddr // a tenant has this address; the zero one for none
+	roomless bool     // it waits for a limit alone
+	queued   bool     // in consumer.waiting
 }
 
 // opening is what a binding has while it is active.
@@ -40,7 +44,7 @@ type listener struct {
 }
 
 func newBinding(f *forward, own bool, wanted ...hostAddr) *binding {
-	return &binding{forward: f, own: own, wanted: wanted, tries: slices.Clone(wanted)}
+	return &binding{forward: f, own: own, wanted: wanted}
 }
 
 // release closes the host listeners. The kernel resets connections that nobody
@@ -73,9 +77,15 @@ func (b *binding) listensOn(a hostAddr) bool {
 	return ok
 }
 
-func (b *binding) tryFirst(i int) {
-	addr := b.tries[i]
-	b.tries = slices.Insert(slices.Delete(b.tries, i, i+1), 0, addr)
+// nth is the index of the wanted address that is tried as number n.
+func (b *binding) nth(n int) int {
+	switch {
+	case n == 0:
+		return b.first
+	case n <= b.first:
+		return n - 1
+	}
+	return n
 }
 
 // bindings are those that a forward has: none if it stays in the guest.

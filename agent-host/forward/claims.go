@@ -1,94 +1,106 @@
 package forward
 
-import (
-	"fmt"
-	"slices"
-	"time"
-
-	"github.com/rum-vm/rum-agent/agent-host/control"
-)
+import "time"
 
 const (
-	// retryEvery is how long a port that became free may stay unused. A turn
-	// costs two system calls per claim.
+	// retryEvery is how often a claim is tried that waits for what this program
+	// is not told of: another program's leaving, a permission, an address.
 	retryEvery = 200 * time.Millisecond
+	// retriesPerTurn bounds that: a try costs two system calls.
+	retriesPerTurn = 1024
 	// askEvery and asksPerTurn bound the search for holders, which reads
 	// /proc of every process.
 	askEvery    = 2 * time.Second
 	asksPerTurn = 4
 )
 
-// retryClaims binds what has become free, the oldest claim first: of all
-// claims, or of those on the given addresses.
-func (t *Table) retryClaims(on ...hostAddr) {
-	waiting := t.claims[:0]
-	for _, b := range t.claims {
-		skip := len(on) > 0 && !slices.ContainsFunc(b.tries, func(a hostAddr) bool { return slices.Contains(on, a) })
-		if skip || !t.bind(b) {
-			waiting = append(waiting, b)
-		}
+// retry binds a claim if that can be.
+func (t *Table) retry(b *binding) {
+	if t.bind(b, false) {
+		t.unclaim(b)
 	}
-	clear(t.claims[len(waiting):])
-	t.claims = waiting
 }
 
-// keepClaims sees to it that the claim keeper runs while there are claims.
-func (t *Table) keepClaims() {
-	if len(t.claims) > 0 && !t.keeping {
+// retryAt binds what has become free at a spot, the oldest claim first.
+func (t *Table) retryAt(s spot) {
+	c := t.spots[s]
+	if c == nil {
+		return
+	}
+	for _, b := range append([]*binding(nil), c.claims...) {
+		if b.claimed && !b.roomless {
+			t.retry(b)
+		}
+	}
+}
+
+// handOver gives what was released to those that wait for it, for one turn. It
+// reports whether there is more to do.
+func (t *Table) handOver(until time.Time) (more bool) {
+	for len(t.released) > 0 {
+		if time.Now().After(until) {
+			return true
+		}
+		s := t.released[len(t.released)-1]
+		t.released = t.released[:len(t.released)-1]
+		t.retryAt(s)
+	}
+	return t.fillRoom(until)
+}
+
+// freed notes that a binding may no longer be in the way of others.
+func (t *Table) freed(b *binding) {
+	for _, s := range b.spots() {
+		if c := t.spots[s]; c != nil && len(c.claims) > 0 {
+			t.released = append(t.released, s)
+		}
+	}
+}
+
+// watch sees to it that the claims at a spot are tried now and then.
+func (t *Table) watch(s spot) {
+	if t.watched[s] {
+		return
+	}
+	t.watched[s] = true
+	t.watches = append(t.watches, s)
+	if !t.keeping && !t.closed {
 		t.keeping = true
 		t.wg.Go(t.claimKeeper)
 	}
 }
 
-// claimKeeper retries claims until there are none.
+// claimKeeper tries claims that have to be watched until there are none.
 func (t *Table) claimKeeper() {
 	tick := time.NewTicker(retryEvery)
 	defer tick.Stop()
 	for {
-		t.nameHolders()
+		t.nameTenants()
 		select {
 		case <-t.ctx.Done():
 			return
 		case <-tick.C:
 		}
+		left := -1
+		t.inTurns(func(until time.Time) bool {
+			if left < 0 {
+				t.round++
+				left = min(len(t.watches), retriesPerTurn)
+			}
+			for ; left > 0 && time.Now().Before(until); left-- {
+				s := t.watches[0]
+				t.watches = t.watches[1:]
+				delete(t.watched, s)
+				t.retryAt(s)
+			}
+			return left > 0 || t.handOver(until)
+		})
 		t.mu.Lock()
-		t.retryClaims()
-		if len(t.claims) == 0 {
-			t.keeping = false
-			t.mu.Unlock()
+		t.keeping = len(t.watches) > 0 && !t.closed
+		more := t.keeping
+		t.mu.Unlock()
+		if !more {
 			return
 		}
-		t.mu.Unlock()
-	}
-}
-
-// nameHolders finds out who has the addresses that claims wait for. The search
-// takes no lock.
-func (t *Table) nameHolders() {
-	type question struct {
-		b    *binding
-		addr hostAddr
-	}
-	var ask []question
-	now := time.Now()
-	t.mu.Lock()
-	for _, b := range t.claims {
-		if b.holder.of != (hostAddr{}) && !now.Before(b.holder.next) && len(ask) < asksPerTurn {
-			b.holder.next = now.Add(askEvery)
-			ask = append(ask, question{b, b.holder.of})
-		}
-	}
-	t.mu.Unlock()
-	for _, q := range ask {
-		reason := fmt.Sprintf("%v is in use", q.addr)
-		if name := t.holderOf(q.addr); name != "" {
-			reason = fmt.Sprintf("%v is held by %s", q.addr, name)
-		}
-		t.mu.Lock()
-		// It may have been bound, or fail at another address, by now.
-		if q.b.state == control.Claim && q.b.holder.of == q.addr {
-			t.settle(q.b, control.Claim, reason)
-		}
-		t.mu.Unlock()
 	}
 }

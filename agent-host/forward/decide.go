@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -13,6 +14,8 @@ type wanted struct {
 	groups map[key]*group
 	order  []key
 	first  map[key]key // of what listens on a port, whatever its address
+	// renamed are keys in order that are others by now.
+	renamed map[key]key
 }
 
 // group is the listeners that make up one forward.
@@ -28,23 +31,44 @@ type group struct {
 // others are opened, and connections go on until they end by themselves. nil
 // means what it means in a [Config].
 func (t *Table) SetRules(rules Rules, static Static, sockets Sockets) {
+	t.decideAnew(func() []*VM {
+		t.setRules(rules, static, sockets)
+		return slices.Clone(t.vms)
+	})
+}
+
+// decideAnew changes rules or what is announced, and makes the forwards of the
+// VMs concerned what is wanted then: those that go first, so that what moves
+// from one VM to another is free by then.
+func (t *Table) decideAnew(change func() []*VM) {
+	type plan struct {
+		*VM
+		wanted
+		decided int
+	}
+	var plans []plan
+	t.turn.Lock()
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return
+	var vms []*VM
+	if !t.closed {
+		vms = change()
 	}
-	t.setRules(rules, static, sockets)
-	wants := make([]wanted, len(t.vms))
-	for i, v := range t.vms {
-		wants[i] = v.decide()
-		v.withdrawBut(wants[i])
+	t.mu.Unlock()
+	for _, v := range vms {
+		v.decided++
+		plans = append(plans, plan{v, v.decide(), v.decided})
 	}
-	// What moved from one VM to another is free by now.
-	t.retryClaims()
-	for i, v := range t.vms {
-		v.place(wants[i])
+	t.turn.Unlock()
+
+	inForce := func(p plan) bool { return !p.VM.closed && p.VM.decided == p.decided }
+	for _, p := range plans {
+		t.inTurns(func(until time.Time) bool { return inForce(p) && p.withdrawBut(p.wanted, until) })
 	}
-	t.keepClaims()
+	t.inTurns(t.handOver)
+	for _, p := range plans {
+		t.inTurns(func(until time.Time) bool { return inForce(p) && p.place(&p.wanted, until) })
+	}
+	t.inTurns(t.handOver)
 }
 
 func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
@@ -63,7 +87,7 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 // decide asks the rules about every listener and groups those that go together.
 // The order is that of the listeners.
 func (v *VM) decide() wanted {
-	w := wanted{groups: make(map[key]*group), first: make(map[key]key)}
+	w := wanted{groups: make(map[key]*group), first: make(map[key]key), renamed: make(map[key]key)}
 	if !v.started {
 		return w
 	}
@@ -90,6 +114,11 @@ func (v *VM) decide() wanted {
 	for _, s := range v.table.sockets(v.name) {
 		w.at(key{proto: protoUnix, socket: s.Path, decision: s.Decision.key()}, s.Decision)
 	}
+	for i, k := range w.order {
+		if to, ok := w.renamed[k]; ok {
+			w.order[i] = to
+		}
+	}
 	// What is localhost comes first, so that nothing has to give way to it.
 	slices.SortStableFunc(w.order, func(a, b key) int {
 		return cmp.Compare(min(a.addr.BitLen(), 1), min(b.addr.BitLen(), 1))
@@ -114,7 +143,7 @@ func (w *wanted) rename(from, to key) {
 	}
 	w.groups[to] = w.groups[from]
 	delete(w.groups, from)
-	w.order[slices.Index(w.order, from)] = to
+	w.renamed[from] = to
 }
 
 func keyOf(l portwatch.Listener, d Decision) key {
@@ -142,21 +171,32 @@ func (w *wanted) at(k key, d Decision) *group {
 	return g
 }
 
-// withdrawBut takes all other forwards off the host. It reports whether that
-// released an address.
-func (v *VM) withdrawBut(w wanted) (released bool) {
+// withdrawBut takes all other forwards off the host, for one turn. It reports
+// whether there are more.
+func (v *VM) withdrawBut(w wanted, until time.Time) (more bool) {
 	for k, f := range v.forwards {
-		if w.groups[k] == nil {
-			released = v.table.withdraw(f) || released
-			delete(v.forwards, k)
+		if w.groups[k] != nil {
+			continue
+		}
+		v.table.withdraw(f)
+		delete(v.forwards, k)
+		if time.Now().After(until) {
+			return true
 		}
 	}
-	return released
+	return false
 }
 
-// place opens the forwards that are not there yet and describes all anew.
-func (v *VM) place(w wanted) {
-	for _, k := range w.order {
+// place opens the forwards that are not there yet and describes all anew, for one
+// turn. It reports whether there are more.
+func (v *VM) place(w *wanted, until time.Time) (more bool) {
+	v.table.round++
+	for len(w.order) > 0 {
+		if time.Now().After(until) {
+			return true
+		}
+		k := w.order[0]
+		w.order = w.order[1:]
 		g := w.groups[k]
 		f := v.forwards[k]
 		if f != nil {
@@ -172,4 +212,5 @@ func (v *VM) place(w wanted) {
 			v.table.place(b)
 		}
 	}
+	return false
 }

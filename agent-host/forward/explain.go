@@ -10,8 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errTooMany = fmt.Errorf("this VM has %d ports forwarded already, which is the most", maxBound)
-
 // bindError says which address could not be bound.
 type bindError struct {
 	addr hostAddr
@@ -21,41 +19,53 @@ type bindError struct {
 func (e *bindError) Error() string { return e.err.Error() }
 func (e *bindError) Unwrap() error { return e.err }
 
-// explain sets state and reason of what could not be bound.
+// explain sets state and reason of what could not be bound, and what it waits for.
 func (t *Table) explain(b *binding, err error) {
 	bind, _ := errors.AsType[*bindError](err)
-	var rival *binding
+	b.shadowed, b.heldAt = false, hostAddr{}
+	if bind == nil {
+		t.outOfRoom(b, err)
+		return
+	}
+	b.waitsForRoom(false)
 	inUse := errors.Is(err, unix.EADDRINUSE)
 	if inUse {
-		rival = t.rival(b, bind.addr)
-	}
-	b.shadowed = rival != nil && rival.vm == b.vm && b.key.port != 0 && rival.key.port == b.key.port && rival.key.proto == b.key.proto
-	switch {
-	case b.shadowed:
-		b.holder = holder{}
-		t.settle(b, control.Claim, b.shadowedBy(rival, bind.addr))
-	case rival != nil:
-		b.holder = holder{}
-		has := "held"
-		if rival.open == nil {
-			has = "wanted"
+		if r := t.rival(b, bind.addr); r != nil {
+			t.rivalled(b, bind.addr, r)
+			return
 		}
-		t.settle(b, control.Claim, fmt.Sprintf("%v is %s by %s", bind.addr, has, rival.as(b)))
-	case inUse && b.holder.of == bind.addr:
-		// The claim keeper finds out who that is, and looks again now and then.
+	}
+	t.watch(bind.addr.spot())
+	switch x := t.tenants[bind.addr]; {
+	case errors.Is(err, errSettling):
+		t.settle(b, control.Claim, fmt.Sprintf("%v %v", bind.addr, err))
+	case inUse && x.asked.IsZero():
+		// The log hears of it when it is known who that is.
+		b.heldAt, b.state, b.reason = bind.addr, control.Claim, x.holds(bind.addr)
 	case inUse:
-		b.holder = holder{of: bind.addr}
-		b.state, b.reason = control.Claim, fmt.Sprintf("%v is in use", bind.addr)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, errTooMany):
-		b.holder = holder{}
+		b.heldAt = bind.addr
+		t.settle(b, control.Claim, x.holds(bind.addr))
+	case errors.Is(err, fs.ErrPermission):
 		t.settle(b, control.Denied, denial(bind, err))
-	case noSuchAddress(err) && bind != nil:
-		b.holder = holder{}
+	case noSuchAddress(err):
 		t.settle(b, control.Claim, noAddress(bind.addr))
 	default:
-		b.holder = holder{}
 		t.settle(b, control.Claim, err.Error())
 	}
+}
+
+// rivalled explains that another binding has, or comes first at, an address.
+func (t *Table) rivalled(b *binding, h hostAddr, r *binding) {
+	b.shadowed = r.vm == b.vm && b.key.port != 0 && r.key.port == b.key.port && r.key.proto == b.key.proto
+	if b.shadowed {
+		t.settle(b, control.Claim, b.shadowedBy(r, h))
+		return
+	}
+	has := "held"
+	if r.open == nil {
+		has = "wanted"
+	}
+	t.settle(b, control.Claim, fmt.Sprintf("%v is %s by %s", h, has, r.as(b)))
 }
 
 // as names a forward that has what another one wants.
@@ -73,7 +83,7 @@ func (b *binding) as(other *binding) string {
 // denial says what would have to be done, where that is known.
 func denial(bind *bindError, err error) string {
 	// 1024 is PROT_SOCK of linux/net/sock.h, the default of the setting.
-	if bind == nil || bind.addr.path != "" || bind.addr.addr.Port() >= 1024 {
+	if bind.addr.path != "" || bind.addr.addr.Port() >= 1024 {
 		return err.Error()
 	}
 	return fmt.Sprintf("%v needs a permission; give it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=%d",

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"sync/atomic"
-	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
@@ -21,6 +20,8 @@ type forward struct {
 	main     *binding // nil for what stays in the guest
 	own      *binding // nil where that has no place
 	opened   int      // of the two
+	consumer *consumer
+	at       int // in consumer.bound
 
 	// Read by connections without a lock.
 	guest atomic.Pointer[[]portwatch.Listener]
@@ -31,13 +32,6 @@ type forward struct {
 	dropped  atomic.Uint64 // datagrams
 	carried  atomic.Pointer[carried]
 	lastErr  atomic.Pointer[string]
-}
-
-// holder is the search for the program that has an address. Its zero value is
-// no search.
-type holder struct {
-	of   hostAddr
-	next time.Time // when to look (again)
 }
 
 // carried is what carried a forward's last connection.
@@ -53,6 +47,7 @@ func newForward(v *VM, k key, g *group) *forward {
 		f.main = newBinding(f, false, f.ruled()...)
 	}
 	f.own = f.ownBinding()
+	f.join()
 	return f
 }
 

@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +32,22 @@ func newTable(t *testing.T, cfg forward.Config) *forward.Table {
 	table := forward.New(cfg)
 	t.Cleanup(table.Close)
 	return table
+}
+
+// clock is a table's time, which a test can let pass.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) pass(d time.Duration) { c.ahead.Add(int64(d)) }
+
+// settle waits until the table has seen that a program of the host left an address,
+// and lets the time pass in which that stays free.
+func (c *clock) settle(t *testing.T, vm *forward.VM, address string) {
+	t.Helper()
+	eventually(t, vm, "seen to be free", func(all []control.Forward) bool {
+		return slices.ContainsFunc(all, func(f control.Forward) bool { return strings.Contains(f.Reason, address+" was left by") })
+	})
+	c.pass(3 * time.Second)
 }
 
 // freePort returns a port that is free on both loopback addresses.

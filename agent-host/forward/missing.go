@@ -53,11 +53,14 @@ func (t *Table) missingKeeper() {
 			return
 		case <-tick.C:
 		}
-		t.mu.Lock()
-		t.complete()
-		t.awaiting = len(t.partial) > 0 && !t.closed
-		more := t.awaiting
-		t.mu.Unlock()
+		more := false
+		t.inTurns(func(time.Time) bool {
+			t.round++
+			t.complete()
+			t.awaiting = len(t.partial) > 0
+			more = t.awaiting
+			return false
+		})
 		if !more {
 			return
 		}
@@ -95,21 +98,29 @@ func (t *Table) complete() {
 
 // add binds one more address of an open binding, and says why if it cannot.
 func (t *Table) add(b *binding, h hostAddr) (reason string) {
-	if t.rival(b, h) != nil {
-		return fmt.Sprintf("%v is in use", h)
+	err := t.obstacle(b, h)
+	if err == nil && t.used >= t.cfg.Descriptors {
+		err = errShare
 	}
-	l, err := t.listen(h)
+	var l listener
+	if err == nil {
+		l, err = t.openAt(h)
+	}
 	switch {
 	case err == nil:
 	case noSuchAddress(err):
 		return noAddress(h)
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Sprintf("%v is in use", h)
+	case errors.Is(err, errShare):
+		return err.Error()
+	case errors.Is(err, errSettling):
+		return fmt.Sprintf("%v %v", h, err)
 	default:
 		return err.Error()
 	}
 	b.open.listeners[h] = l
-	t.bound[h] = b
+	t.occupy(h, b)
 	b.attend(l.Closer, b.open.done)
 	return ""
 }

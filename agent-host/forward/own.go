@@ -3,6 +3,7 @@ package forward
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -18,25 +19,39 @@ import (
 // port of the own address is its.
 func (v *VM) SetLoopback(ip netip.Addr) {
 	t := v.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if v.closed || t.closed || v.loopback == ip {
-		return
-	}
-	v.loopback = ip
-	for _, f := range v.forwards {
-		if f.own != nil {
-			t.remove(f.own)
-			f.own = nil
+	begun := false
+	t.inTurns(func(until time.Time) bool {
+		if !begun {
+			if v.closed || v.loopback == ip {
+				return false
+			}
+			begun = true
+			v.loopback = ip
+			for _, f := range v.forwards {
+				if f.own != nil {
+					t.remove(f.own)
+					f.own = nil
+				}
+			}
 		}
-	}
-	t.retryClaims()
-	for _, f := range v.forwards {
-		if f.own = f.ownBinding(); f.own != nil {
-			t.place(f.own)
+		if v.loopback != ip || t.handOver(until) {
+			return v.loopback == ip
 		}
-	}
-	t.keepClaims()
+		t.round++
+		for _, f := range v.forwards {
+			if f.own != nil {
+				continue
+			}
+			if f.own = f.ownBinding(); f.own != nil {
+				t.place(f.own)
+				if time.Now().After(until) {
+					return true
+				}
+			}
+		}
+		return false
+	})
+	t.inTurns(t.handOver)
 }
 
 // ownBinding is a binding to the VM's own address; nil if there is none, or if
@@ -69,11 +84,11 @@ func (t *Table) overrule(b *binding) {
 			continue
 		}
 		t.overrules[h] = append(t.overrules[h], b)
-		for at, own := range t.bound {
-			if own.own && (at == h || wildcard(at) == h) {
+		for _, at := range slices.Clone(t.boundAt(h.spot())) {
+			if own := t.bound[at]; own.own && (at == h || wildcard(at) == h) {
 				t.remove(own)
-				t.bind(own) // which fails, and says why
-				t.claims = append(t.claims, own)
+				t.bind(own, false) // which fails, and says why
+				t.claim(own)
 			}
 		}
 	}

@@ -103,7 +103,8 @@ func TestTakeOverOfLocalhostLeavesOwnAddressesAlone(t *testing.T) {
 }
 
 func TestTakenOwnAddressLeavesLocalhostAlone(t *testing.T) {
-	vm := withOwn(newTable(t, forward.Config{}), "dev", ownOne)
+	var clock clock
+	vm := withOwn(newTable(t, forward.Config{Now: clock.now}), "dev", ownOne)
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	port := freePort(t)
 	taken, err := net.Listen("tcp", addr(ownOne, port))
@@ -118,12 +119,14 @@ func TestTakenOwnAddressLeavesLocalhostAlone(t *testing.T) {
 			strings.Contains(all[0].Reason, addr(ownOne, port)+" is held by forward.test[")
 	})
 	taken.Close()
+	clock.settle(t, vm, addr(ownOne, port))
 	eventually(t, vm, "taken over", func(all []control.Forward) bool { return len(all[0].Listening) == 3 && all[0].Reason == "" })
 	roundTrip(t, dial(t, addr(ownOne, port)))
 }
 
 func TestProgramOnAllAddressesIsNamedForBoth(t *testing.T) {
-	vm := withOwn(newTable(t, forward.Config{}), "dev", ownOne)
+	var clock clock
+	vm := withOwn(newTable(t, forward.Config{Now: clock.now}), "dev", ownOne)
 	taken, err := net.Listen("tcp4", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +141,7 @@ func TestProgramOnAllAddressesIsNamedForBoth(t *testing.T) {
 			strings.Contains(f.Reason, "; "+addr(ownOne, port)+" is held by forward.test[")
 	})
 	taken.Close()
+	clock.settle(t, vm, addr("127.0.0.1", port))
 	eventually(t, vm, "taken over", func(all []control.Forward) bool { return len(all[0].Listening) == 3 })
 }
 
@@ -175,7 +179,8 @@ func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 // not come and go.
 func TestRuleForAllAddressesComesBeforeOwnOnes(t *testing.T) {
 	port, other := freePort(t), freePort(t)
-	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+	var clock clock
+	table := newTable(t, forward.Config{Now: clock.now, Rules: func(vm string, l portwatch.Listener) forward.Decision {
 		if vm == "all" {
 			return forward.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("0.0.0.0", port))}}
 		}
@@ -198,6 +203,7 @@ func TestRuleForAllAddressesComesBeforeOwnOnes(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	taken.Close()
+	clock.settle(t, all, addr("0.0.0.0", port))
 	eventually(t, all, "all addresses", inState(control.Active))
 	eventually(t, first, "told", func(fs []control.Forward) bool { return fs[0].Reason == addr(ownOne, port)+" is held by VM all" })
 	if f := one(t, all); !slices.Equal(f.Listening, []string{addr("0.0.0.0", port)}) || f.Reason != "" {

@@ -125,7 +125,8 @@ func TestASocketLeftBehindIsReplacedAndALivingOneIsAClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	living.SetUnlinkOnClose(false)
-	vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
+	var clock clock
+	vm := newTable(t, forward.Config{Now: clock.now, Rules: toSocket(path)}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	vm.Announce(listeners(8080, "0.0.0.0"))
 	me := fmt.Sprintf("[%d]", os.Getpid())
@@ -139,6 +140,7 @@ func TestASocketLeftBehindIsReplacedAndALivingOneIsAClaim(t *testing.T) {
 		t.Error("the holder got a connection that nobody made")
 	}
 	_ = living.Close()
+	clock.settle(t, vm, path)
 	eventually(t, vm, "taken over", inState(control.Active))
 	roundTrip(t, dialSocket(t, path))
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
@@ -29,6 +30,11 @@ type Config struct {
 	Holder func(proto string, addr netip.AddrPort) string
 	// Listen opens a host listener; nil is [net.ListenTCP].
 	Listen func(addr netip.AddrPort) (*net.TCPListener, error)
+	// Descriptors is how many host listeners may take of what this process may
+	// have open; 0 is half of it.
+	Descriptors int
+	// Now is the time; nil is [time.Now].
+	Now func() time.Time
 	// Log hears of forwards that come and go; nil is silence.
 	Log *slog.Logger
 }
@@ -42,6 +48,11 @@ type Table struct {
 	wg     sync.WaitGroup // accept loops, connections and the claim keeper
 	ours   portwatch.Own  // the host listeners
 
+	// turn is held by whoever binds and releases addresses, or changes what is
+	// wanted, in addition to mu and before it. With it alone, rules and
+	// announcements can be read.
+	turn sync.Mutex
+
 	mu       sync.Mutex
 	rules    Rules
 	static   Static
@@ -49,7 +60,13 @@ type Table struct {
 	reverses Reverses
 	vms      []*VM // in the order they were added
 	bound    map[hostAddr]*binding
-	claims   []*binding // wanted but not bound, oldest first
+	used     int               // the descriptors of those
+	spots    map[spot]*contest // of what is bound and what waits
+	released []spot            // where something has become free
+	watches  []spot            // where claims are tried again, and when it is whose turn
+	watched  map[spot]bool     // those
+	tenants  map[hostAddr]*tenant
+	round    int // of looking for tenants
 	// overrules are the rules' addresses to which VMs' own addresses give way.
 	overrules map[hostAddr][]*binding
 	partial   map[*binding]bool // open, but for addresses that this host lacks
@@ -78,7 +95,17 @@ func New(cfg Config) *Table {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Table{cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*binding), overrules: make(map[hostAddr][]*binding), partial: make(map[*binding]bool)}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Descriptors == 0 {
+		cfg.Descriptors = defaultDescriptors()
+	}
+	t := &Table{
+		cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*binding), spots: make(map[spot]*contest),
+		watched: make(map[spot]bool), tenants: make(map[hostAddr]*tenant),
+		overrules: make(map[hostAddr][]*binding), partial: make(map[*binding]bool),
+	}
 	t.setRules(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -88,13 +115,15 @@ func New(cfg Config) *Table {
 // Close closes all listeners, resets all connections and waits until nothing
 // of the table runs any more. Calls on its VMs do nothing from then on.
 func (t *Table) Close() {
+	t.turn.Lock()
 	t.mu.Lock()
 	t.closed = true
 	for _, b := range t.bound {
 		b.release()
 	}
-	t.bound, t.claims, t.vms = nil, nil, nil
+	t.bound, t.spots, t.vms = nil, nil, nil
 	t.mu.Unlock()
+	t.turn.Unlock()
 	t.cancel()
 	t.wg.Wait()
 }

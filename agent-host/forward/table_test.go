@@ -73,7 +73,8 @@ func TestReplayedSnapshotOpensNothingTwice(t *testing.T) {
 }
 
 func TestTakenPortIsAClaimUntilTheHolderLeaves(t *testing.T) {
-	vm := newTable(t, forward.Config{}).Add("dev")
+	var clock clock
+	vm := newTable(t, forward.Config{Now: clock.now}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	port := freePort(t)
 	taken, err := net.Listen("tcp", addr("::1", port))
@@ -94,6 +95,7 @@ func TestTakenPortIsAClaimUntilTheHolderLeaves(t *testing.T) {
 	wantClosed(t, addr("127.0.0.1", port))
 
 	taken.Close()
+	clock.settle(t, vm, addr("::1", port))
 	eventually(t, vm, "taken over", inState(control.Active))
 	if f := one(t, vm); f.Reason != "" {
 		t.Errorf("%+v", f)
@@ -124,7 +126,8 @@ func TestSecondVMTakesOverAtOnce(t *testing.T) {
 }
 
 func TestOlderClaimComesBeforeANewcomer(t *testing.T) {
-	table := newTable(t, forward.Config{})
+	var clock clock
+	table := newTable(t, forward.Config{Now: clock.now})
 	second, third := table.Add("two"), table.Add("three")
 	port := freePort(t)
 	taken, err := net.Listen("tcp", addr("127.0.0.1", port))
@@ -135,9 +138,8 @@ func TestOlderClaimComesBeforeANewcomer(t *testing.T) {
 	second.Announce(listeners(port, "0.0.0.0"))
 	taken.Close()
 	third.Announce(listeners(port, "0.0.0.0"))
-	if f := one(t, second); f.State != control.Active {
-		t.Errorf("%+v", f)
-	}
+	clock.settle(t, second, addr("127.0.0.1", port))
+	eventually(t, second, "taken over", inState(control.Active))
 	if f := one(t, third); f.State != control.Claim || !strings.HasSuffix(f.Reason, "held by VM two") {
 		t.Errorf("%+v", f)
 	}
@@ -190,7 +192,8 @@ func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
 func TestAnAddressThatComesBackIsBoundWhenItIsFree(t *testing.T) {
 	var gone atomic.Bool
 	gone.Store(true)
-	vm := newTable(t, forward.Config{Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
+	var clock clock
+	vm := newTable(t, forward.Config{Now: clock.now, Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
 		if a.Addr().Is6() && gone.Load() {
 			return nil, &net.OpError{Op: "listen", Err: unixErr("bind", eaddrnotavail)}
 		}
@@ -209,6 +212,7 @@ func TestAnAddressThatComesBackIsBoundWhenItIsFree(t *testing.T) {
 	gone.Store(false)
 	eventually(t, vm, "told", func(all []control.Forward) bool { return all[0].Reason == addr("::1", port)+" is in use" })
 	taken.Close()
+	clock.settle(t, vm, addr("::1", port))
 	eventually(t, vm, "whole", func(all []control.Forward) bool {
 		return all[0].Reason == "" && slices.Equal(all[0].Listening, []string{addr("127.0.0.1", port), addr("::1", port)})
 	})

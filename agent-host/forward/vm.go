@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
@@ -50,7 +51,12 @@ type VM struct {
 	forwards  map[key]*forward
 	reverse   []*reverse
 	loopback  netip.Addr // the zero Addr for none
+	decided   int        // how often, by the newest rules and announcement
 	bound     int        // forwards that have host addresses
+	used      int        // descriptors of those
+	consumers map[consumerKey]*consumer
+	waits     int  // bindings that wait for a limit alone
+	full      bool // which the log has heard of
 	closed    bool
 }
 
@@ -69,7 +75,7 @@ type key struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[key]*forward)}
+	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer)}
 	v.route.Store(&route{})
 	v.udp = newUDPFlows(v)
 	t.mu.Lock()
@@ -112,39 +118,26 @@ func (v *VM) reroute(change func(*route)) {
 // by themselves.
 func (v *VM) Announce(listeners []portwatch.Listener) {
 	t := v.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if v.closed || t.closed {
-		return
-	}
-	v.announced, v.started = slices.Clone(listeners), true
-	want := v.decide()
-	if v.withdrawBut(want) {
-		t.retryClaims()
-	}
-	v.place(want)
-	t.keepClaims()
+	t.decideAnew(func() []*VM {
+		if v.closed {
+			return nil
+		}
+		v.announced, v.started = slices.Clone(listeners), true
+		return []*VM{v}
+	})
 }
 
 // Close withdraws all forwards of the VM. Running connections go on.
 func (v *VM) Close() {
 	t := v.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if v.closed || t.closed {
-		return
-	}
-	v.closed = true
-	v.udp.cancel()
-	t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
-	released := false
-	for _, f := range v.forwards {
-		released = t.withdraw(f) || released
-	}
-	v.forwards = nil
-	if released {
-		t.retryClaims()
-	}
+	t.inTurns(func(until time.Time) bool {
+		if !v.closed {
+			v.closed = true
+			v.udp.cancel()
+			t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
+		}
+		return v.withdrawBut(wanted{}, until) || t.handOver(until)
+	})
 }
 
 // Status returns the VM's forwards by protocol and port.

@@ -165,10 +165,38 @@ func TestAPortInUseIsAClaimThatNamesItsHolder(t *testing.T) {
 		return f.State == control.Claim && strings.Contains(f.Reason, me)
 	})
 	_ = held.Close()
+	h.awaitForward(t, "dev", 8080, "a claim that says when it is bound", func(f control.Forward) bool {
+		return f.State == control.Claim && strings.HasSuffix(f.Reason, me+" just now, and is bound 3s after that")
+	})
 	h.awaitForward(t, "dev", 8080, "active", active)
 	if !answers("127.0.0.1:8080", "guest") {
 		t.Error("the claim was not bound when its holder left")
 	}
+}
+
+// As with a service that systemd or a developer restarts.
+func TestAServiceOfTheHostThatRestartsFindsItsPort(t *testing.T) {
+	g := newGuest(t, "dev")
+	h := startHost(t, "", g)
+	var service net.Listener
+	for n := range 3 {
+		var err error
+		if service, err = net.Listen("tcp", "0.0.0.0:8080"); err != nil {
+			t.Fatalf("after %d restarts: %v", n, err)
+		}
+		if n == 0 {
+			greet(g.listen(t, "0.0.0.0:8080"), "guest")
+		}
+		me := fmt.Sprintf("[%d]", os.Getpid())
+		h.awaitForward(t, "dev", 8080, "a claim that names "+me, func(f control.Forward) bool {
+			return f.State == control.Claim && strings.Count(f.Reason, "is held by") == 2 && strings.Contains(f.Reason, me)
+		})
+		_ = service.Close()
+		time.Sleep(600 * time.Millisecond)
+	}
+	h.awaitForward(t, "dev", 8080, "a claim that says why it waits", func(f control.Forward) bool {
+		return f.State == control.Claim && strings.Count(f.Reason, "is bound 30s after that, because it came back before") == 2
+	})
 }
 
 func TestTheBridgeCarriesWhenTheAgentIsGone(t *testing.T) {
