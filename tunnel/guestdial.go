@@ -11,18 +11,26 @@ import (
 	"time"
 )
 
-// dialTimeout bounds the guest's dial of a target. A local service answers at
-// once unless its backlog is full or a firewall drops the packets.
-const dialTimeout = 10 * time.Second
+// DialTimeout bounds the dial of a service. One answers at once unless its backlog
+// is full or a firewall drops the packets; then it is as long as the kernel tries
+// (127 s with 6 retries, net.ipv4.tcp_syn_retries), and as the client waits.
+const DialTimeout = 130 * time.Second
+
+// MaxPendingDials is how many dials may wait at a time: for a link in its guest, and
+// for a VM on the bridge. One more fails at once.
+const MaxPendingDials = 512
+
+// ErrTooManyDials is that one.
+var ErrTooManyDials = fmt.Errorf("%d connections wait for services that do not accept already", MaxPendingDials)
 
 var errNotLocal = errors.New("not an address of this machine")
 
 // dialTarget connects to the first address of a target that answers.
 func dialTarget(ctx context.Context, t Target) (Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	if t.Network == networkUnix {
-		conn, err := dialSocket(ctx, t.Path)
+		conn, err := DialSocket(ctx, t.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +56,7 @@ func answerTo(err error) (AnswerStatus, string) {
 		return AnswerDenied, err.Error()
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist): // the latter of a unix socket
 		return AnswerRefused, err.Error()
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
 		return AnswerTimedOut, err.Error()
 	}
 	return AnswerUnreachable, err.Error()
@@ -61,13 +69,11 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 		return nil, err
 	}
 	// Keep-alives between sockets of one kernel find out nothing.
-	d := net.Dialer{KeepAlive: -1, Control: ControlTCP}
+	d := net.Dialer{KeepAlive: -1}
 	if network == networkTCP {
 		// A connection to itself, which package net sees and gives up too, is
-		// not to keep its port from the server that is to have it.
-		d.Control = func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) { resetOnClose(int(fd)) })
-		}
+		// reset then, and does not keep its port from the server that is to have it.
+		d.Control = ControlTCP
 	}
 	conn, err := d.DialContext(ctx, network, addr.String())
 	if err != nil {

@@ -30,6 +30,7 @@ type guestLink struct {
 	endsCame chan net.Conn
 	endsConn *endsConn // nil where there is one connection only
 
+	dials           chan struct{} // bounds those that wait
 	datagramStreams atomic.Int32
 	reverse         reverseGuest
 
@@ -42,6 +43,7 @@ func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 	l := &guestLink{
 		server: s, agreed: a, many: many, started: make(chan struct{}),
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
+		dials: make(chan struct{}, MaxPendingDials),
 	}
 	if a.orderKey != nil {
 		l.orders = &orderJudge{key: *a.orderKey}
@@ -233,7 +235,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		l.serveUDP(ctx, conn, s)
 		return
 	}
-	target, err := l.dial(ctx, open)
+	target, err := l.dial(ctx, s, open)
 	status, reason := answerTo(err)
 	// A client that has gone does not take it, and what it sent before still is to
 	// arrive.
@@ -246,13 +248,23 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	Relay(target, s, new(Counters), l.streamEnded(open.Target))
 }
 
-// dial connects to what a stream is for.
-func (l *guestLink) dial(ctx context.Context, open openRequest) (Conn, error) {
+// dial connects to what a stream is for, as long as that is wanted.
+func (l *guestLink) dial(ctx context.Context, s *Stream, open openRequest) (Conn, error) {
 	if open.Target.Network == networkUnix {
 		if err := l.orders.judge(orderOpen, open.order(), open.Proof); err != nil {
 			return nil, err
 		}
 	}
+	select {
+	case l.dials <- struct{}{}:
+		defer func() { <-l.dials }()
+	default:
+		return nil, ErrTooManyDials
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.whenDead(cancel)
+	defer s.whenDead(nil)
 	return dialTarget(ctx, open.Target)
 }
 

@@ -172,8 +172,10 @@ func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 	if err := s.attach(conn); err != nil {
 		return // reset by the guest already, or the link has ended
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	dialCtx, cancel := context.WithTimeout(ctx, DialTimeout)
+	s.whenDead(cancel)
 	target, err := r.Dial(dialCtx)
+	s.whenDead(nil)
 	cancel()
 	status, _ := answerTo(err)
 	// A client that has gone does not take it, and what it sent before still is to

@@ -26,7 +26,7 @@ const (
 // answerTimeout bounds how long the host waits for the guest's answer. It is
 // longer than the guest's own limit for the dial, so that normally the guest's
 // reason arrives.
-const answerTimeout = dialTimeout + 5*time.Second
+const answerTimeout = DialTimeout + 5*time.Second
 
 // Stream is one forwarded connection as it crosses the VM boundary: a
 // [net.Conn] with a half-close and a reset. It is made by [Link.Open] on the
@@ -271,13 +271,14 @@ func (s *Stream) die(err error) bool {
 	return true
 }
 
-// whenDead has f called when the stream dies, or now if it has.
+// whenDead has f called when the stream dies, or now if it has. It replaces what
+// was to be called before; nil is nothing.
 func (s *Stream) whenDead(f func()) {
 	s.mu.Lock()
 	dead := s.err != nil
 	s.onDeath = f
 	s.mu.Unlock()
-	if dead {
+	if dead && f != nil {
 		f()
 	}
 }

@@ -33,13 +33,18 @@ func checkSocketPath(p string) error {
 	return nil
 }
 
-// backlogPause is the time between two attempts on a socket whose queue is full.
-// TCP waits in the kernel then, a unix socket that must not block says EAGAIN.
-const backlogPause = 10 * time.Millisecond
+// The time between two attempts on a socket whose queue is full grows between
+// these. TCP waits in the kernel then, a unix socket that must not block says
+// EAGAIN.
+const (
+	backlogPauseMin = 10 * time.Millisecond
+	backlogPauseMax = 320 * time.Millisecond
+)
 
-// dialSocket connects to a unix socket until ctx ends.
-func dialSocket(ctx context.Context, path string) (*net.UnixConn, error) {
-	for {
+// DialSocket connects to a unix socket. Where its queue is full, DialSocket waits
+// until ctx ends.
+func DialSocket(ctx context.Context, path string) (*net.UnixConn, error) {
+	for pause := backlogPauseMin; ; pause = min(2*pause, backlogPauseMax) {
 		conn, err := new(net.Dialer).DialContext(ctx, networkUnix, path)
 		if err == nil {
 			return conn.(*net.UnixConn), nil
@@ -50,7 +55,7 @@ func dialSocket(ctx context.Context, path string) (*net.UnixConn, error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("dial unix %s: queue is full: %w", path, ctx.Err())
-		case <-time.After(backlogPause):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -155,18 +155,17 @@ func (r *reverse) heard(e *reverseEnd, s tunnel.ReverseState, reason string) {
 func (r *reverse) dial(ctx context.Context) (tunnel.Conn, error) {
 	r.total.Add(1)
 	r.active.Add(1)
-	// Keep-alives between sockets of one kernel find out nothing.
-	d := net.Dialer{KeepAlive: -1}
 	if r.rule.HostSocket != "" {
-		c, err := d.DialContext(ctx, "unix", r.rule.HostSocket)
+		c, err := tunnel.DialSocket(ctx, r.rule.HostSocket)
 		if err != nil {
 			return nil, err
 		}
-		return tunnel.Unix(c.(*net.UnixConn)), nil
+		return tunnel.Unix(c), nil
 	}
+	// Keep-alives between sockets of one kernel find out nothing.
+	d := net.Dialer{KeepAlive: -1, Control: tunnel.ControlTCP}
 	var errs []error
 	for _, a := range r.rule.Host {
-		d.Control = tunnel.ControlTCP
 		c, err := d.DialContext(ctx, "tcp", a.String())
 		if err == nil {
 			return tunnel.TCP(c.(*net.TCPConn)), nil

@@ -16,14 +16,9 @@ import (
 
 const pathBridge = "bridge"
 
-const (
-	// openTimeout is for a link that does not take a stream: longer than the
-	// two seconds after which the kernel gives up a vsock connect.
-	openTimeout = 3 * time.Second
-	// bridgeTimeout is for a VM that is not there: a host-only network answers
-	// within a millisecond or never.
-	bridgeTimeout = 3 * time.Second
-)
+// openTimeout is for a link that does not take a stream: longer than the
+// two seconds after which the kernel gives up a vsock connect.
+const openTimeout = 3 * time.Second
 
 var errNoWay = errors.New("no link to the guest agent, and no bridge address is known")
 
@@ -78,7 +73,7 @@ func (f *forward) relayNow(c *tunnel.Client, early []byte) bool {
 func (f *forward) relay(c *tunnel.Client, early []byte) {
 	t := f.vm.table
 	conn := c.Conn()
-	guest, err := f.reach(t.ctx, c, early)
+	guest, err := f.reach(t.ctx, c, conn, early)
 	if err != nil {
 		conn.Abort()
 		f.ended(c, err)
@@ -110,7 +105,7 @@ func (f *forward) cannotAccept(err error) {
 
 // reach connects to the guest by the best way there is, and sends there what
 // the client has sent already.
-func (f *forward) reach(ctx context.Context, c *tunnel.Client, early []byte) (tunnel.Conn, error) {
+func (f *forward) reach(ctx context.Context, c *tunnel.Client, conn tunnel.Conn, early []byte) (tunnel.Conn, error) {
 	r := f.vm.route.Load()
 	var linkErr error
 	if r.link != nil && !r.link.Silent() && !f.bridgeFirst(r) {
@@ -123,7 +118,7 @@ func (f *forward) reach(ctx context.Context, c *tunnel.Client, early []byte) (tu
 	if !r.bridge.IsValid() {
 		return nil, cmp.Or(linkErr, errNoWay)
 	}
-	guest, err := f.dialBridge(ctx, r.bridge, early)
+	guest, err := f.dialBridge(ctx, conn, r.bridge, early)
 	if err != nil && linkErr != nil {
 		err = fmt.Errorf("%w; %w", linkErr, err)
 	}
@@ -157,7 +152,8 @@ func (f *forward) openStream(ctx context.Context, l *Link, target tunnel.Target,
 	return guest, nil
 }
 
-func (f *forward) dialBridge(ctx context.Context, bridge netip.Addr, early []byte) (tunnel.Conn, error) {
+// dialBridge connects as long as the kernel tries and the client waits.
+func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge netip.Addr, early []byte) (tunnel.Conn, error) {
 	if err := f.onBridge(bridge); err != nil {
 		return nil, err
 	}
@@ -165,8 +161,16 @@ func (f *forward) dialBridge(ctx context.Context, bridge netip.Addr, early []byt
 	if f.vm.table.isOurs(hostAddr{f.key.proto, addr, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", addr)
 	}
-	d := net.Dialer{Timeout: bridgeTimeout, Control: tunnel.ControlTCP}
+	select {
+	case f.vm.dials <- struct{}{}:
+		defer func() { <-f.vm.dials }()
+	default:
+		return nil, fmt.Errorf("bridge: %w", tunnel.ErrTooManyDials)
+	}
+	ctx, stop := tunnel.WhileThere(ctx, client)
+	d := net.Dialer{Timeout: tunnel.DialTimeout, Control: tunnel.ControlTCP}
 	c, err := d.DialContext(ctx, f.key.proto, addr.String())
+	stop()
 	if err == nil {
 		err = tunnel.NotToItself(c)
 	}

@@ -318,3 +318,49 @@ func descriptors(t *testing.T) int {
 		return strings.HasPrefix(to, "pipe:")
 	}))
 }
+
+func TestAFullBacklogIsWaitedForOverTheBridge(t *testing.T) {
+	t.Parallel()
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetBridge(bridge)
+	port := freePort(t)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "listener")
+	defer f.Close()
+	err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: int(port), Addr: bridge.As4()}), unix.Listen(fd, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dial(t, addr("127.0.0.2", port)) // all there is room for
+	vm.Announce(listeners(port, "0.0.0.0"))
+
+	gone := dial(t, addr("127.0.0.1", port))
+	eventually(t, vm, "a client waits", func(all []control.Forward) bool { return all[0].ConnectionsActive == 1 })
+	_ = gone.SetLinger(0)
+	gone.Close()
+	eventually(t, vm, "nobody waits for it any more", func(all []control.Forward) bool { return all[0].ConnectionsActive == 0 })
+
+	c := dial(t, addr("127.0.0.1", port))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	timer := time.AfterFunc(3500*time.Millisecond, func() {
+		for range 2 {
+			if c, err := l.Accept(); err == nil {
+				_, _ = c.Write([]byte("hello"))
+				defer c.Close()
+			}
+		}
+	})
+	defer timer.Stop()
+	got := make([]byte, 5)
+	if _, err := c.Read(got); err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

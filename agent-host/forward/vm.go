@@ -44,6 +44,7 @@ type VM struct {
 	name  string
 	route atomic.Pointer[route] // stored under table.mu
 	udp   *udpFlows
+	dials chan struct{} // bounds those over the bridge that wait
 
 	// The rest is guarded by table.mu.
 	started   bool                 // something, if only nothing, was announced
@@ -76,6 +77,7 @@ type key struct {
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer)}
+	v.dials = make(chan struct{}, tunnel.MaxPendingDials)
 	v.route.Store(&route{})
 	v.udp = newUDPFlows(v)
 	t.mu.Lock()
