@@ -37,13 +37,15 @@ func (t *Table) withdraw(f *forward) {
 }
 
 // remove ends a binding or a claim. It reports whether that released an address.
-// Others may have given way to a claim, too.
 func (t *Table) remove(b *binding) (released bool) {
-	t.freed(b)
 	if b.open == nil {
 		t.unclaim(b)
+		if t.comesFirst(b) {
+			t.freed(b)
+		}
 		return false
 	}
+	t.freed(b)
 	for addr := range b.open.listeners {
 		t.vacate(addr)
 	}

@@ -1,6 +1,9 @@
 package forward
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// retryEvery is how often a claim is tried that waits for what this program
@@ -27,7 +30,7 @@ func (t *Table) retryAt(s spot) {
 	if c == nil {
 		return
 	}
-	for _, b := range append([]*binding(nil), c.claims...) {
+	for _, b := range slices.Clone(c.claims) {
 		if b.claimed && !b.roomless {
 			t.retry(b)
 		}
@@ -55,6 +58,19 @@ func (t *Table) freed(b *binding) {
 			t.released = append(t.released, s)
 		}
 	}
+}
+
+// comesFirst reports whether others give way to a binding although it is not open.
+func (t *Table) comesFirst(b *binding) bool {
+	if !b.own && slices.ContainsFunc(b.wanted, contests) {
+		return true
+	}
+	for _, s := range b.spots() {
+		if c := t.spots[s]; c != nil && slices.ContainsFunc(c.claims, func(o *binding) bool { return o.vm == b.vm && o.forward != b.forward }) {
+			return true
+		}
+	}
+	return false
 }
 
 // watch sees to it that the claims at a spot are tried now and then.

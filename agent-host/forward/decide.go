@@ -37,72 +37,99 @@ func (t *Table) SetRules(rules Rules, static Static, sockets Sockets) {
 	})
 }
 
+// plan is a VM's forwards as they are to be.
+type plan struct {
+	*VM
+	wanted
+	decided int
+}
+
+// inForce reports whether nothing newer was decided.
+func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
+
 // decideAnew changes rules or what is announced, and makes the forwards of the
 // VMs concerned what is wanted then: those that go first, so that what moves
 // from one VM to another is free by then.
 func (t *Table) decideAnew(change func() []*VM) {
-	type plan struct {
-		*VM
-		wanted
-		decided int
+	var plans []*plan
+	var rules policy
+	var announced [][]portwatch.Listener
+	t.inTurns(func(time.Time) bool {
+		for _, v := range change() {
+			v.decided++
+			plans = append(plans, &plan{VM: v, decided: v.decided})
+			announced = append(announced, v.others())
+		}
+		rules = t.policy
+		return false
+	})
+	for i, p := range plans {
+		p.wanted = rules.decide(p.name, announced[i])
 	}
-	var plans []plan
-	t.turn.Lock()
-	t.mu.Lock()
-	var vms []*VM
-	if !t.closed {
-		vms = change()
-	}
-	t.mu.Unlock()
-	for _, v := range vms {
-		v.decided++
-		plans = append(plans, plan{v, v.decide(), v.decided})
-	}
-	t.turn.Unlock()
+	withdrawn, placed := 0, 0
+	t.inTurns(func(until time.Time) bool {
+		for ; withdrawn < len(plans); withdrawn++ {
+			if p := plans[withdrawn]; p.inForce() && p.withdrawBut(p.wanted, until) {
+				return true
+			}
+		}
+		if t.handOver(until) {
+			return true
+		}
+		for ; placed < len(plans); placed++ {
+			if p := plans[placed]; p.inForce() && p.place(&p.wanted, until) {
+				return true
+			}
+		}
+		return t.handOver(until)
+	})
+}
 
-	inForce := func(p plan) bool { return !p.VM.closed && p.VM.decided == p.decided }
-	for _, p := range plans {
-		t.inTurns(func(until time.Time) bool { return inForce(p) && p.withdrawBut(p.wanted, until) })
+// others is what the guest announced without listeners of ours; nil if it has not
+// announced anything.
+func (v *VM) others() []portwatch.Listener {
+	if !v.started {
+		return nil
 	}
-	t.inTurns(t.handOver)
-	for _, p := range plans {
-		t.inTurns(func(until time.Time) bool { return inForce(p) && p.place(&p.wanted, until) })
-	}
-	t.inTurns(t.handOver)
+	return slices.DeleteFunc(append([]portwatch.Listener{}, v.announced...), v.table.isOwn)
+}
+
+// policy says what becomes of what listens in guests.
+type policy struct {
+	rules   Rules
+	static  Static
+	sockets Sockets
 }
 
 func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
-	t.rules, t.static, t.sockets = rules, static, sockets
+	t.policy = policy{rules, static, sockets}
 	if rules == nil {
-		t.rules = SamePort
+		t.policy.rules = SamePort
 	}
 	if static == nil {
-		t.static = func(string) []portwatch.Listener { return nil }
+		t.policy.static = func(string) []portwatch.Listener { return nil }
 	}
 	if sockets == nil {
-		t.sockets = func(string) []GuestSocket { return nil }
+		t.policy.sockets = func(string) []GuestSocket { return nil }
 	}
 }
 
 // decide asks the rules about every listener and groups those that go together.
 // The order is that of the listeners.
-func (v *VM) decide() wanted {
+func (p policy) decide(vm string, announced []portwatch.Listener) wanted {
 	w := wanted{groups: make(map[key]*group), first: make(map[key]key), renamed: make(map[key]key)}
-	if !v.started {
+	if announced == nil {
 		return w
 	}
-	for _, l := range v.announced {
-		if v.table.isOwn(l) {
-			continue
-		}
-		g := w.group(v, l)
+	for _, l := range announced {
+		g := w.group(l, p.rules(vm, l))
 		if !slices.ContainsFunc(g.guest, func(o portwatch.Listener) bool { return o.Addr == l.Addr }) {
 			g.guest = append(g.guest, l)
 		}
 		g.process = cmp.Or(g.process, l.Process)
 	}
-	for _, l := range v.table.static(v.name) {
-		d := v.table.rules(v.name, l)
+	for _, l := range p.static(vm) {
+		d := p.rules(vm, l)
 		k := keyOf(l, d).localhost()
 		if first, ok := w.first[k]; ok {
 			w.rename(first, k)
@@ -111,7 +138,7 @@ func (v *VM) decide() wanted {
 		g := w.at(k, d)
 		g.guest, g.expected = append(g.guest, l), true
 	}
-	for _, s := range v.table.sockets(v.name) {
+	for _, s := range p.sockets(vm) {
 		w.at(key{proto: protoUnix, socket: s.Path, decision: s.Decision.key()}, s.Decision)
 	}
 	for i, k := range w.order {
@@ -126,8 +153,7 @@ func (v *VM) decide() wanted {
 	return w
 }
 
-func (w *wanted) group(v *VM, l portwatch.Listener) *group {
-	d := v.table.rules(v.name, l)
+func (w *wanted) group(l portwatch.Listener, d Decision) *group {
 	k := keyOf(l, d)
 	if _, ok := w.first[k.localhost()]; !ok {
 		w.first[k.localhost()] = k

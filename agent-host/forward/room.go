@@ -66,6 +66,11 @@ func (f *forward) leave() {
 
 // gotAddress and lostAddress count the forwards that have host addresses.
 func (f *forward) gotAddress() {
+	for _, b := range f.bindings() {
+		if b.roomless {
+			f.vm.halves = append(f.vm.halves, b)
+		}
+	}
 	if f.opened++; f.opened > 1 {
 		return
 	}
@@ -103,10 +108,26 @@ func (b *binding) waitsForRoom(yes bool) {
 	}
 	c.waits++
 	b.vm.waits++
+	if b.opened > 0 {
+		b.vm.halves = append(b.vm.halves, b)
+	}
 	if !b.queued {
 		b.queued = true
 		c.waiting = append(c.waiting, b)
 	}
+}
+
+// nextHalf takes from the queue a binding of a forward that has other addresses
+// already, which the limit on forwards does not concern.
+func (v *VM) nextHalf() *binding {
+	for len(v.halves) > 0 {
+		b := v.halves[0]
+		v.halves = v.halves[1:]
+		if b.roomless && b.claimed && b.opened > 0 {
+			return b
+		}
+	}
+	return nil
 }
 
 // next takes from the queue what has waited longest.
@@ -222,12 +243,22 @@ func (t *Table) nextForRoom() *binding {
 	}
 	var least *VM
 	for _, v := range t.vms {
-		if v.waits > 0 && v.bound < maxBound && (least == nil || v.used < least.used) {
+		if (v.bound < maxBound && v.waits > 0 || len(v.halves) > 0) && (least == nil || v.used < least.used) {
 			least = v
 		}
 	}
 	if least == nil {
 		return nil
+	}
+	if b := least.nextHalf(); b != nil {
+		if t.noRoom(b) == nil {
+			return b
+		}
+		least.halves = append(least.halves, b)
+		return nil
+	}
+	if least.bound >= maxBound || least.waits == 0 {
+		return t.nextForRoom()
 	}
 	var c *consumer
 	for _, o := range least.consumers {

@@ -8,11 +8,11 @@ import (
 )
 
 // Rules decides what becomes of a listener in the VM of that name. It is
-// called for every listener of every announcement, under a lock.
+// called for every listener of every announcement, by several goroutines at once.
 type Rules func(vm string, l portwatch.Listener) Decision
 
 // Static tells what is to be forwarded in the VM of that name although nothing is
-// seen to listen there. It is called under a lock.
+// seen to listen there. It is called by several goroutines at once.
 type Static func(vm string) []portwatch.Listener
 
 // Decision is what a rule says about a listener.

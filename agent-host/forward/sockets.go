@@ -9,5 +9,5 @@ type GuestSocket struct {
 }
 
 // Sockets tells which unix sockets are forwarded in the VM of that name. It is
-// called under a lock.
+// called by several goroutines at once.
 type Sockets func(vm string) []GuestSocket

@@ -48,15 +48,12 @@ type Table struct {
 	wg     sync.WaitGroup // accept loops, connections and the claim keeper
 	ours   portwatch.Own  // the host listeners
 
-	// turn is held by whoever binds and releases addresses, or changes what is
-	// wanted, in addition to mu and before it. With it alone, rules and
-	// announcements can be read.
+	// turn is held, in addition to mu and before it, by whoever has work for
+	// more than a moment; see inTurns.
 	turn sync.Mutex
 
 	mu       sync.Mutex
-	rules    Rules
-	static   Static
-	sockets  Sockets
+	policy   policy
 	reverses Reverses
 	vms      []*VM // in the order they were added
 	bound    map[hostAddr]*binding

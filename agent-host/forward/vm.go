@@ -56,8 +56,9 @@ type VM struct {
 	bound     int        // forwards that have host addresses
 	used      int        // descriptors of those
 	consumers map[consumerKey]*consumer
-	waits     int  // bindings that wait for a limit alone
-	full      bool // which the log has heard of
+	waits     int        // bindings that wait for a limit alone
+	halves    []*binding // of those, what is open elsewhere; some of them no longer
+	full      bool       // which the log has heard of
 	closed    bool
 }
 
