@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 )
@@ -54,9 +55,10 @@ type channelDef struct {
 
 type diskDef struct {
 	Device string `xml:"device,attr"`
-	Source struct {
-		File string `xml:"file,attr"`
-	} `xml:"source"`
+	Driver struct {
+		Type string `xml:"type,attr"`
+	} `xml:"driver"`
+	Source diskSource `xml:"source"`
 	Target struct {
 		Dev string `xml:"dev,attr"`
 	} `xml:"target"`
@@ -64,6 +66,15 @@ type diskDef struct {
 		Name string `xml:"name,attr"`
 	} `xml:"alias"`
 }
+
+type diskSource struct {
+	File   string `xml:"file,attr"`
+	Dev    string `xml:"dev,attr"`
+	Volume string `xml:"volume,attr"`
+}
+
+// name is for a person; empty for a drive without a medium, and for one on the network.
+func (s diskSource) name() string { return cmp.Or(s.File, s.Dev, s.Volume) }
 
 type vsockDef struct {
 	CID struct {

@@ -19,6 +19,8 @@ var (
 	ErrChanged = errors.New("domain was changed in the meantime")
 	// ErrRefused: libvirt does not take a device, mostly because the machine has no room for it.
 	ErrRefused = errors.New("cannot be added")
+	// ErrSecondSeed: the domain has a volume already that cloud-init takes for its seed.
+	ErrSecondSeed = errors.New("has a seed volume already")
 )
 
 // advised is an error that knows what to do about it.

@@ -55,8 +55,8 @@ type networkStep struct {
 	remove           bool
 }
 
-// PlanSetup says what the domain lacks, by name or UUID, and changes nothing. Errors wrap [ErrNoDomain], [ErrTransient] or
-// [ErrSubnetTaken].
+// PlanSetup says what the domain lacks, by name or UUID, and changes nothing. Errors wrap [ErrNoDomain], [ErrTransient],
+// [ErrSubnetTaken] or [ErrSecondSeed].
 func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) (*Plan, error) {
 	defer c.bound(ctx, refreshLimit)()
 	p, def, err := c.newPlan(domain)
@@ -69,7 +69,7 @@ func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) 
 	if err := planAgent(p, def, opts); err != nil {
 		return nil, err
 	}
-	if err := planSeed(p, def, opts); err != nil {
+	if err := planSeed(p, def, opts, func(d diskDef) string { return c.labelOf(p.dom, d) }); err != nil {
 		return nil, err
 	}
 	if p.after, err = replaceDevices(p.before, p.update); err == nil {

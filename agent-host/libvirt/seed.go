@@ -3,19 +3,30 @@ package libvirt
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 
+	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
 )
 
 // seedAlias marks the disk that setup added for a seed image.
 const seedAlias = aliasPrefix + "seed"
 
-// planSeed sees to a disk with the seed image. A drive that has it already stays as it is, whoever added it.
-func planSeed(p *Plan, def *domainDef, opts SetupOptions) error {
+// planSeed sees to a disk with the seed image. A drive that has it already stays as it is, whoever added it; labelOf says
+// which label the volume in another has.
+func planSeed(p *Plan, def *domainDef, opts SetupOptions, labelOf func(diskDef) string) error {
 	disks := def.Disks
 	if opts.Seed == "" || slices.ContainsFunc(disks, func(d diskDef) bool { return d.Source.File == opts.Seed }) {
 		return nil
+	}
+	for _, d := range disks {
+		if d.Alias.Name != seedAlias && strings.EqualFold(labelOf(d), seedLabel) {
+			return advise(fmt.Errorf("domain %s: %w: disk %s with %s", p.Domain, ErrSecondSeed, d.Target.Dev, d.Source.name()),
+				fmt.Sprintf("cloud-init reads one of them only: give the user-data of that one to rum-host-agent cloudinit --user-data, "+
+					"and detach it with: virsh detach-disk %s %s --config", p.Domain, d.Target.Dev))
+		}
 	}
 	ours := slices.IndexFunc(disks, func(d diskDef) bool { return d.Alias.Name == seedAlias })
 	if ours >= 0 && disks[ours].Target.Dev != "" {
@@ -56,6 +67,39 @@ func freeDrive(def *domainDef) (string, error) {
 		}
 	}
 	return "", advise(errors.New("all virtio disks from vda to vdz are taken"), "remove one that is not needed, or attach the seed image by hand")
+}
+
+// labelOf returns the label of the volume on a disk of the domain, which the daemon reads, because its user may not; empty
+// where it has none or cannot be read.
+func (c *Conn) labelOf(dom golibvirt.Domain, d diskDef) string {
+	// In any other format the volume is not at the beginning of the file.
+	if d.Source.name() == "" || d.Driver.Type != "" && d.Driver.Type != "raw" {
+		return ""
+	}
+	label, err := volumeLabel(&diskReader{c, dom, d.Target.Dev})
+	if err != nil {
+		return ""
+	}
+	return label
+}
+
+// diskReader reads what is on a disk of a domain.
+type diskReader struct {
+	conn *Conn
+	dom  golibvirt.Domain
+	dev  string
+}
+
+func (r *diskReader) ReadAt(b []byte, at int64) (int, error) {
+	data, err := r.conn.lv.DomainBlockPeek(r.dom, r.dev, uint64(at), uint32(len(b)), 0)
+	if err != nil {
+		return 0, err
+	}
+	n := copy(b, data)
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // replaceDevices returns a domain definition where each device takes the place of the one with its alias.

@@ -16,7 +16,7 @@ func withSeed(t *testing.T, text, seed string) (after string, p *Plan, err error
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := planSeed(p, &def, SetupOptions{Seed: seed}); err != nil {
+	if err := planSeed(p, &def, SetupOptions{Seed: seed}, func(diskDef) string { return "" }); err != nil {
 		return "", p, err
 	}
 	if after, err = replaceDevices(text, p.update); err == nil {

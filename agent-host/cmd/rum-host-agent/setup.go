@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -113,19 +112,23 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if err != nil {
 		return hinted(err)
 	}
+	keep := func() error { return nil }
 	if seed != "" {
-		if err := o.bindKey(plan); err != nil {
+		if keep, err = bindKey(plan); err != nil {
 			return err
 		}
 	}
-	if o.dryRun || plan.Empty() {
+	if o.dryRun {
 		return printPlan(w, plan)
+	}
+	if plan.Empty() {
+		return errors.Join(keep(), printPlan(w, plan))
 	}
 	result, err := conn.Apply(ctx, plan)
 	if err != nil {
 		return hinted(err)
 	}
-	return printResult(w, plan, result)
+	return errors.Join(keep(), printResult(w, plan, result))
 }
 
 // seedFile returns the absolute path of the seed image, because libvirt has another working directory; empty for none.
@@ -136,32 +139,27 @@ func (o *setupOptions) seedFile() (string, error) {
 	if o.undo {
 		return "", misuse(errors.New("--undo removes the seed image too, and takes no --seed"))
 	}
-	info, err := os.Stat(o.seed)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", o.seed)
-	}
-	if err != nil {
+	if err := libvirt.CheckSeed(o.seed); err != nil {
 		return "", advise(fmt.Errorf("seed image: %w", err), "write one with: rum-host-agent cloudinit NAME -o FILE")
 	}
 	return filepath.Abs(o.seed)
 }
 
-// bindKey makes the key of the domain's name one for this domain alone. It makes no key: the guest would not have it.
-func (o *setupOptions) bindKey(plan *libvirt.Plan) error {
+// bindKey returns what makes the key of the domain's name one for this domain alone, to be done when the domain has the
+// image. It makes no key: the guest would not have it.
+func bindKey(plan *libvirt.Plan) (keep func() error, err error) {
 	store, err := keyStore()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	key, err := store.Lookup(plan.Domain, plan.UUID)
-	switch {
-	case errors.Is(err, keys.ErrNotFound):
+	if errors.Is(err, keys.ErrNotFound) {
 		plan.Notes = append(plan.Notes, fmt.Sprintf("%s has no key for %s: the image was made by another user, or for another name; "+
 			"write one for it with: rum-host-agent cloudinit %[2]s -o FILE", store.Dir, plan.Domain))
-		return nil
-	case err == nil && !o.dryRun:
-		err = store.Keep(plan.Domain, plan.UUID, key)
+		return func() error { return nil }, nil
 	}
-	return adviseOnKey(plan.Domain, err)
+	keep = func() error { return adviseOnKey(plan.Domain, store.Keep(plan.Domain, plan.UUID, key)) }
+	return keep, adviseOnKey(plan.Domain, err)
 }
 
 // printPlan writes what would be done.

@@ -40,6 +40,7 @@ func TestANewSeedReachesARunningVMAtItsNextStart(t *testing.T) {
 	const name = "reseeded"
 	define(t, name, guestXML(t, name, vm.Initramfs{Script: printsDisk}, ""))
 	t.Cleanup(func() { // t's context has ended
+		exec.Command("virsh", "-q", "destroy", name).Run() // a network stays as long as a VM runs with it
 		undo := exec.Command(filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "setup", "--undo", name)
 		if err := output(undo); err != nil {
 			t.Error(err)
@@ -69,4 +70,32 @@ func TestANewSeedReachesARunningVMAtItsNextStart(t *testing.T) {
 	start(t, name)
 	waitConsole(t, name, onConsole(t, second))
 	contains(t, rum(t, "setup", name, "--seed", second), name+": nothing to do")
+}
+
+// TestASecondSeedVolumeIsRefused: cloud-init would read one of the two. It is the daemon that reads what is on the drives.
+func TestASecondSeedVolumeIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	ours := seedImage(t, dir, "twice")
+	mine := filepath.Join(dir, "mine.iso")
+	if err := os.Rename(ours, mine); err != nil {
+		t.Fatal(err)
+	}
+	ours = seedImage(t, dir, "twice")
+	define(t, "twice", bare("twice", "q35", `<interface type='user'/>
+		<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>
+		<disk type='file' device='cdrom'><source file='`+mine+`'/><target dev='sdb' bus='sata'/></disk>`))
+	restore(t, definition(t, "twice"))
+	before := definition(t, "twice")
+	said, err := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "setup", "twice", "--seed", ours).CombinedOutput()
+	if err == nil {
+		t.Error("there are two now")
+	}
+	contains(t, string(said), "rum-host-agent: domain twice: has a seed volume already: disk sdb with "+mine, "virsh detach-disk twice sdb --config")
+	unchanged(t, "twice", before)
+	if uuid := boundTo(t, "twice"); uuid != "" {
+		t.Errorf("the key was bound to %s", uuid)
+	}
+	virsh(t, "detach-disk", "twice", "sdb", "--config")
+	contains(t, rum(t, "setup", "twice", "--seed", ours), "done: add to twice: read-only disk vda")
+	rum(t, "setup", "--undo", "twice")
 }
