@@ -149,7 +149,7 @@ func (c *Client) Early(buf []byte) ([]byte, error) {
 	case unix.EAGAIN:
 		return nil, nil
 	}
-	return nil, fmt.Errorf("client: %w", err)
+	return nil, &clientError{err}
 }
 
 // Conn makes it a Conn, which it is from then on.

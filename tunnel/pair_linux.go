@@ -234,7 +234,7 @@ func (p *pair) broke(i int, err error) {
 	// That a stream cannot be written to is less than what the peer will say.
 	p.vague = p.sides[i].stream != nil && !errors.Is(err, errResetByPeer)
 	if i == 0 && p.sides[i].stream == nil {
-		err = fmt.Errorf("%w: %w", ErrClient, err)
+		err = &clientError{err}
 	}
 	p.why = err
 }

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -43,6 +42,12 @@ func descriptors(client, guest Conn) (c, g endpointFD, ok bool) {
 // ErrClient marks what befell the connection that was given to [Relay] first, or
 // the [Client]: it is the client's own doing, mostly.
 var ErrClient = errors.New("client")
+
+type clientError struct{ err error }
+
+func (e *clientError) Error() string        { return ErrClient.Error() + ": " + e.err.Error() }
+func (e *clientError) Unwrap() error        { return e.err }
+func (e *clientError) Is(target error) bool { return target == ErrClient }
 
 // relayMux is Relay with two goroutines, for what has no descriptor.
 func relayMux(client, guest Conn, n *Counters) error {
@@ -137,7 +142,7 @@ func (r *relay) broke(end Conn, err error) {
 		return
 	}
 	if end == r.client {
-		err = fmt.Errorf("%w: %w", ErrClient, err)
+		err = &clientError{err}
 	}
 	r.err = err
 	r.drain = newDrain(r.progress())

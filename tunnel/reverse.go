@@ -17,7 +17,8 @@ type Reverse struct {
 	// has accepted.
 	Dial func(context.Context) (Conn, error)
 	// Ended is called at the end of each connection, with why Dial or the
-	// connection failed, or nil.
+	// connection failed, or nil. What the client in the guest did is an
+	// [ErrClient].
 	Ended func(error)
 	// State is told how the listener is, first and at every change. It may be
 	// called once more after the listener was taken back.
@@ -186,5 +187,17 @@ func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 		r.Ended(err)
 		return
 	}
-	Relay(target, s, r.Counters, r.Ended)
+	Relay(target, s, r.Counters, func(err error) { r.Ended(clientInGuest(err)) })
+}
+
+// clientInGuest marks, of how a connection from the guest ended, what its client
+// did. What [Relay] takes for the client is the service.
+func clientInGuest(err error) error {
+	if service, ok := errors.AsType[*clientError](err); ok {
+		return fmt.Errorf("service: %w", service.err)
+	}
+	if errors.Is(err, errResetByPeer) {
+		return &clientError{err}
+	}
+	return err
 }

@@ -6,21 +6,21 @@ import (
 )
 
 // WhileThere returns a context that ends when a client's connection is reset, while
-// nothing reads it: nobody waits any more for what is done for it. stop is to be
-// called before it is read, and by who is done.
+// nothing reads it: nobody waits any more for what is done for it. Its cause is then
+// an [ErrClient]. stop is to be called before the connection is read.
 func WhileThere(ctx context.Context, client Conn) (there context.Context, stop func()) {
-	there, cancel := context.WithCancel(ctx)
+	there, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if client.awaitReset() != nil {
-			cancel()
+		if err := client.awaitReset(); err != nil {
+			cancel(&clientError{err})
 		}
 	}()
 	return there, func() {
 		_ = client.SetReadDeadline(longAgo)
 		<-done
 		_ = client.SetReadDeadline(time.Time{})
-		cancel()
+		cancel(nil)
 	}
 }

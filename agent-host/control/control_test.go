@@ -86,7 +86,7 @@ func TestStatusFieldNamesStay(t *testing.T) {
 	has(all, "version pid uptime_seconds vms")
 	has(top.VMs[0], "name endpoint state auth agent_version generation last_seen bridge_ip loopback error forwards")
 	has(top.VMs[0]["forwards"].([]any)[0].(map[string]any), "proto port guest host listening state reason path rule process "+
-		"connections_active connections_total bytes_in bytes_out last_error")
+		"connections_active connections_total bytes_in bytes_out last_error last_error_at")
 }
 
 func TestNoAgentIsSaid(t *testing.T) {

@@ -102,4 +102,6 @@ type Forward struct {
 	BytesOut          uint64 `json:"bytes_out"`  // from clients to the guest
 	Dropped           uint64 `json:"dropped"`    // datagrams that were lost on the way, in either direction
 	LastError         string `json:"last_error"` // of a connection; empty if none ever failed
+	// LastErrorAt is when that was; nil if it never was.
+	LastErrorAt *time.Time `json:"last_error_at"`
 }

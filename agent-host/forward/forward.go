@@ -31,7 +31,7 @@ type forward struct {
 	total    atomic.Uint64 // of them
 	dropped  atomic.Uint64 // datagrams
 	carried  atomic.Pointer[carried]
-	lastErr  atomic.Pointer[string]
+	lastErr  lastError
 }
 
 // carried is what carried a forward's last connection.
@@ -83,9 +83,7 @@ func (f *forward) status() control.Forward {
 			st.Path = f.path()
 		}
 	}
-	if e := f.lastErr.Load(); e != nil {
-		st.LastError = *e
-	}
+	f.lastErr.show(&st)
 	return st
 }
 
@@ -103,10 +101,4 @@ func (f *forward) path() string {
 		return pathBridge
 	}
 	return ""
-}
-
-// fail records why a connection was not what it should have been.
-func (f *forward) fail(err error) {
-	text := err.Error()
-	f.lastErr.Store(&text)
 }

@@ -46,7 +46,7 @@ type reverse struct {
 	counters tunnel.Counters
 	active   atomic.Int64
 	total    atomic.Uint64
-	lastErr  atomic.Pointer[string]
+	lastErr  lastError
 }
 
 // reverseEnd is one listener in the guest. What is said of it is guarded by
@@ -178,8 +178,9 @@ func (r *reverse) dial(ctx context.Context) (tunnel.Conn, error) {
 func (r *reverse) ended(err error) {
 	r.active.Add(-1)
 	if err != nil {
-		text := err.Error()
-		r.lastErr.Store(&text)
+		if !ordinary(err) {
+			r.lastErr.note(err)
+		}
 		r.vm.table.log.Debug("connection from the guest failed", "vm", r.vm.name, "rule", r.rule.Rule, "error", err)
 	}
 }
@@ -214,9 +215,7 @@ func (r *reverse) status() control.Forward {
 	if st.State, st.Reason = r.state(); st.State == control.Active {
 		st.Path = tunnel.PathMux
 	}
-	if e := r.lastErr.Load(); e != nil {
-		st.LastError = *e
-	}
+	r.lastErr.show(&st)
 	return st
 }
 

@@ -105,7 +105,7 @@ func TestAReverseRuleTriesTheAddressesOfTheHostAndCounts(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	open[0].Ended(net.ErrClosed)
-	if f := one(t, vm); f.ConnectionsActive != 0 || f.LastError == "" {
+	if f := one(t, vm); f.ConnectionsActive != 0 || f.LastError == "" || f.LastErrorAt == nil {
 		t.Errorf("%+v", f)
 	}
 }

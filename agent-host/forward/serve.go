@@ -92,14 +92,20 @@ func (f *forward) relay(c *tunnel.Client, early []byte) {
 func (f *forward) ended(c *tunnel.Client, err error) {
 	f.active.Add(-1)
 	if err != nil {
-		f.fail(err)
+		switch {
+		case ordinary(err):
+		case c.From().IsValid():
+			f.lastErr.note(err)
+		default:
+			f.lastErr.noteUnix(err)
+		}
 		f.vm.table.log.Debug("connection failed", "vm", f.vm.name, "port", f.key.port, "client", c.From(), "error", err)
 	}
 }
 
 // cannotAccept notes that clients wait in vain for the time being.
 func (f *forward) cannotAccept(err error) {
-	f.fail(err)
+	f.lastErr.note(err)
 	f.vm.table.log.Warn("cannot accept connections", "vm", f.vm.name, "port", f.key.port, "error", err)
 }
 
@@ -167,12 +173,14 @@ func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge net
 	default:
 		return nil, fmt.Errorf("bridge: %w", tunnel.ErrTooManyDials)
 	}
-	ctx, stop := tunnel.WhileThere(ctx, client)
+	there, stop := tunnel.WhileThere(ctx, client)
 	d := net.Dialer{Timeout: tunnel.DialTimeout, Control: tunnel.ControlTCP}
-	c, err := d.DialContext(ctx, f.key.proto, addr.String())
+	c, err := d.DialContext(there, f.key.proto, addr.String())
 	stop()
 	if err == nil {
 		err = tunnel.NotToItself(c)
+	} else if gone := context.Cause(there); errors.Is(gone, tunnel.ErrClient) {
+		err = gone
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)

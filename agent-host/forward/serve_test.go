@@ -347,6 +347,9 @@ func TestAFullBacklogIsWaitedForOverTheBridge(t *testing.T) {
 	_ = gone.SetLinger(0)
 	gone.Close()
 	eventually(t, vm, "nobody waits for it any more", func(all []control.Forward) bool { return all[0].ConnectionsActive == 0 })
+	if f := one(t, vm); f.LastError != "" {
+		t.Errorf("what the client did is an error: %s", f.LastError)
+	}
 
 	c := dial(t, addr("127.0.0.1", port))
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -362,5 +365,38 @@ func TestAFullBacklogIsWaitedForOverTheBridge(t *testing.T) {
 	got := make([]byte, 5)
 	if _, err := c.Read(got); err != nil || string(got) != "hello" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Browsers and gRPC clients close with answers unread, which makes the kernel send a
+// reset.
+func TestAResetOfTheClientIsNoError(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.3:0")))
+	port := freePort(t)
+	vm.Announce(listeners(port, "0.0.0.0"))
+	for i, end := range []func(c *net.TCPConn){
+		func(c *net.TCPConn) { _ = c.SetLinger(0); c.Close() },
+		func(c *net.TCPConn) {
+			_, _ = c.Write([]byte("ping"))
+			eventually(t, vm, "an answer", func(all []control.Forward) bool { return all[0].BytesIn%5 == 4 })
+			c.Close()
+		},
+	} {
+		c := dial(t, addr("127.0.0.1", port))
+		roundTrip(t, c)
+		end(c)
+		eventually(t, vm, "the end", func(all []control.Forward) bool { return all[0].ConnectionsActive == 0 })
+		if f := one(t, vm); f.LastError != "" || f.LastErrorAt != nil {
+			t.Errorf("end %d: %q at %v", i, f.LastError, f.LastErrorAt)
+		}
+	}
+
+	vm.SetLink(brokenLink())
+	before := time.Now()
+	dialForReset(t, addr("127.0.0.1", port))
+	eventually(t, vm, "an error", func(all []control.Forward) bool { return all[0].LastError != "" })
+	if at := one(t, vm).LastErrorAt; at == nil || at.Before(before) || at.After(time.Now()) {
+		t.Errorf("an error at %v", at)
 	}
 }

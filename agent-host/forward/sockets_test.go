@@ -116,6 +116,9 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 	eventually(t, vm, "explained", func(all []control.Forward) bool {
 		return strings.Contains(all[0].LastError, "bridge") && all[0].Path == ""
 	})
+	if text := one(t, vm).LastError; !strings.Contains(text, "reads as an end; 1 of its clients") {
+		t.Errorf("a client read an end although nothing was complete, and of that is said: %s", text)
+	}
 }
 
 func TestASocketLeftBehindIsReplacedAndALivingOneIsAClaim(t *testing.T) {

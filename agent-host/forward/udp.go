@@ -52,7 +52,7 @@ func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
 			return
 		default:
 		}
-		f.fail(err)
+		f.lastErr.note(err)
 		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.port, "error", err)
 		delay = min(max(2*delay, receiveBackoffMin), receiveBackoffMax)
 		select {
@@ -66,7 +66,7 @@ func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
 // lost notes datagrams that did not arrive, and why.
 func (f *forward) lost(n uint32, err error) {
 	f.dropped.Add(uint64(n))
-	f.fail(err)
+	f.lastErr.note(err)
 }
 
 // fromClient carries one datagram to the guest.

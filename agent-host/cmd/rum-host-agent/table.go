@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -97,12 +98,20 @@ func forwardRows(forwards []control.Forward) [][]cell {
 	return rows
 }
 
+// errorShown is how long what went wrong with a connection is worth a person's
+// look.
+const errorShown = 10 * time.Minute
+
 // reason is why a host address does not listen, and which does all the same, or
-// what went wrong last if all do.
+// what went wrong of late if all do.
 func reason(f control.Forward) string {
 	switch {
 	case f.Reason == "" && f.LastError != "":
-		return "last error: " + cleanError(f.LastError)
+		if f.LastErrorAt == nil || time.Since(*f.LastErrorAt) > errorShown {
+			return ""
+		}
+		ago := max(0, time.Since(*f.LastErrorAt)).Truncate(time.Second)
+		return fmt.Sprintf("last error, %v ago: %s", ago, cleanError(f.LastError))
 	case f.State != control.Active && len(f.Listening) > 0:
 		return cleanError(f.Reason) + "; open on " + addresses(f.Listening)
 	}

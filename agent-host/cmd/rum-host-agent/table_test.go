@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 )
@@ -44,6 +45,21 @@ old  down  unix:/x
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestAnErrorAgesOutOfTheTable(t *testing.T) {
+	now := time.Now()
+	for age, want := range map[time.Duration]string{
+		90 * time.Second: "last error, 1m30s ago: guest: refused",
+		11 * time.Minute: "",
+		-time.Hour:       "last error, 0s ago: guest: refused", // the clock was set back
+	} {
+		at := now.Add(-age)
+		got := reason(control.Forward{State: control.Active, LastError: "guest: refused", LastErrorAt: &at})
+		if got != want {
+			t.Errorf("after %v: %q", age, got)
+		}
 	}
 }
 
