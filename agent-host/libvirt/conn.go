@@ -46,7 +46,7 @@ func Open(ctx context.Context, uri string) (*Conn, error) {
 	defer c.bound(ctx, openLimit)()
 	if err := c.lv.ConnectToURI(golibvirt.ConnectURI(d.driver)); err != nil {
 		c.nc.Close()
-		return nil, fmt.Errorf("%w: opening %s: %w", ErrUnavailable, d.driver, err)
+		return nil, adviseOnOpening(fmt.Errorf("%w: opening %s: %w", ErrUnavailable, d.driver, err))
 	}
 	return c, nil
 }

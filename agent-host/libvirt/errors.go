@@ -46,3 +46,18 @@ func isCode(err error, code golibvirt.ErrorNumber) bool {
 	e, ok := errors.AsType[golibvirt.Error](err)
 	return ok && e.Code == uint32(code)
 }
+
+const joinGroup = "add yourself to the group libvirt and log in again: sudo usermod -aG libvirt $USER"
+
+// adviseOnOpening adds what to do when the daemon let the user connect and then does not let them in, which it says in the
+// words of polkit.
+func adviseOnOpening(err error) error {
+	for _, code := range []golibvirt.ErrorNumber{
+		golibvirt.ErrAuthFailed, golibvirt.ErrAuthCancelled, golibvirt.ErrAuthUnavailable, golibvirt.ErrAccessDenied,
+	} {
+		if isCode(err, code) {
+			return advise(err, joinGroup)
+		}
+	}
+	return err
+}

@@ -142,6 +142,34 @@ func prefixOf(ip ipDef) (netip.Prefix, bool) {
 	return prefix, prefix.IsValid() && bits > 0
 }
 
+// noteNetworks notes the networks of the domain's NICs without which it will not start. Setup starts those that it needs
+// itself; the others are the user's.
+func (c *Conn) noteNetworks(p *Plan, def *domainDef, opts SetupOptions) error {
+	noted := map[string]bool{"": true, opts.HostOnly: true}
+	for _, i := range def.Interfaces {
+		name := i.Source.Network
+		if noted[name] {
+			continue
+		}
+		noted[name] = true
+		n, _, err := c.network(name)
+		if err != nil {
+			return err
+		}
+		note := func(format string, args ...any) { p.Notes = append(p.Notes, fmt.Sprintf(format, args...)) }
+		switch {
+		case !n.Exists:
+			note("network %s does not exist, and %s does not start without it; see: virsh -c %s net-list --all", name, p.Domain, c.driver)
+		case !n.Active:
+			note("network %s is not active, and %s does not start without it: virsh -c %s net-start %[1]s", name, p.Domain, c.driver)
+		}
+		if n.Exists && !n.Active && !n.Autostart {
+			note("network %s is not started with libvirt either: virsh -c %s net-autostart %[1]s", name, c.driver)
+		}
+	}
+	return nil
+}
+
 // networkUses lists the subnets of all libvirt networks, active or not.
 func (c *Conn) networkUses() ([]use, error) {
 	refs, _, err := c.lv.ConnectListAllNetworks(1, 0)

@@ -180,6 +180,9 @@ func (c *Conn) planNICs(p *Plan, def *domainDef, opts SetupOptions) error {
 	onHostOnly := func(i interfaceDef) bool { return opts.HostOnly != "" && i.Source.Network == opts.HostOnly }
 	outside := slices.ContainsFunc(def.Interfaces, func(i interfaceDef) bool { return !onHostOnly(i) })
 	hostOnly := slices.ContainsFunc(def.Interfaces, onHostOnly)
+	if err := c.noteNetworks(p, def, opts); err != nil {
+		return err
+	}
 	nics, err := c.allNICs()
 	if err != nil {
 		return err

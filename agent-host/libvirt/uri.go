@@ -129,7 +129,7 @@ func (d daemon) dial(ctx context.Context) (net.Conn, error) {
 	err := fmt.Errorf("%w: %w", ErrUnavailable, first)
 	switch {
 	case errors.Is(first, fs.ErrPermission):
-		return nil, advise(err, "add yourself to the group libvirt and log in again")
+		return nil, advise(err, joinGroup)
 	case errors.Is(first, fs.ErrNotExist) && d.driver == sessionURI:
 		return nil, advise(err, "start the session daemon with: virsh -c qemu:///session version")
 	default:

@@ -169,7 +169,7 @@ func printPlan(w io.Writer, plan *libvirt.Plan) error {
 		fmt.Fprintf(&b, "%s: nothing to do\n", clean(plan.Domain))
 	}
 	for _, step := range plan.Steps {
-		b.WriteString("would " + clean(step) + "\n")
+		b.WriteString("would " + cleanError(step) + "\n")
 	}
 	writeNotes(&b, plan.Notes)
 	writeDiff(&b, plan.Diff)
@@ -181,10 +181,10 @@ func printPlan(w io.Writer, plan *libvirt.Plan) error {
 func printResult(w io.Writer, plan *libvirt.Plan, result libvirt.Result) error {
 	var b strings.Builder
 	for _, step := range plan.Steps {
-		b.WriteString("done: " + clean(step) + "\n")
+		b.WriteString("done: " + cleanError(step) + "\n")
 	}
 	for _, reason := range result.Restart {
-		b.WriteString("after the next start only: " + clean(reason) + "\n")
+		b.WriteString("after the next start only: " + cleanError(reason) + "\n")
 	}
 	if len(result.Restart) > 0 {
 		fmt.Fprintf(&b, "shut %[1]s down and start it again: virsh shutdown %[1]s; virsh start %[1]s\n", clean(plan.Domain))
@@ -197,7 +197,7 @@ func printResult(w io.Writer, plan *libvirt.Plan, result libvirt.Result) error {
 
 func writeNotes(b *strings.Builder, notes []string) {
 	for _, note := range notes {
-		b.WriteString("note: " + clean(note) + "\n")
+		b.WriteString("note: " + cleanError(note) + "\n")
 	}
 }
 

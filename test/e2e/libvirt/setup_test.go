@@ -193,3 +193,27 @@ func TestAnUnknownDomainIsSaidSo(t *testing.T) {
 		t.Errorf("got %v, want ErrNoDomain", err)
 	}
 }
+
+// TestAnInactiveNetworkIsMentionedWithTheCommandThatStartsIt: libvirt's package leaves the network default stopped on some
+// distributions, and a domain on it does not start.
+func TestAnInactiveNetworkIsMentionedWithTheCommandThatStartsIt(t *testing.T) {
+	defaultNetwork(t)
+	define(t, "stranded", bare("stranded", "q35", "<interface type='network'><source network='default'/></interface><interface type='network'><source network='gone'/></interface>"))
+	const missing = "note: network gone does not exist, and stranded does not start without it; see: virsh -c qemu:///system net-list --all\n"
+	if said := rum(t, "setup", "stranded", "--dry-run"); strings.Contains(said, "network default") || !strings.Contains(said, missing) {
+		t.Error("with the network active")
+	}
+	virsh(t, "net-destroy", "default")
+	const (
+		start     = "note: network default is not active, and stranded does not start without it: virsh -c qemu:///system net-start default\n"
+		autostart = "note: network default is not started with libvirt either: virsh -c qemu:///system net-autostart default\n"
+	)
+	contains(t, rum(t, "setup", "stranded", "--dry-run"), start, autostart)
+	virsh(t, "net-autostart", "default")
+	said := rum(t, "setup", "stranded", "--dry-run")
+	contains(t, said, start)
+	if strings.Contains(said, autostart) {
+		t.Error("the network would be started with libvirt")
+	}
+	virsh(t, "net-start", "default") // defaultNetwork stops it
+}
