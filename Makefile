@@ -17,7 +17,7 @@ E2E_DEPS   = $(VM_DEPS) dbus dnsmasq-base iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system virtinst
 BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
 
-.PHONY: help go build test lint fresh e2e e2e-vsock demo bench bench-vsock deps clean
+.PHONY: help go build test lint fresh hostile e2e e2e-vsock demo bench bench-vsock deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -46,6 +46,11 @@ lint: go ## gofmt, vet and staticcheck
 
 fresh: ## README's two commands on a bare Debian with only Go, make and git; as root, ten minutes
 	@sh test/fresh.sh
+
+hostile: build ## a guest that hates its host, beside an honest one; as root
+	@sh test/deps.sh iproute2
+	go build -o bin/rum-hostile ./test/hostile
+	bin/rum-hostile $(HOSTILEFLAGS)
 
 e2e: build ## tests in real VMs; as root
 	go test -tags e2e -count=1 -p 1 -timeout 20m -v ./test/vm/... ./test/e2e/...

@@ -26,6 +26,8 @@ type muxConn struct {
 	flow            *muxFlow
 	reading         sync.Mutex   // two readers of a yamux stream can wait for each other for ever
 	readBy, writeBy atomic.Int64 // deadlines in Unix nanoseconds, 0 for none
+	taken           atomic.Int64 // bytes of the last read, which the reader has until the next one
+	evicted         func(error)  // is told that the guard ends the stream; nil for nobody. Guarded by guard.mu
 	refused         atomic.Bool  // the peer does not read any more
 	closed          atomic.Bool
 }
@@ -37,10 +39,11 @@ func (c *muxConn) Read(b []byte) (int, error) {
 	if expired(&c.readBy) {
 		return 0, os.ErrDeadlineExceeded
 	}
+	c.guard.consumed(c.flow, int(c.taken.Swap(0)))
 	c.reading.Lock()
 	n, err := c.Stream.Read(b)
 	c.reading.Unlock()
-	c.guard.consumed(c.flow, n)
+	c.taken.Store(int64(n))
 	return n, c.translate(err)
 }
 
@@ -91,6 +94,24 @@ func (c *muxConn) closedErr() error {
 		return err
 	}
 	return os.ErrClosed
+}
+
+// evict ends the connection for the guard, whose reason it is.
+func (c *muxConn) evict(why error) {
+	c.guard.mu.Lock()
+	evicted := c.evicted
+	c.guard.mu.Unlock()
+	if evicted != nil {
+		evicted(why)
+	}
+	_ = c.Close()
+}
+
+// whenEvicted has f called when the guard ends the stream.
+func (c *muxConn) whenEvicted(f func(error)) {
+	c.guard.mu.Lock()
+	defer c.guard.mu.Unlock()
+	c.evicted = f
 }
 
 // Close ends both directions here. What has come is thrown away, also where a

@@ -11,9 +11,13 @@ import (
 
 // What a peer may make a session hold or do.
 const (
-	// maxWaiting bounds in bytes what has come on the streams of a link and was
-	// not read yet. yamux's windows alone would allow a mebibyte for each stream.
-	maxWaiting = 32 << 20
+	// maxWaiting bounds in bytes what has come on the streams of a link and was not
+	// taken yet by whom it is for. yamux's windows alone would allow a mebibyte for
+	// each stream.
+	maxWaiting = 16 << 20
+	// maxHeld bounds the buffers that yamux keeps for streams which once had much
+	// waiting. It allocates them anew where that is not so any more.
+	maxHeld = 24 << 20
 	// maxForgotten is how many streams may be closed on our side and not yet on
 	// the peer's.
 	maxForgotten = 16 << 10
@@ -68,6 +72,7 @@ type muxGuard struct {
 	mu       sync.Mutex
 	flows    map[uint32]*muxFlow
 	waiting  int       // bytes, of all flows
+	held     int       // bytes that their buffers have room for
 	resets   []muxHead // what yamux is to be told in the peer's name
 	lastPeer uint32    // the highest ID of the peer's
 	peerOpen int
@@ -93,7 +98,8 @@ type muxFlow struct {
 	finHere, finPeer bool
 	over             bool  // nobody is to read it any more
 	told             bool  // yamux is told that the peer has reset it
-	waiting          int   // bytes that have come and were not read
+	waiting          int   // bytes that have come and are not done with
+	held             int   // the most that ever waited, which its buffer keeps room for
 	err              error // why it was ended from here, if it was
 	conn             *muxConn
 }
@@ -253,7 +259,9 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 	pass = !f.over
 	if pass && body > 0 {
 		f.waiting += body
-		if g.waiting += body; g.waiting > maxWaiting {
+		g.waiting += body
+		g.hold(f, max(f.held, f.waiting))
+		if g.waiting > maxWaiting {
 			if err := g.relieve(); err != nil {
 				return false, 0, err
 			}
@@ -291,11 +299,29 @@ func (g *muxGuard) settle(f *muxFlow) {
 		return
 	}
 	delete(g.flows, f.id)
+	g.hold(f, 0)
 	if f.peers {
 		g.peerOpen--
 	}
 	if f.over {
 		g.gone--
+	}
+}
+
+// hold notes how large the buffer of a stream may be. Where all together are too
+// large, those that are empty go. It needs g.mu.
+func (g *muxGuard) hold(f *muxFlow, size int) {
+	g.held += size - f.held
+	f.held = size
+	if g.held <= maxHeld {
+		return
+	}
+	for _, f := range g.flows {
+		if f.waiting == 0 && f.held > 0 && f.conn != nil {
+			f.conn.Stream.Shrink()
+			g.held -= f.held
+			f.held = 0
+		}
 	}
 }
 
@@ -316,7 +342,7 @@ func (g *muxGuard) relieve() error {
 	most.err = errTooMuchWaits
 	g.end(most)
 	if most.conn != nil {
-		go most.conn.Close() // tells the peer, and may have to wait for that
+		go most.conn.evict(most.err) // tells the peer, and may have to wait for that
 	}
 	return nil
 }
@@ -330,6 +356,7 @@ func (g *muxGuard) end(f *muxFlow) {
 	f.over = true
 	g.waiting -= f.waiting
 	f.waiting = 0
+	g.hold(f, 0)
 	if g.flows[f.id] != f {
 		return
 	}
@@ -357,8 +384,11 @@ func (g *muxGuard) done(f *muxFlow) {
 	g.resets = append(g.resets, newMuxHead(yamuxWindow, flags, f.id))
 }
 
-// consumed is called when bytes of a stream have been read.
+// consumed is called when the reader of a stream has done with bytes.
 func (g *muxGuard) consumed(f *muxFlow, n int) {
+	if n == 0 {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !f.over {

@@ -99,8 +99,11 @@ func (s *Stream) attach(conn net.Conn) error {
 	s.conn, s.path = conn, PathMux
 	if mux, ok := conn.(*muxConn); !ok {
 		s.path = PathRaw
-	} else if s.stopped {
-		mux.refuseWrites()
+	} else {
+		mux.whenEvicted(s.abort)
+		if s.stopped {
+			mux.refuseWrites()
+		}
 	}
 	return nil
 }

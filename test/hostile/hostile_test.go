@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// binDir tells the tests, which run in a network of their own, where the agents are.
+const binDir = "RUM_HOSTILE_BIN"
+
+func TestMain(m *testing.M) {
+	switch name := os.Getenv(role); name {
+	case "":
+		os.Exit(again())
+	case "inside":
+		if err := loopbackUp(); err != nil {
+			fmt.Fprintln(os.Stderr, err, "\ninstall iproute2")
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	default:
+		if err := part(name, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "hostile:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// again builds the agents as users have them, because the race detector takes memory,
+// and runs the tests in a network of their own.
+func again() int {
+	dir, err := os.MkdirTemp("", "rum-hostile-bin")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	for _, pkg := range []string{"agent-host/cmd/rum-host-agent", "agent-guest/cmd/rum-guest-agent"} {
+		build := exec.Command("go", "build", "-o", filepath.Join(dir, filepath.Base(pkg)), "github.com/rum-vm/rum-agent/"+pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, out)
+			return 1
+		}
+	}
+	cmd := self(context.Background(), "inside", true, os.Args[1:]...)
+	cmd.Env = append(cmd.Env, binDir+"="+dir)
+	cmd.Stdout = os.Stdout
+	if err := cmd.Run(); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// TestNoModeOfAHostileGuestGrowsTheHostAgentOrHurtsAnHonestOne is the short form of make
+// hostile: memory, log lines and service, each for a second. Times are no matter of a
+// test.
+func TestNoModeOfAHostileGuestGrowsTheHostAgentOrHurtsAnHonestOne(t *testing.T) {
+	for _, m := range modes() {
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			r, err := measure(t.Context(), os.Getenv(binDir), m, true, time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%+v", r)
+			if r.peak >= maxPeak {
+				t.Errorf("the host agent grew to %d MiB, at most %d are allowed", r.peak, maxPeak)
+			}
+			if r.lines > maxLines {
+				t.Errorf("%d lines in its log, at most %d are allowed", r.lines, maxLines)
+			}
+			if r.unserved > 0 {
+				t.Errorf("the honest guest's client went unserved %d times", r.unserved)
+			}
+		})
+	}
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// result is what a run measured.
+type result struct {
+	peak     int           // MiB, of the host agent's memory (VmHWM)
+	cpu      float64       // of one processor, while measured
+	lines    int           // of its log
+	trip     time.Duration // median, of the honest guest's client
+	port     time.Duration // median, from listen in the honest guest to an answer
+	unserved int           // round trips that failed
+}
+
+// tripPause is the time between two round trips, which are not to be what the host agent
+// is busy with.
+const tripPause = 2 * time.Millisecond
+
+// killAt is where a host agent that grows is killed, in MiB.
+const killAt = 600
+
+// measure runs the host agent beside an honest guest and a hostile one, or beside the
+// same flood into a sink.
+func measure(ctx context.Context, bin string, m mode, hostile bool, period time.Duration) (r result, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "rum-hostile")
+	if err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(dir)
+	good, evil, control := filepath.Join(dir, "good"), filepath.Join(dir, "evil"), filepath.Join(dir, "control")
+
+	var children sync.WaitGroup
+	defer children.Wait()
+	defer cancel()
+	start := func(cmd *exec.Cmd) error {
+		cmd.WaitDelay = time.Second
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		children.Go(func() { _ = cmd.Wait() })
+		return nil
+	}
+	guest := self(ctx, "guest", true, bin, good)
+	orders, err := guest.StdinPipe()
+	if err != nil {
+		return r, err
+	}
+	if err := start(guest); err != nil {
+		return r, err
+	}
+	args := []string{"run", "--socket", control, "--vm", "good=unix:" + good}
+	if hostile {
+		args = append(args, "--vm", "evil="+m.endpoint(evil))
+		if err := start(self(ctx, "evil", false, m.name, evil)); err != nil {
+			return r, err
+		}
+	} else if err := start(self(ctx, "sink", false, evil)); err != nil {
+		return r, err
+	}
+	log := &lineCounter{}
+	host := exec.CommandContext(ctx, filepath.Join(bin, "rum-host-agent"), args...)
+	host.Stderr = log
+	host.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := start(host); err != nil {
+		return r, err
+	}
+	client, err := dialUntil(ctx, goodPort, 20*time.Second)
+	if err != nil {
+		return r, fmt.Errorf("the honest guest is not served: %w\n%s", err, log.text())
+	}
+	defer client.Close()
+	if !hostile {
+		for range 100 { // until the sink is there
+			if _, err = os.Stat(evil); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := start(self(ctx, "flood", false, m.name, evil)); err != nil {
+			return r, err
+		}
+	} else {
+		m.disturb(ctx)
+	}
+
+	pid := host.Process.Pid
+	began, used := time.Now(), cpuOf(pid)
+	var trips, ports []time.Duration
+	next := began
+	for n := 1; time.Since(began) < period && ctx.Err() == nil; {
+		trip, err := roundTrip(client)
+		if err != nil {
+			r.unserved++
+			if client, err = dialUntil(ctx, goodPort, 5*time.Second); err != nil {
+				break
+			}
+			continue
+		}
+		trips = append(trips, trip)
+		time.Sleep(tripPause)
+		if memoryOf(pid, "VmRSS") > killAt {
+			_ = host.Process.Kill()
+			r.peak = killAt
+			return r, nil
+		}
+		if time.Now().After(next) {
+			next = time.Now().Add(period / 5)
+			at := time.Now()
+			fmt.Fprintln(orders, goodPort+n)
+			c, err := dialUntil(ctx, goodPort+n, 5*time.Second)
+			if err != nil {
+				r.unserved++
+			} else {
+				ports = append(ports, time.Since(at))
+				_ = c.Close()
+			}
+			n++
+		}
+	}
+	r.cpu = float64(cpuOf(pid)-used) / float64(time.Since(began))
+	r.peak, r.lines = memoryOf(pid, "VmHWM"), log.count()
+	r.trip, r.port = median(trips), median(ports)
+	return r, nil
+}
+
+// disturb does what clients of the hostile guest do.
+func (m mode) disturb(ctx context.Context) {
+	for range m.clients {
+		go func() {
+			if c, err := dialUntil(ctx, evilTCP, 5*time.Second); err == nil {
+				<-ctx.Done()
+				_ = c.Close()
+			}
+		}()
+	}
+	if m.asks {
+		go func() {
+			c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", evilUDP))
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			for ctx.Err() == nil {
+				_, _ = c.Write([]byte("?"))
+				time.Sleep(100 * time.Millisecond)
+			}
+		}()
+	}
+}
+
+// dialUntil connects to a port of this host that somebody is about to open, and has an
+// answer.
+func dialUntil(ctx context.Context, port int, limit time.Duration) (net.Conn, error) {
+	var last error
+	for end := time.Now().Add(limit); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
+		if err != nil {
+			last = err
+			continue
+		}
+		if port == evilTCP {
+			return c, nil // which does not answer
+		}
+		if _, last = roundTrip(c); last == nil {
+			return c, nil
+		}
+		_ = c.Close()
+	}
+	return nil, errors.Join(last, ctx.Err())
+}
+
+func roundTrip(c net.Conn) (time.Duration, error) {
+	var b [64]byte
+	began := time.Now()
+	_ = c.SetDeadline(began.Add(5 * time.Second))
+	if _, err := c.Write(b[:]); err != nil {
+		return 0, err
+	}
+	_, err := io.ReadFull(c, b[:])
+	return time.Since(began), err
+}
+
+func median(all []time.Duration) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// cpuOf is the processor time of a process. A tick is 10 ms (USER_HZ, time(7)).
+func cpuOf(pid int) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// memoryOf is a line of /proc/PID/status in MiB.
+func memoryOf(pid int, key string) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(b), key+":")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kib, _ := strconv.Atoi(fields[0])
+	return kib / 1024
+}
+
+// lineCounter counts lines, and keeps the last of them.
+type lineCounter struct {
+	mu   sync.Mutex
+	n    int
+	last []byte
+}
+
+func (l *lineCounter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n += bytes.Count(b, []byte("\n"))
+	l.last = append(l.last, b...)
+	l.last = l.last[max(0, len(l.last)-4096):]
+	return len(b), nil
+}
+
+func (l *lineCounter) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n
+}
+
+func (l *lineCounter) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.last)
+}

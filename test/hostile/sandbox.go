@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// role is the environment variable that tells this program which of its parts it is.
+const role = "RUM_HOSTILE_ROLE"
+
+// self is this program in a part, in a network of its own if it is to have one. It ends
+// with its parent.
+func self(ctx context.Context, part string, ownNetwork bool, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), role+"="+part)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if ownNetwork {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+	}
+	if ownNetwork && os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return cmd
+}
+
+func loopbackUp() error {
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("ip link set lo up: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// part runs one of the parts other than the first.
+func part(name string, args []string) error {
+	switch name {
+	case "guest":
+		return honestGuest(args[0], args[1])
+	case "evil":
+		m, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("unix", args[1])
+		if err != nil {
+			return err
+		}
+		serve(m, l)
+		return nil
+	case "sink":
+		l, err := net.Listen("unix", args[0])
+		if err != nil {
+			return err
+		}
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			go func() { _, _ = io.Copy(io.Discard, c) }()
+		}
+	case "flood":
+		m, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		c, err := net.Dial("unix", args[1])
+		if err != nil {
+			return err
+		}
+		spew(m.sink)(c)
+		return nil
+	}
+	return fmt.Errorf("no part %q", name)
+}
+
+// goodPort is the honest guest's, where an echo answers.
+const goodPort = 7000
+
+// honestGuest runs a guest agent, an echo, and for each line of its standard input one
+// more on that port.
+func honestGuest(bin, socket string) error {
+	if err := loopbackUp(); err != nil {
+		return err
+	}
+	agent := exec.Command(filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+socket)
+	agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := agent.Start(); err != nil {
+		return err
+	}
+	if err := echo(fmt.Sprint(goodPort)); err != nil {
+		return err
+	}
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		if err := echo(strings.TrimSpace(in.Text())); err != nil {
+			return err
+		}
+	}
+	return in.Err()
+}
+
+func echo(port string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
+		}
+	}()
+	return nil
+}
