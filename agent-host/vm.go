@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
@@ -33,6 +35,7 @@ type vm struct {
 	log      *slog.Logger
 	forwards *forward.VM
 	cancel   context.CancelFunc
+	budget   *rate.Limiter // of announcements
 
 	mu         sync.Mutex
 	link       *tunnel.Link // nil while there is none that carries
@@ -52,7 +55,7 @@ type vm struct {
 func newVM(a *Agent, c VM) *vm {
 	v := &vm{
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
-		forwards: a.table.Add(c.Name), cancel: func() {}, down: time.Now(),
+		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), down: time.Now(),
 	}
 	v.setBridge(c.Bridge)
 	return v
@@ -211,7 +214,7 @@ func (v *vm) disconnected(link *tunnel.Link) {
 // the forwards stay as they are.
 func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
 	began := time.Now()
-	defer func() { rest(ctx, time.Since(began)) }()
+	defer func() { rest(ctx, v.budget, time.Since(began)) }()
 	if a.Generation > 0 {
 		v.forwards.Announce(a.Listeners)
 	}
@@ -235,16 +238,30 @@ func skipped(a tunnel.Announcement) string {
 	return fmt.Sprintf("%d listeners of the guest cannot be forwarded, such as %s", a.Skipped, a.SkipReason)
 }
 
-// restMax is short enough for a port to be closed within a second.
-const restMax = 500 * time.Millisecond
+// What an announcement may take of a processor for long, and for how long it may take
+// all of one. As much again is done about it elsewhere, where listeners are opened and
+// closed.
+const (
+	announceShare = 0.05
+	announceBurst = 500 * time.Millisecond
+)
 
-// rest keeps a guest whose ports come and go all the time from using more than
-// a tenth of a processor, or filling the log any faster. What it announces
+// newAnnounceBudget accounts in microseconds.
+func newAnnounceBudget() *rate.Limiter {
+	return rate.NewLimiter(announceShare*rate.Limit(time.Second/time.Microsecond), int(announceBurst/time.Microsecond))
+}
+
+// rest waits where announcements have taken more than their budget, so that a guest
+// whose ports come and go all the time does not keep this agent busy. What it announces
 // meanwhile is joined; an announcement of a few ports costs a millisecond here.
-func rest(ctx context.Context, spent time.Duration) {
+func rest(ctx context.Context, budget *rate.Limiter, spent time.Duration) {
+	owed := budget.ReserveN(time.Now(), min(int(spent/time.Microsecond), budget.Burst())).Delay()
+	if owed == 0 {
+		return
+	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(min(9*spent, restMax)):
+	case <-time.After(owed):
 	}
 }
 

@@ -81,12 +81,16 @@ func (c *control) read(handle func(message) (useful bool, err error)) error {
 	r := messageReader{r: bufio.NewReader(c.conn)}
 	effort := newEffort()
 	for {
-		m, err := r.next()
+		b, err := r.next()
 		if err != nil {
 			return err
 		}
 		began, useful := clock(), false
 		c.heard.Store(int64(began))
+		m, err := decodeMessage(b)
+		if err != nil {
+			return err
+		}
 		if m != nil {
 			if useful, err = handle(m); err != nil {
 				return err

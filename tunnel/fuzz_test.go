@@ -49,6 +49,15 @@ var sampleMessages = []message{
 // encoded is a message as decodeMessage takes it.
 func encoded(m message) []byte { return appendMessage(nil, m)[4:] }
 
+// nextMessage reads and decodes a message.
+func nextMessage(r *messageReader) (message, error) {
+	b, err := r.next()
+	if err != nil {
+		return nil, err
+	}
+	return decodeMessage(b)
+}
+
 func FuzzControlMessage(f *testing.F) {
 	for _, m := range sampleMessages {
 		f.Add(encoded(m))
@@ -75,7 +84,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 	}
 	r := messageReader{r: bytes.NewReader(wire)}
 	for _, want := range sampleMessages {
-		got, err := r.next()
+		got, err := nextMessage(&r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +92,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 			t.Fatal(d)
 		}
 	}
-	if _, err := r.next(); !errors.Is(err, io.EOF) {
+	if _, err := nextMessage(&r); !errors.Is(err, io.EOF) {
 		t.Fatalf("after the last message: %v", err)
 	}
 }
@@ -91,14 +100,14 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 func TestALengthAllocatesNothing(t *testing.T) {
 	claim := binary.BigEndian.AppendUint32(nil, maxMessage)
 	r := messageReader{r: bytes.NewReader(append(claim, 1, 2, 3))}
-	if _, err := r.next(); err == nil {
+	if _, err := nextMessage(&r); err == nil {
 		t.Fatal("a message cut short was accepted")
 	}
 	if cap(r.buf) > 128<<10 {
 		t.Fatalf("a claim of %d bytes made the reader keep %d", maxMessage, cap(r.buf))
 	}
 	r = messageReader{r: bytes.NewReader(binary.BigEndian.AppendUint32(nil, maxMessage+1))}
-	if _, err := r.next(); err == nil {
+	if _, err := nextMessage(&r); err == nil {
 		t.Fatal("a message beyond the limit was accepted")
 	}
 }
@@ -226,7 +235,7 @@ func FuzzAnnounced(f *testing.F) {
 		r := messageReader{r: bytes.NewReader(b)}
 		var a announced
 		for {
-			m, err := r.next()
+			m, err := nextMessage(&r)
 			if err != nil {
 				return
 			}

@@ -111,8 +111,9 @@ type messageReader struct {
 	buf []byte
 }
 
-// next returns nil and no error for a message that is to be skipped.
-func (r *messageReader) next() (message, error) {
+// next returns the next message as decodeMessage takes it, good until the one after it
+// is read.
+func (r *messageReader) next() ([]byte, error) {
 	var hdr [4]byte
 	if _, err := io.ReadFull(r.r, hdr[:]); err != nil {
 		return nil, err
@@ -130,7 +131,7 @@ func (r *messageReader) next() (message, error) {
 			return nil, fmt.Errorf("control message is cut short: %w", err)
 		}
 	}
-	return decodeMessage(r.buf)
+	return r.buf, nil
 }
 
 var errShort = errors.New("cut short")

@@ -122,7 +122,7 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 			return r, nil
 		}
 		if time.Now().After(next) {
-			next = time.Now().Add(period / 5)
+			next = time.Now().Add(min(period/5, time.Second))
 			at := time.Now()
 			fmt.Fprintln(orders, goodPort+n)
 			c, err := dialUntil(ctx, goodPort+n, 5*time.Second)
