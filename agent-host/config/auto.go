@@ -87,11 +87,21 @@ func (a *auto) keptIn(l portwatch.Listener) kept {
 		if l.Proto != string(TCP) {
 			proto = fmt.Sprintf(", proto = %q", l.Proto)
 		}
-		return kept{fmt.Sprintf("below %d: add a rule, guest = %d, host = %d%s", firstOrdinary, port, port+8000, proto), true}
+		host, _ := HostForLow(l)
+		return kept{fmt.Sprintf("below %d: add a rule, guest = %d, host = %d%s", firstOrdinary, port, host, proto), true}
 	case l.Ephemeral:
 		return kept{reason: "ephemeral"}
 	}
 	return kept{}
+}
+
+// HostForLow proposes a host port for a listener that stays in the guest because its port is low, and for no other reason;
+// low is false for every other listener. A low host port would take root.
+func HostForLow(l portwatch.Listener) (host uint16, low bool) {
+	if port := l.Addr.Port(); port < firstOrdinary && noiseReason(l) == "" {
+		return port + 8000, true
+	}
+	return 0, false
 }
 
 // holds reports whether a rule leaves what is kept in where it is.

@@ -24,7 +24,7 @@ func (d *dialogue) complete(p *plan, path string, exists bool) bool {
 	if exists && !d.confirm(fmt.Sprintf("%s exists. Replace it?", clean(path)), false) {
 		return false
 	}
-	p.all = d.confirm("Forward every port that opens in a VM to the same port of localhost?", true)
+	p.all = d.confirm("Forward every port that opens in a VM, from 1024 up, to the same port of localhost?", true)
 	d.askPorts(p)
 	return d.confirm(fmt.Sprintf("Write %s?", clean(path)), true) && !d.ended
 }
@@ -47,7 +47,7 @@ func (d *dialogue) askPorts(p *plan) {
 	open := slices.DeleteFunc(slices.Clone(p.seen), func(s seenPort) bool { return named(p.rules, s) })
 	if len(open) > fewPorts {
 		for _, s := range open[:min(len(open), maxAsked)] {
-			fmt.Fprintf(d.out, "  %s\n", s)
+			fmt.Fprintf(d.out, "  %s: %d\n", s, s.host)
 		}
 		if more := len(open) - maxAsked; more > 0 {
 			fmt.Fprintf(d.out, "  and %d more\n", more)
@@ -55,7 +55,7 @@ func (d *dialogue) askPorts(p *plan) {
 		switch d.chooseAll(len(open)) {
 		case "a":
 			for _, s := range open {
-				p.add(s, strconv.Itoa(int(s.port)))
+				p.add(s, strconv.Itoa(int(s.host)))
 			}
 			return
 		case "n":
@@ -76,7 +76,7 @@ func (d *dialogue) askPorts(p *plan) {
 // chooseAll asks what becomes of that many ports: a for all, n for none, c to choose.
 func (d *dialogue) chooseAll(n int) string {
 	for {
-		switch strings.ToLower(d.ask(fmt.Sprintf("These %d ports: all to the same port of localhost, none, or choose one by one? [A/n/c] ", n))) {
+		switch strings.ToLower(d.ask(fmt.Sprintf("These %d ports: all to localhost at the port shown, none, or choose one by one? [A/n/c] ", n))) {
 		case "", "a", "all":
 			return "a"
 		case "n", "none", "no":
@@ -90,12 +90,12 @@ func (d *dialogue) chooseAll(n int) string {
 
 // askPort asks where a port should be.
 func (d *dialogue) askPort(p *plan, s seenPort) {
-	guest := strconv.Itoa(int(s.port))
+	guest, proposed := strconv.Itoa(int(s.port)), strconv.Itoa(int(s.host))
 	for !d.ended {
-		host := d.ask(fmt.Sprintf("%s: host port, or n for none [%s] ", s, guest))
+		host := d.ask(fmt.Sprintf("%s: host port, or n for none [%s] ", s, proposed))
 		switch strings.ToLower(host) {
 		case "", "y", "yes":
-			host = guest
+			host = proposed
 		case "n", "no", "none":
 			host = ""
 		}

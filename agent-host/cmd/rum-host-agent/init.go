@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/portwatch"
 )
 
 type initOptions struct {
@@ -99,13 +101,30 @@ func seenPorts(st control.Status) []seenPort {
 	var seen []seenPort
 	for _, vm := range st.VMs {
 		for _, f := range vm.Forwards {
-			if f.State == control.Ignored || len(f.Guest) == 0 {
+			if len(f.Guest) == 0 {
 				continue
 			}
-			seen = addSeen(seen, seenPort{port: f.Port, proto: f.Proto, by: []string{describeSeen(vm.Name, f.Process)}})
+			host, low := hostForLow(f)
+			if f.State == control.Ignored && !(low && f.Rule == config.DefaultRule) {
+				continue
+			}
+			if !low {
+				host = f.Port
+			}
+			seen = addSeen(seen, seenPort{port: f.Port, host: host, proto: f.Proto, by: []string{describeSeen(vm.Name, f.Process)}})
 		}
 	}
+	leaveApart(seen)
 	return seen
+}
+
+// hostForLow proposes a host port for what stays in the guest for its low port alone.
+func hostForLow(f control.Forward) (host uint16, low bool) {
+	addr, err := netip.ParseAddrPort(f.Guest[0])
+	if err != nil {
+		return 0, false // a socket's path
+	}
+	return config.HostForLow(portwatch.Listener{Proto: f.Proto, Addr: netip.AddrPortFrom(addr.Addr(), f.Port)})
 }
 
 // writeFile leaves no half of a file. A new one must not be there, also not since

@@ -58,14 +58,14 @@ func TestInitAsksAboutThePortsItSees(t *testing.T) {
 		want    string
 		write   bool
 	}{
-		{[]string{"", "", "", "", ""}, "[[ports]] guest = 80", true},
+		{[]string{"", "", "", "", ""}, "[[ports]] guest = 80 host = 8081", true},
 		{[]string{"y", "8088", "n", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 ignore = true", true},
 		{[]string{"n", "8088", "", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 [[ports]] ignore = true", true},
 		{[]string{"N", "n", "n", "", ""}, "[[ports]] ignore = true", true},
 		{[]string{"what", "", "port", "99999", "8088", "", "", ""}, "[[ports]] guest = 80 host = 8088", true},
-		{[]string{"", "", "", "n", ""}, "[[ports]] guest = 80", false},
+		{[]string{"", "", "", "n", ""}, "[[ports]] guest = 80 host = 8081", false},
 		// The end of the input is not consent.
-		{[]string{"", "", "", ""}, "[[ports]] guest = 80", false},
+		{[]string{"", "", "", ""}, "[[ports]] guest = 80 host = 8081", false},
 		{[]string{""}, "[[ports]] ignore = true", false},
 		{nil, "[[ports]] ignore = true", false},
 	} {
@@ -75,13 +75,48 @@ func TestInitAsksAboutThePortsItSees(t *testing.T) {
 		}
 	}
 	_, asked, _ := answer(t, false, "", "", "", "", "")
-	for _, want := range []string{"80/tcp (nginx[7] in dev, test): host port, or n for none [80] ", "8080/tcp (web?[[ports]]?", "Write /home/me/rum.toml? [Y/n] "} {
+	for _, want := range []string{"80/tcp (nginx[7] in dev, test): host port, or n for none [8081] ", "8080/tcp (web?[[ports]]?", "Write /home/me/rum.toml? [Y/n] "} {
 		if !strings.Contains(asked, want) {
 			t.Errorf("%q is not asked:\n%s", want, asked)
 		}
 	}
 	if strings.Contains(asked, "22/tcp") || strings.Contains(asked, "9000") {
 		t.Errorf("asks about what does not listen, or stays in the guest:\n%s", asked)
+	}
+}
+
+// TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed: they stay in the guest until a rule names them, so init is where
+// a user meets them. What a rule of the user's keeps there, or ssh, is not offered.
+func TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed(t *testing.T) {
+	st := control.Status{VMs: []control.VM{{Name: "dev", Forwards: []control.Forward{
+		{Proto: "tcp", Port: 80, Guest: []string{"0.0.0.0:80", "[::]:80"}, State: control.Ignored, Rule: config.DefaultRule, Process: "nginx[7]"},
+		{Proto: "udp", Port: 514, Guest: []string{"0.0.0.0:514"}, State: control.Ignored, Rule: config.DefaultRule},
+		{Proto: "tcp", Port: 22, Guest: []string{"0.0.0.0:22"}, State: control.Ignored, Rule: config.DefaultRule},
+		{Proto: "tcp", Port: 443, Guest: []string{"0.0.0.0:443"}, State: control.Ignored, Rule: "rum.toml:3"},
+		{Proto: "tcp", Port: 41000, Guest: []string{"0.0.0.0:41000"}, State: control.Ignored, Rule: config.DefaultRule},
+		{Proto: "unix", Guest: []string{"/run/app.sock"}, State: control.Ignored, Rule: config.DefaultRule},
+	}}}}
+	const both = `[[ports]] guest = 80 host = 8080 [[ports]] guest = 514 host = 8514 proto = "udp"`
+	for answers, want := range map[string]string{
+		"\n\n\n\n":      both,
+		"\nn\n8000\n\n": `[[ports]] guest = 514 host = 8000 proto = "udp"`,
+		"n\n\n\n\n":     both + " [[ports]] ignore = true",
+	} {
+		p := &plan{seen: seenPorts(st), all: true}
+		var out bytes.Buffer
+		d := &dialogue{in: bufio.NewReader(strings.NewReader(answers)), out: &out}
+		if !d.complete(p, "rum.toml", false) || rulesOf(p.text()) != want || !strings.Contains(out.String(), "80/tcp (nginx[7] in dev): host port, or n for none [8080]") {
+			t.Errorf("%q: got %s\nwant %s\n%s", answers, rulesOf(p.text()), want, out.String())
+		}
+		if _, err := config.Parse("rum.toml", []byte(p.text())); err != nil {
+			t.Error(err)
+		}
+	}
+	// Nobody is asked with --yes: the file says what to write.
+	if text := (&plan{seen: seenPorts(st), all: true}).text(); rulesOf(text) != "" ||
+		!strings.Contains(text, "\n#   80/tcp (nginx[7] in dev): stays there without a rule, guest = 80, host = 8080\n") ||
+		!strings.Contains(text, ", guest = 514, host = 8514, proto = \"udp\"\n") {
+		t.Errorf("got\n%s", text)
 	}
 }
 

@@ -28,6 +28,7 @@ type portRule struct {
 // seenPort is a port that listens in VMs.
 type seenPort struct {
 	port  uint16
+	host  uint16 // the one proposed: another than port where that is low
 	proto string
 	by    []string // VMs and programs, safe to print
 }
@@ -61,6 +62,26 @@ func (p seenPort) String() string {
 		by = append(slices.Clone(by[:most]), "others")
 	}
 	return fmt.Sprintf("%d/%s (%s)", p.port, clean(p.proto), strings.Join(by, ", "))
+}
+
+// leaveApart moves what is proposed for low ports away from the host ports of the others.
+func leaveApart(seen []seenPort) {
+	taken := map[uint16]bool{}
+	for _, s := range seen {
+		if s.host == s.port {
+			taken[s.host] = true
+		}
+	}
+	for i := range seen {
+		s := &seen[i]
+		if s.host == s.port {
+			continue
+		}
+		for taken[s.host] {
+			s.host++
+		}
+		taken[s.host] = true
+	}
 }
 
 // add has a port forwarded to a host port, or ignored for none, if the rest of the file does not say so already: a port
@@ -138,7 +159,14 @@ func (p *plan) text() string {
 	if len(p.seen) > 0 {
 		b.WriteString("\n# Seen in VMs when this was written:\n")
 		for _, s := range p.seen {
-			b.WriteString("#   " + s.String() + "\n")
+			b.WriteString("#   " + s.String())
+			if s.host != s.port && !named(p.rules, s) {
+				fmt.Fprintf(&b, ": stays there without a rule, guest = %d, host = %d", s.port, s.host)
+				if s.proto != string(config.TCP) {
+					fmt.Fprintf(&b, ", proto = %q", s.proto)
+				}
+			}
+			b.WriteString("\n")
 		}
 	}
 	if !p.all {
