@@ -15,12 +15,14 @@ import (
 type Acceptor struct {
 	place
 	fd     int
-	named  net.Listener // a unix socket, whose file goes with it; else nil
+	named  *socketListener // a unix socket, whose file goes with it; else nil
 	serve  func(*Client)
 	failed func(error)
+	lost   func(error)
 	// prepare is for connections that do not inherit what a listener is set to:
 	// those of Go's own, which are of Multipath TCP.
 	prepare bool
+	remote  bool // clients may be on other machines
 
 	mu     sync.Mutex // held while a client is served
 	closed bool
@@ -48,10 +50,13 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 			_ = unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			if tcp.Addr().(*net.TCPAddr).IP.IsLoopback() {
 				sendUnpaced(a.fd)
+			} else {
+				a.remote = true
+				keepAlive(a.fd)
 			}
 		}
 	} else {
-		a.named = l
+		a.named = l.(*socketListener)
 		a.fd, err = copyDescriptor(l)
 	}
 	if err != nil {
@@ -61,13 +66,18 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 	return a, nil
 }
 
-// Serve begins to accept. serve is called with each client and must not block;
-// failed is told why one could not be accepted.
-func (a *Acceptor) Serve(serve func(*Client), failed func(error)) error {
+// Serve begins to accept. serve is called with each client, failed is told why one
+// could not be accepted, and lost, once at most, why none will be any more. None of
+// them must block.
+func (a *Acceptor) Serve(serve func(*Client), failed, lost func(error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.serve, a.failed = serve, failed
-	return pickLoop().addFD(a, a.fd, unix.EPOLLIN)
+	a.serve, a.failed, a.lost = serve, failed, lost
+	err := pickLoop().addFD(a, a.fd, unix.EPOLLIN)
+	if err == nil && a.named != nil {
+		a.named.whenLost(lost)
+	}
+	return err
 }
 
 func (a *Acceptor) arm(events uint32) {
@@ -106,10 +116,17 @@ func (a *Acceptor) handle(int, uint32) {
 		a.delay = 0
 		if a.prepare {
 			prepareTCP(fd)
+			if a.remote {
+				keepAlive(fd)
+			}
 		}
 		a.serve(&Client{socket{fd}, addrOf(from)})
 	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
 		// Gone again before it was accepted.
+	case unix.EBADF, unix.EINVAL:
+		// It listens no more: somebody else has shut the socket down.
+		_ = a.loop.watch(&a.place, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
+		a.lost(fmt.Errorf("accept: %w", err))
 	default:
 		a.failed(fmt.Errorf("accept: %w", err))
 		a.pause()
@@ -119,6 +136,7 @@ func (a *Acceptor) handle(int, uint32) {
 // pause needs a.mu.
 func (a *Acceptor) pause() {
 	a.delay = min(max(2*a.delay, acceptBackoffMin), acceptBackoffMax)
+	a.arm(0)
 	a.arm(0)
 	time.AfterFunc(a.delay, func() {
 		a.mu.Lock()

@@ -78,7 +78,7 @@ func beHost(endpoint, target string) error {
 			}
 			tunnel.Relay(c.Conn(), s, new(tunnel.Counters), func(error) {})
 		}()
-	}, func(error) {})
+	}, func(error) {}, nil)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +19,31 @@ type socketListener struct {
 	net.Listener
 	path string
 	made os.FileInfo // the file as it was made
+
+	mu     sync.Mutex
+	closed bool
+	look   *time.Timer // for the file; nil for none
+}
+
+// fileCheck is the time between two looks whether a socket still has its file.
+const fileCheck = time.Second
+
+// whenLost has lost called, once, when the file that leads here is gone. It may be
+// called still while Close is.
+func (l *socketListener) whenLost(lost func(error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look = time.AfterFunc(fileCheck, func() {
+		l.mu.Lock()
+		has := l.closed || l.has()
+		if has && !l.closed {
+			l.look.Reset(fileCheck)
+		}
+		l.mu.Unlock()
+		if !has {
+			lost(fmt.Errorf("%s was removed or replaced", l.path))
+		}
+	})
 }
 
 // SyscallConn makes the descriptor known to an [Acceptor].
@@ -24,8 +51,20 @@ func (l *socketListener) SyscallConn() (syscall.RawConn, error) {
 	return l.Listener.(*net.UnixListener).SyscallConn()
 }
 
+// has tells whether the file is there and leads here.
+func (l *socketListener) has() bool {
+	now, err := os.Lstat(l.path)
+	return err == nil && os.SameFile(now, l.made)
+}
+
 func (l *socketListener) Close() error {
-	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.made) {
+	l.mu.Lock()
+	l.closed = true
+	if l.look != nil {
+		l.look.Stop()
+	}
+	l.mu.Unlock()
+	if l.has() {
 		_ = os.Remove(l.path)
 	}
 	return l.Listener.Close()
@@ -92,7 +131,7 @@ func listenBound(file *os.File, path string, mode fs.FileMode) (*socketListener,
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return &socketListener{l, path, made}, nil
+	return &socketListener{Listener: l, path: path, made: made}, nil
 }
 
 var (

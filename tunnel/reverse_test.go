@@ -320,3 +320,41 @@ func TestWhatListensForAHostIsInNoScan(t *testing.T) {
 		<-done
 	}
 }
+
+func TestASocketOfTheGuestWhoseFileIsRemovedIsMadeAgain(t *testing.T) {
+	l := startLink(t, startGuest(t, tunnel.PathMux, keyed), keyed)
+	socket := tunnel.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
+	r := reverseTo(socket, service(t, echo))
+	setReverse(t, l, r)
+	if err := os.Remove(socket.Path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the socket to be there again", func() bool {
+		c, err := net.Dial("unix", socket.Path)
+		if err != nil {
+			return false
+		}
+		_ = c.Close()
+		return true
+	})
+}
+
+func TestAResetOfTheGuestsClientIsNoErrorOfTheService(t *testing.T) {
+	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+		r := reverseTo(freeAddr(t), service(t, echo))
+		setReverse(t, l, r)
+		c := inGuest(t, r.Listen).(*net.TCPConn)
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetLinger(0)
+		_ = c.Close()
+		eventually(t, "the end", func() bool { return len(r.ends()) == 1 })
+		if err := r.ends()[0]; !errors.Is(err, tunnel.ErrClient) {
+			t.Error(err)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -142,7 +143,7 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 		own := l.guest.link.server.Own
 		own.Remove(l.inode)
 		l.inode = 0
-		c := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		c := net.ListenConfig{KeepAlive: -1, KeepAliveConfig: reverseKeepAlive(t.Addrs[0].Addr()), Control: func(_, _ string, raw syscall.RawConn) (err error) {
 			if err := ControlTCP("", "", raw); err != nil {
 				return err
 			}
@@ -160,7 +161,18 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 		return nil, err
 	}
 	l.open = newAcceptor(ln)
+	if s, ok := ln.(*socketListener); ok {
+		s.whenLost(func(error) { _ = s.Close() }) // and run listens again
+	}
 	return l.open, nil
+}
+
+// reverseKeepAlive is none for clients on this machine.
+func reverseKeepAlive(at netip.Addr) net.KeepAliveConfig {
+	if at.IsLoopback() {
+		return net.KeepAliveConfig{}
+	}
+	return clientKeepAlive
 }
 
 // accept takes connections until the listener is closed.

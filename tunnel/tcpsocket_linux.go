@@ -1,7 +1,9 @@
 package tunnel
 
 import (
+	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +24,19 @@ func prepareTCP(fd int) {
 	resetOnClose(fd)
 	// Urgent data is a part of the stream here; else it would be lost.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+}
+
+// clientKeepAlive is for connections of clients that may be on another machine: when
+// their network has gone, they are reset after two minutes. Between sockets of one
+// kernel it finds out nothing.
+var clientKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+
+// keepAlive sets it.
+func keepAlive(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(clientKeepAlive.Idle/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(clientKeepAlive.Interval/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, clientKeepAlive.Count)
 }
 
 // resetOnClose sets a linger time of zero, which is how TCP is told to send a

@@ -246,7 +246,7 @@ func connectNow(t *testing.T, l *tunnel.Link, target tunnel.Target, ended func(e
 	}
 	defer acceptor.Close()
 	accepted := make(chan *tunnel.Client, 1)
-	if err := acceptor.Serve(func(c *tunnel.Client) { accepted <- c }, func(err error) { t.Errorf("accept: %v", err) }); err != nil {
+	if err := acceptor.Serve(func(c *tunnel.Client) { accepted <- c }, func(err error) { t.Errorf("accept: %v", err) }, nil); err != nil {
 		t.Fatal(err)
 	}
 	client, err := net.Dial("tcp", addr)

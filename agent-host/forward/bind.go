@@ -2,7 +2,6 @@ package forward
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -64,8 +63,15 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	}
 	done := make(chan struct{})
 	for addr, l := range listeners {
+		if err := b.attend(l.Closer, done); err != nil {
+			close(done)
+			t.closeAll(listeners)
+			t.explain(b, &bindError{addr, err})
+			return false
+		}
+	}
+	for addr := range listeners {
 		t.occupy(addr, b)
-		b.attend(l.Closer, done)
 	}
 	b.gotAddress()
 	b.open = &opening{listeners, done}
@@ -98,10 +104,7 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 	listeners = make(map[hostAddr]listener, len(b.wanted))
 	defer func() {
 		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-				t.ours.Remove(l.inode)
-			}
+			t.closeAll(listeners)
 		}
 	}()
 	for n := range b.wanted {
@@ -120,6 +123,13 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 		}
 	}
 	return listeners, nil
+}
+
+func (t *Table) closeAll(listeners map[hostAddr]listener) {
+	for _, l := range listeners {
+		l.Close()
+		t.ours.Remove(l.inode)
+	}
 }
 
 // obstacle is what is known to keep b from an address, without trying it.
@@ -188,19 +198,6 @@ func (t *Table) takeIn(c syscall.Conn) (inode uint64, err error) {
 		return 0, err
 	}
 	return t.ours.Add(raw)
-}
-
-// attend serves what comes to a listener until done is closed, which is with the
-// listener.
-func (f *forward) attend(l io.Closer, done <-chan struct{}) {
-	switch l := l.(type) {
-	case *tunnel.Acceptor:
-		if err := l.Serve(f.serve, f.cannotAccept); err != nil {
-			f.cannotAccept(err)
-		}
-	case *tunnel.UDPSocket:
-		f.vm.table.wg.Go(func() { f.receive(l, done) })
-	}
 }
 
 // rival is the binding of ours that keeps b from h, if any.

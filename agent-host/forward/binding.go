@@ -37,7 +37,7 @@ type opening struct {
 	done      chan struct{} // closed with the listeners
 }
 
-// listener is a host listener that [forward.attend] knows.
+// listener is a host listener that [binding.attend] knows.
 type listener struct {
 	io.Closer
 	inode uint64 // in table.ours; 0 for a unix socket
@@ -54,10 +54,7 @@ func (b *binding) release() {
 		return
 	}
 	close(b.open.done)
-	for _, l := range b.open.listeners {
-		l.Close()
-		b.vm.table.ours.Remove(l.inode)
-	}
+	b.vm.table.closeAll(b.open.listeners)
 	b.open = nil
 }
 

@@ -119,9 +119,12 @@ func (t *Table) add(b *binding, h hostAddr) (reason string) {
 	default:
 		return err.Error()
 	}
+	if err := b.attend(l.Closer, b.open.done); err != nil {
+		t.closeAll(map[hostAddr]listener{h: l})
+		return err.Error()
+	}
 	b.open.listeners[h] = l
 	t.occupy(h, b)
-	b.attend(l.Closer, b.open.done)
 	return ""
 }
 

@@ -3,11 +3,14 @@ package forward_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -398,5 +401,80 @@ func TestAResetOfTheClientIsNoError(t *testing.T) {
 	eventually(t, vm, "an error", func(all []control.Forward) bool { return all[0].LastError != "" })
 	if at := one(t, vm).LastErrorAt; at == nil || at.Before(before) || at.After(time.Now()) {
 		t.Errorf("an error at %v", at)
+	}
+}
+
+// What a listener of the host is shut down by is no matter: a debugger can, or the
+// kernel where its network namespace goes.
+func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
+	sockets := make(chan int, 2)
+	var denied atomic.Bool
+	listen := func(a netip.AddrPort) (*net.TCPListener, error) {
+		if denied.Load() {
+			return nil, unixErr("bind", eacces)
+		}
+		l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(a))
+		if err != nil {
+			return nil, err
+		}
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fd, err := unix.Dup(int(f.Fd()))
+		sockets <- fd
+		return l, err
+	}
+	port := freePort(t)
+	rules := func(string, portwatch.Listener) forward.Decision {
+		return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))}}
+	}
+	table := newTable(t, forward.Config{Listen: listen, Rules: rules})
+	vm := table.Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.3:0")))
+	vm.Announce(listeners(port, "0.0.0.0"))
+	roundTrip(t, dial(t, addr("127.0.0.1", port)))
+
+	denied.Store(true)
+	socket := <-sockets
+	if err := unix.Shutdown(socket, unix.SHUT_RD); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(socket)
+	eventually(t, vm, "not active", inState(control.Denied))
+	denied.Store(false)
+	eventually(t, vm, "active again", inState(control.Active))
+	roundTrip(t, dial(t, addr("127.0.0.1", port)))
+	unix.Close(<-sockets)
+}
+
+// The timer of a connection is in /proc/net/tcp: 2 is for keep-alives.
+func TestAClientWhoseNetworkWentIsNoticed(t *testing.T) {
+	for host, want := range map[string]string{"0.0.0.0": "02", "127.0.0.1": "00"} {
+		port := freePort(t)
+		rules := func(string, portwatch.Listener) forward.Decision {
+			return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr(host, port))}}
+		}
+		vm := newTable(t, forward.Config{Rules: rules}).Add("dev")
+		vm.SetLink(linkTo(echo(t, "127.0.0.3:0")))
+		vm.Announce(listeners(port, "0.0.0.0"))
+		roundTrip(t, dial(t, addr("127.0.0.1", port)))
+		eventually(t, vm, "a timer of kind "+want+" on "+host, func([]control.Forward) bool {
+			table, err := os.ReadFile("/proc/net/tcp")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(table)) {
+				f := strings.Fields(line)
+				if f[1] != fmt.Sprintf("0100007F:%04X", port) || f[3] != "01" {
+					continue
+				}
+				kind, left, _ := strings.Cut(f[5], ":")
+				hundredths, err := strconv.ParseUint(left, 16, 64)
+				return err == nil && kind == want && hundredths <= 6000
+			}
+			return false
+		})
 	}
 }

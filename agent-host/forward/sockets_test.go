@@ -2,6 +2,7 @@ package forward_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -207,5 +208,34 @@ func TestASocketThatCannotBeMadeSaysWhy(t *testing.T) {
 		if f := one(t, vm); f.State == control.Active || !strings.Contains(f.Reason, want) {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+func TestASocketWhoseFileIsRemovedIsMadeAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	vm.Announce(listeners(8080, "0.0.0.0"))
+	running := dialSocket(t, path)
+	roundTrip(t, running)
+
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, vm, "the socket is there again", func([]control.Forward) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	eventually(t, vm, "and active", inState(control.Active))
+	roundTrip(t, dialSocket(t, path))
+	roundTrip(t, running)
+
+	// What another program puts there stays.
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("mine"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, vm, "not active", func(all []control.Forward) bool { return all[0].State == control.Claim && all[0].Reason != "" })
+	if text, err := os.ReadFile(path); string(text) != "mine" {
+		t.Errorf("%q, %v", text, err)
 	}
 }

@@ -1,0 +1,41 @@
+package forward
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// attend serves what comes to a listener until done is closed, which is with the
+// listener. When a listener serves no more, its binding waits for another.
+func (b *binding) attend(l io.Closer, done chan struct{}) error {
+	t := b.vm.table
+	switch l := l.(type) {
+	case *tunnel.Acceptor:
+		return l.Serve(b.serve, b.cannotAccept, func(err error) {
+			t.wg.Go(func() { t.lost(b, done, err) })
+		})
+	case *tunnel.UDPSocket:
+		t.wg.Go(func() { b.receive(l, done) })
+	}
+	return nil
+}
+
+// lost makes a binding a claim again that was open as long as done was.
+func (t *Table) lost(b *binding, done chan struct{}, err error) {
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || b.open == nil || b.open.done != done {
+		return
+	}
+	t.remove(b)
+	t.settle(b, control.Claim, fmt.Sprintf("it served no more: %v", err))
+	t.claim(b)
+	for _, s := range b.spots() {
+		t.watch(s)
+	}
+}
