@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -170,17 +171,30 @@ func (a *Agent) snapshot() []*vm {
 
 // Status tells everything the agent knows. It does not wait for any guest.
 func (a *Agent) Status() control.Status {
-	st := control.Status{
-		Version: a.cfg.Version, PID: os.Getpid(), UptimeSeconds: time.Since(a.started).Seconds(),
-		VMs: []control.VM{},
-	}
-	a.mu.Lock()
-	st.Discovery = slices.Clone(a.discovery)
-	a.mu.Unlock()
-	for _, v := range a.snapshot() {
-		st.VMs = append(st.VMs, v.status())
-	}
+	st := a.Summary()
+	st.VMs = slices.AppendSeq([]control.VM{}, a.VMs(control.Query{}))
 	return st
+}
+
+// Summary is a Status without the VMs.
+func (a *Agent) Summary() control.Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return control.Status{
+		Version: a.cfg.Version, PID: os.Getpid(), UptimeSeconds: time.Since(a.started).Seconds(),
+		Discovery: slices.Clone(a.discovery),
+	}
+}
+
+// VMs tells what is asked of the VMs, each as it is when its turn comes.
+func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
+	return func(yield func(control.VM) bool) {
+		for _, v := range a.snapshot() {
+			if (q.VM == "" || q.VM == v.Name) && !yield(v.status(q.Rows)) {
+				return
+			}
+		}
+	}
 }
 
 // attend looks after all VMs once a second, for what happens when nothing

@@ -286,7 +286,8 @@ func (v *vm) attend(now time.Time) {
 	}
 }
 
-func (v *vm) status() control.VM {
+// status tells about the VM and so many of its forwards; 0 rows is all.
+func (v *vm) status(rows int) control.VM {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	peer, seen := v.peer, v.lastSeen
@@ -296,8 +297,8 @@ func (v *vm) status() control.VM {
 	st := control.VM{
 		Name: v.Name, State: v.state(),
 		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
-		Forwards: v.forwards.Status(),
 	}
+	st.Forwards, st.More = v.forwards.Summary(rows)
 	st.Warning = v.skipped
 	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" {
 		if st.Warning != "" {

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,32 +39,51 @@ func NewClient(path string) *Client {
 // Status asks for everything the agent knows. The error is ErrNoAgent when
 // there is none, and wraps fs.ErrPermission when it is another user's.
 func (c *Client) Status(ctx context.Context) (Status, error) {
+	return c.StatusOf(ctx, Query{})
+}
+
+// StatusOf is Status of what is wanted alone.
+func (c *Client) StatusOf(ctx context.Context, q Query) (Status, error) {
 	var st Status
-	if err := c.get(ctx, statusPath, &st); err != nil {
+	text, err := c.StatusJSON(ctx, q)
+	if err == nil {
+		err = json.Unmarshal(text, &st)
+	}
+	if err != nil {
 		return Status{}, err
 	}
 	return st, nil
 }
 
-func (c *Client) get(ctx context.Context, path string, into any) error {
+// StatusJSON is StatusOf as the agent sends it.
+func (c *Client) StatusJSON(ctx context.Context, q Query) ([]byte, error) {
+	form := url.Values{"rows": {strconv.Itoa(q.Rows)}}
+	if q.VM != "" {
+		form.Set("vm", q.VM)
+	}
+	return c.get(ctx, statusPath+"?"+form.Encode())
+}
+
+func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	// The host in the address is never looked up: there is only one.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := c.http.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("%w at %s", ErrNoAgent, c.path)
+		return nil, fmt.Errorf("%w at %s", ErrNoAgent, c.path)
 	case err != nil:
-		return fmt.Errorf("ask the agent at %s: %w", c.path, err)
+		return nil, fmt.Errorf("ask the agent at %s: %w", c.path, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask the agent at %s for %s: it says %s", c.path, path, res.Status)
+		return nil, fmt.Errorf("ask the agent at %s for %s: it says %s", c.path, path, res.Status)
 	}
-	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
-		return fmt.Errorf("read the answer of the agent at %s: %w", c.path, err)
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of the agent at %s: %w", c.path, err)
 	}
-	return nil
+	return text, nil
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,7 +37,11 @@ func serve(t *testing.T, path string, st control.Status) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		s := &control.Server{Status: func() control.Status { return st }, Log: slog.New(slog.DiscardHandler)}
+		s := &control.Server{
+			Status: func() control.Status { return st },
+			VMs:    func(control.Query) iter.Seq[control.VM] { return slices.Values(st.VMs) },
+			Log:    slog.New(slog.DiscardHandler),
+		}
 		if err := s.Serve(ctx, l); err != nil {
 			t.Errorf("serve: %v", err)
 		}
@@ -57,6 +63,37 @@ func TestStatusArrivesAsItWasSent(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestAnAnswerIsWhatWasAskedFor(t *testing.T) {
+	path := socket(t)
+	l, err := control.Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan control.Query, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		s := &control.Server{
+			Status: func() control.Status { return control.Status{Version: "1"} },
+			VMs: func(q control.Query) iter.Seq[control.VM] {
+				asked <- q
+				return slices.Values([]control.VM{{Name: "a"}, {Name: "b", More: map[string]int{control.Active: 3}}})
+			},
+			Log: slog.New(slog.DiscardHandler),
+		}
+		_ = s.Serve(ctx, l)
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	want := control.Query{VM: "a&b=c", Rows: 200}
+	st, err := control.NewClient(path).StatusOf(t.Context(), want)
+	if got := <-asked; err != nil || got != want {
+		t.Errorf("asked for %+v: %v", got, err)
+	}
+	if st.Version != "1" || len(st.VMs) != 2 || st.VMs[1].More[control.Active] != 3 {
+		t.Errorf("%+v", st)
 	}
 }
 

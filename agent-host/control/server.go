@@ -1,13 +1,18 @@
 package control
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -16,8 +21,10 @@ const statusPath = "/v1/status"
 
 // Server answers clients of the control socket.
 type Server struct {
-	// Status is asked for each request; it must not block.
+	// Status, without the VMs, and VMs are asked for each request; they must not
+	// block.
 	Status func() Status
+	VMs    func(Query) iter.Seq[VM]
 	Log    *slog.Logger
 }
 
@@ -41,10 +48,46 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
+		form := r.URL.Query()
+		rows, err := strconv.Atoi(cmp.Or(form.Get("rows"), "0"))
+		if err != nil || rows < 0 {
+			http.Error(w, "rows is not a number", http.StatusBadRequest)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		// An error here is a client that has gone.
-		_ = json.NewEncoder(w).Encode(s.Status())
+		_ = s.write(w, Query{VM: form.Get("vm"), Rows: rows})
 	})
 	return mux
+}
+
+// write writes a status VM by VM: thousands of forwards of many VMs are never in
+// memory at once.
+func (s *Server) write(w io.Writer, q Query) error {
+	st := s.Status()
+	st.VMs = []VM{}
+	head, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(bytes.TrimSuffix(head, []byte("]}"))); err != nil {
+		return err
+	}
+	separator := ""
+	for vm := range s.VMs(q) {
+		text, err := json.Marshal(vm)
+		if err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, separator); err != nil {
+			return err
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+		separator = ","
+	}
+	_, err = io.WriteString(w, "]}\n")
+	return err
 }

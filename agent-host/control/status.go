@@ -39,7 +39,13 @@ type Status struct {
 	Config Config `json:"config,omitzero"`
 	// Discovery is where VMs are looked for; empty when all were named.
 	Discovery []Discovery `json:"discovery,omitempty"`
-	VMs       []VM        `json:"vms"`
+	VMs       []VM        `json:"vms"` // the last field: a [Server] sends them one by one
+}
+
+// Query says how much of a status is wanted. Its zero value is everything.
+type Query struct {
+	VM   string // the only one that is wanted; empty for all
+	Rows int    // how many forwards of each VM are wanted, the others being counted; 0 for all
 }
 
 // Config is a configuration file.
@@ -74,6 +80,8 @@ type VM struct {
 	Error    string     `json:"error"`
 	Warning  string     `json:"warning"` // what should be seen to, although the VM is served
 	Forwards []Forward  `json:"forwards"`
+	// More counts by state the forwards that are left out; see [Query].
+	More map[string]int `json:"more,omitempty"`
 }
 
 // Forward is one guest port, or unix socket, and where it is on the host.

@@ -152,3 +152,18 @@ func TestAVMThatNeedsLittleHasItBesideOneThatHasAll(t *testing.T) {
 		t.Error(n)
 	}
 }
+
+func TestASummaryShowsOrdinaryPortsAndCountsTheRest(t *testing.T) {
+	vm := newTable(t, forward.Config{Listen: anyPort}).Add("dev")
+	vm.Announce(append(many("vsftpd", 1100, 1500), many("nginx", 8080, 2)...))
+	shown, more := vm.Summary(200)
+	if last := shown[len(shown)-1]; len(shown) != 200 || last.Process != "nginx[101]" {
+		t.Errorf("%d rows, the last: %+v", len(shown), last)
+	}
+	if more[control.Active] != 1024-200 || more[control.Denied] != 1502-1024 {
+		t.Error(more)
+	}
+	if all, more := vm.Summary(0); len(all) != 1502 || len(more) > 0 {
+		t.Errorf("%d rows, and %v", len(all), more)
+	}
+}

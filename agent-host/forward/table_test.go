@@ -217,6 +217,7 @@ func TestAnAddressThatComesBackIsBoundWhenItIsFree(t *testing.T) {
 		return all[0].Reason == "" && slices.Equal(all[0].Listening, []string{addr("127.0.0.1", port), addr("::1", port)})
 	})
 	roundTrip(t, dial(t, addr("::1", port)))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	roundTrip(t, c)
 	vm.Announce(nil)
 	wantClosed(t, addr("::1", port))

@@ -3,6 +3,7 @@ package forward
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -145,18 +146,38 @@ func (v *VM) Close() {
 
 // Status returns the VM's forwards by protocol and port.
 func (v *VM) Status() []control.Forward {
+	all, _ := v.Summary(0)
+	return all
+}
+
+// Summary is Status of so many forwards, and counts the others by state. Shown are
+// those of programs and rules that have few: a port among a thousand says little.
+// 0 rows is all.
+func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 	v.table.mu.Lock()
 	defer v.table.mu.Unlock()
-	all := make([]control.Forward, 0, len(v.forwards))
-	for _, f := range v.forwards {
-		all = append(all, f.status())
+	all := slices.Collect(maps.Values(v.forwards))
+	if room := max(0, rows-len(v.reverse)); rows > 0 && len(all) > room {
+		slices.SortFunc(all, func(a, b *forward) int {
+			return cmp.Or(cmp.Compare(a.consumer.forwards, b.consumer.forwards),
+				cmp.Compare(a.key.proto, b.key.proto), cmp.Compare(a.key.port, b.key.port))
+		})
+		more = make(map[string]int)
+		for _, f := range all[room:] {
+			more[f.state()]++
+		}
+		all = all[:room]
+	}
+	shown = make([]control.Forward, 0, len(all)+len(v.reverse))
+	for _, f := range all {
+		shown = append(shown, f.status())
 	}
 	for _, r := range v.reverse {
-		all = append(all, r.status())
+		shown = append(shown, r.status())
 	}
-	slices.SortFunc(all, func(a, b control.Forward) int {
+	slices.SortFunc(shown, func(a, b control.Forward) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
 			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
 	})
-	return all
+	return shown, more
 }

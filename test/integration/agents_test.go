@@ -146,15 +146,14 @@ func startHost(t *testing.T, options string, guests ...*guestVM) *hostAgent {
 // vm is what the agent says of a VM.
 func (h *hostAgent) vm(t *testing.T, name string) control.VM {
 	t.Helper()
-	st, err := control.NewClient(h.socket).Status(t.Context())
+	st, err := control.NewClient(h.socket).StatusOf(t.Context(), control.Query{VM: name})
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(st.VMs, func(vm control.VM) bool { return vm.Name == name })
-	if i < 0 {
+	if len(st.VMs) != 1 {
 		t.Fatalf("the agent knows no VM %s", name)
 	}
-	return st.VMs[i]
+	return st.VMs[0]
 }
 
 // forward is the forward of a TCP port.

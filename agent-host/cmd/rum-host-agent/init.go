@@ -69,7 +69,7 @@ func (o *initOptions) run(ctx context.Context, in *os.File, out io.Writer) error
 		return misuse(errors.New("there is no terminal to ask at; say --yes"))
 	}
 	// Without an agent nothing is seen, and the file is as good.
-	st, err := askStatus(ctx, o.socket)
+	st, err := askStatus(ctx, o.socket, control.Query{})
 	plan.seen = seenPorts(st)
 	if err == nil && len(plan.seen) == 0 {
 		fmt.Fprintln(out, "No ports are seen in running VMs.")

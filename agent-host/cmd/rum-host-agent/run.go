@@ -109,11 +109,11 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 
 	status := func() control.Status {
-		st := agent.Status()
+		st := agent.Summary()
 		st.Config = configStatus(file, why)
 		return st
 	}
-	server := &control.Server{Status: status, Log: log}
+	server := &control.Server{Status: status, VMs: agent.VMs, Log: log}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return agent.Run(ctx) })

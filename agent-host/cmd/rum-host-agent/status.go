@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,17 +26,26 @@ func newStatus(s *shared) *cobra.Command {
 libvirt is in error.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			st, err := askStatus(c.Context(), s.socket)
+			var q control.Query
+			switch {
+			case len(args) == 1:
+				q.VM = args[0]
+			case !asJSON:
+				q.Rows = maxRows
+			}
+			text, err := askJSON(c.Context(), s.socket, q)
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 {
-				if st.VMs, err = only(st.VMs, args[0]); err != nil {
-					return err
-				}
+			st, err := decodeStatus(text, asJSON)
+			if err != nil {
+				return err
+			}
+			if q.VM != "" && len(st.VMs) == 0 {
+				return noVM(c.Context(), s.socket, q.VM)
 			}
 			if asJSON {
-				err = printJSON(c.OutOrStdout(), st)
+				err = printJSON(c.OutOrStdout(), text)
 			} else {
 				err = printStatus(c.OutOrStdout(), st, colours(os.Stdout))
 			}
@@ -66,38 +75,75 @@ func inError(st control.Status) error {
 // askTimeout bounds the question to an agent on this machine.
 const askTimeout = 5 * time.Second
 
-func askStatus(ctx context.Context, socket string) (control.Status, error) {
+// maxRows is how many forwards of each VM are shown to people who ask about all of
+// them; the others are counted.
+const maxRows = 200
+
+func askStatus(ctx context.Context, socket string, q control.Query) (control.Status, error) {
+	text, err := askJSON(ctx, socket, q)
+	if err != nil {
+		return control.Status{}, err
+	}
+	return decodeStatus(text, false)
+}
+
+func askJSON(ctx context.Context, socket string, q control.Query) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	st, err := control.NewClient(socket).Status(ctx)
+	text, err := control.NewClient(socket).StatusJSON(ctx, q)
 	switch {
 	case errors.Is(err, control.ErrNoAgent):
 		err = advise(err, "start it with: rum-host-agent run")
 	case errors.Is(err, fs.ErrPermission):
 		err = advise(err, "ask as the user who runs the agent")
 	}
-	return st, err
+	return text, err
 }
 
-// only keeps the VM of that name.
-func only(vms []control.VM, name string) ([]control.VM, error) {
-	i := slices.IndexFunc(vms, func(vm control.VM) bool { return vm.Name == name })
-	if i >= 0 {
-		return vms[i : i+1], nil
+// noVM is the error of asking about a VM that the agent does not serve.
+func noVM(ctx context.Context, socket, name string) error {
+	st, err := askStatus(ctx, socket, control.Query{Rows: 1})
+	if err != nil {
+		return err
 	}
 	var names []string
-	for _, vm := range vms {
+	for _, vm := range st.VMs {
 		names = append(names, clean(vm.Name))
 	}
 	hint := "the agent serves no VM"
 	if len(names) > 0 {
 		hint = "the agent serves: " + strings.Join(names, ", ")
 	}
-	return nil, advise(fmt.Errorf("there is no VM %q", name), hint)
+	return advise(fmt.Errorf("there is no VM %q", name), hint)
 }
 
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+// decodeStatus decodes a status; in short, only the names of the VMs: what is
+// passed on as it is may be tens of megabytes.
+func decodeStatus(text []byte, short bool) (st control.Status, err error) {
+	if !short {
+		return st, json.Unmarshal(text, &st)
+	}
+	var head struct {
+		control.Status
+		VMs []struct {
+			Name string `json:"name"`
+		} `json:"vms"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return st, err
+	}
+	for _, vm := range head.VMs {
+		head.Status.VMs = append(head.Status.VMs, control.VM{Name: vm.Name})
+	}
+	return head.Status, nil
+}
+
+// printJSON writes JSON for people and scripts.
+func printJSON(w io.Writer, text []byte) error {
+	var b bytes.Buffer
+	if err := json.Indent(&b, text, "", "  "); err != nil {
+		return err
+	}
+	_, err := b.WriteTo(w)
+	return err
 }

@@ -74,6 +74,22 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	if len(vm.Forwards) > 0 {
 		writeTable(b, forwardRows(vm.Forwards), colour)
 	}
+	if len(vm.More) > 0 {
+		b.WriteString("  " + more(vm.More) + "; see all with: rum-host-agent status " + clean(vm.Name) + "\n")
+	}
+}
+
+// more counts forwards that are not shown.
+func more(count map[string]int) string {
+	total := 0
+	var parts []string
+	for _, state := range []string{control.Active, control.Claim, control.Denied, control.Ignored} {
+		if n := count[state]; n > 0 {
+			total += n
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	return fmt.Sprintf("and %d more: %s", total, strings.Join(parts, ", "))
 }
 
 func stateCell(s string) cell { return cell{clean(s), stateColours[s]} }

@@ -63,6 +63,17 @@ func TestAnErrorAgesOutOfTheTable(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotShownIsCounted(t *testing.T) {
+	st := control.Status{VMs: []control.VM{{Name: "dev", More: map[string]int{control.Denied: 3072, control.Active: 824}}}}
+	var b strings.Builder
+	if err := printStatus(&b, st, false); err != nil {
+		t.Fatal(err)
+	}
+	if want := "  and 3896 more: 824 active, 3072 denied; see all with: rum-host-agent status dev\n"; !strings.HasSuffix(b.String(), want) {
+		t.Errorf("got\n%s", b.String())
+	}
+}
+
 func TestColourChangesNothingElse(t *testing.T) {
 	var plain, coloured strings.Builder
 	_ = printStatus(&plain, example(), false)
