@@ -51,7 +51,7 @@ func TestFeaturesAreAgreedUponUnderTheKey(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = guestHandshake(to, false, key, [16]byte{1}, nil, func(agreed) {})
+			_ = guestHandshake(to, false, key, [16]byte{1}, nil, func(agreed) error { return nil })
 			_ = guest.Close()
 		}()
 		_, hostErr = hostHandshake(host, false, key)
@@ -108,7 +108,7 @@ func TestAnOlderAgentIsToldToBeUpgraded(t *testing.T) {
 		_, _ = host.Read(make([]byte, 1024))
 		_ = host.Close()
 	}()
-	err = guestHandshake(guest, false, nil, [16]byte{1}, nil, func(agreed) {})
+	err = guestHandshake(guest, false, nil, [16]byte{1}, nil, func(agreed) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "version 1 to 1") || !strings.Contains(err.Error(), "upgrade") {
 		t.Errorf("an older host agent: %v", err)
 	}

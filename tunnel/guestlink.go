@@ -68,7 +68,11 @@ func (l *guestLink) run(ctx context.Context, conn io.ReadWriteCloser) error {
 // start begins the session and waits for the host's first stream, as long as for
 // a hello.
 func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err error) {
-	if l.session, err = newMuxSession(conn, false, l.server.log(), admitHost); err != nil {
+	limits := trustedLimits
+	if l.orders == nil {
+		limits = strangerLimits
+	}
+	if l.session, err = newMuxSession(conn, false, limits, l.server.log(), admitHost); err != nil {
 		_ = conn.Close()
 		return err
 	}

@@ -80,6 +80,7 @@ const (
 const (
 	statusOK   = 0
 	statusAuth = 1
+	statusFull = 2 // the guest agent has as many links as it may
 )
 
 // agreed is what a handshake leaves to a link.
@@ -237,8 +238,9 @@ func sayHello(w io.Writer, hello []byte, repeat bool) (stop func(), err error) {
 
 // guestHandshake runs the guest's side. first is the body of a hello that was
 // read already, or nil. known is called with the result before the host learns
-// of it, because the host's raw connections may come right then.
-func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte, known func(agreed)) error {
+// of it, because the host's raw connections may come right then; its error ends the
+// handshake.
+func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte, known func(agreed) error) error {
 	frames := frameReader{r: rw, resync: resync}
 	var (
 		h     helloFrame
@@ -290,7 +292,7 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 }
 
 // guestVerdict judges the host's proof and tells it the result.
-func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v *verdictFrame, instance [16]byte, known func(agreed)) error {
+func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v *verdictFrame, instance [16]byte, known func(agreed) error) error {
 	if err := v.err(); err != nil {
 		return err
 	}
@@ -308,7 +310,9 @@ func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v
 	} else {
 		a := agreed{instance: instance, features: features & h.features}
 		a.conclude(key, hello, reply)
-		known(a)
+		if err := known(a); err != nil {
+			ready.status, ready.reason = statusFull, err.Error()
+		}
 	}
 	if _, err := w.Write(appendFrame(nil, frameReady, ready.encode())); err != nil {
 		return fmt.Errorf("send ready: %w", err)

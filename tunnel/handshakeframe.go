@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -107,8 +108,11 @@ func (v *verdictFrame) decode(body []byte) bool {
 }
 
 func (v *verdictFrame) err() error {
-	if v.status == statusOK {
+	switch v.status {
+	case statusOK:
 		return nil
+	case statusFull:
+		return errors.New(v.reason)
 	}
 	return &AuthError{Reason: v.reason}
 }

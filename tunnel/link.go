@@ -123,7 +123,7 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 	if a.orderKey != nil {
 		l.orders = &orderSigner{key: *a.orderKey}
 	}
-	session, err := newMuxSession(conn, true, cfg.log(), l.reverse.admit)
+	session, err := newMuxSession(conn, true, trustedLimits, cfg.log(), l.reverse.admit)
 	if err != nil {
 		return nil, err
 	}

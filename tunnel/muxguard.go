@@ -11,13 +11,6 @@ import (
 
 // What a peer may make a session hold or do.
 const (
-	// maxWaiting bounds in bytes what has come on the streams of a link and was not
-	// taken yet by whom it is for. yamux's windows alone would allow a mebibyte for
-	// each stream.
-	maxWaiting = 16 << 20
-	// maxHeld bounds the buffers that yamux keeps for streams which once had much
-	// waiting. It allocates them anew where that is not so any more.
-	maxHeld = 24 << 20
 	// maxForgotten is how many streams may be closed on our side and not yet on
 	// the peer's.
 	maxForgotten = 16 << 10
@@ -30,8 +23,25 @@ const (
 	frameCost = 5 * time.Microsecond
 )
 
-// errTooMuchWaits ends a stream that holds the most when maxWaiting is reached.
-var errTooMuchWaits = fmt.Errorf("reset: %d MiB wait for connections of this VM that do not read, and most of it was this one's", maxWaiting>>20)
+// muxLimits bound in bytes what is kept of what has come on the streams of a link.
+type muxLimits struct {
+	// waiting is what was not taken yet by whom it is for. yamux's windows alone would
+	// allow a mebibyte for each stream.
+	waiting int
+	// held is for the buffers that yamux keeps for streams which once had much
+	// waiting. It allocates them anew where that is not so any more.
+	held int
+}
+
+var (
+	trustedLimits = muxLimits{waiting: 16 << 20, held: 24 << 20}
+	// strangerLimits are a guest agent's for a host without a key, who may be any user
+	// there and have maxKeyless links.
+	strangerLimits = muxLimits{waiting: 4 << 20, held: 6 << 20}
+)
+
+// errTooMuchWaits ends the stream that holds the most when too much waits.
+var errTooMuchWaits = errors.New("reset: too much waits for connections of this VM that do not read, and most of it was this one's")
 
 // Frame types and flags of yamux (yamux spec.md).
 const (
@@ -51,12 +61,13 @@ const (
 //
 // What no agent sends is an error of Read, which ends the session. Frames for
 // streams that are over here are dropped, and yamux is told that the peer has reset
-// them, so that it forgets them. Where more waits than [maxWaiting], the stream
+// them, so that it forgets them. Where more waits than allowed, the stream
 // that holds the most is ended.
 type muxGuard struct {
 	io.ReadWriteCloser
 	admit    func(open int) error // whether the peer may open one more stream
-	peerBit  uint32               // the lowest bit of IDs of streams that the peer opens
+	limits   muxLimits
+	peerBit  uint32 // the lowest bit of IDs of streams that the peer opens
 	overhead effort
 	closed   chan struct{}
 	close    sync.Once
@@ -109,9 +120,9 @@ func (f *muxFlow) finished() bool { return f.finHere && f.finPeer }
 
 // newMuxGuard guards a connection. admit is asked for each stream that the peer
 // opens.
-func newMuxGuard(conn io.ReadWriteCloser, client bool, admit func(open int) error) *muxGuard {
+func newMuxGuard(conn io.ReadWriteCloser, client bool, limits muxLimits, admit func(open int) error) *muxGuard {
 	g := &muxGuard{
-		ReadWriteCloser: conn, admit: admit, flows: make(map[uint32]*muxFlow), closed: make(chan struct{}),
+		ReadWriteCloser: conn, admit: admit, limits: limits, flows: make(map[uint32]*muxFlow), closed: make(chan struct{}),
 		overhead: newEffort(),
 	}
 	if !client {
@@ -261,7 +272,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 		f.waiting += body
 		g.waiting += body
 		g.hold(f, max(f.held, f.waiting))
-		if g.waiting > maxWaiting {
+		if g.waiting > g.limits.waiting {
 			if err := g.relieve(); err != nil {
 				return false, 0, err
 			}
@@ -313,7 +324,7 @@ func (g *muxGuard) settle(f *muxFlow) {
 func (g *muxGuard) hold(f *muxFlow, size int) {
 	g.held += size - f.held
 	f.held = size
-	if g.held <= maxHeld {
+	if g.held <= g.limits.held {
 		return
 	}
 	for _, f := range g.flows {
@@ -337,7 +348,7 @@ func (g *muxGuard) relieve() error {
 		}
 	}
 	if most == nil || most.waiting == 0 {
-		return fmt.Errorf("more than %d MiB wait on the link", maxWaiting>>20)
+		return fmt.Errorf("more than %d MiB wait on the link", g.limits.waiting>>20)
 	}
 	most.err = errTooMuchWaits
 	g.end(most)

@@ -25,7 +25,7 @@ type muxPeer struct {
 func guardedSession(t *testing.T) (*muxSession, *muxPeer) {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	s, err := newMuxSession(ours, true, slog.New(slog.DiscardHandler), new(reverses).admit)
+	s, err := newMuxSession(ours, true, trustedLimits, slog.New(slog.DiscardHandler), new(reverses).admit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestWhatNoAgentSendsEndsTheSession(t *testing.T) {
 // wait. Those that lose are reset with the reason; of the others nothing is lost.
 func TestWhatWaitsForSlowClientsHasABound(t *testing.T) {
 	s, peer := guardedSession(t)
-	const streams = 2 * maxWaiting / muxWindow
+	streams := 2 * trustedLimits.waiting / muxWindow
 	conns := make([]*muxConn, streams+1)
 	for i := range conns {
 		c, err := s.open()
@@ -107,8 +107,8 @@ func TestWhatWaitsForSlowClientsHasABound(t *testing.T) {
 			}
 		}
 		s.guard.mu.Lock()
-		if s.guard.waiting > maxWaiting {
-			t.Errorf("%d bytes wait, at most %d may", s.guard.waiting, maxWaiting)
+		if s.guard.waiting > trustedLimits.waiting {
+			t.Errorf("%d bytes wait, at most %d may", s.guard.waiting, trustedLimits.waiting)
 		}
 		s.guard.mu.Unlock()
 	}
@@ -123,7 +123,7 @@ func TestWhatWaitsForSlowClientsHasABound(t *testing.T) {
 		}
 	}
 	if whole < streams/2-2 || whole == streams {
-		t.Errorf("%d of %d streams came whole, want what %d bytes hold", whole, streams, maxWaiting)
+		t.Errorf("%d of %d streams came whole, want what %d bytes hold", whole, streams, trustedLimits.waiting)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestStreamsThePeerLeavesOpenHoldNothing(t *testing.T) {
 func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		head := newMuxHead(yamuxWindow, 0, 1)
-		g := newMuxGuard(endless{head[:]}, true, new(reverses).admit)
+		g := newMuxGuard(endless{head[:]}, true, trustedLimits, new(reverses).admit)
 		g.flows[1] = &muxFlow{id: 1}
 		const seconds = 10
 		frames := 0
@@ -215,7 +215,7 @@ func FuzzMuxGuard(f *testing.F) {
 		g := newMuxGuard(struct {
 			io.Reader
 			io.WriteCloser
-		}{r, endless{}}, true, new(reverses).admit)
+		}{r, endless{}}, true, trustedLimits, new(reverses).admit)
 		g.overhead.left.SetLimit(rate.Inf)
 		g.flows[1] = &muxFlow{id: 1}
 		g.flows[3] = &muxFlow{id: 3, over: true}
@@ -236,7 +236,7 @@ func FuzzMuxGuard(f *testing.F) {
 			}
 			rest = rest[min(yamuxHeader+body, len(rest)):]
 		}
-		if g.waiting > maxWaiting || g.waiting < 0 {
+		if g.waiting > trustedLimits.waiting || g.waiting < 0 {
 			t.Fatalf("%d bytes wait", g.waiting)
 		}
 	})

@@ -23,6 +23,9 @@ const (
 	// settles, before it is refused.
 	maxStrangers = 256
 	strangerWait = 5 * time.Second
+	// maxKeyless is how many links a guest agent without a key has at a time: any
+	// user of the host may make them. A host agent has one, and for a moment two.
+	maxKeyless = 8
 	// acceptPause follows an accept that failed, mostly for want of
 	// descriptors; it passes.
 	acceptPause = 10 * time.Millisecond
@@ -191,11 +194,15 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 			s.forget(l)
 		}
 	}()
-	err := guestHandshake(conn, resync, s.Key, s.instance, hello, func(a agreed) {
-		l = newGuestLink(s, a, !resync)
+	err := guestHandshake(conn, resync, s.Key, s.instance, hello, func(a agreed) error {
 		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.Key == nil && len(s.links) >= maxKeyless {
+			return errTooManyLinks
+		}
+		l = newGuestLink(s, a, !resync)
 		s.links = append(s.links, l)
-		s.mu.Unlock()
+		return nil
 	})
 	if err != nil {
 		return err
@@ -208,6 +215,8 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 	}
 	return nil
 }
+
+var errTooManyLinks = fmt.Errorf("the guest agent has %d links, which is the most without a key", maxKeyless)
 
 func (s *Server) forget(l *guestLink) {
 	s.mu.Lock()
