@@ -59,7 +59,7 @@ func TestTwentyVMsWithAllPortsShareWhatThereIs(t *testing.T) {
 	go func() { wg.Wait(); close(done) }()
 
 	// Meanwhile others are served.
-	slowest := time.Duration(0)
+	slowest, turns := time.Duration(0), 0
 	for port := uint16(9000); ; port++ {
 		asked := time.Now()
 		good.Announce(listeners(port, "0.0.0.0"))
@@ -67,7 +67,7 @@ func TestTwentyVMsWithAllPortsShareWhatThereIs(t *testing.T) {
 			t.Fatalf("%+v", f)
 		}
 		hogs[0].Status()
-		slowest = max(slowest, time.Since(asked))
+		slowest, turns = max(slowest, time.Since(asked)), turns+1
 		select {
 		case <-done:
 		case <-time.After(20 * time.Millisecond):
@@ -79,8 +79,8 @@ func TestTwentyVMsWithAllPortsShareWhatThereIs(t *testing.T) {
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("took %v", took)
 	}
-	if slowest > 3*time.Second {
-		t.Errorf("the good VM waited %v", slowest)
+	if turns < 3 {
+		t.Errorf("the good VM was served %d times meanwhile: it waits for all the others", turns)
 	}
 	used := 0
 	for i, vm := range hogs {
