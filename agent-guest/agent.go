@@ -101,6 +101,8 @@ func announcement(w *portwatch.Watcher) (tunnel.Announcement, <-chan struct{}) {
 	a := tunnel.Announcement{Generation: state.Generation, Listeners: usable(state.Listeners)}
 	if state.Err != nil {
 		a.ScanError = state.Err.Error()
+	} else if len(a.Listeners) < len(state.Listeners) && state.Listeners[0].Unusable == portwatch.LoopbackDown {
+		a.ScanError = "nothing can be connected to: " + portwatch.LoopbackDown
 	}
 	return a, changed
 }

@@ -221,7 +221,7 @@ func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if a.ScanError != "" && a.ScanError != v.scanError {
-		v.log.Warn("guest cannot see its listeners", "error", a.ScanError)
+		v.log.Warn("guest cannot tell its ports", "error", a.ScanError)
 	}
 	v.generation, v.scanError, v.skipped = a.Generation, a.ScanError, skipped(a)
 	v.withdrawn = false
@@ -323,7 +323,7 @@ func (v *vm) status(rows int) control.VM {
 	case v.failed != nil:
 		st.Error = v.failed.Error()
 	case v.scanError != "":
-		st.Error = "guest cannot see its listeners: " + v.scanError
+		st.Error = "the guest says of its ports: " + v.scanError
 	}
 	return st
 }

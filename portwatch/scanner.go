@@ -90,9 +90,13 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
 	ephemeral := readEphemeral(s.root())
 	unusable := s.broadcasts.unusable(sockets)
+	down := s.Proc == "" && loopbackDown()
 	devices := s.interfaces.names(sockets)
 	listeners := make([]Listener, 0, len(sockets))
 	for _, sock := range sockets {
+		if down {
+			unusable[sock.addr] = LoopbackDown
+		}
 		listeners = append(listeners, Listener{
 			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode],
 			Interface: devices[sock.device], V6Only: sock.v6only,
