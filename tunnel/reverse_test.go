@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
@@ -75,15 +77,39 @@ func reverseTo(listen, service tunnel.Target) *reversed {
 	return r
 }
 
-// freeAddr is an address of loopback where nobody listens.
+// freeAddr is an address that nobody listens at. It is at a loopback address of this process's own: a port of 127.0.0.1
+// is now and then taken by another program before it is used here.
 func freeAddr(t *testing.T) tunnel.Target {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	own := netip.AddrFrom4([4]byte{127, byte(64 + pid>>16&63), byte(pid >> 8), byte(pid)})
+	l, err := net.Listen("tcp", netip.AddrPortFrom(own, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
+}
+
+// refusingAddr is an address that refuses connections until the test ends: it is bound, so that no program of this
+// machine can come to listen there in the meantime, and nobody listens.
+func refusingAddr(t *testing.T) tunnel.Target {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	loopback := netip.MustParseAddr("127.0.0.1")
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: loopback.As4()}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := at.(*unix.SockaddrInet4).Port
+	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.AddrPortFrom(loopback, uint16(port))}}
 }
 
 func setReverse(t *testing.T, l *tunnel.Link, rs ...*reversed) {
@@ -174,7 +200,7 @@ func TestAGuestReachesTheHostThroughAReverseListener(t *testing.T) {
 
 func TestAServiceOfTheHostThatRefusesOrResetsDoesSoInTheGuest(t *testing.T) {
 	eachKind(t, func(t *testing.T, l *tunnel.Link) {
-		refused := reverseTo(freeAddr(t), freeAddr(t))
+		refused := reverseTo(freeAddr(t), refusingAddr(t))
 		reset := reverseTo(freeAddr(t), service(t, func(c *net.TCPConn) {
 			_, _ = io.ReadFull(c, make([]byte, 1))
 			_ = c.SetLinger(0)
