@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -180,8 +181,26 @@ func TestAScannerIsUsableAfterClose(t *testing.T) {
 // its value is the port to listen on.
 const namespaceHelper = "PORTWATCH_TEST_NAMESPACE_PORT"
 
+// loopbackUp does what "ip link set lo up" does.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+}
+
 // scanOwnNamespace listens on one port and prints what both sources see.
 func scanOwnNamespace() error {
+	if err := loopbackUp(); err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp4", "0.0.0.0:"+os.Getenv(namespaceHelper))
 	if err != nil {
 		return err

@@ -51,8 +51,9 @@ type ends struct {
 
 	mu      sync.Mutex
 	streams map[uint64]*Stream
-	resting map[uint64]int // raw connections of streams that are over, until the guest releases them
-	err     error          // set once the link has ended
+	resting map[uint64]rested // raw connections of streams that are over, until the guest releases them
+	tidying bool              // a timer runs for those
+	err     error             // set once the link has ended
 	early   map[uint64][]endMessage
 	order   []uint64 // of the keys of early, oldest first
 }
@@ -110,8 +111,19 @@ func (e *ends) deliver(m endMessage) bool {
 	return s != nil && s.peerSaid(m)
 }
 
-// maxResting bounds how many raw connections wait for their release.
-const maxResting = 256
+const (
+	// maxResting bounds how many raw connections wait for their release. The
+	// oldest makes room.
+	maxResting = 256
+	// restMost is how long one waits. The guest releases it at once, or never:
+	// where the stream did not end well for it.
+	restMost = 10 * time.Second
+)
+
+type rested struct {
+	fd    int
+	since time.Time
+}
 
 // rest is given the raw connection of a stream that has come to a clean end.
 func (e *ends) rest(s *Stream, fd int) {
@@ -119,15 +131,50 @@ func (e *ends) rest(s *Stream, fd int) {
 	defer e.mu.Unlock()
 	delete(e.streams, s.id)
 	switch {
-	case e.err != nil || len(e.resting) >= maxResting:
+	case e.err != nil:
 		_ = unix.Close(fd)
 	case s.released:
 		e.reuse(fd)
 	default:
-		if e.resting == nil {
-			e.resting = make(map[uint64]int)
+		if len(e.resting) >= maxResting {
+			e.giveUpOldest()
 		}
-		e.resting[s.id] = fd
+		if e.resting == nil {
+			e.resting = make(map[uint64]rested)
+		}
+		e.resting[s.id] = rested{fd, time.Now()}
+		if !e.tidying {
+			e.tidying = true
+			time.AfterFunc(restMost, e.tidy)
+		}
+	}
+}
+
+// giveUpOldest needs e.mu.
+func (e *ends) giveUpOldest() {
+	var oldest uint64
+	for id, r := range e.resting {
+		if o, ok := e.resting[oldest]; !ok || r.since.Before(o.since) {
+			oldest = id
+		}
+	}
+	_ = unix.Close(e.resting[oldest].fd)
+	delete(e.resting, oldest)
+}
+
+// tidy gives up raw connections that have waited for too long. To a guest that
+// releases one after all it is one that was not needed.
+func (e *ends) tidy() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, r := range e.resting {
+		if time.Since(r.since) >= restMost {
+			_ = unix.Close(r.fd)
+			delete(e.resting, id)
+		}
+	}
+	if e.tidying = len(e.resting) > 0; e.tidying {
+		time.AfterFunc(restMost/2, e.tidy)
 	}
 }
 
@@ -144,10 +191,10 @@ func (e *ends) release(id uint64) bool {
 		s.released = true
 		return first
 	}
-	fd, ok := e.resting[id]
+	r, ok := e.resting[id]
 	if ok {
 		delete(e.resting, id)
-		e.reuse(fd)
+		e.reuse(r.fd)
 	}
 	return ok
 }
@@ -178,8 +225,8 @@ func (e *ends) failAll(err error) {
 	e.err = err
 	streams := e.streams
 	e.streams = nil
-	for _, fd := range e.resting {
-		_ = unix.Close(fd)
+	for _, r := range e.resting {
+		_ = unix.Close(r.fd)
 	}
 	e.resting = nil
 	e.mu.Unlock()

@@ -2,6 +2,8 @@ package tunnel
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +56,8 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 	}
 
 	var theirs []int
-	for id := range uint64(maxResting + 10) {
+	const more = 10
+	for id := range uint64(maxResting + more) {
 		s := newStream(id+2, e)
 		if err := e.add(s); err != nil {
 			t.Fatal(err)
@@ -64,7 +67,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 		theirs = append(theirs, far)
 	}
 	for i, fd := range theirs {
-		if want := i >= maxResting; isClosed(fd) != want {
+		if want := i < more; isClosed(fd) != want {
 			t.Fatalf("connection %d that was never released: closed is %v, want %v", i, !want, want)
 		}
 	}
@@ -75,4 +78,50 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 		}
 	}
 	_ = unix.Close(ours)
+}
+
+// An end that is reported late is none to the guest, which closes the connection and
+// releases nothing.
+func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reused := 0
+		e := &ends{
+			tell:      func(endMessage) {},
+			keepEarly: func(uint64) bool { return false },
+			reuse:     func(fd int) { reused++; _ = unix.Close(fd) },
+		}
+		park := func(id uint64) (far int) {
+			s := newStream(id, e)
+			if err := e.add(s); err != nil {
+				t.Fatal(err)
+			}
+			near, far := socketPair(t)
+			e.rest(s, near)
+			return far
+		}
+		var theirs []int
+		for id := range uint64(maxResting) {
+			theirs = append(theirs, park(id+1))
+		}
+		park(1000)
+		e.deliver(endMessage{ID: 1000, Kind: endReleased})
+		if reused != 1 {
+			t.Error("a connection that was released is not used again while others are not released")
+		}
+		time.Sleep(2 * restMost)
+		synctest.Wait()
+		for i, fd := range theirs {
+			if !isClosed(fd) {
+				t.Fatalf("connection %d is parked after %v", i, 2*restMost)
+			}
+		}
+		e.deliver(endMessage{ID: 7, Kind: endReleased}) // too late
+		park(2000)
+		e.deliver(endMessage{ID: 2000, Kind: endReleased})
+		if reused != 2 {
+			t.Errorf("%d connections were used again, want 2", reused)
+		}
+		e.failAll(unix.ECONNRESET)
+		time.Sleep(restMost)
+	})
 }
