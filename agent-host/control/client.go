@@ -11,12 +11,16 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // ErrNoAgent says that nobody answers at the control socket.
 var ErrNoAgent = errors.New("no agent answers")
+
+// answerTimeout is when an answer must have begun: the agent waits for nobody.
+const answerTimeout = 5 * time.Second
 
 // Client talks to the agent behind a control socket.
 type Client struct {
@@ -29,7 +33,8 @@ type Client struct {
 func NewClient(path string) *Client {
 	var d net.Dialer
 	return &Client{path: path, http: http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
+		DisableKeepAlives:     true,
+		ResponseHeaderTimeout: answerTimeout,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", path)
 		},

@@ -72,8 +72,9 @@ func inError(st control.Status) error {
 	return nil
 }
 
-// askTimeout bounds the question to an agent on this machine.
-const askTimeout = 5 * time.Second
+// askTimeout bounds the whole answer of an agent on this machine, which may be tens
+// of megabytes; a [control.Client] gives up sooner if it does not begin.
+const askTimeout = 30 * time.Second
 
 // maxRows is how many forwards of each VM are shown to people who ask about all of
 // them; the others are counted.
