@@ -183,6 +183,7 @@ func (a *Agent) Summary() control.Status {
 	return control.Status{
 		Version: a.cfg.Version, PID: os.Getpid(), UptimeSeconds: time.Since(a.started).Seconds(),
 		Discovery: slices.Clone(a.discovery),
+		Warning:   a.table.Shortage(),
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 
 // NewAcceptor takes over a TCP listener or one of [ListenSocket].
 func NewAcceptor(l net.Listener) (*Acceptor, error) {
+	stockLast()
 	a := &Acceptor{}
 	var err error
 	if tcp, ok := l.(*net.TCPListener); ok {
@@ -114,6 +115,12 @@ func (a *Acceptor) handle(int, uint32) {
 	switch err {
 	case nil:
 		a.delay = 0
+		if err := outOfDescriptors(fd); err != nil {
+			resetOnClose(fd)
+			_ = unix.Close(fd)
+			a.failed(err)
+			return
+		}
 		if a.prepare {
 			prepareTCP(fd)
 			if a.remote {
@@ -123,6 +130,11 @@ func (a *Acceptor) handle(int, uint32) {
 		a.serve(&Client{socket{fd}, addrOf(from)})
 	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
 		// Gone again before it was accepted.
+	case unix.EMFILE:
+		a.failed(&OutOfDescriptorsError{descriptorLimit()})
+		if !turnAway(a.fd) {
+			a.pause()
+		}
 	case unix.EBADF, unix.EINVAL:
 		// It listens no more: somebody else has shut the socket down.
 		_ = a.loop.watch(&a.place, a.fd, 0, unix.EPOLL_CTL_DEL, 0)

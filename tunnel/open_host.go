@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -129,7 +130,18 @@ func (l *Link) openOn(conn net.Conn, before []byte, t Target, early []byte) (*St
 func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, rawDialTimeout)
 	defer cancel()
-	return dialEndpoint(ctx, l.endpoint, nil)
+	conn, err := dialEndpoint(ctx, l.endpoint, nil)
+	if err != nil {
+		return nil, err
+	}
+	// yamux needs no descriptor.
+	if c, ok := conn.(syscall.Conn); ok {
+		if err := CheckDescriptors(c); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
 }
 
 // frame introduces a connection as one of this link's.

@@ -105,6 +105,10 @@ func (p *spares) fill(ctx context.Context) {
 			_ = c.Close()
 			return
 		}
+		if outOfDescriptors(fd) != nil {
+			_ = unix.Close(fd)
+			return
+		}
 		p.put(fd)
 	}
 }

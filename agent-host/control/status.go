@@ -35,6 +35,9 @@ type Status struct {
 	Version       string  `json:"version"`
 	PID           int     `json:"pid"`
 	UptimeSeconds float64 `json:"uptime_seconds"`
+	// Warning is what should be seen to although everything is served, as far as
+	// it can be.
+	Warning string `json:"warning,omitempty"`
 	// Config is the file with the rules.
 	Config Config `json:"config,omitzero"`
 	// Discovery is where VMs are looked for; empty when all were named.

@@ -103,8 +103,12 @@ func (f *forward) ended(c *tunnel.Client, err error) {
 	}
 }
 
-// cannotAccept notes that clients wait in vain for the time being.
+// cannotAccept notes that a client was reset, or waits in vain for the time being.
 func (f *forward) cannotAccept(err error) {
+	if short, ok := errors.AsType[*tunnel.OutOfDescriptorsError](err); ok {
+		f.vm.table.shortage.note(short, f.vm.table.log)
+		return
+	}
 	f.lastErr.note(err)
 	f.vm.table.log.Warn("cannot accept connections", "vm", f.vm.name, "port", f.key.port, "error", err)
 }
@@ -184,6 +188,11 @@ func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge net
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	if err := tunnel.CheckDescriptors(c.(*net.TCPConn)); err != nil {
+		_ = c.Close()
+		f.cannotAccept(err)
+		return nil, err
 	}
 	guest := tunnel.TCP(c.(*net.TCPConn))
 	// The socket's buffer takes this without waiting.

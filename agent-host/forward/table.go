@@ -48,6 +48,8 @@ type Table struct {
 	wg     sync.WaitGroup // accept loops, connections and the claim keeper
 	ours   portwatch.Own  // the host listeners
 
+	shortage shortage
+
 	// turn is held, in addition to mu and before it, by whoever has work for
 	// more than a moment; see inTurns.
 	turn sync.Mutex

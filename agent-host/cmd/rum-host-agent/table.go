@@ -27,6 +27,9 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 	if st.Config.Error != "" {
 		b.WriteString("configuration error: " + cleanError(st.Config.Error) + "\n")
 	}
+	if st.Warning != "" {
+		b.WriteString("warning: " + cleanError(st.Warning) + "\n")
+	}
 	for _, text := range st.Config.Warnings {
 		b.WriteString("configuration warning: " + cleanError(text) + "\n")
 	}
