@@ -242,8 +242,8 @@ func skipped(a tunnel.Announcement) string {
 // all of one. As much again is done about it elsewhere, where listeners are opened and
 // closed.
 const (
-	announceShare = 0.05
-	announceBurst = 500 * time.Millisecond
+	announceShare = 0.04
+	announceBurst = 300 * time.Millisecond
 )
 
 // newAnnounceBudget accounts in microseconds.

@@ -10,7 +10,7 @@ import (
 const (
 	// effortShare is how much of a processor a peer's messages may take for long,
 	// and effortBurst how much time at a stretch before that counts.
-	effortShare = 0.1
+	effortShare = 0.08
 	effortBurst = time.Second / 4
 	// messageCost is what a message costs before anything is done about it.
 	messageCost = 5 * time.Microsecond

@@ -19,7 +19,7 @@ const (
 	maxGuestStreams = 2 * maxReverseStreams
 	maxHostStreams  = 16 << 10
 	// frameCost is what a frame is charged with that brings no data to a stream.
-	// 20 Gbit/s need 5,000 window updates a second, and 20,000 are free.
+	// 20 Gbit/s need 5,000 window updates a second, and 16,000 are free.
 	frameCost = 5 * time.Microsecond
 )
 
