@@ -25,6 +25,10 @@ func (s *Seed) WriteISO(path string) (err error) {
 	if err != nil {
 		return err
 	}
+	// A rename would put the image in the place of a device or a socket as well.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("seed image: %s is there and is not a regular file; it is left alone", path)
+	}
 	work, err := os.MkdirTemp(filepath.Dir(path), ".rum-seed-*") // mode 0700
 	if err != nil {
 		return fmt.Errorf("seed image: %w", err)

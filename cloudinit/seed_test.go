@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -200,5 +201,19 @@ func TestAuthorizedKeysAreCheckedLineByLine(t *testing.T) {
 		if _, err := cloudinit.ParseAuthorizedKeys([]byte(content)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.30q: error %v", content, err)
 		}
+	}
+}
+
+// A seed image takes no device's place.
+func TestASeedLeavesWhatIsNoFileAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := newSeed(t).WriteISO(path); err == nil || !strings.Contains(err.Error(), "left alone") {
+		t.Errorf("%v", err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("it is %v now, %v", info.Mode(), err)
 	}
 }

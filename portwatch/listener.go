@@ -47,7 +47,7 @@ func Unusable(addr netip.AddrPort) string {
 		return "not an address that a socket is listed with"
 	case ip.IsMulticast():
 		return "a multicast address"
-	case ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}), ip == netip.AddrFrom4([4]byte{127, 255, 255, 255}):
 		return "a broadcast address"
 	}
 	return ""

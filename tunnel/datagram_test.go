@@ -155,6 +155,17 @@ func TestAServiceSeesEveryFlowAtAPortOfItsOwn(t *testing.T) {
 	}
 }
 
+// TestAServiceOnAnotherLoopbackAddressSeesLocalhost: it may let in 127.0.0.1 only.
+func TestAServiceOnAnotherLoopbackAddressSeesLocalhost(t *testing.T) {
+	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	d, answers := datagrams(t, l)
+	addr, _ := udpService(t, "127.0.0.9:0", func(_ []byte, from net.Addr) []byte { return []byte(from.String()) })
+	d.Send(1, addr, []byte("who am I"))
+	if a := next(t, answers); !strings.HasPrefix(string(a.payload), "127.0.0.1:") {
+		t.Errorf("the service sees %s%s", a.payload, a.reason)
+	}
+}
+
 func TestAFlowSurvivesARestartOfItsService(t *testing.T) {
 	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)

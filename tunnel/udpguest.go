@@ -83,7 +83,7 @@ func dialUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
 	return s, err
 }
 
-// besideUDP makes a socket at the address that a service has, for talking to it. It
+// besideUDP makes a socket at the address from where a service is talked to. It
 // is not connected, or answers from another port would not arrive; the scan of what
 // listens is told to leave it out.
 func besideUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
@@ -100,7 +100,11 @@ func besideUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
 		inode, err = own.Add(raw)
 		return errors.Join(serr, err)
 	}}
-	conn, err := c.ListenPacket(context.Background(), network, netip.AddrPortFrom(to.Addr(), 0).String())
+	from := to.Addr()
+	if from.Is4() && from.IsLoopback() {
+		from = loopback4 // as the kernel would, whose clients a service may let in by address
+	}
+	conn, err := c.ListenPacket(context.Background(), network, netip.AddrPortFrom(from, 0).String())
 	if err != nil {
 		own.Remove(inode)
 		return nil, err

@@ -21,7 +21,7 @@ func TestAMulticastOrBroadcastSocketLeavesTheOtherPortsForwarded(t *testing.T) {
 	h.awaitForward(t, "dev", 8080, "active", active)
 	sockets := map[string]string{
 		"239.255.255.250:1900": "a multicast address", "[ff02::fb]:5353": "a multicast address",
-		"255.255.255.255:7068": "a broadcast address", "192.0.2.255:7138": "a broadcast address",
+		"255.255.255.255:7068": "a broadcast address", "127.255.255.255:7069": "a broadcast address", "192.0.2.255:7138": "a broadcast address",
 	}
 	for addr := range sockets {
 		g.bindUDP(t, netip.MustParseAddrPort(addr))
