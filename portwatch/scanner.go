@@ -90,17 +90,21 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
 	ephemeral := readEphemeral(s.root())
 	unusable := s.broadcasts.unusable(sockets)
-	down := s.Proc == "" && loopbackDown()
+	down, ipv6 := s.Proc == "" && loopbackDown(), make(ipv6)
 	devices := s.interfaces.names(sockets)
 	listeners := make([]Listener, 0, len(sockets))
 	for _, sock := range sockets {
-		if down {
-			unusable[sock.addr] = LoopbackDown
+		why := unusable[sock.addr]
+		switch {
+		case down:
+			why = LoopbackDown
+		case why == "" && s.Proc == "" && ipv6.off(sock):
+			why = IPv6Off
 		}
 		listeners = append(listeners, Listener{
 			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode],
 			Interface: devices[sock.device], V6Only: sock.v6only,
-			Ephemeral: ephemeral.has(sock.addr.Port()), Unusable: unusable[sock.addr],
+			Ephemeral: ephemeral.has(sock.addr.Port()), Unusable: why,
 			Inode: sock.inode, UID: sock.uid,
 		})
 	}

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -121,4 +124,44 @@ func TestAServerOnBothFamiliesAnswersInAGuestWithoutIPv6(t *testing.T) {
 	if f := h.udpForward(t, "dev", 7400, active); f.Dropped > 0 {
 		t.Errorf("datagrams were lost: %+v", f)
 	}
+}
+
+func TestAServerForIPv6AloneIsActiveOnlyWhileTheGuestHasIPv6(t *testing.T) {
+	g := newGuest(t, "dev")
+	h := startHost(t, "", g)
+	ipv6 := func(off string) {
+		t.Helper()
+		g.do(t, func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte(off), 0) })
+	}
+	g.tellTheClient(t, "6", "[::]:7401")
+	g.tellTheClient(t, "6", "[::1]:7402")
+	g.tellTheClient(t, "4", "0.0.0.0:7403")
+	serve := func() {
+		t.Helper()
+		for _, port := range []int{7401, 7402} {
+			h.awaitForward(t, "dev", port, "active", active)
+			h.udpForward(t, "dev", port, active)
+			for _, network := range []string{"tcp", "udp"} {
+				if got := toldBy(t, network, fmt.Sprintf("127.0.0.1:%d", port)); got != "::1" {
+					t.Errorf("%s port %d: a client is told %q", network, port, got)
+				}
+			}
+		}
+	}
+	serve()
+	ipv6("1")
+	eventually(t, "what needs IPv6 is withdrawn", func() bool {
+		forwards := h.vm(t, "dev").Forwards
+		return len(forwards) == 2 && forwards[0].Port == 7403 && forwards[1].Port == 7403
+	})
+	var out []byte
+	g.do(t, func() (err error) {
+		out, err = exec.Command(filepath.Join(bin, "rum-guest-agent"), "ports").CombinedOutput()
+		return err
+	})
+	if n := strings.Count(string(out), "not announced: IPv6 is switched off in the guest"); n != 4 {
+		t.Errorf("the note is there %d times, want 4:\n%s", n, out)
+	}
+	ipv6("0")
+	serve()
 }
