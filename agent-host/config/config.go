@@ -30,6 +30,15 @@ func Default() *Config {
 // Load reads a file. The error wraps that of opening it, as [io/fs.ErrNotExist]
 // for a file that is not there, or holds [Error] values.
 func Load(path string) (*Config, error) {
+	data, err := readText(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// readText reads what Parse takes, and one byte more of a file that is too large.
+func readText(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -39,7 +48,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(path, data)
+	return data, nil
 }
 
 // Parse reads a configuration. name is the file's, for errors and, without its

@@ -32,12 +32,14 @@ func DefaultPath() string {
 type File struct {
 	path     string
 	optional bool
+	memory   memory
 
-	mu      sync.Mutex
-	stamp   stamp // of what was read last
-	was     bool  // it was there and good once
-	current *Config
-	err     error
+	mu        sync.Mutex
+	stamp     stamp // of what was read last
+	was       bool  // it was there and good once, in this run or an earlier one
+	current   *Config
+	err       error
+	forgotten error // why current is not known to later runs
 }
 
 // stamp tells versions of a file apart. The zero value is a file that is not there.
@@ -51,10 +53,36 @@ type stamp struct {
 // there: that is the [Default] configuration, until it is. One that was there
 // and is gone is an error like one that cannot be read, or what its rules kept in
 // the guest would be on the host. The errors are those of [Load].
-func OpenFile(path string, optional bool) (*File, error) {
-	f := &File{path: path, optional: optional}
-	f.read(f.look())
-	return f, f.err
+//
+// The directory remember, which is made, has the last good version for later
+// runs; empty for none. An optional file that is gone or cannot be read is that
+// version then, and [File.Err] tells why. For one with mistakes it is no excuse.
+func OpenFile(path string, optional bool, remember string) (*File, error) {
+	f := &File{path: path, optional: optional, memory: memory{remember}}
+	if optional {
+		f.recall()
+	}
+	c, err := f.read(f.look())
+	if _, mistaken := errors.AsType[*Error](err); c != nil && !mistaken {
+		return f, nil
+	}
+	if err != nil && f.forgotten != nil {
+		err = fmt.Errorf("%w; its last good version cannot be used: %v", err, f.forgotten)
+	}
+	return f, err
+}
+
+// recall takes the version of an earlier run, in case there is none to be read.
+func (f *File) recall() {
+	text, err := f.memory.recall(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	f.was = true
+	if err == nil {
+		f.current, err = Parse(f.path, text)
+	}
+	f.forgotten = err
 }
 
 // Path is where the file is.
@@ -67,8 +95,8 @@ func (f *File) Current() *Config {
 	return f.current
 }
 
-// Found reports whether what is in use was read from the file, and is not the
-// [Default] in the place of one that never was there.
+// Found reports whether what is in use was read from the file, now or by an earlier
+// run, and is not the [Default] in the place of one that never was there.
 func (f *File) Found() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,6 +108,13 @@ func (f *File) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
+}
+
+// Forgotten tells why a later run would not know the version in use; nil when it would.
+func (f *File) Forgotten() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.forgotten
 }
 
 // Follow calls changed after each new version of the file, and after each value
@@ -120,26 +155,34 @@ func (f *File) look() stamp {
 
 // read takes in the file as it is now.
 func (f *File) read(s stamp) (*Config, error) {
-	c, err := f.load()
+	c, text, err := f.load()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stamp, f.err = s, err
 	if err == nil {
 		f.current, f.was = c, s != stamp{}
+		if f.was {
+			f.forgotten = f.memory.keep(f.path, text)
+		}
 	}
 	return f.current, err
 }
 
-func (f *File) load() (*Config, error) {
+func (f *File) load() (*Config, []byte, error) {
 	info, err := os.Stat(f.path)
 	switch {
 	case f.optional && !f.was && errors.Is(err, fs.ErrNotExist):
-		return Default(), nil
+		return Default(), nil, nil
 	case f.was && errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("read configuration: %w; to have no rules, leave an empty file there", err)
+		return nil, nil, fmt.Errorf("read configuration: %w; put it back, or leave an empty file there for the default rules", err)
 	case err == nil && !info.Mode().IsRegular():
 		// Reading a pipe would wait for its writer.
-		return nil, fmt.Errorf("read configuration: %s is not a regular file", f.path)
+		return nil, nil, fmt.Errorf("read configuration: %s is not a regular file", f.path)
 	}
-	return Load(f.path)
+	text, err := readText(f.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := Parse(f.path, text)
+	return c, text, err
 }

@@ -56,7 +56,7 @@ func write(t *testing.T, path, text string) {
 func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rum.toml")
 	write(t, path, "[[ports]]\nguest = 1\n")
-	f, err := config.OpenFile(path, false)
+	f, err := config.OpenFile(path, false, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
 
 func TestAnOptionalFileMayComeButNotGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rum.toml")
-	f, err := config.OpenFile(path, true)
+	f, err := config.OpenFile(path, true, "")
 	if err != nil || len(f.Current().Rules) != 0 || f.Path() != path || f.Found() {
 		t.Fatal(f.Current(), err)
 	}
@@ -124,7 +124,7 @@ func TestAnOptionalFileMayComeButNotGo(t *testing.T) {
 
 func TestAFileThatMustBeThereIs(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := config.OpenFile(filepath.Join(dir, "none.toml"), false); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := config.OpenFile(filepath.Join(dir, "none.toml"), false, ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	fifo := filepath.Join(dir, "fifo")
@@ -132,10 +132,10 @@ func TestAFileThatMustBeThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, optional := range []bool{true, false} {
-		if _, err := config.OpenFile(fifo, optional); err == nil {
+		if _, err := config.OpenFile(fifo, optional, ""); err == nil {
 			t.Error("a pipe was read")
 		}
-		if _, err := config.OpenFile(dir, optional); err == nil {
+		if _, err := config.OpenFile(dir, optional, ""); err == nil {
 			t.Error("a directory was read")
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 )
 
 // configFlag is the flag --config of the subcommands that read rum.toml.
@@ -30,17 +32,32 @@ func orNowhere(path string) string {
 	return path
 }
 
-// openConfig reads the file that was named, or the user's own if there is one.
-func openConfig(path string) (*config.File, error) {
-	optional := path == ""
+// openConfig reads the file that was named, or the user's own if there is one. Only
+// that one is kept in the directory remember, because one that is named must be there.
+func openConfig(path, remember string) (*config.File, error) {
+	own, optional := config.DefaultPath(), path == ""
 	if optional {
-		path = config.DefaultPath()
+		path = own
 	}
-	file, err := config.OpenFile(path, optional)
+	if abs, err := filepath.Abs(path); err != nil || abs != own {
+		remember = ""
+	}
+	file, err := config.OpenFile(path, optional, remember)
 	if err != nil {
 		return nil, badConfig(err)
 	}
 	return file, nil
+}
+
+// rememberedConfigs is where later runs find what was in use, beside the keys; empty for
+// a user without such a place.
+func rememberedConfigs(log *slog.Logger) string {
+	dir, err := keys.DefaultDir()
+	if err != nil {
+		log.Warn("configuration is not remembered for later runs", "error", err)
+		return ""
+	}
+	return filepath.Join(filepath.Dir(dir), "config")
 }
 
 // maxMistakes bounds how many mistakes of a file are shown at once.
@@ -97,9 +114,12 @@ func ruleWarnings(rules config.Rules) []string {
 
 // logConfig says which rules are in use, and why those.
 func logConfig(log *slog.Logger, file *config.File, c *config.Config, why string) {
-	if file.Found() {
+	switch err := file.Err(); {
+	case err != nil:
+		log.Warn("the last good version of the configuration is in use", "file", file.Path(), "why", why, "rules", len(c.Rules))
+	case file.Found():
 		log.Info("configuration is in use", "file", file.Path(), "why", why, "rules", len(c.Rules))
-	} else {
+	default:
 		log.Info("there is no configuration file; the default rules are in use", "looked_for", orNowhere(file.Path()), "why", why)
 	}
 	for _, text := range ruleWarnings(c.Rules) {
@@ -110,20 +130,40 @@ func logConfig(log *slog.Logger, file *config.File, c *config.Config, why string
 // followConfig gives the agent the rules of each new version of the file.
 func followConfig(ctx context.Context, file *config.File, why string, hup <-chan os.Signal, agent *hostagent.Agent, log *slog.Logger) {
 	network := file.Current().Network
+	logConfigError(log, file, file.Err())
 	logConfig(log, file, file.Current(), why)
+	told := logForgotten(log, file)
 	file.Follow(ctx, hup, func(c *config.Config, err error) {
 		if err != nil {
-			for _, e := range mistakes(err) {
-				log.Warn("configuration is not used", "file", file.Path(), "error", e)
-			}
+			logConfigError(log, file, err)
 			return
 		}
 		agent.SetRules(c.Rules)
 		logConfig(log, file, c, why)
+		told = told || logForgotten(log, file)
 		if c.Network != network {
 			log.Info("[network] counts from the next start on")
 		}
 	})
+}
+
+// logConfigError says why the file is not what is in use, if it is not.
+func logConfigError(log *slog.Logger, file *config.File, err error) {
+	if err == nil {
+		return
+	}
+	for _, e := range mistakes(err) {
+		log.Warn("configuration is not used", "file", file.Path(), "error", e)
+	}
+}
+
+// logForgotten says, and returns, whether a later run would not know that there was a file.
+func logForgotten(log *slog.Logger, file *config.File) bool {
+	err := file.Forgotten()
+	if err != nil {
+		log.Warn("configuration is not remembered for later runs", "file", file.Path(), "error", err)
+	}
+	return err != nil
 }
 
 // configStatus tells which file counts, and what is wrong with it.

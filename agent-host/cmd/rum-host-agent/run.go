@@ -83,7 +83,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	why := whichConfig(o.config)
-	file, err := openConfig(o.config)
+	file, err := openConfig(o.config, rememberedConfigs(log))
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (o *libvirtOptions) flags(c *cobra.Command) {
 
 // open connects and reads what the network should be.
 func (o *libvirtOptions) open(ctx context.Context) (*libvirt.Conn, config.Network, error) {
-	file, err := openConfig(o.config)
+	file, err := openConfig(o.config, "")
 	if err != nil {
 		return nil, config.Network{}, err
 	}
