@@ -48,25 +48,40 @@ func (f *forward) onBridge(bridge netip.Addr) error {
 	guest := *f.guest.Load()
 	addrs := make([]netip.AddrPort, len(guest))
 	for i, l := range guest {
-		addrs[i] = l.Addr
-		switch a := l.Addr.Addr(); {
-		case a == bridge, a.IsUnspecified() && a.Is4() == bridge.Is4(), a.IsUnspecified() && a.Is6() && !l.V6Only:
+		if reachedAt(l, bridge) {
 			return nil
 		}
+		addrs[i] = l.Addr
 	}
 	return fmt.Errorf("the guest listens only on %v, which cannot be reached over the bridge", addrs)
 }
 
-// onInterface is the network interface that alone reaches what listens in the
-// guest; "" if the guest's loopback does too. Connections that its agent makes
-// come by loopback, whatever address they go to.
-func (f *forward) onInterface() string {
-	name := ""
-	for _, l := range *f.guest.Load() {
-		if l.Interface == "" || l.Interface == "lo" {
-			return ""
-		}
-		name = l.Interface
+func reachedAt(l portwatch.Listener, bridge netip.Addr) bool {
+	a := l.Addr.Addr()
+	return a == bridge || a.IsUnspecified() && (a.Is4() == bridge.Is4() || a.Is6() && !l.V6Only)
+}
+
+// onInterface reports whether a listener is bound to a network interface that
+// connections of the guest's agent do not come by: they come by loopback, whatever
+// address they go to.
+func onInterface(l portwatch.Listener) bool { return l.Interface != "" && l.Interface != "lo" }
+
+// bridgeOnly reports whether the guest's agent reaches nothing that listens there.
+func (f *forward) bridgeOnly() bool {
+	guest := *f.guest.Load()
+	return len(guest) > 0 && !slices.ContainsFunc(guest, func(l portwatch.Listener) bool { return !onInterface(l) })
+}
+
+// unreached says why nothing gets to a listener in the guest; "" if something does.
+func unreached(l portwatch.Listener, bridge netip.Addr) string {
+	switch {
+	case !onInterface(l):
+		return ""
+	case !bridge.IsValid():
+		return fmt.Sprintf("bound to %s in the guest, and no bridge address is known: give one with bridge=IP, or bind it to no interface", l.Interface)
+	case !reachedAt(l, bridge):
+		return fmt.Sprintf("bound to %s in the guest, and %v is not reached at the bridge address %v: give another with bridge=IP, or bind it to no interface",
+			l.Interface, l.Addr, bridge)
 	}
-	return name
+	return ""
 }

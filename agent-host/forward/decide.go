@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
@@ -42,6 +43,7 @@ type plan struct {
 	*VM
 	wanted
 	decided int
+	bridge  netip.Addr
 }
 
 // inForce reports whether nothing newer was decided.
@@ -57,14 +59,14 @@ func (t *Table) decideAnew(change func() []*VM) {
 	t.inTurns(func(time.Time) bool {
 		for _, v := range change() {
 			v.decided++
-			plans = append(plans, &plan{VM: v, decided: v.decided})
+			plans = append(plans, &plan{VM: v, decided: v.decided, bridge: v.route.Load().bridge})
 			announced = append(announced, v.others())
 		}
 		rules = t.policy
 		return false
 	})
 	for i, p := range plans {
-		p.wanted = rules.decide(p.name, announced[i])
+		p.wanted = rules.decide(p.name, announced[i], p.bridge)
 	}
 	withdrawn, placed := 0, 0
 	t.inTurns(func(until time.Time) bool {
@@ -115,14 +117,14 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 }
 
 // decide asks the rules about every listener and groups those that go together.
-// The order is that of the listeners.
-func (p policy) decide(vm string, announced []portwatch.Listener) wanted {
+// What nothing reaches stays in the guest. The order is that of the listeners.
+func (p policy) decide(vm string, announced []portwatch.Listener, bridge netip.Addr) wanted {
 	w := wanted{groups: make(map[key]*group), first: make(map[key]key), renamed: make(map[key]key)}
 	if announced == nil {
 		return w
 	}
 	for _, l := range announced {
-		g := w.group(l, p.rules(vm, l))
+		g := w.group(l, p.rules(vm, l), unreached(l, bridge))
 		if !slices.ContainsFunc(g.guest, func(o portwatch.Listener) bool { return o.Addr == l.Addr }) {
 			g.guest = append(g.guest, l)
 		}
@@ -153,18 +155,27 @@ func (p policy) decide(vm string, announced []portwatch.Listener) wanted {
 	return w
 }
 
-func (w *wanted) group(l portwatch.Listener, d Decision) *group {
+// group is what a listener is part of that a rule forwards, or that stays in the
+// guest because it is unreached. What is expected on a port is also the latter, if
+// nothing else is there.
+func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *group {
 	k := keyOf(l, d)
-	if _, ok := w.first[k.localhost()]; !ok {
-		w.first[k.localhost()] = k
+	at := k.localhost()
+	if unreached != "" && d.Verdict == "" {
+		d = Decision{Verdict: control.Ignored, Reason: unreached, Rule: d.Rule}
+		k = keyOf(l, d)
+	}
+	if first, ok := w.first[at]; !ok || w.groups[first].decision.Verdict != "" {
+		w.first[at] = k
 	}
 	return w.at(k, d)
 }
 
 // rename puts what listens on a port in the place of what is expected there, if
-// nothing else does. A static forward stays the same whatever its server's address.
+// nothing else does. A static forward stays the same whatever its server's address,
+// as long as that is reached.
 func (w *wanted) rename(from, to key) {
-	if w.groups[to] != nil {
+	if w.groups[to] != nil || w.groups[from].decision.Verdict != "" {
 		return
 	}
 	w.groups[to] = w.groups[from]

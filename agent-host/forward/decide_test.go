@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -182,5 +183,45 @@ func TestARivalForAnotherPortIsNamedWithIt(t *testing.T) {
 	want := addr("127.0.0.1", to) + " is held by VM dev, for its port 1"
 	if all := vm.Status(); len(all) != 2 || all[1].State != control.Claim || all[1].Reason != want {
 		t.Errorf("%+v", all)
+	}
+}
+
+func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
+	port := freePort(t)
+	for name, static := range map[string]forward.Static{
+		"seen":     nil,
+		"expected": func(string) []portwatch.Listener { return listeners(port, "0.0.0.0") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			vm := newTable(t, forward.Config{Static: static}).Add("dev")
+			bound := listeners(port, "0.0.0.0")
+			bound[0].Interface = "eth0"
+			vm.Announce(bound)
+			without := func() {
+				t.Helper()
+				if f := one(t, vm); f.State != control.Ignored || !strings.HasPrefix(f.Reason, "bound to eth0 in the guest, and no bridge address is known: ") {
+					t.Errorf("%+v", f)
+				}
+				wantClosed(t, addr("127.0.0.1", port))
+			}
+			without()
+			echo(t, addr("127.0.0.9", port))
+			vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+			if f := one(t, vm); f.State != control.Active || f.Path != "bridge" || f.Reason != "" {
+				t.Errorf("%+v", f)
+			}
+			roundTrip(t, dial(t, addr("127.0.0.1", port)))
+			vm.SetBridge(netip.Addr{})
+			without()
+
+			// At another of its addresses the bridge does not lead there.
+			vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+			bound = listeners(port, "10.0.0.5")
+			bound[0].Interface = "eth0"
+			vm.Announce(bound)
+			if f := one(t, vm); f.State != control.Ignored || !strings.Contains(f.Reason, "is not reached at the bridge address 127.0.0.9") {
+				t.Errorf("%+v", f)
+			}
+		})
 	}
 }

@@ -138,7 +138,7 @@ func (f *forward) reach(ctx context.Context, c *tunnel.Client, conn tunnel.Conn,
 // bridgeFirst reports whether the bridge reaches what listens in the guest and the
 // guest's agent does not.
 func (f *forward) bridgeFirst(r *route) bool {
-	return r.bridge.IsValid() && f.onInterface() != "" && f.onBridge(r.bridge) == nil
+	return r.bridge.IsValid() && f.bridgeOnly() && f.onBridge(r.bridge) == nil
 }
 
 // target is what a client's connection goes to in the guest: if that can be

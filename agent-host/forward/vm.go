@@ -92,27 +92,34 @@ func (t *Table) Add(name string) *VM {
 // SetLink says that connections go through l from now on, or, with nil, that
 // the link is lost. Forwards and running connections stay.
 func (v *VM) SetLink(l *Link) {
-	v.reroute(func(r *route) {
-		if r.link != l {
-			v.forgetReverse()
-			v.tellReverse(l)
-		}
-		r.link = l
-	})
-}
-
-// SetBridge gives the address under which the host reaches the VM without an
-// agent. The zero Addr says that there is none.
-func (v *VM) SetBridge(ip netip.Addr) {
-	v.reroute(func(r *route) { r.bridge = ip.Unmap() })
-}
-
-func (v *VM) reroute(change func(*route)) {
 	v.table.mu.Lock()
 	defer v.table.mu.Unlock()
 	r := *v.route.Load()
-	change(&r)
+	if r.link != l {
+		v.forgetReverse()
+		v.tellReverse(l)
+	}
+	r.link = l
 	v.route.Store(&r)
+}
+
+// SetBridge gives the address under which the host reaches the VM without an
+// agent. The zero Addr says that there is none. What only that reaches in the guest
+// is forwarded while there is one.
+func (v *VM) SetBridge(ip netip.Addr) {
+	ip = ip.Unmap()
+	v.table.decideAnew(func() []*VM {
+		r := *v.route.Load()
+		if r.bridge == ip || v.closed {
+			return nil
+		}
+		r.bridge = ip
+		v.route.Store(&r)
+		if !slices.ContainsFunc(v.announced, onInterface) {
+			return nil
+		}
+		return []*VM{v}
+	})
 }
 
 // Announce makes the forwards be those for listeners, which is everything that

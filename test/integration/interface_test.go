@@ -60,6 +60,31 @@ func TestAServerBoundToAnInterfaceIsReachedOverTheBridge(t *testing.T) {
 	}
 }
 
+func TestAServerBoundToAnInterfaceIsActiveOnlyWhereABridgeIsKnown(t *testing.T) {
+	g := newGuest(t, "dev")
+	h := startHost(t, "", g)
+	bridge := g.joined(t)
+	g.bound(t, "rum1", 7610)
+	why := func(f control.Forward) bool {
+		return f.State == control.Ignored && len(f.Host) == 0 && f.Reason ==
+			"bound to rum1 in the guest, and no bridge address is known: give one with bridge=IP, or bind it to no interface"
+	}
+	h.awaitForward(t, "dev", 7610, "kept in", why)
+	h.udpForward(t, "dev", 7610, why)
+	// What takes loopback's connections on the same port is another matter.
+	greet(g.listen(t, "[::1]:7610"), "within")
+	h.awaitForward(t, "dev", 7610, "active", active)
+	if !answers("127.0.0.1:7610", "within") {
+		t.Error("the server on loopback does not answer")
+	}
+	h.stop(t)
+	h = startHost(t, ",bridge="+bridge, g)
+	h.udpForward(t, "dev", 7610, active)
+	if err := asks(dialUDP(t, "127.0.0.1:7610"), []byte("hello"), 5*time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
 // As cloud agents give a machine a range of addresses.
 func TestAServerOnAnAddressThatIsOnlyRoutedHereIsReached(t *testing.T) {
 	g := newGuest(t, "dev")
