@@ -101,6 +101,7 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 	if err := room(b); err != nil {
 		return nil, err
 	}
+	var missing error
 	listeners = make(map[hostAddr]listener, len(b.wanted))
 	defer func() {
 		if err != nil {
@@ -114,13 +115,15 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 		switch {
 		case err == nil:
 			listeners[addr] = l
-		case addr.addr.Addr().Is6() && len(b.wanted) > 1 && noSuchAddress(err):
-			// A host without IPv6: there, localhost is 127.0.0.1 alone, and
-			// everything is IPv4, until it has IPv6 again.
+		case b.canDoWithout(addr) && noSuchAddress(err):
+			missing = &bindError{addr, err}
 		default:
 			b.first = i
 			return listeners, &bindError{addr, err}
 		}
+	}
+	if len(listeners) == 0 && missing != nil {
+		return nil, missing
 	}
 	return listeners, nil
 }

@@ -3,16 +3,16 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// missingEvery is how long an address that has come back may stay unused. A turn
-// costs one attempt for each address that is away, however many ports want it.
-const missingEvery = time.Second
+// addressesEvery is how long an address that has come back may stay unused, or one
+// that has gone be shown. A look costs one attempt for each address, however many
+// ports are or want to be there.
+const addressesEvery = time.Second
 
 // awaitMissing sees to it that addresses which this host does not have now are
 // bound when it has them: IPv6 goes with a VPN, and comes back.
@@ -23,10 +23,7 @@ func (t *Table) awaitMissing(b *binding) {
 	}
 	b.reason = noAddress(missing[0])
 	t.partial[b] = true
-	if !t.awaiting {
-		t.awaiting = true
-		t.wg.Go(t.missingKeeper)
-	}
+	t.keepAddresses()
 }
 
 func noAddress(h hostAddr) string {
@@ -43,9 +40,18 @@ func (b *binding) missing() (out []hostAddr) {
 	return out
 }
 
-// missingKeeper completes bindings until all are whole.
-func (t *Table) missingKeeper() {
-	tick := time.NewTicker(missingEvery)
+// keepAddresses sees to it that the host's addresses are looked at.
+func (t *Table) keepAddresses() {
+	if !t.looking {
+		t.looking = true
+		t.wg.Go(t.addressKeeper)
+	}
+}
+
+// addressKeeper looks at the host's addresses for as long as a binding lacks one or
+// may lose one.
+func (t *Table) addressKeeper() {
+	tick := time.NewTicker(addressesEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -53,12 +59,18 @@ func (t *Table) missingKeeper() {
 			return
 		case <-tick.C:
 		}
+		gone := t.goneAddresses()
 		more := false
-		t.inTurns(func(time.Time) bool {
-			t.round++
-			t.complete()
-			t.awaiting = len(t.partial) > 0
-			more = t.awaiting
+		t.inTurns(func(until time.Time) bool {
+			if len(gone) > 0 && t.lose(gone, until) {
+				return true
+			}
+			if len(t.partial) > 0 {
+				t.round++
+				t.complete()
+			}
+			t.looking = len(t.partial)+len(t.losable) > 0
+			more = t.looking
 			return false
 		})
 		if !more {
@@ -126,14 +138,4 @@ func (t *Table) add(b *binding, h hostAddr) (reason string) {
 	b.open.listeners[h] = l
 	t.occupy(h, b)
 	return ""
-}
-
-// hasAddress reports whether this host has an address.
-func hasAddress(ip netip.Addr) bool {
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
-	if err != nil {
-		return false
-	}
-	_ = c.Close()
-	return true
 }

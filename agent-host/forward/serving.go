@@ -32,8 +32,13 @@ func (t *Table) lost(b *binding, done chan struct{}, err error) {
 	if t.closed || b.open == nil || b.open.done != done {
 		return
 	}
+	t.waitAgain(b, fmt.Sprintf("it served no more: %v", err))
+}
+
+// waitAgain makes a claim of an open binding that is to be tried again.
+func (t *Table) waitAgain(b *binding, reason string) {
 	t.remove(b)
-	t.settle(b, control.Claim, fmt.Sprintf("it served no more: %v", err))
+	t.settle(b, control.Claim, reason)
 	t.claim(b)
 	for _, s := range b.spots() {
 		t.watch(s)

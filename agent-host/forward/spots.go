@@ -60,6 +60,10 @@ func (t *Table) occupy(h hostAddr, b *binding) {
 	c.bound = append(c.bound, h)
 	t.used++
 	b.vm.used++
+	if canGo(h) {
+		t.losable[h.addr.Addr()]++
+		t.keepAddresses()
+	}
 }
 
 func (t *Table) vacate(h hostAddr) {
@@ -70,6 +74,11 @@ func (t *Table) vacate(h hostAddr) {
 	t.tidy(h.spot())
 	t.used--
 	b.vm.used--
+	if ip := h.addr.Addr(); canGo(h) {
+		if t.losable[ip]--; t.losable[ip] == 0 {
+			delete(t.losable, ip)
+		}
+	}
 }
 
 // claim makes a binding wait for its addresses, behind those that do already.

@@ -68,9 +68,10 @@ type Table struct {
 	round    int // of looking for tenants
 	// overrules are the rules' addresses to which VMs' own addresses give way.
 	overrules map[hostAddr][]*binding
-	partial   map[*binding]bool // open, but for addresses that this host lacks
-	awaiting  bool              // the keeper of those runs
-	keeping   bool              // the claim keeper runs
+	partial   map[*binding]bool  // open, but for addresses that this host lacks
+	losable   map[netip.Addr]int // what this host may lose, and how often it is bound
+	looking   bool               // the address keeper runs
+	keeping   bool               // the claim keeper runs
 	closed    bool
 }
 
@@ -104,6 +105,7 @@ func New(cfg Config) *Table {
 		cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*binding), spots: make(map[spot]*contest),
 		watched: make(map[spot]bool), tenants: make(map[hostAddr]*tenant),
 		overrules: make(map[hostAddr][]*binding), partial: make(map[*binding]bool),
+		losable: make(map[netip.Addr]int),
 	}
 	t.setRules(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse

@@ -188,6 +188,30 @@ func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
 	}
 }
 
+func TestAForwardWithoutAnyOfItsAddressesIsAClaim(t *testing.T) {
+	var back atomic.Bool
+	port := freePort(t)
+	vm := newTable(t, forward.Config{
+		Rules: func(string, portwatch.Listener) forward.Decision {
+			return forward.Decision{Host: []netip.AddrPort{
+				netip.AddrPortFrom(netip.IPv6Loopback(), port), netip.MustParseAddrPort("[2001:db8::7]:7777"),
+			}}
+		},
+		Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
+			if !back.Load() || !a.Addr().IsLoopback() {
+				return nil, &net.OpError{Op: "listen", Err: unixErr("bind", eaddrnotavail)}
+			}
+			return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
+		},
+	}).Add("dev")
+	vm.Announce(listeners(port, "0.0.0.0"))
+	if f := one(t, vm); f.State != control.Claim || !strings.HasSuffix(f.Reason, ": this host has no such address now") {
+		t.Errorf("%+v", f)
+	}
+	back.Store(true)
+	eventually(t, vm, "what there is of them is open", inState(control.Active))
+}
+
 // When IPv6 comes back, something else may have the port there by then.
 func TestAnAddressThatComesBackIsBoundWhenItIsFree(t *testing.T) {
 	var gone atomic.Bool

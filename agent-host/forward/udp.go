@@ -39,8 +39,8 @@ const (
 	receiveBackoffMax = time.Second
 )
 
-// receive takes datagrams from clients until done is closed, and ends the flows
-// then: their answers have no place to leave from.
+// receive takes datagrams from clients until the socket or done is closed, and ends
+// the flows then: their answers have no place to leave from.
 func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
 	u := f.vm.udp
 	defer u.forget(s)
@@ -51,6 +51,9 @@ func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
 		case <-done:
 			return
 		default:
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return // alone of the binding's sockets
 		}
 		f.lastErr.note(err)
 		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.port, "error", err)
