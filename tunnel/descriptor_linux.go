@@ -48,10 +48,20 @@ func callSocket(call uintptr, fd int, b []byte) (int, error) {
 // poller lets go of it.
 func takeDescriptor(c io.Closer) (int, error) {
 	fd, err := copyDescriptor(c)
-	if err == nil {
-		_ = c.Close()
+	if err != nil {
+		return -1, err
 	}
-	return fd, err
+	_ = c.Close()
+	if outOfDescriptors(fd) == nil {
+		return fd, nil
+	}
+	// The copy is of the reserve, since there were two for a moment.
+	low, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fd, nil
+	}
+	_ = unix.Close(fd)
+	return low, nil
 }
 
 func copyDescriptor(c any) (int, error) {
