@@ -96,16 +96,20 @@ func (c *endsConn) flush() {
 
 // arm has the loop watch for what can be done. It needs c.mu.
 func (c *endsConn) arm() {
-	var events uint32
+	if err := c.loop.watch(&c.place, c.fd, 0, unix.EPOLL_CTL_MOD, c.events()); err != nil {
+		c.end(err)
+	}
+}
+
+// events needs c.mu.
+func (c *endsConn) events() (events uint32) {
 	if !c.paused {
 		events |= unix.EPOLLIN
 	}
 	if len(c.out) > 0 {
 		events |= unix.EPOLLOUT
 	}
-	if err := c.loop.watch(&c.place, c.fd, 0, unix.EPOLL_CTL_MOD, events); err != nil {
-		c.end(err)
-	}
+	return events
 }
 
 func (c *endsConn) handle(_ int, events uint32) {
@@ -145,8 +149,24 @@ func (c *endsConn) read() {
 		c.end(err)
 	} else if !c.closed {
 		c.paused = true
-		c.arm()
+		c.leaveData()
 		time.AfterFunc(owed, c.resume)
+	}
+}
+
+// leaveData moves the connection of a peer that floods it to a loop where nobody's
+// data waits behind it. It needs c.mu, and is for the loop's thread.
+func (c *endsConn) leaveData() {
+	slow := floodLoop()
+	if c.loop == slow {
+		c.arm()
+		return
+	}
+	_ = c.loop.watch(&c.place, c.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	c.loop.remove(&c.place)
+	c.loop = nil
+	if err := slow.addFD(c, c.fd, c.events()); err != nil {
+		c.end(err)
 	}
 }
 

@@ -96,6 +96,9 @@ func pickLoop() *loop {
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }
 
+// floodLoop is for what is paid for by a budget, apart from the loops that move data.
+var floodLoop = sync.OnceValue(func() *loop { return &loop{epoll: -1} })
+
 // add takes in something, with nothing watched yet.
 func (l *loop) add(s served) error {
 	l.mu.Lock()
