@@ -33,6 +33,10 @@ type Agent struct {
 	Ready func()
 }
 
+// LogFrom is the attribute of log lines that says who caused them: "host", where
+// anybody there may have.
+const LogFrom = "from"
+
 // Run serves until ctx ends, and returns nil then. It fails if an endpoint
 // cannot be opened.
 func (a *Agent) Run(ctx context.Context) error {
@@ -41,7 +45,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer scanner.Close()
 	watcher := portwatch.NewWatcher(scanner.Scan, a.Poll)
 	server := &tunnel.Server{
-		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log},
+		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log.With(LogFrom, "host")},
 		Source: func() (tunnel.Announcement, <-chan struct{}) { return announcement(watcher) },
 		Own:    own,
 	}

@@ -16,6 +16,7 @@ import (
 type control struct {
 	conn  net.Conn
 	ended <-chan struct{} // closed with the session
+	work  effort          // for what serves no client
 	heard atomic.Int64    // when anything last arrived, by clock
 
 	mu      sync.Mutex
@@ -30,8 +31,8 @@ const maxQueue = 4 << 20
 
 var errPeerStalled = errors.New("the other end has stopped reading the control stream")
 
-func newControl(conn net.Conn, ended <-chan struct{}) *control {
-	c := &control{conn: conn, ended: ended, waiting: make(chan struct{}, 1)}
+func newControl(conn net.Conn, ended <-chan struct{}, work effort) *control {
+	c := &control{conn: conn, ended: ended, work: work, waiting: make(chan struct{}, 1)}
 	c.heard.Store(int64(clock()))
 	return c
 }
@@ -79,7 +80,6 @@ func (c *control) write(ctx context.Context) error {
 // may take some processor time; beyond that the peer is not read for a while.
 func (c *control) read(handle func(message) (useful bool, err error)) error {
 	r := messageReader{r: bufio.NewReader(c.conn)}
-	effort := newEffort()
 	for {
 		b, err := r.next()
 		if err != nil {
@@ -99,8 +99,8 @@ func (c *control) read(handle func(message) (useful bool, err error)) error {
 		if useful {
 			continue
 		}
-		effort.spent(messageCost + clock() - began)
-		if err := effort.rest(c.ended); err != nil {
+		c.work.spent(messageCost + clock() - began)
+		if err := c.work.rest(c.ended); err != nil {
 			return err
 		}
 	}

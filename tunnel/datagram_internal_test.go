@@ -183,7 +183,7 @@ func TestGuestFlowsAreBounded(t *testing.T) {
 	host, guest := tcpPair(t)
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, nil) }()
+	go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, newEffort(linkEffort), nil) }()
 	target := service.LocalAddr().(*net.UDPAddr).AddrPort()
 	buf := make([]byte, 100)
 	peers := make(map[string]bool)

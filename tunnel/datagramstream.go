@@ -48,7 +48,7 @@ type DatagramHandler struct {
 // Run serves conn, a stream opened to [UDPTarget], until ctx or the stream ends,
 // and resets it then. It returns nil if ctx ended.
 func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) error {
-	return serveDatagrams(ctx, conn, d.queue, func(f datagramFrame) (useful bool, err error) {
+	return serveDatagrams(ctx, conn, d.queue, newEffort(linkEffort), func(f datagramFrame) (useful bool, err error) {
 		switch f.kind {
 		case datagramToHost:
 			return on.Reply(f.flow, f.payload), nil
@@ -63,12 +63,12 @@ func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) erro
 // serveDatagrams writes what is queued and hands over what arrives. What is of no use
 // to anybody may take some processor time; beyond that the stream is not read for a
 // while.
-func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, handle func(datagramFrame) (useful bool, err error)) error {
+func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work effort, handle func(datagramFrame) (useful bool, err error)) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { <-gctx.Done(); conn.Abort(); return nil })
 	g.Go(func() error { return q.write(gctx, conn) })
 	g.Go(func() error {
-		frames, effort := newDatagramReader(conn), newEffort()
+		frames := newDatagramReader(conn)
 		for {
 			f, err := frames.next()
 			if err != nil {
@@ -83,8 +83,8 @@ func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, handle fun
 			if useful {
 				continue
 			}
-			effort.spent(messageCost + clock() - began)
-			if err := effort.rest(gctx.Done()); err != nil {
+			work.spent(messageCost + clock() - began)
+			if err := work.rest(gctx.Done()); err != nil {
 				return err
 			}
 		}

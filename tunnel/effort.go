@@ -7,13 +7,24 @@ import (
 	"golang.org/x/time/rate"
 )
 
-const (
-	// effortShare is how much of a processor a peer's messages may take for long,
-	// and effortBurst how much time at a stretch before that counts.
-	effortShare = 0.08
-	effortBurst = time.Second / 4
-	// messageCost is what a message costs before anything is done about it.
-	messageCost = 5 * time.Microsecond
+// messageCost is what a message costs before anything is done about it.
+const messageCost = 5 * time.Microsecond
+
+// effortLimits are how much of a processor may be taken for long, and how much time at
+// a stretch before that counts.
+type effortLimits struct {
+	share float64
+	burst time.Duration
+}
+
+var (
+	// linkEffort is for the messages of a link that serve no client.
+	linkEffort = effortLimits{0.08, time.Second / 4}
+	// keylessEffort is the same for each of the maxKeyless links that any user of a
+	// host may have with a guest agent.
+	keylessEffort = effortLimits{0.01, 20 * time.Millisecond}
+	// strangersEffort is for all connections that come to nothing.
+	strangersEffort = effortLimits{0.08, time.Second / 4}
 )
 
 var errEnded = errors.New("the link has ended")
@@ -22,8 +33,8 @@ var errEnded = errors.New("the link has ended")
 // microseconds.
 type effort struct{ left *rate.Limiter }
 
-func newEffort() effort {
-	return effort{rate.NewLimiter(effortShare*rate.Limit(time.Second/time.Microsecond), int(effortBurst/time.Microsecond))}
+func newEffort(l effortLimits) effort {
+	return effort{rate.NewLimiter(rate.Limit(l.share)*rate.Limit(time.Second/time.Microsecond), int(l.burst/time.Microsecond))}
 }
 
 // spent accounts for time.

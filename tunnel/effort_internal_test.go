@@ -26,7 +26,7 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 		const seconds = 10
 		flood := appendMessage(nil, &scanErrorMessage{Text: "x"})
 		ended := make(chan struct{})
-		c := newControl(floodConn{endless: endless{flood}}, ended)
+		c := newControl(floodConn{endless: endless{flood}}, ended, newEffort(linkEffort))
 		handled := 0
 		began := time.Now()
 		stop := errors.New("enough")
@@ -41,12 +41,12 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 		if err != stop {
 			t.Fatal(err)
 		}
-		most := int((effortBurst+time.Duration(effortShare*seconds*float64(time.Second)))/time.Millisecond) + 2
+		most := int((linkEffort.burst+time.Duration(linkEffort.share*seconds*float64(time.Second)))/time.Millisecond) + 2
 		if handled > most || handled < most/2 {
 			t.Errorf("%d messages of a millisecond each in %d s, want about %d", handled, seconds, most)
 		}
 		close(ended)
-		if err := c.read(func(message) (bool, error) { time.Sleep(2 * effortBurst); return false, nil }); !errors.Is(err, errEnded) {
+		if err := c.read(func(message) (bool, error) { time.Sleep(2 * linkEffort.burst); return false, nil }); !errors.Is(err, errEnded) {
 			t.Errorf("a link that ended is waited for: %v", err)
 		}
 	})
@@ -55,7 +55,7 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 // What a client of this side is waiting for is not held up.
 func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newControl(floodConn{endless: endless{appendMessage(nil, &endMessage{ID: 1, Kind: endStopped})}}, nil)
+		c := newControl(floodConn{endless: endless{appendMessage(nil, &endMessage{ID: 1, Kind: endStopped})}}, nil, newEffort(linkEffort))
 		n, began := 0, time.Now()
 		err := c.read(func(message) (bool, error) {
 			if n++; n == 2000 {

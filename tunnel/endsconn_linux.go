@@ -24,8 +24,8 @@ type endsConn struct {
 	done    chan struct{} // closed when the connection is lost or closed
 
 	// Used by the loop's thread only.
-	in     []byte // a record that has come in part
-	effort effort
+	in   []byte // a record that has come in part
+	work effort
 
 	mu     sync.Mutex
 	out    []byte // what the kernel did not take yet
@@ -44,13 +44,13 @@ const (
 )
 
 // newEndsConn takes over a connection.
-func newEndsConn(conn net.Conn, deliver func(endMessage) (useful bool)) (*endsConn, error) {
+func newEndsConn(conn net.Conn, deliver func(endMessage) (useful bool), work effort) (*endsConn, error) {
 	fd, err := takeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{}), effort: newEffort()}
+	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{}), work: work}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := pickLoop().addFD(c, fd, unix.EPOLLIN); err != nil {
@@ -139,7 +139,7 @@ func (c *endsConn) read() {
 	if err == nil {
 		err = c.parse(buf[:n])
 	}
-	owed := c.effort.owed()
+	owed := c.work.owed()
 	if err == nil && owed <= 0 {
 		return
 	}
@@ -190,7 +190,7 @@ func (c *endsConn) parse(b []byte) error {
 			}
 		}
 		if !m.Kind.valid() || !c.deliver(m) {
-			c.effort.spent(endCost)
+			c.work.spent(endCost)
 		}
 		b = b[endRecord:]
 	}

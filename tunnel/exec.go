@@ -147,7 +147,7 @@ func endCommand(cmd *exec.Cmd, drained <-chan struct{}) {
 // effort allows until ending is closed.
 func logLines(r io.Reader, ending <-chan struct{}, logOutput func(string)) {
 	in := bufio.NewReaderSize(r, 1024)
-	effort := newEffort()
+	effort := newEffort(linkEffort)
 	for {
 		line, _, err := in.ReadLine()
 		began := clock()

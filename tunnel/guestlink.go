@@ -21,6 +21,7 @@ type guestLink struct {
 	session *muxSession
 	control *control
 	orders  *orderJudge // nil without a key
+	work    effort      // for what serves no client
 	ends    ends
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, openRequest) // serveStream, but in tests
@@ -45,8 +46,10 @@ func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
 		dials: make(chan struct{}, MaxPendingDials),
 	}
+	l.work = newEffort(keylessEffort)
 	if a.orderKey != nil {
 		l.orders = &orderJudge{key: *a.orderKey}
+		l.work = newEffort(linkEffort)
 	}
 	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
@@ -72,7 +75,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	if l.orders == nil {
 		limits = strangerLimits
 	}
-	if l.session, err = newMuxSession(conn, false, limits, l.server.log(), admitHost); err != nil {
+	if l.session, err = newMuxSession(conn, false, limits, l.work, l.server.log(), admitHost); err != nil {
 		_ = conn.Close()
 		return err
 	}
@@ -83,13 +86,13 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 		_ = l.session.Close()
 		return fmt.Errorf("no control stream: %w", err)
 	}
-	l.control = newControl(first, l.session.CloseChan())
+	l.control = newControl(first, l.session.CloseChan(), l.work)
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	if l.many {
 		select {
 		case conn := <-l.endsCame:
-			l.endsConn, err = newEndsConn(conn, l.ends.deliver)
+			l.endsConn, err = newEndsConn(conn, l.ends.deliver, l.work)
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-l.session.CloseChan():
@@ -197,6 +200,9 @@ func (l *guestLink) announce(ctx context.Context) error {
 // one of them: a full backlog would stall the session.
 func (l *guestLink) acceptStreams(ctx context.Context) error {
 	for {
+		if err := l.work.rest(l.session.CloseChan()); err != nil {
+			return err
+		}
 		conn, err := l.session.accept(ctx)
 		if err != nil {
 			return err
@@ -205,7 +211,7 @@ func (l *guestLink) acceptStreams(ctx context.Context) error {
 			_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 			open, err := readOpen(conn)
 			if err != nil {
-				l.server.log().Warn("dropped a stream", "err", err)
+				l.dropped(err)
 				_ = conn.Close()
 				return
 			}
@@ -214,6 +220,23 @@ func (l *guestLink) acceptStreams(ctx context.Context) error {
 		})
 	}
 }
+
+// dropped notes a stream whose opening was no request.
+func (l *guestLink) dropped(err error) {
+	l.server.log().Warn("dropped a stream", "err", err)
+	l.cameToNothing()
+}
+
+// cameToNothing charges a host for a stream that served no client. One without a key
+// is any user there, who can also make connections for them.
+func (l *guestLink) cameToNothing() {
+	l.work.spent(streamCost)
+	if l.many && l.orders == nil {
+		l.server.strangers.work.spent(strangerCost)
+	}
+}
+
+const streamCost = 100 * time.Microsecond // of one that served no client
 
 // newStream makes the stream that a request opens. Nothing carries it yet.
 func (l *guestLink) newStream(ctx context.Context, open openRequest) (*Stream, error) {
@@ -245,6 +268,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	// arrive.
 	_, _ = conn.Write(appendAnswer(nil, status, reason))
 	if err != nil {
+		l.cameToNothing()
 		s.die(net.ErrClosed)
 		return
 	}

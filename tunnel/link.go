@@ -56,6 +56,7 @@ type Link struct {
 	agreed   agreed
 	pulse    pulse
 	orders   *orderSigner // nil without a key
+	work     effort       // for what serves no client
 	session  *muxSession
 	control  *control
 	ends     ends
@@ -104,7 +105,7 @@ func (l *Link) dialEnds(ctx context.Context) error {
 		_ = conn.Close()
 		return err
 	}
-	if l.endsConn, err = newEndsConn(conn, l.ends.deliver); err != nil {
+	if l.endsConn, err = newEndsConn(conn, l.ends.deliver, l.work); err != nil {
 		return err
 	}
 	l.ends.tell = l.endsConn.tell
@@ -115,6 +116,7 @@ func (l *Link) dialEnds(ctx context.Context) error {
 func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, error) {
 	l := &Link{
 		endpoint: e,
+		work:     newEffort(linkEffort),
 		cfg:      cfg,
 		agreed:   a,
 		opening:  make(chan struct{}, 128),
@@ -123,7 +125,7 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 	if a.orderKey != nil {
 		l.orders = &orderSigner{key: *a.orderKey}
 	}
-	session, err := newMuxSession(conn, true, trustedLimits, cfg.log(), l.reverse.admit)
+	session, err := newMuxSession(conn, true, trustedLimits, l.work, cfg.log(), l.reverse.admit)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +134,7 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 		_ = session.Close()
 		return nil, fmt.Errorf("control stream: %w", err)
 	}
-	l.session, l.control = session, newControl(stream, session.CloseChan())
+	l.session, l.control = session, newControl(stream, session.CloseChan(), l.work)
 	l.ends.tell = func(m endMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened != 0 }

@@ -17,6 +17,7 @@ import (
 //	interface  text
 //	flags      1 byte
 //	inode      8 bytes
+//	user       4 bytes; older agents have none
 //
 // What follows within the length is left to later versions. An item that cannot
 // be used, because the guest is of a later version or because nobody can be
@@ -69,6 +70,7 @@ func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []skip
 			addString(b, l.Interface, maxInterface)
 			b.AddUint8(flags)
 			b.AddUint64(l.Inode)
+			b.AddUint32(l.UID)
 		})
 	}
 	for _, i := range skipped {
@@ -127,6 +129,9 @@ func readListener(s cryptobyte.String) (l portwatch.Listener, err error) {
 	}
 	if err != nil {
 		return l, fmt.Errorf("%s %v: %w", l.Proto, l.Addr, err)
+	}
+	if !s.ReadUint32(&l.UID) {
+		l.UID = 0
 	}
 	l.Ephemeral, l.V6Only = flags&flagEphemeral != 0, flags&flagV6Only != 0
 	return l, nil

@@ -45,12 +45,12 @@ const (
 // that holds the most is ended.
 type muxGuard struct {
 	io.ReadWriteCloser
-	admit    func(open int) error // whether the peer may open one more stream
-	limits   muxLimits
-	peerBit  uint32 // the lowest bit of IDs of streams that the peer opens
-	overhead effort
-	closed   chan struct{}
-	close    sync.Once
+	admit   func(open int) error // whether the peer may open one more stream
+	limits  muxLimits
+	peerBit uint32 // the lowest bit of IDs of streams that the peer opens
+	work    effort
+	closed  chan struct{}
+	close   sync.Once
 
 	// Used by yamux's receiver only.
 	head    [yamuxHeader]byte
@@ -83,10 +83,10 @@ func newMuxHead(kind uint8, flags uint16, id uint32) (h muxHead) {
 
 // newMuxGuard guards a connection. admit is asked for each stream that the peer
 // opens.
-func newMuxGuard(conn io.ReadWriteCloser, client bool, limits muxLimits, admit func(open int) error) *muxGuard {
+func newMuxGuard(conn io.ReadWriteCloser, client bool, limits muxLimits, work effort, admit func(open int) error) *muxGuard {
 	g := &muxGuard{
 		ReadWriteCloser: conn, admit: admit, limits: limits, flows: make(map[uint32]*muxFlow), closed: make(chan struct{}),
-		overhead: newEffort(),
+		work: work,
 	}
 	if !client {
 		g.peerBit = 1
@@ -109,7 +109,7 @@ func (g *muxGuard) Read(b []byte) (int, error) {
 		if n := g.forget(b); n > 0 {
 			return n, nil
 		}
-		if err := g.overhead.rest(g.closed); err != nil {
+		if err := g.work.rest(g.closed); err != nil {
 			return 0, g.why(err)
 		}
 		// Behind what is there of a header, so that there is room for the rest.
@@ -205,7 +205,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 	id, length := binary.BigEndian.Uint32(g.head[4:]), binary.BigEndian.Uint32(g.head[8:])
 	switch {
 	case g.head[0] != 0 || kind > yamuxPing:
-		g.overhead.spent(frameCost)
+		g.work.spent(frameCost)
 		return true, 0, nil // an end of the session, or an error, that yamux knows
 	case kind == yamuxPing:
 		return false, 0, errors.New("the other end sent a yamux ping, which no agent does")
@@ -224,7 +224,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 		}
 	}
 	if f == nil || f.over || body == 0 {
-		g.overhead.spent(frameCost)
+		g.work.spent(frameCost)
 	}
 	if f == nil {
 		return false, body, nil // over on both sides, and forgotten

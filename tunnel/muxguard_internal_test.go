@@ -25,7 +25,7 @@ type muxPeer struct {
 func guardedSession(t *testing.T) (*muxSession, *muxPeer) {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	s, err := newMuxSession(ours, true, trustedLimits, slog.New(slog.DiscardHandler), new(reverses).admit)
+	s, err := newMuxSession(ours, true, trustedLimits, newEffort(linkEffort), slog.New(slog.DiscardHandler), new(reverses).admit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestStreamsThePeerLeavesOpenHoldNothing(t *testing.T) {
 func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		head := newMuxHead(yamuxWindow, 0, 1)
-		g := newMuxGuard(endless{head[:]}, true, trustedLimits, new(reverses).admit)
+		g := newMuxGuard(endless{head[:]}, true, trustedLimits, newEffort(linkEffort), new(reverses).admit)
 		g.flows[1] = &muxFlow{id: 1}
 		const seconds = 10
 		frames := 0
@@ -178,7 +178,7 @@ func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 			}
 			frames += n / yamuxHeader
 		}
-		allowed := effortBurst + time.Duration(effortShare*seconds*float64(time.Second))
+		allowed := linkEffort.burst + time.Duration(linkEffort.share*seconds*float64(time.Second))
 		if most := int(allowed/frameCost) + len(buf); frames > most {
 			t.Errorf("%d frames in %d s, want at most %d", frames, seconds, most)
 		}
@@ -215,8 +215,8 @@ func FuzzMuxGuard(f *testing.F) {
 		g := newMuxGuard(struct {
 			io.Reader
 			io.WriteCloser
-		}{r, endless{}}, true, trustedLimits, new(reverses).admit)
-		g.overhead.left.SetLimit(rate.Inf)
+		}{r, endless{}}, true, trustedLimits, newEffort(linkEffort), new(reverses).admit)
+		g.work.left.SetLimit(rate.Inf)
 		g.flows[1] = &muxFlow{id: 1}
 		g.flows[3] = &muxFlow{id: 3, over: true}
 		out, err := io.ReadAll(readerOf{g})

@@ -13,19 +13,19 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"golang.org/x/time/rate"
 )
 
 const (
 	// helloTimeout is how long a new connection has to say what it is.
 	helloTimeout = 10 * time.Second
-	// maxStrangers is how many connections may be at that point at a time.
-	// One more waits for strangerWait, in which a burst of the host's own
-	// settles, before it is refused.
-	maxStrangers = 256
-	strangerWait = 5 * time.Second
 	// maxKeyless is how many links a guest agent without a key has at a time: any
 	// user of the host may make them. A host agent has one, and for a moment two.
 	maxKeyless = 8
+	// keylessInterval is how often one more can be made for long, and keylessBurst how
+	// many at a time. Each may take its burst of keylessEffort.
+	keylessInterval = time.Second / 4
+	keylessBurst    = 2 * maxKeyless
 	// acceptPause follows an accept that failed, mostly for want of
 	// descriptors; it passes.
 	acceptPause = 10 * time.Millisecond
@@ -45,7 +45,8 @@ type Server struct {
 
 	once      sync.Once
 	instance  [16]byte
-	strangers chan struct{}
+	strangers *strangers
+	keyless   *rate.Limiter // of links
 
 	mu    sync.Mutex
 	links []*guestLink
@@ -54,7 +55,8 @@ type Server struct {
 func (s *Server) init() {
 	s.once.Do(func() {
 		_, _ = rand.Read(s.instance[:])
-		s.strangers = make(chan struct{}, maxStrangers)
+		s.strangers = newStrangers()
+		s.keyless = rate.NewLimiter(rate.Every(keylessInterval), keylessBurst)
 	})
 }
 
@@ -74,6 +76,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	accept := newAcceptor(l)
 	defer accept.Close()
 	for {
+		if s.strangers.work.rest(ctx.Done()) != nil {
+			return nil
+		}
 		conn, err := accept.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
@@ -89,36 +94,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		if !s.admit(ctx) {
+		st, err := s.strangers.admit(ctx, conn)
+		if err != nil {
 			_ = conn.Close()
-			s.log().Warn("refused a connection: too many have not said what they are", "limit", maxStrangers)
-			continue
+			return nil
 		}
-		conns.Go(func() { s.serveConn(ctx, conn) })
+		conns.Go(func() { s.serveConn(ctx, conn, st) })
 	}
-}
-
-// admit takes a place among the strangers.
-func (s *Server) admit(ctx context.Context) bool {
-	select {
-	case s.strangers <- struct{}{}:
-		return true
-	default:
-	}
-	timer := time.NewTimer(strangerWait)
-	defer timer.Stop()
-	select {
-	case s.strangers <- struct{}{}:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
 }
 
 // serveConn finds out whether a connection is to be a link or a stream.
-func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
-	known := sync.OnceFunc(func() { <-s.strangers })
+func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *stranger) {
+	known := func() { s.strangers.known(st) }
 	defer known()
 	ours := true
 	defer func() {
@@ -156,6 +143,10 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 		default:
 			err = fmt.Errorf("a connection cannot begin with a frame of kind %d", kind)
 		}
+	}
+	s.strangers.work.spent(strangerCost)
+	if s.strangers.wasPushed(st) {
+		err = errTooManyStrangers
 	}
 	if ctx.Err() == nil && !errors.Is(err, io.EOF) {
 		s.log().Warn("dropped a connection", "peer", conn.RemoteAddr(), "err", err)
@@ -195,6 +186,11 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 		}
 	}()
 	err := guestHandshake(conn, resync, s.Key, s.instance, hello, func(a agreed) error {
+		if s.Key == nil && !resync {
+			if !s.keyless.Allow() {
+				return errTooManyAtOnce
+			}
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.Key == nil && len(s.links) >= maxKeyless {
@@ -217,6 +213,8 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 }
 
 var errTooManyLinks = fmt.Errorf("the guest agent has %d links, which is the most without a key", maxKeyless)
+
+var errTooManyAtOnce = fmt.Errorf("without a key %d links a second are the most", time.Second/keylessInterval)
 
 func (s *Server) forget(l *guestLink) {
 	s.mu.Lock()

@@ -33,8 +33,8 @@ type muxSession struct {
 
 // newMuxSession starts the host's end of a session, or the guest's. admit is
 // asked, with how many are open, for each stream that the peer opens.
-func newMuxSession(conn io.ReadWriteCloser, host bool, limits muxLimits, log *slog.Logger, admit func(open int) error) (*muxSession, error) {
-	s := &muxSession{guard: newMuxGuard(newFrameConn(conn), host, limits, admit)}
+func newMuxSession(conn io.ReadWriteCloser, host bool, limits muxLimits, work effort, log *slog.Logger, admit func(open int) error) (*muxSession, error) {
+	s := &muxSession{guard: newMuxGuard(newFrameConn(conn), host, limits, work, admit)}
 	begin := yamux.Server
 	if host {
 		begin = yamux.Client

@@ -34,6 +34,8 @@ type udpFlow struct {
 	// follows there. One that has answered from where it was asked does not.
 	peer    netip.AddrPort // where the service is now
 	settled bool           // it has answered from target
+
+	refused bool // nobody was there of late; guarded by UDPFlows.mu
 }
 
 // NewUDPFlows returns a set of at most limit flows whose sockets come from dial.
@@ -90,6 +92,7 @@ func (u *UDPFlows) answered(id uint32, f *udpFlow, from netip.AddrPort) bool {
 	if now, ok := u.table.answer(id); !ok || now != f {
 		return false
 	}
+	f.refused = false
 	first := f.socket.peer
 	switch {
 	case !first.IsValid():
@@ -108,8 +111,16 @@ func (u *UDPFlows) answered(id uint32, f *udpFlow, from netip.AddrPort) bool {
 // port is begun anew.
 func (u *UDPFlows) refused(f *udpFlow) {
 	u.mu.Lock()
-	f.peer = f.socket.peer
+	f.peer, f.refused = f.socket.peer, true
 	u.mu.Unlock()
+}
+
+// isRefused tells whether nobody is there whom a flow's datagrams are for.
+func (u *UDPFlows) isRefused(id uint32) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f, ok := u.table.get(id)
+	return ok && f.refused
 }
 
 func (u *UDPFlows) receive(id uint32, f *udpFlow) {

@@ -33,12 +33,12 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
 		s.die(net.ErrClosed)
 		return
 	}
-	if err := serveGuestDatagrams(ctx, s, maxGuestFlows, l.server.Own); err != nil {
+	if err := serveGuestDatagrams(ctx, s, maxGuestFlows, l.work, l.server.Own); err != nil {
 		l.server.log().Debug("datagram stream ended", "err", err)
 	}
 }
 
-func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, own *portwatch.Own) error {
+func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort, own *portwatch.Own) error {
 	queue := newDatagramQueue()
 	dial := func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, own) }
 	flows := NewUDPFlows(limit, dial, DatagramHandler{
@@ -52,14 +52,14 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, own *portwat
 		Trouble: queue.report,
 	})
 	defer flows.Close()
-	return serveDatagrams(ctx, conn, queue, func(f datagramFrame) (useful bool, err error) {
+	return serveDatagrams(ctx, conn, queue, work, func(f datagramFrame) (useful bool, err error) {
 		switch f.kind {
 		case datagramToGuest:
 			if err := flows.Send(f.flow, f.target, f.payload); err != nil {
 				queue.report(f.flow, 1, udpReason(f.target, err))
 				return false, nil
 			}
-			return true, nil
+			return !flows.isRefused(f.flow), nil
 		case datagramEnd:
 			return flows.End(f.flow), nil
 		}

@@ -96,7 +96,7 @@ func (l *guestLink) serveBlocking(ctx context.Context, fd int) {
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	open, err := readOpen(conn)
 	if err != nil {
-		l.server.log().Warn("dropped a stream", "err", err)
+		l.dropped(err)
 		_ = conn.Close()
 		return
 	}

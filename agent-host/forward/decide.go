@@ -24,7 +24,8 @@ type group struct {
 	decision Decision
 	guest    []portwatch.Listener // no address twice
 	process  string
-	expected bool // static, and nothing is seen to listen there
+	uid      uint32 // of the guest, whose the first of them is
+	expected bool   // static, and nothing is seen to listen there
 }
 
 // SetRules replaces the rules of all VMs. Forwards that stay the same keep their
@@ -125,6 +126,9 @@ func (p policy) decide(vm string, announced []portwatch.Listener, bridge netip.A
 	}
 	for _, l := range announced {
 		g := w.group(l, p.rules(vm, l), unreached(l, bridge))
+		if len(g.guest) == 0 {
+			g.uid = l.UID
+		}
 		if !slices.ContainsFunc(g.guest, func(o portwatch.Listener) bool { return o.Addr == l.Addr }) {
 			g.guest = append(g.guest, l)
 		}

@@ -16,6 +16,7 @@ type forward struct {
 	// Guarded by table.mu.
 	decision Decision
 	process  string
+	uid      uint32
 	expected bool     // static, and nothing is seen to listen there
 	main     *binding // nil for what stays in the guest
 	own      *binding // nil where that has no place
@@ -54,7 +55,7 @@ func newForward(v *VM, k key, g *group) *forward {
 // describe takes over what an announcement says and what needs no new listener.
 func (f *forward) describe(g *group) {
 	f.guest.Store(&g.guest)
-	f.process, f.expected = g.process, g.expected
+	f.process, f.uid, f.expected = g.process, g.uid, g.expected
 	f.decision.Rule, f.decision.Reason = g.decision.Rule, g.decision.Reason
 }
 

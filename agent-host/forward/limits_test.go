@@ -133,6 +133,32 @@ func TestARangeOverTheLimitDoesNotKeepAnOrdinaryPortOut(t *testing.T) {
 	}
 }
 
+func TestOneUserOfAGuestDoesNotTakeTheRoomOfAnother(t *testing.T) {
+	vm := newTable(t, forward.Config{Listen: anyPort}).Add("dev")
+	flood := many("flood", 10000, 2000)
+	for i := range flood {
+		flood[i].UID = 1000
+		flood[i].Process = fmt.Sprintf("name%d[%d]", i, 100+i) // as many programs as ports
+	}
+	vm.Announce(flood)
+	if n := states(vm); n[control.Active] != 1024 {
+		t.Fatal(n)
+	}
+	web := many("name7", 8080, 20) // and one of them has this name too
+	for i := range web {
+		web[i].UID = 1001
+	}
+	vm.Announce(append(slices.Clone(flood), web...))
+	for _, f := range vm.Status()[:20] {
+		if f.Port >= 8100 || f.State != control.Active {
+			t.Errorf("%+v", f)
+		}
+	}
+	if n := states(vm); n[control.Active] != 1024 {
+		t.Error(n)
+	}
+}
+
 func TestAVMThatNeedsLittleHasItBesideOneThatHasAll(t *testing.T) {
 	table := newTable(t, forward.Config{Listen: anyPort, Descriptors: 200})
 	hog, good := table.Add("hog"), table.Add("good")

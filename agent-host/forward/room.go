@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -31,7 +32,9 @@ func defaultDescriptors() int {
 }
 
 // consumer is a part of a VM that shares its room with the other parts: what one
-// rule makes of one program's ports, or expects without seeing them.
+// rule makes of the ports of one user's program, or expects without seeing them. The
+// users of a guest share first, and then each one's consumers: a program may give
+// itself any name, and as many as it likes.
 type consumer struct {
 	forwards int         // that there are
 	bound    []*forward  // that have host addresses
@@ -41,6 +44,7 @@ type consumer struct {
 }
 
 type consumerKey struct {
+	uid           uint32
 	rule, program string
 	expected      bool
 }
@@ -48,7 +52,7 @@ type consumerKey struct {
 // join makes a forward part of its consumer.
 func (f *forward) join() {
 	program, _, _ := strings.Cut(f.process, "[")
-	k := consumerKey{f.decision.Rule, program, f.expected}
+	k := consumerKey{f.uid, f.decision.Rule, program, f.expected}
 	c := f.vm.consumers[k]
 	if c == nil {
 		c = &consumer{key: k}
@@ -75,6 +79,7 @@ func (f *forward) gotAddress() {
 		return
 	}
 	f.vm.bound++
+	f.vm.users[f.consumer.key.uid]++
 	f.at = len(f.consumer.bound)
 	f.consumer.bound = append(f.consumer.bound, f)
 }
@@ -85,6 +90,9 @@ func (f *forward) lostAddress() {
 	}
 	f.vm.bound--
 	c := f.consumer
+	if f.vm.users[c.key.uid]--; f.vm.users[c.key.uid] == 0 {
+		delete(f.vm.users, c.key.uid)
+	}
 	last := len(c.bound) - 1
 	c.bound[f.at] = c.bound[last]
 	c.bound[f.at].at = f.at
@@ -173,7 +181,14 @@ func (t *Table) makeRoom(b *binding) error {
 	}
 	if from == b.vm {
 		c := from.biggest()
-		if c == nil || c == b.consumer || len(c.bound) <= len(b.consumer.bound)+len(b.wanted) {
+		if c == nil || c == b.consumer {
+			return err
+		}
+		has, wants := len(c.bound), len(b.consumer.bound)
+		if c.key.uid != b.consumer.key.uid {
+			has, wants = from.users[c.key.uid], from.users[b.consumer.key.uid]
+		}
+		if has <= wants+len(b.wanted) {
 			return err
 		}
 	}
@@ -198,16 +213,22 @@ func (t *Table) greediest() *VM {
 	return most
 }
 
-// biggest is the consumer that has most forwards with host addresses; nil if none
-// has any.
+// biggest is the consumer that has most forwards with host addresses, of the user who
+// has most; nil if none has any.
 func (v *VM) biggest() *consumer {
 	var most *consumer
 	for _, c := range v.consumers {
-		if len(c.bound) > 0 && (most == nil || len(c.bound) > len(most.bound)) {
+		if len(c.bound) > 0 && (most == nil || v.compare(c, most) > 0) {
 			most = c
 		}
 	}
 	return most
+}
+
+// compare tells who has more, first by user.
+func (v *VM) compare(a, b *consumer) int {
+	return cmp.Or(cmp.Compare(v.users[a.key.uid], v.users[b.key.uid]), cmp.Compare(a.key.uid, b.key.uid),
+		cmp.Compare(len(a.bound), len(b.bound)))
 }
 
 // evict takes a forward's host addresses. Its connections go on.
@@ -262,7 +283,7 @@ func (t *Table) nextForRoom() *binding {
 	}
 	var c *consumer
 	for _, o := range least.consumers {
-		if o.waits > 0 && (c == nil || len(o.bound) < len(c.bound)) {
+		if o.waits > 0 && (c == nil || least.compare(o, c) < 0) {
 			c = o
 		}
 	}

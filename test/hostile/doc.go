@@ -1,7 +1,8 @@
 // Hostile is a guest that hates its host: it speaks the agents' wire by hand, below
 // yamux, and does in each of its modes one thing that no agent does. It runs beside an
 // honest guest, and prints what that costs the host agent and the honest guest's
-// clients, with the bounds that hold.
+// clients, with the bounds that hold. In other modes it is a user of the host, or a
+// program in the guest, and the guest agent is the one that is measured.
 //
 //	hostile [--bin DIR] [--seconds N] [--rounds N] [MODE]...
 //

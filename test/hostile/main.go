@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Bounds of what a hostile guest may cost.
+// Bounds of what it may cost.
 const (
 	maxPeak  = 100  // MiB
 	maxCPU   = 0.25 // of a processor

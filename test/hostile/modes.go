@@ -32,8 +32,21 @@ type mode struct {
 	clients int
 	// asks has a client send a datagram now and then.
 	asks bool
-	// sink is the flood into a sink that is not ours.
+	// user is what a user of the host does to a guest agent, local what a program in the
+	// guest does; nil for what a guest does to a host agent.
+	user  func(dialer)
+	local func()
+	// sink is the flood into a sink that is not ours. A program's is itself, in another
+	// network.
 	sink []byte
+}
+
+// victim is the agent that is measured.
+func (m mode) victim() string {
+	if m.user != nil || m.local != nil {
+		return "guest agent"
+	}
+	return "host agent"
 }
 
 func many(path string) string { return "unix:" + path }
@@ -91,7 +104,7 @@ func modes() []mode {
 		{name: "reconnects", endpoint: many, session: func(s *session) { _ = s.conn.Close() }, sink: ping},
 		{name: "stderr", endpoint: func(string) string { return "exec:yes " + strings.Repeat("x", 500) + " >&2" }, sink: chunk},
 	}
-	return all
+	return append(all, guestModes()...)
 }
 
 func helloMessage() []byte {

@@ -20,7 +20,7 @@ import (
 
 // result is what a run measured.
 type result struct {
-	peak     int           // MiB, of the host agent's memory (VmHWM)
+	peak     int           // MiB, of the agent's memory (VmHWM)
 	cpu      float64       // of one processor, while measured
 	lines    int           // of its log
 	trip     time.Duration // median, of the honest guest's client
@@ -32,11 +32,11 @@ type result struct {
 // is busy with.
 const tripPause = 2 * time.Millisecond
 
-// killAt is where a host agent that grows is killed, in MiB.
+// killAt is where an agent that grows is killed, in MiB.
 const killAt = 600
 
-// measure runs the host agent beside an honest guest and a hostile one, or beside the
-// same flood into a sink.
+// measure runs a host agent and an honest guest beside what is hostile to one of them, or
+// beside the same flood into a sink.
 func measure(ctx context.Context, bin string, m mode, hostile bool, period time.Duration) (r result, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -58,16 +58,27 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 		children.Go(func() { _ = cmd.Wait() })
 		return nil
 	}
+	guestLog, log := &lineCounter{}, &lineCounter{}
 	guest := self(ctx, "guest", true, bin, good)
+	guest.Stderr = guestLog
 	orders, err := guest.StdinPipe()
+	if err != nil {
+		return r, err
+	}
+	said, err := guest.StdoutPipe()
 	if err != nil {
 		return r, err
 	}
 	if err := start(guest); err != nil {
 		return r, err
 	}
+	var pid int
+	if _, err := fmt.Fscan(said, &pid); err != nil {
+		return r, fmt.Errorf("the guest agent does not start: %w\n%s", err, guestLog.text())
+	}
 	args := []string{"run", "--socket", control, "--vm", "good=unix:" + good}
-	if hostile {
+	ofHost := m.victim() == "host agent"
+	if hostile && ofHost {
 		args = append(args, "--vm", "evil="+m.endpoint(evil))
 		if err := start(self(ctx, "evil", false, m.name, evil)); err != nil {
 			return r, err
@@ -75,7 +86,6 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 	} else if err := start(self(ctx, "sink", false, evil)); err != nil {
 		return r, err
 	}
-	log := &lineCounter{}
 	host := exec.CommandContext(ctx, filepath.Join(bin, "rum-host-agent"), args...)
 	host.Stderr = log
 	host.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -87,21 +97,33 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 		return r, fmt.Errorf("the honest guest is not served: %w\n%s", err, log.text())
 	}
 	defer client.Close()
-	if !hostile {
+	switch {
+	case hostile && m.user != nil:
+		err = start(self(ctx, "user", false, m.name, good))
+	case hostile && m.local != nil:
+		_, err = fmt.Fprintln(orders, m.name)
+	case hostile:
+		m.disturb(ctx)
+	case m.local != nil:
+		err = start(self(ctx, "program", true, m.name))
+	default:
 		for range 100 { // until the sink is there
-			if _, err = os.Stat(evil); err == nil {
+			if _, serr := os.Stat(evil); serr == nil {
 				break
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		if err := start(self(ctx, "flood", false, m.name, evil)); err != nil {
-			return r, err
-		}
-	} else {
-		m.disturb(ctx)
+		err = start(self(ctx, "flood", false, m.name, evil))
+	}
+	if err != nil {
+		return r, err
 	}
 
-	pid := host.Process.Pid
+	if ofHost {
+		pid = host.Process.Pid
+	} else {
+		log = guestLog
+	}
 	began, used := time.Now(), cpuOf(pid)
 	var trips, ports []time.Duration
 	next := began
@@ -117,7 +139,7 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 		trips = append(trips, trip)
 		time.Sleep(tripPause)
 		if memoryOf(pid, "VmRSS") > killAt {
-			_ = host.Process.Kill()
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 			r.peak = killAt
 			return r, nil
 		}

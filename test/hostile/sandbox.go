@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -80,6 +81,30 @@ func part(name string, args []string) error {
 		}
 		spew(m.sink)(c)
 		return nil
+	case "user":
+		m, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		m.user(func() (net.Conn, error) { return net.Dial("unix", args[1]) })
+		return nil
+	case "program":
+		m, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		if err := loopbackUp(); err != nil {
+			return err
+		}
+		if os.Geteuid() == 0 {
+			// Of a user who is not root. One who is would be every program of the guest.
+			const nobody = 65534
+			if err := errors.Join(syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
+				return err
+			}
+		}
+		m.local()
+		return nil
 	}
 	return fmt.Errorf("no part %q", name)
 }
@@ -87,23 +112,30 @@ func part(name string, args []string) error {
 // goodPort is the honest guest's, where an echo answers.
 const goodPort = 7000
 
-// honestGuest runs a guest agent, an echo, and for each line of its standard input one
-// more on that port.
+// honestGuest runs a guest agent, whose number it prints, an echo, and for each line of its
+// standard input one more on that port, or a program of that name.
 func honestGuest(bin, socket string) error {
 	if err := loopbackUp(); err != nil {
 		return err
 	}
 	agent := exec.Command(filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+socket)
 	agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	agent.Stderr = os.Stderr
 	if err := agent.Start(); err != nil {
 		return err
 	}
+	fmt.Println(agent.Process.Pid)
 	if err := echo(fmt.Sprint(goodPort)); err != nil {
 		return err
 	}
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
-		if err := echo(strings.TrimSpace(in.Text())); err != nil {
+		order := in.Text()
+		if strings.HasPrefix(order, "program") {
+			if err := self(context.Background(), "program", false, order).Start(); err != nil {
+				return err
+			}
+		} else if err := echo(order); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,7 @@
 // Package peerlog keeps what a peer causes from filling the log, and a log that nobody
 // reads from stopping the agent.
 //
-// [NewHandler] gives each VM a budget of lines; what is beyond it is counted, and the
+// [NewHandler] gives each peer a budget of lines; what is beyond it is counted, and the
 // count is logged when there is room again. [Writer] hands lines to a goroutine that
 // writes them, and drops and counts those that do not fit.
 //

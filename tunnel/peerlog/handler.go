@@ -19,19 +19,17 @@ const (
 	maxPeers = 1024
 )
 
-// vmKey is the attribute that says which VM a line is about.
-const vmKey = "vm"
-
-// NewHandler returns a handler that passes to next what is within the budget of the VM
-// that a line is about, which its attribute "vm" names. Lines about no VM have budgets
-// by their message. Those below info are asked for by who debugs, and pass.
-func NewHandler(next slog.Handler) slog.Handler {
-	return &handler{Handler: next, budgets: &budgets{peers: make(map[string]*budget)}}
+// NewHandler returns a handler that passes to next what is within the budget of the peer
+// that a line is about, which the attribute of that key names. Lines about none have
+// budgets by their message. Those below info are asked for by who debugs, and pass.
+func NewHandler(next slog.Handler, key string) slog.Handler {
+	return &handler{Handler: next, key: key, budgets: &budgets{peers: make(map[string]*budget)}}
 }
 
 type handler struct {
 	slog.Handler
-	vm      string // of the attributes that all lines have
+	key     string
+	peer    string // of the attributes that all lines have
 	budgets *budgets
 }
 
@@ -49,8 +47,8 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h
 	c.Handler = h.Handler.WithAttrs(attrs)
 	for _, a := range attrs {
-		if a.Key == vmKey {
-			c.vm = a.Value.String()
+		if a.Key == h.key {
+			c.peer = a.Value.String()
 		}
 	}
 	return &c
@@ -73,7 +71,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if missed > 0 {
 		summary := slog.NewRecord(r.Time, slog.LevelWarn, fmt.Sprintf("%d more lines like these were left out", missed), r.PC)
 		r.Attrs(func(a slog.Attr) bool {
-			if a.Key == vmKey {
+			if a.Key == h.key {
 				summary.AddAttrs(a)
 			}
 			return true
@@ -87,15 +85,15 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 
 // of is whose budget a line counts towards.
 func (h *handler) of(r slog.Record) string {
-	vm := h.vm
+	peer := h.peer
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == vmKey {
-			vm = a.Value.String()
+		if a.Key == h.key {
+			peer = a.Value.String()
 		}
 		return true
 	})
-	if vm != "" {
-		return "vm " + vm
+	if peer != "" {
+		return h.key + " " + peer
 	}
 	return r.Message
 }

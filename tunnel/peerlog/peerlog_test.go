@@ -15,7 +15,7 @@ import (
 func TestAVMFillsItsOwnBudgetOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		log := slog.New(NewHandler(slog.NewTextHandler(&out, nil)))
+		log := slog.New(NewHandler(slog.NewTextHandler(&out, nil), "vm"))
 		noisy, good := log.With("vm", "noisy"), log.With("vm", "good")
 		for range 10_000 {
 			noisy.Warn("again")
@@ -48,7 +48,7 @@ func TestAVMFillsItsOwnBudgetOnly(t *testing.T) {
 
 func TestWhoDebugsSeesEverything(t *testing.T) {
 	var out bytes.Buffer
-	log := slog.New(NewHandler(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	log := slog.New(NewHandler(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}), "vm"))
 	for range 10 * Burst {
 		log.Debug("detail", "vm", "dev")
 	}

@@ -38,7 +38,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	}
 	out := peerlog.NewWriter(stderr)
 	defer out.Close(logGrace)
-	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: o.logLevel})))
+	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: o.logLevel}), guestagent.LogFrom))
 	agent := &guestagent.Agent{
 		Listen:   endpoints,
 		Stdio:    o.stdio,

@@ -78,7 +78,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	out := peerlog.NewWriter(stderr)
 	defer out.Close(logGrace)
-	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})))
+	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}), "vm"))
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

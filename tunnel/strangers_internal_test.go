@@ -1,0 +1,98 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// floodListener accepts connections without end, each of which says something that is no
+// protocol of ours.
+type floodListener struct {
+	accepted int
+	closed   chan struct{}
+}
+
+func (l *floodListener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	l.accepted++
+	time.Sleep(time.Microsecond) // the clock of the test goes on when all sleep
+	ours, theirs := net.Pipe()
+	go func() { _, _ = theirs.Write([]byte("no protocol of ours")); _ = theirs.Close() }()
+	return ours, nil
+}
+
+func (l *floodListener) Close() error {
+	select {
+	case <-l.closed:
+	default:
+		close(l.closed)
+	}
+	return nil
+}
+func (l *floodListener) Addr() net.Addr { return &net.UnixAddr{} }
+
+func TestConnectionsThatComeToNothingCostABoundedShareOfAProcessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const seconds = 5
+		s := &Server{}
+		l := &floodListener{closed: make(chan struct{})}
+		ctx, cancel := context.WithTimeout(t.Context(), seconds*time.Second)
+		defer cancel()
+		if err := s.Serve(ctx, l); err != nil {
+			t.Fatal(err)
+		}
+		allowed := strangersEffort.burst + time.Duration(strangersEffort.share*seconds*float64(time.Second))
+		most := int(allowed/strangerCost) + maxStrangers // which may be under way
+		if l.accepted > most || l.accepted < most/4 {
+			t.Errorf("%d connections in %d s, at most %d are allowed", l.accepted, seconds, most)
+		}
+	})
+}
+
+func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
+	service, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := service.LocalAddr().(*net.UDPAddr).AddrPort()
+	_ = service.Close()
+	answers, trouble := make(chan struct{}, 8), make(chan string, 8)
+	flows := NewUDPFlows(8, func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, nil) }, DatagramHandler{
+		Reply:   func(uint32, []byte) bool { answers <- struct{}{}; return true },
+		Trouble: func(_, _ uint32, reason string) { trouble <- reason },
+	})
+	defer flows.Close()
+	if err := flows.Send(1, addr, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	<-trouble
+	if !flows.isRefused(1) {
+		t.Error("a flow to nobody passes for one that is served")
+	}
+	if service, err = net.ListenPacket("udp", addr.String()); err != nil {
+		t.Fatalf("another program has taken the port: %v", err)
+	}
+	defer service.Close()
+	if err := flows.Send(1, addr, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_, from, err := service.ReadFrom(make([]byte, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.WriteTo([]byte("y"), from); err != nil {
+		t.Fatal(err)
+	}
+	<-answers
+	if flows.isRefused(1) {
+		t.Error("a flow that is answered passes for one that is not")
+	}
+}
