@@ -22,7 +22,8 @@ type Agent struct {
 	Stdio bool
 	// Key is what both ends must prove; nil for none.
 	Key []byte
-	// Poll is the time between two scans; 0 for portwatch.DefaultInterval.
+	// Poll is the time between two scans where the kernel does not tell of sockets; 0 for
+	// portwatch.DefaultInterval.
 	Poll time.Duration
 	// AllowCID are vsock context IDs that may connect beside the host.
 	AllowCID []uint32
@@ -43,7 +44,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	own := new(portwatch.Own)
 	scanner := &portwatch.Scanner{Own: own}
 	defer scanner.Close()
-	watcher := portwatch.NewWatcher(scanner.Scan, a.Poll)
+	watcher := portwatch.Watch(scanner, a.Poll, a.Log)
 	server := &tunnel.Server{
 		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log.With(LogFrom, "host")},
 		Source: func() (tunnel.Announcement, <-chan struct{}) { return announcement(watcher) },

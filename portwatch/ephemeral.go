@@ -57,3 +57,15 @@ func (e ephemeral) has(port uint16) bool {
 	}
 	return true
 }
+
+// took reports whether a socket has a port that the kernel gave it. Where it is not
+// known how it came to the port, the number decides.
+func (e ephemeral) took(s socket) bool {
+	switch s.bind {
+	case bindExplicit:
+		return false
+	case bindAutomatic:
+		return true
+	}
+	return e.has(s.addr.Port())
+}

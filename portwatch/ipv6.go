@@ -46,5 +46,8 @@ func lacksAddress(ip netip.Addr) bool {
 		return false
 	}
 	defer unix.Close(fd)
+	// No port is needed, and nobody is to be told of a socket that has one. Where the
+	// kernel does not know the option, it takes one.
+	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	return errors.Is(unix.Bind(fd, &unix.SockaddrInet6{Addr: ip.As16()}), unix.EADDRNOTAVAIL)
 }

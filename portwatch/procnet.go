@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
 )
 
 // readTables parses net/tcp, tcp6, udp and udp6 under the procfs mounted at
@@ -33,15 +34,16 @@ func readTables(root string, keep func(socket) bool) ([]socket, error) {
 	var sockets []socket
 	for _, table := range []struct {
 		name, proto string
+		family      uint8
 		read        func() (procfs.NetTCP, error)
 		optional    bool
 	}{
 		//lint:ignore SA1019 procfs is what works without a kernel module
-		{"tcp", "tcp", proc.NetTCP, false},
+		{"tcp", "tcp", unix.AF_INET, proc.NetTCP, false},
 		//lint:ignore SA1019 procfs is what works without a kernel module
-		{"tcp6", "tcp", proc.NetTCP6, true},
-		{"udp", "udp", udp(proc.NetUDP), false},
-		{"udp6", "udp", udp(proc.NetUDP6), true},
+		{"tcp6", "tcp", unix.AF_INET6, proc.NetTCP6, true},
+		{"udp", "udp", unix.AF_INET, udp(proc.NetUDP), false},
+		{"udp6", "udp", unix.AF_INET6, udp(proc.NetUDP6), true},
 	} {
 		path := filepath.Join(root, "net", table.name)
 		rows, err := readTable(path, table.read)
@@ -64,7 +66,7 @@ func readTables(root string, keep func(socket) bool) ([]socket, error) {
 				return nil, fmt.Errorf("read sockets from %s: state %d or uid %d out of range", path, row.St, row.UID)
 			}
 			sock := socket{
-				proto: table.proto, addr: local, remote: remote,
+				proto: table.proto, family: table.family, addr: local, remote: remote,
 				state: uint8(row.St), uid: uint32(row.UID), inode: row.Inode,
 			}
 			if keep(sock) {

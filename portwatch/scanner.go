@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // diagRetry is how long a Scanner stays with procfs after sock_diag failed.
@@ -18,6 +20,12 @@ type socket struct {
 	proto  string
 	addr   netip.AddrPort
 	remote netip.AddrPort
+	// family is AF_INET or AF_INET6, whatever the address looks like.
+	family uint8
+	// cookie is the number that only this socket has ever had; 0 from procfs.
+	cookie uint64
+	// bind is how it came to its port.
+	bind bindKind
 	// state is the kernel's TCP state number, also used for UDP
 	// (include/net/tcp_states.h).
 	state uint8
@@ -29,6 +37,16 @@ type socket struct {
 	device uint32
 	v6only bool
 }
+
+// bindKind is how a UDP socket came to its port: a server asks for one, a client takes
+// what the kernel gives.
+type bindKind uint8
+
+const (
+	bindUnknown bindKind = iota
+	bindExplicit
+	bindAutomatic
+)
 
 // States from the kernel's include/net/tcp_states.h. An unconnected UDP socket
 // is in stateClose, a connected one in stateEstablished.
@@ -83,8 +101,11 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	}
 	sockets = s.servers.only(s.Own.without(sockets))
 	s.processes.root = s.root()
-	owners := s.processes.owners(sockets)
+	return s.list(sockets, s.processes.owners(sockets)), nil
+}
 
+// list makes listeners of sockets; owners are the names of processes by inode.
+func (s *Scanner) list(sockets []socket, owners map[uint64]string) []Listener {
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
@@ -104,7 +125,7 @@ func (s *Scanner) Scan() ([]Listener, error) {
 		listeners = append(listeners, Listener{
 			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode],
 			Interface: devices[sock.device], V6Only: sock.v6only,
-			Ephemeral: ephemeral.has(sock.addr.Port()), Unusable: why,
+			Ephemeral: ephemeral.took(sock), Unusable: why,
 			Inode: sock.inode, UID: sock.uid,
 		})
 	}
@@ -112,7 +133,7 @@ func (s *Scanner) Scan() ([]Listener, error) {
 		return cmp.Or(compare(a, b), cmp.Compare(min(len(a.Interface), 1), min(len(b.Interface), 1)),
 			-cmp.Compare(min(len(a.Process), 1), min(len(b.Process), 1)))
 	})
-	return slices.CompactFunc(listeners, func(a, b Listener) bool { return compare(a, b) == 0 }), nil
+	return slices.CompactFunc(listeners, func(a, b Listener) bool { return compare(a, b) == 0 })
 }
 
 // Close releases the netlink socket. The Scanner stays usable.
@@ -130,13 +151,10 @@ func (s *Scanner) root() string { return cmp.Or(s.Proc, "/proc") }
 // sockets returns the candidates from the cheaper source that works.
 func (s *Scanner) sockets() ([]socket, error) {
 	if s.Proc == "" && !time.Now().Before(s.diagAfter) {
-		sockets, err := s.fromDiag()
+		sockets, err := s.fromDiag(wholeTables...)
 		if err == nil {
 			return sockets, nil
 		}
-		s.diagAfter = time.Now().Add(diagRetry)
-		// A dump that broke off leaves unread messages in the socket.
-		err = errors.Join(err, s.Close())
 		sockets, procErr := readTables(s.root(), socket.candidate)
 		if procErr != nil {
 			return nil, errors.Join(procErr, err)
@@ -146,13 +164,26 @@ func (s *Scanner) sockets() ([]socket, error) {
 	return readTables(s.root(), socket.candidate)
 }
 
-func (s *Scanner) fromDiag() ([]socket, error) {
+// wholeTables are all the places there are.
+var wholeTables = []place{
+	{"tcp", unix.AF_INET, 0}, {"tcp", unix.AF_INET6, 0},
+	{"udp", unix.AF_INET, 0}, {"udp", unix.AF_INET6, 0},
+}
+
+// fromDiag asks sock_diag. A failure keeps the Scanner from doing so for a while.
+func (s *Scanner) fromDiag(places ...place) (sockets []socket, err error) {
 	if s.diag == nil {
-		d, err := dialDiag()
-		if err != nil {
-			return nil, err
-		}
-		s.diag = d
+		s.diag, err = dialDiag()
 	}
-	return s.diag.candidates()
+	for _, p := range places {
+		if err == nil {
+			sockets, err = s.diag.candidates(p, sockets)
+		}
+	}
+	if err != nil {
+		s.diagAfter = time.Now().Add(diagRetry)
+		// A dump that broke off leaves unread messages in the socket.
+		return nil, errors.Join(err, s.Close())
+	}
+	return sockets, nil
 }

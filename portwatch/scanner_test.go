@@ -182,7 +182,10 @@ func TestAScannerIsUsableAfterClose(t *testing.T) {
 const namespaceHelper = "PORTWATCH_TEST_NAMESPACE_PORT"
 
 // loopbackUp does what "ip link set lo up" does.
-func loopbackUp() error {
+func loopbackUp() error { return loopback(unix.IFF_UP) }
+
+// loopback sets the flags of the loopback interface.
+func loopback(flags uint16) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -192,7 +195,7 @@ func loopbackUp() error {
 	if err != nil {
 		return err
 	}
-	req.SetUint16(unix.IFF_UP)
+	req.SetUint16(flags)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
 }
 

@@ -39,46 +39,41 @@ func dialDiag() (*diag, error) {
 
 func (d *diag) close() error { return d.conn.Close() }
 
-// candidates returns every listening TCP and every UDP socket. A socket that is
+// candidates appends the listening TCP, or all UDP, sockets of a place. One that is
 // connected during the dump is in it once: both states come from one walk.
-func (d *diag) candidates() (sockets []socket, err error) {
-	for _, proto := range []string{"tcp", "udp"} {
-		err := d.dump(proto, func(s socket) {
-			if s.candidate() {
-				sockets = append(sockets, s)
-			}
-		})
-		if err != nil {
-			return nil, err
+func (d *diag) candidates(p place, sockets []socket) ([]socket, error) {
+	err := d.dump(p, func(s socket) {
+		if s.candidate() {
+			sockets = append(sockets, s)
 		}
-	}
-	return sockets, nil
+	})
+	return sockets, err
 }
 
-// dump hands over every listening TCP, or every UDP socket, of both families.
-func (d *diag) dump(proto string, each func(socket)) error {
+// dump hands over every listening TCP, or every UDP socket, of a place; those of all
+// ports if its port is 0.
+func (d *diag) dump(p place, each func(socket)) error {
 	ipnum, states := uint8(unix.IPPROTO_TCP), uint32(1<<stateListen)
-	if proto == "udp" {
+	if p.proto == "udp" {
 		ipnum, states = unix.IPPROTO_UDP, 1<<stateClose|1<<stateEstablished
 	}
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		req := make([]byte, diagReqLen)
-		req[0], req[1] = family, ipnum
-		binary.NativeEndian.PutUint32(req[4:], states)
-		replies, err := d.conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | netlink.Dump},
-			Data:   req,
-		})
+	req := make([]byte, diagReqLen)
+	req[0], req[1] = p.family, ipnum
+	binary.NativeEndian.PutUint32(req[4:], states)
+	binary.BigEndian.PutUint16(req[8:], p.port)
+	replies, err := d.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | netlink.Dump},
+		Data:   req,
+	})
+	if err != nil {
+		return fmt.Errorf("dump %s sockets of family %d: %w", p.proto, p.family, err)
+	}
+	for _, reply := range replies {
+		sock, err := parseDiag(p.proto, reply.Data)
 		if err != nil {
-			return fmt.Errorf("dump %s sockets of family %d: %w", proto, family, err)
+			return fmt.Errorf("dump %s sockets of family %d: %w", p.proto, p.family, err)
 		}
-		for _, reply := range replies {
-			sock, err := parseDiag(proto, reply.Data)
-			if err != nil {
-				return fmt.Errorf("dump %s sockets of family %d: %w", proto, family, err)
-			}
-			each(sock)
-		}
+		each(sock)
 	}
 	return nil
 }
@@ -98,7 +93,8 @@ func parseDiag(proto string, b []byte) (socket, error) {
 		return socket{}, fmt.Errorf("inet_diag_msg of address family %d", b[0])
 	}
 	// The ports are at 4 and 6, the addresses at 8 and 24, all in network
-	// byte order; the numbers at the end are in the machine's.
+	// byte order; the numbers after them are in the machine's. The cookie is two of
+	// them, the lower half first.
 	local, _ := netip.AddrFromSlice(b[8 : 8+size])
 	remote, _ := netip.AddrFromSlice(b[24 : 24+size])
 	v6only := false
@@ -111,6 +107,8 @@ func parseDiag(proto string, b []byte) (socket, error) {
 	}
 	return socket{
 		proto:  proto,
+		family: b[0],
+		cookie: uint64(binary.NativeEndian.Uint32(b[44:])) | uint64(binary.NativeEndian.Uint32(b[48:]))<<32,
 		addr:   netip.AddrPortFrom(local.Unmap(), binary.BigEndian.Uint16(b[4:])),
 		remote: netip.AddrPortFrom(remote.Unmap(), binary.BigEndian.Uint16(b[6:])),
 		state:  b[1],

@@ -1,6 +1,10 @@
 package portwatch
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
 
 // UDPSockets are the UDP sockets of this network namespace at one moment.
 type UDPSockets map[uint16][]socket
@@ -13,9 +17,15 @@ func LookUDPSockets() (UDPSockets, error) {
 	}
 	defer d.close()
 	all := make(UDPSockets)
-	return all, d.dump("udp", func(s socket) {
-		all[s.addr.Port()] = append(all[s.addr.Port()], s)
-	})
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		err := d.dump(place{proto: "udp", family: family}, func(s socket) {
+			all[s.addr.Port()] = append(all[s.addr.Port()], s)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // Has tells whether a socket can be where a datagram came from: one at that address,

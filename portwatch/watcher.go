@@ -2,9 +2,11 @@ package portwatch
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +23,18 @@ type State struct {
 	// Listeners is the complete list, sorted as by Scan. It is shared:
 	// do not modify it.
 	Listeners []Listener
+	// Sources are what tells the Watcher when to look.
+	Sources Sources
 	// Err is why the latest scan failed, or nil. Listeners is then what the
 	// last successful scan found.
 	Err error
+}
+
+// Sources are what tells of TCP and of UDP sockets that come and go: SourceEBPF,
+// SourceTracepoint or SourcePoll, or "" before it is known.
+type Sources struct {
+	TCP string `json:"tcp"`
+	UDP string `json:"udp"`
 }
 
 // A Watcher scans again and again and keeps the latest result. Followers read
@@ -36,6 +47,18 @@ type Watcher struct {
 	mu      sync.Mutex
 	state   State
 	changed chan struct{}
+
+	// What follows is for a Watcher that events tell when to look.
+	scanner *Scanner // nil for any other
+	sources []func() (source, error)
+	safety  time.Duration // the time between two looks at everything
+	log     *slog.Logger
+	nudged  atomic.Bool // look at everything
+
+	nameless chan struct{} // has a token when sockets were shown
+	showing  sync.Mutex
+	sockets  []socket          // as shown last
+	names    map[uint64]string // of processes, by inode
 }
 
 // NewWatcher returns a Watcher that calls scan, usually Scanner.Scan, from Run
@@ -45,6 +68,17 @@ func NewWatcher(scan func() ([]Listener, error), interval time.Duration) *Watche
 		interval = DefaultInterval
 	}
 	return &Watcher{scan: scan, interval: interval, cpuTime: threadTime, changed: make(chan struct{})}
+}
+
+// Watch returns a Watcher of what a Scanner sees. Where the kernel lets it, it is told of
+// each socket that begins or ceases to listen, and Process follows a moment later than
+// its listener; elsewhere it scans at the interval, as that of NewWatcher. From then on
+// the Scanner is the Watcher's.
+func Watch(s *Scanner, interval time.Duration, log *slog.Logger) *Watcher {
+	w := NewWatcher(s.Scan, interval)
+	w.scanner, w.log, w.nameless = s, log, make(chan struct{}, 1)
+	w.sources, w.safety = bestSources(""), safetyInterval
+	return w
 }
 
 // State returns the current state and a channel that is closed as soon as
@@ -59,14 +93,22 @@ func (w *Watcher) State() (State, <-chan struct{}) {
 // maxPause is the longest time between two scans: as long as a port may be late.
 const maxPause = time.Second
 
-// Run scans at once and then at the interval until ctx ends, and returns nil.
-// Scans that are much work are spaced out so that they use no more than a tenth of
-// one CPU, or a scan a second. What others make them wait does not count: a machine
-// that is busy or was paused has new ports all the same.
+// Run keeps the state up to date until ctx ends, and returns nil.
 func (w *Watcher) Run(ctx context.Context) error {
 	// The CPU time is that of a thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if w.scanner == nil {
+		return w.poll(ctx)
+	}
+	return w.follow(ctx)
+}
+
+// poll scans at once and then at the interval until ctx ends, and returns nil.
+// Scans that are much work are spaced out so that they use no more than a tenth of
+// one CPU, or a scan a second. What others make them wait does not count: a machine
+// that is busy or was paused has new ports all the same.
+func (w *Watcher) poll(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -107,7 +149,8 @@ func (w *Watcher) confirmedScan() ([]Listener, error) {
 func (w *Watcher) update(listeners []Listener, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	next := State{Generation: w.state.Generation, Listeners: w.state.Listeners, Err: err}
+	next := w.state
+	next.Err = err
 	changed := (err == nil) != (w.state.Err == nil)
 	if err == nil && (next.Generation == 0 || !slices.Equal(listeners, next.Listeners)) {
 		next.Generation++
@@ -119,6 +162,12 @@ func (w *Watcher) update(listeners []Listener, err error) {
 		close(w.changed)
 		w.changed = make(chan struct{})
 	}
+}
+
+func (w *Watcher) setSources(s Sources) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Sources = s
 }
 
 // threadTime is the CPU time that this thread has used.

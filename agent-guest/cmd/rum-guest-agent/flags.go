@@ -43,7 +43,7 @@ func (o *options) flags() *pflag.FlagSet {
 		"serve the host at `ENDPOINT`: vsock[:PORT], unix:PATH or serial:DEVICE; may be\nrepeated (default vsock, and "+serialDevice+" if there)")
 	flags.BoolVar(&o.stdio, "stdio", false, "serve one link on standard input and output, and nothing else\nunless --listen is given too")
 	flags.StringVar(&o.keyFile, "key-file", "", "prove to know the key in `FILE`, and demand it of the host: 32 bytes or\n64 hexadecimal digits, closed to other users (chmod 600)")
-	flags.DurationVar(&o.poll, "poll", portwatch.DefaultInterval, "look for ports this often")
+	flags.DurationVar(&o.poll, "poll", portwatch.DefaultInterval, "look for ports this often, where the kernel does not tell of them")
 	flags.Var(&o.allowCID, "allow-cid", "also accept vsock connections from context `ID`, for tests over vsock loopback:\nany local user could then connect; may be repeated")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log from this `LEVEL` on: debug, info, warn or error")
 	flags.BoolVar(&o.version, "version", false, "print the version")

@@ -14,7 +14,7 @@ import (
 )
 
 // ports prints what listens: a table, or with --json an array of listeners as
-// package portwatch writes them.
+// package portwatch writes them, each with what would tell this program of its change.
 func ports(args []string, stdout io.Writer) error {
 	flags := pflag.NewFlagSet("ports", pflag.ContinueOnError)
 	flags.Usage = func() {}
@@ -38,7 +38,7 @@ func ports(args []string, stdout io.Writer) error {
 	if *asJSON {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
-		return enc.Encode(listeners)
+		return enc.Encode(withSources(listeners))
 	}
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "PROTO\tADDRESS\tPROCESS\tNOTE")
@@ -59,4 +59,23 @@ func note(l portwatch.Listener) string {
 		return "ephemeral port"
 	}
 	return "-"
+}
+
+// sourced is a listener with what tells of its change.
+type sourced struct {
+	portwatch.Listener
+	Source string `json:"source"`
+}
+
+func withSources(listeners []portwatch.Listener) []sourced {
+	sources := portwatch.ProbeSources()
+	all := make([]sourced, 0, len(listeners))
+	for _, l := range listeners {
+		s := sourced{l, sources.TCP}
+		if l.Proto == "udp" {
+			s.Source = sources.UDP
+		}
+		all = append(all, s)
+	}
+	return all
 }

@@ -1,0 +1,276 @@
+package portwatch
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+const (
+	// safetyInterval is the time between two looks at everything while events tell when
+	// to look: for what they cannot know, such as a socket of the kernel that goes.
+	safetyInterval = 30 * time.Second
+	// ephemeralDelay is how old a UDP socket on a port of the ephemeral range has to
+	// be before it is looked at. Clients have such ports, and most are gone by then.
+	ephemeralDelay = 100 * time.Millisecond
+	// maxPlaces is how many places are asked for one by one; for more the whole table
+	// is cheaper.
+	maxPlaces = 8
+	// maxPending bounds the places that wait to be looked at.
+	maxPending = 256
+	// maxBatch bounds the events that are taken in before the next look.
+	maxBatch = 1024
+)
+
+// retries are the times after which a place is looked at again where the kernel has
+// told of a change that is not to be seen yet: most events come while it is being
+// made.
+var retries = []time.Duration{time.Millisecond, 4 * time.Millisecond, 20 * time.Millisecond}
+
+// source is what tells a follower when to look.
+type source interface {
+	// of is where the events of a protocol come from, SourcePoll for nowhere.
+	of(proto string) string
+	// wait appends what has happened to events, once something has, at the deadline,
+	// or when woken. lost says that more has happened than is known.
+	wait(deadline time.Time, events []event) (_ []event, lost bool, err error)
+	// wake ends a wait, now or the next one.
+	wake()
+	// alive reports whether events can still come.
+	alive() error
+	// bindOf says how a UDP socket came to its port.
+	bindOf(cookie uint64) bindKind
+	// tellClose asks for an event when a socket goes whose beginning there was none for.
+	tellClose(socket)
+	close() error
+}
+
+// follower looks where events say that something has happened, and otherwise rarely.
+type follower struct {
+	w         *Watcher
+	src       source
+	picture   picture
+	ephemeral ephemeral
+	told      map[uint64]bindKind // by cookie: the sockets whose end there will be an event for
+	pending   map[place]*pending
+	due       map[string]time.Time // when to look at all of a protocol
+	aliveAt   time.Time            // when to ask next whether events can still come
+	budget    budget
+	batch     []event
+}
+
+// pending is a place that is to be looked at.
+type pending struct {
+	due   time.Time
+	tries int
+	// want is by cookie whether the kernel has told that the socket is there.
+	want map[uint64]bool
+	// blind: something has happened to a socket whose cookie is not known.
+	blind bool
+}
+
+func newFollower(w *Watcher, src source) *follower {
+	now := time.Now()
+	return &follower{
+		w: w, src: src, picture: picture{scanner: w.scanner},
+		told: make(map[uint64]bindKind), pending: make(map[place]*pending),
+		due:     map[string]time.Time{"tcp": now, "udp": now},
+		aliveAt: now.Add(w.safety), budget: newBudget(now),
+	}
+}
+
+// run looks until ctx ends, and returns nil then, or the source of events fails.
+func (f *follower) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, f.src.wake)
+	defer stop()
+	for {
+		if err := f.take(f.next()); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		now := time.Now()
+		if now.Before(f.next()) {
+			continue
+		}
+		if wait := f.budget.wait(now); wait > 0 {
+			if !sleep(ctx, wait) {
+				return nil
+			}
+			if err := f.take(now); err != nil { // what has come meanwhile
+				return err
+			}
+		}
+		spent := f.w.cpuTime()
+		f.look(time.Now())
+		f.budget.spend(time.Now(), f.w.cpuTime()-spent)
+	}
+}
+
+// next is when the next look is due.
+func (f *follower) next() time.Time {
+	next := f.due["tcp"]
+	if udp := f.due["udp"]; udp.Before(next) {
+		next = udp
+	}
+	for _, p := range f.pending {
+		if p.due.Before(next) {
+			next = p.due
+		}
+	}
+	return next
+}
+
+// take takes in what happens until a deadline, or nothing but what has happened.
+func (f *follower) take(deadline time.Time) error {
+	batch, lost, err := f.src.wait(deadline, f.batch[:0])
+	if err != nil {
+		return err
+	}
+	f.batch = batch
+	now := time.Now()
+	for _, e := range batch {
+		f.note(e, now)
+	}
+	if lost || f.w.nudged.Swap(false) || len(f.pending) > maxPending {
+		clear(f.pending)
+		f.due["tcp"], f.due["udp"] = now, now
+	}
+	if now.Before(f.aliveAt) {
+		return nil
+	}
+	f.aliveAt = now.Add(f.w.safety)
+	return f.src.alive()
+}
+
+// note takes in an event.
+func (f *follower) note(e event, now time.Time) {
+	p := f.pending[e.place]
+	if p == nil {
+		if e.cookie != 0 && !e.opened && !f.picture.has(e.cookie) {
+			return // it was gone before anybody knew of it
+		}
+		p = &pending{due: now, want: make(map[uint64]bool)}
+		if e.proto == "udp" && e.opened && f.ephemeral.has(e.port) {
+			p.due = now.Add(ephemeralDelay)
+		}
+		f.pending[e.place] = p
+	}
+	p.tries = 0
+	switch {
+	case e.cookie == 0:
+		p.blind = true
+	case !e.opened && !f.picture.has(e.cookie):
+		delete(p.want, e.cookie)
+		if len(p.want) == 0 && !p.blind {
+			delete(f.pending, e.place)
+		}
+	default:
+		p.want[e.cookie] = e.opened
+		if !e.opened {
+			p.due = now
+		}
+	}
+	if e.opened && e.cookie != 0 && e.proto == "tcp" {
+		f.told[e.cookie] = bindUnknown
+	}
+}
+
+// look looks at what is due and shows what it finds.
+func (f *follower) look(now time.Time) {
+	places, whole := f.ask(now)
+	if len(places) == 0 {
+		return
+	}
+	if err := f.picture.look(places); err != nil {
+		f.w.update(nil, err)
+		clear(f.pending)
+		f.due["tcp"], f.due["udp"] = now.Add(maxPause), now.Add(maxPause)
+		return
+	}
+	for _, proto := range whole {
+		f.due[proto] = now.Add(f.w.safety)
+		if f.src.of(proto) == SourcePoll {
+			f.due[proto] = now.Add(f.w.interval)
+		}
+		f.ephemeral = readEphemeral(f.w.scanner.root())
+	}
+	f.settle(now)
+	f.tell(now)
+	f.w.show(f.picture.rows)
+}
+
+// ask returns the places to look at, and the protocols of which these are all.
+func (f *follower) ask(now time.Time) (places []place, whole []string) {
+	for _, proto := range []string{"tcp", "udp"} {
+		var some []place
+		for at, p := range f.pending {
+			if at.proto == proto && !p.due.After(now) {
+				some = append(some, at)
+			}
+		}
+		anyPort := slices.ContainsFunc(some, func(at place) bool { return at.port == 0 })
+		if anyPort || len(some) > maxPlaces || !f.due[proto].After(now) {
+			some, whole = tables(proto), append(whole, proto)
+		}
+		places = append(places, some...)
+	}
+	return places, whole
+}
+
+// settle forgets the places that look as the events said. The others are looked at
+// again, a few times.
+func (f *follower) settle(now time.Time) {
+	for at, p := range f.pending {
+		if p.due.After(now) {
+			continue
+		}
+		settled := !p.blind
+		for cookie, there := range p.want {
+			settled = settled && f.picture.has(cookie) == there
+		}
+		if settled || p.tries == len(retries) {
+			delete(f.pending, at)
+			continue
+		}
+		p.due = now.Add(retries[p.tries])
+		p.tries++
+	}
+}
+
+// tell sees to it that there is an event when a socket goes that was there before the
+// events, and learns how those with events came to their ports. What goes before it is
+// told of is found by looking once more.
+func (f *follower) tell(now time.Time) {
+	told := make(map[uint64]bindKind, len(f.told))
+	for i := range f.picture.rows {
+		s := &f.picture.rows[i]
+		if s.cookie == 0 || f.src.of(s.proto) != SourceEBPF {
+			continue
+		}
+		bind, known := f.told[s.cookie]
+		if !known && s.proto == "udp" {
+			bind = f.src.bindOf(s.cookie)
+			known = bind != bindUnknown
+		}
+		if !known {
+			f.src.tellClose(*s)
+			f.due[s.proto] = now
+		}
+		told[s.cookie], s.bind = bind, bind
+	}
+	f.told = told
+}
+
+// sleep waits, and reports false if ctx ends before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

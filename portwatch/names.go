@@ -1,0 +1,79 @@
+package portwatch
+
+import (
+	"context"
+	"runtime"
+	"time"
+)
+
+// nameAfter are the times after a change at which processes are looked up: at once, for
+// a descriptor that a parent was passing to its child, for a server that became a
+// daemon or another program meanwhile.
+var nameAfter = []time.Duration{0, 50 * time.Millisecond, time.Second, 5 * time.Second}
+
+// clientAge is how old a socket on an ephemeral UDP port has to be before /proc is
+// searched for its process.
+const clientAge = time.Second
+
+// nameAll looks up the processes of sockets after they were shown, until ctx ends: a
+// search of /proc may take as long as a hundred events. It uses a tenth of one CPU, or
+// looks once a second.
+func (w *Watcher) nameAll(ctx context.Context) {
+	runtime.LockOSThread() // the CPU time is that of a thread
+	defer runtime.UnlockOSThread()
+	known := processes{root: w.scanner.root()}
+	since := make(map[uint64]time.Time)
+	step := len(nameAfter)
+	for {
+		var later <-chan time.Time
+		if step < len(nameAfter) {
+			later = time.After(nameAfter[step])
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.nameless:
+			step = 0
+		case <-later:
+		}
+		step++
+		w.showing.Lock()
+		sockets := w.sockets
+		w.showing.Unlock()
+		spent := w.cpuTime()
+		w.name(known.owners(grown(sockets, since, time.Now())))
+		spent = w.cpuTime() - spent
+		if !sleep(ctx, min(9*spent, maxPause)) {
+			return
+		}
+	}
+}
+
+// name shows the sockets with the names of their processes, if those are others.
+func (w *Watcher) name(names map[uint64]string) {
+	w.showing.Lock()
+	w.names = names
+	w.showing.Unlock()
+	w.showAgain()
+}
+
+// grown leaves out the sockets of clients that are younger than clientAge; since is
+// when each was seen first.
+func grown(sockets []socket, since map[uint64]time.Time, now time.Time) (old []socket) {
+	seen := make(map[uint64]bool, len(sockets))
+	for _, s := range sockets {
+		seen[s.inode] = true
+		if since[s.inode].IsZero() {
+			since[s.inode] = now
+		}
+		if s.proto != "udp" || s.bind != bindAutomatic || now.Sub(since[s.inode]) >= clientAge {
+			old = append(old, s)
+		}
+	}
+	for inode := range since {
+		if !seen[inode] {
+			delete(since, inode)
+		}
+	}
+	return old
+}

@@ -1,0 +1,116 @@
+package portwatch
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// picture is what a Watcher with events knows: the rows of the kernel's tables as they
+// were when it last looked at each place.
+type picture struct {
+	scanner *Scanner
+	rows    []socket
+}
+
+// has reports whether a socket was there when it was looked for.
+func (p *picture) has(cookie uint64) bool {
+	return slices.ContainsFunc(p.rows, func(s socket) bool { return s.cookie == cookie })
+}
+
+// look brings some places up to date.
+func (p *picture) look(places []place) error {
+	if p.scanner.Proc != "" || time.Now().Before(p.scanner.diagAfter) {
+		return p.lookAtAll()
+	}
+	seen, err := p.read(places)
+	if err != nil {
+		return p.lookAtAll()
+	}
+	p.replace(places, seen)
+	return nil
+}
+
+// read asks sock_diag for some places. The kernel hands out large tables in pieces and
+// may skip a row when a neighbour goes away between two of them, so where a socket is
+// missing it is asked again: only what is missing twice is gone.
+func (p *picture) read(places []place) ([]socket, error) {
+	first, err := p.scanner.fromDiag(places...)
+	if err != nil || !slices.ContainsFunc(places, func(at place) bool { return at.port == 0 }) {
+		return first, err
+	}
+	if len(missing(p.at(places), first)) == 0 {
+		return first, nil
+	}
+	second, err := p.scanner.fromDiag(places...)
+	if err != nil {
+		return nil, err
+	}
+	return append(second, missing(first, second)...), nil
+}
+
+// lookAtAll brings everything up to date, from whichever source works.
+func (p *picture) lookAtAll() error {
+	first, err := p.scanner.sockets()
+	if err != nil {
+		return err
+	}
+	if len(missing(p.rows, first)) > 0 {
+		second, err := p.scanner.sockets()
+		if err != nil {
+			return err
+		}
+		first = append(second, missing(first, second)...)
+	}
+	p.rows = first
+	return nil
+}
+
+// at returns the rows of some places.
+func (p *picture) at(places []place) (rows []socket) {
+	for _, s := range p.rows {
+		if slices.ContainsFunc(places, s.isAt) {
+			rows = append(rows, s)
+		}
+	}
+	return rows
+}
+
+func (p *picture) replace(places []place, rows []socket) {
+	p.rows = append(slices.DeleteFunc(p.rows, func(s socket) bool { return slices.ContainsFunc(places, s.isAt) }), rows...)
+}
+
+// isAt reports whether a row belongs to a place.
+func (s socket) isAt(p place) bool {
+	return s.proto == p.proto && s.family == p.family && (p.port == 0 || p.port == s.addr.Port())
+}
+
+// missing returns the sockets of before that are not in after.
+func missing(before, after []socket) (gone []socket) {
+	type identity struct {
+		cookie, inode uint64
+		place         place
+	}
+	of := func(s socket) identity {
+		if s.cookie != 0 {
+			return identity{cookie: s.cookie}
+		}
+		return identity{inode: s.inode, place: place{s.proto, s.family, s.addr.Port()}}
+	}
+	there := make(map[identity]bool, len(after))
+	for _, s := range after {
+		there[of(s)] = true
+	}
+	for _, s := range before {
+		if !there[of(s)] {
+			gone = append(gone, s)
+		}
+	}
+	return gone
+}
+
+// tables are the places that are all of a protocol.
+func tables(proto string) []place {
+	return []place{{proto, unix.AF_INET, 0}, {proto, unix.AF_INET6, 0}}
+}
