@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// namespace is a network namespace, entered by a thread that does what it is given.
+type namespace struct{ work chan func() }
+
+func newNamespace() (*namespace, error) {
+	n := &namespace{work: make(chan func())}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = exec.Command("ip", "link", "set", "lo", "up").Run()
+		}
+		ready <- err
+		for f := range n.work {
+			f()
+		}
+	}()
+	return n, <-ready
+}
+
+// do runs something in the namespace.
+func (n *namespace) do(f func() error) error {
+	done := make(chan error, 1)
+	n.work <- func() { done <- f() }
+	return <-done
+}
+
+// listenMany opens ports that are forwarded, and returns what closes them.
+func (n *namespace) listenMany(count int) (closeAll func(), err error) {
+	var open []net.Listener
+	closeAll = func() {
+		for _, l := range open {
+			_ = l.Close()
+		}
+	}
+	return closeAll, n.do(func() error {
+		for i := range count {
+			l, err := net.Listen("tcp", fmt.Sprintf(":%d", 9000+i))
+			if err != nil {
+				return err
+			}
+			open = append(open, l)
+		}
+		return nil
+	})
+}
+
+// syncBuffer is a log that is read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// agents are a guest agent and a host agent with a link between them.
+type agents struct {
+	guest, host       *exec.Cmd
+	guestLog, hostLog syncBuffer
+}
+
+// startAgents starts them; prepare is what a shell does first in the mount namespace of
+// the guest agent.
+func startAgents(bin string, guest *namespace, prepare string) (*agents, error) {
+	const socket = "/run/agent.sock"
+	a := new(agents)
+	a.guest = exec.Command("unshare", "-m", "sh", "-c", prepare+`exec "$@"`, "sh", filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+socket)
+	a.guest.Stderr = &a.guestLog
+	if err := guest.do(a.guest.Start); err != nil {
+		return nil, err
+	}
+	a.host = exec.Command(filepath.Join(bin, "rum-host-agent"), "run", "--vm", "bench=unix:"+socket, "--socket", "/run/host.sock")
+	a.host.Stderr = &a.hostLog
+	if err := a.host.Start(); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		out, _ := exec.Command(filepath.Join(bin, "rum-host-agent"), "status", "--json", "--socket", "/run/host.sock").Output()
+		if strings.Contains(string(out), `"state": "connected"`) {
+			return a, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("no link within 30 s\n%s%s", a.guestLog.String(), a.hostLog.String())
+		}
+	}
+}
+
+func (a *agents) stop() error {
+	for _, cmd := range []*exec.Cmd{a.host, a.guest} {
+		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+			return err
+		}
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("%w\n%s%s", err, a.guestLog.String(), a.hostLog.String())
+		}
+	}
+	return nil
+}
+
+// idle prints what both agents do in some time.
+func (a *agents) idle(span time.Duration, ports int) error {
+	type reading struct {
+		switches int
+		cpu      time.Duration
+	}
+	read := func(cmd *exec.Cmd) (r reading, err error) {
+		r.switches, err = switches(cmd.Process.Pid)
+		if err == nil {
+			r.cpu, err = cpu(cmd.Process.Pid)
+		}
+		return r, err
+	}
+	before := make(map[*exec.Cmd]reading)
+	for _, cmd := range []*exec.Cmd{a.guest, a.host} {
+		r, err := read(cmd)
+		if err != nil {
+			return err
+		}
+		before[cmd] = r
+	}
+	time.Sleep(span)
+	for cmd, name := range map[*exec.Cmd]string{a.guest: "guest agent", a.host: "host agent"} {
+		r, err := read(cmd)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  %-34s %12.1f %12.3f %14.1f\n", fmt.Sprintf("%s, %d ports", name, ports),
+			float64(r.switches-before[cmd].switches)/span.Seconds(), 100*(r.cpu-before[cmd].cpu).Seconds()/span.Seconds(), rss(cmd.Process.Pid))
+	}
+	return nil
+}
+
+// switches counts the context switches of all threads of a process.
+func switches(pid int) (sum int, err error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range tasks {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.SplitSeq(string(b), "\n") {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.HasSuffix(name, "_ctxt_switches") {
+				n, err := strconv.Atoi(strings.TrimSpace(value))
+				if err != nil {
+					return 0, err
+				}
+				sum += n
+			}
+		}
+	}
+	return sum, nil
+}
+
+// cpu is the processor time of all threads of a process (proc_pid_schedstat, in
+// nanoseconds).
+func cpu(pid int) (sum time.Duration, err error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range tasks {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return 0, err
+		}
+		first, _, _ := strings.Cut(string(b), " ")
+		n, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n)
+	}
+	return sum, nil
+}
+
+// rss is the resident memory of a process in MiB.
+func rss(pid int) float64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if f := strings.Fields(string(b)); len(f) > 1 {
+		pages, _ := strconv.Atoi(f[1])
+		return float64(pages*os.Getpagesize()) / (1 << 20)
+	}
+	return 0
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+)
+
+type options struct {
+	bin     string
+	trials  int
+	idle    time.Duration
+	sources []string
+}
+
+func main() {
+	var o options
+	pflag.StringVar(&o.bin, "bin", "bin", "the `DIRECTORY` with the agents")
+	pflag.IntVar(&o.trials, "trials", 1000, "measure each `NUMBER` of times")
+	pflag.DurationVar(&o.idle, "idle", time.Minute, "count what idle agents do for this long")
+	pflag.StringSliceVar(&o.sources, "sources", []string{"ebpf", "tracepoint", "poll"}, "the sources of events to measure")
+	inside := pflag.Bool("inside", false, "for the program itself")
+	pflag.Parse()
+	run := runInside
+	if !*inside {
+		run = func(options) error { return enter() }
+	}
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "detect:", err)
+		os.Exit(1)
+	}
+}
+
+// enter runs this program again in namespaces of its own, which take everything it left
+// with them.
+func enter() error {
+	if os.Geteuid() != 0 {
+		return errors.New("programs in the kernel take root: sudo make bench-detect")
+	}
+	cmd := exec.Command("/proc/self/exe", append([]string{"--inside"}, os.Args[1:]...)...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
+	}
+	return cmd.Run()
+}
+
+func runInside(o options) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=0755"); err != nil {
+		return err
+	}
+	if err := os.Setenv("XDG_RUNTIME_DIR", "/run"); err != nil {
+		return err
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("bring up loopback: %w: %s", err, out)
+	}
+	guest, err := newNamespace()
+	if err != nil {
+		return err
+	}
+	for _, source := range o.sources {
+		if err := measureSource(o, guest, source); err != nil {
+			return fmt.Errorf("%s: %w", source, err)
+		}
+	}
+	return nil
+}
+
+// without is what keeps the better sources from a guest agent.
+var without = map[string]string{
+	"ebpf":       "",
+	"tracepoint": hideCgroups + "mount -t tracefs tracefs /sys/kernel/tracing && ",
+	"poll":       hideCgroups + "umount -a -t tracefs; ",
+}
+
+// hideCgroups ends the mounts of cgroup v2 in a mount namespace.
+const hideCgroups = "while umount -a -t cgroup2 && grep -q ' - cgroup2 ' /proc/self/mountinfo; do :; done; "
+
+func measureSource(o options, guest *namespace, source string) (err error) {
+	agents, err := startAgents(o.bin, guest, without[source])
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if stopErr := agents.stop(); err == nil {
+			err = stopErr
+		}
+	}()
+	fmt.Printf("\n%s (the guest agent says: %s)\n", source, agents.sources())
+	fmt.Printf("  %-34s %8s %8s %8s %8s   %s\n", "ms", "p50", "p90", "p99", "max", "over-sleep p50/p99/max")
+	for _, t := range []trial{tcpTrial(guest), udpTrial(guest)} {
+		control := startControl()
+		var up, down times
+		for range o.trials {
+			opened, closed, err := t.run()
+			if err != nil {
+				return err
+			}
+			up, down = append(up, opened), append(down, closed)
+			pauseBetween()
+		}
+		late := control.stop()
+		fmt.Printf("  %-34s %s   %s\n", t.proto+" listen() to first answer", up, late.short())
+		fmt.Printf("  %-34s %s\n", t.proto+" close() to refusal", down)
+	}
+	if o.idle <= 0 {
+		return nil
+	}
+	fmt.Printf("  %-34s %12s %12s %14s\n", "idle for "+o.idle.String(), "switches/s", "% of a core", "RSS MiB")
+	for _, ports := range []int{0, 20} {
+		closeAll, err := guest.listenMany(ports)
+		if err != nil {
+			return err
+		}
+		time.Sleep(8 * time.Second) // until the last look-up of names is over
+		if err := agents.idle(o.idle, ports); err != nil {
+			return err
+		}
+		closeAll()
+	}
+	return nil
+}
+
+// sources is what the guest agent's log says that it uses.
+func (a *agents) sources() string {
+	for line := range strings.SplitSeq(a.guestLog.String(), "\n") {
+		if _, after, ok := strings.Cut(line, `msg="watching sockets" `); ok {
+			return after
+		}
+	}
+	return "nothing"
+}
