@@ -270,19 +270,31 @@ func (v *vm) attend(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.link != nil {
-		if silent := v.link.Silent(); silent != v.silent {
-			v.silent = silent
-			if silent {
-				v.log.Info("guest gives no sign of life; it may be paused")
-			} else {
-				v.log.Info("guest is back")
-			}
-		}
+		v.noteSilence()
 		return
 	}
-	if !v.withdrawn && !v.bridge.IsValid() && now.Sub(v.down) >= withdrawAfter {
+	switch {
+	case v.withdrawn || now.Sub(v.down) < withdrawAfter:
+	case v.bridge.IsValid():
+		v.forwards.LinkGone()
+	default:
 		v.withdrawn = true
 		v.forwards.Announce(nil)
+	}
+}
+
+// noteSilence logs when the guest falls silent, and when it is back. It needs v.mu, and
+// a link.
+func (v *vm) noteSilence() {
+	silent := v.link.Silent()
+	if silent == v.silent {
+		return
+	}
+	v.silent = silent
+	if silent {
+		v.log.Info("guest gives no sign of life; it may be paused")
+	} else {
+		v.log.Info("guest is back")
 	}
 }
 
@@ -292,6 +304,7 @@ func (v *vm) status(rows int) control.VM {
 	defer v.mu.Unlock()
 	peer, seen := v.peer, v.lastSeen
 	if v.link != nil {
+		v.noteSilence() // the log has all that a status shows
 		peer, seen = v.link.Peer(), v.link.LastSeen()
 	}
 	st := control.VM{

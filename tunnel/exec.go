@@ -2,12 +2,14 @@ package tunnel
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +26,8 @@ type pipeConn struct {
 	once  sync.Once
 	// said is how a command ended and what it said last, once it is closed; nil for no command.
 	said func() string
+	// printed is the beginning of what has been read.
+	printed []byte
 }
 
 type pipeAddr string
@@ -31,7 +35,6 @@ type pipeAddr string
 func (pipeAddr) Network() string  { return "pipe" }
 func (a pipeAddr) String() string { return string(a) }
 
-func (c *pipeConn) Read(b []byte) (int, error)         { return c.r.Read(b) }
 func (c *pipeConn) Write(b []byte) (int, error)        { return c.w.Write(b) }
 func (c *pipeConn) LocalAddr() net.Addr                { return c.name }
 func (c *pipeConn) RemoteAddr() net.Addr               { return c.name }
@@ -39,6 +42,18 @@ func (c *pipeConn) SetReadDeadline(t time.Time) error  { return c.r.SetReadDeadl
 func (c *pipeConn) SetWriteDeadline(t time.Time) error { return c.w.SetWriteDeadline(t) }
 func (c *pipeConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// maxPrinted is how much of what a command prints is kept, in bytes, to be shown where
+// that is no protocol of ours.
+const maxPrinted = 200
+
+func (c *pipeConn) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	if room := maxPrinted - len(c.printed); room > 0 && c.said != nil {
+		c.printed = append(c.printed, b[:min(n, room)]...)
+	}
+	return n, err
 }
 
 func (c *pipeConn) Close() error {
@@ -120,17 +135,30 @@ func startCommand(command string, logOutput func(string)) (net.Conn, error) {
 	return conn, nil
 }
 
-// explain adds what a command said to an error that comes of its end.
+// endedError is why there is no link over a command that has ended.
+type endedError struct {
+	said string
+	err  error
+}
+
+func (e *endedError) Error() string { return e.said }
+func (e *endedError) Unwrap() error { return e.err }
+
+// explain puts what a command said in the place of an error that comes of its end.
 func (c *pipeConn) explain(err error) error {
 	_, auth := errors.AsType[*AuthError](err)
 	_, incompatible := errors.AsType[*IncompatibleError](err)
 	if c.said == nil || auth || incompatible {
 		return err
 	}
-	if said := c.said(); said != "" {
-		return fmt.Errorf("%s: %w", said, err)
+	said := c.said()
+	if said == "" {
+		return err
 	}
-	return err
+	if printed := strings.TrimSpace(string(c.printed)); printed != "" && !bytes.Contains(c.printed, frameMagic[:]) {
+		said += fmt.Sprintf("; it printed %q, which no guest agent does: its command is rum-guest-agent --stdio", clean(printed, maxPrinted))
+	}
+	return &endedError{said, err}
 }
 
 func endCommand(cmd *exec.Cmd, drained <-chan struct{}) {

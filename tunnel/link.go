@@ -166,6 +166,9 @@ func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, a
 		if c, ok := conn.(*pipeConn); ok {
 			err = c.explain(err)
 		}
+		if _, ok := errors.AsType[*endedError](err); ok {
+			return nil, agreed{}, fmt.Errorf("%s: %w", e.Scheme, err) // the command itself would hide it
+		}
 		return nil, agreed{}, fmt.Errorf("shake hands with %s: %w", e, err)
 	}
 	return line, a, nil

@@ -73,8 +73,11 @@ func (f *forward) bridgeOnly() bool {
 }
 
 // unreached says why nothing gets to a listener in the guest; "" if something does.
-func unreached(l portwatch.Listener, bridge netip.Addr) string {
+func (r *route) unreached(l portwatch.Listener) string {
+	bridge := r.bridge
 	switch {
+	case r.gone && bridge.IsValid() && !reachedAt(l, bridge):
+		return fmt.Sprintf("there is no link to the guest agent, and %v is not reached at the bridge address %v", l.Addr, bridge)
 	case !onInterface(l):
 		return ""
 	case !bridge.IsValid():

@@ -44,7 +44,7 @@ type plan struct {
 	*VM
 	wanted
 	decided int
-	bridge  netip.Addr
+	route   *route
 }
 
 // inForce reports whether nothing newer was decided.
@@ -60,14 +60,14 @@ func (t *Table) decideAnew(change func() []*VM) {
 	t.inTurns(func(time.Time) bool {
 		for _, v := range change() {
 			v.decided++
-			plans = append(plans, &plan{VM: v, decided: v.decided, bridge: v.route.Load().bridge})
+			plans = append(plans, &plan{VM: v, decided: v.decided, route: v.route.Load()})
 			announced = append(announced, v.others())
 		}
 		rules = t.policy
 		return false
 	})
 	for i, p := range plans {
-		p.wanted = rules.decide(p.name, announced[i], p.bridge)
+		p.wanted = rules.decide(p.name, announced[i], p.route)
 	}
 	withdrawn, placed := 0, 0
 	t.inTurns(func(until time.Time) bool {
@@ -119,13 +119,13 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 
 // decide asks the rules about every listener and groups those that go together.
 // What nothing reaches stays in the guest. The order is that of the listeners.
-func (p policy) decide(vm string, announced []portwatch.Listener, bridge netip.Addr) wanted {
+func (p policy) decide(vm string, announced []portwatch.Listener, r *route) wanted {
 	w := wanted{groups: make(map[key]*group), first: make(map[key]key), renamed: make(map[key]key)}
 	if announced == nil {
 		return w
 	}
 	for _, l := range announced {
-		g := w.group(l, p.rules(vm, l), unreached(l, bridge))
+		g := w.group(l, p.rules(vm, l), r.unreached(l))
 		if len(g.guest) == 0 {
 			g.uid = l.UID
 		}

@@ -186,6 +186,33 @@ func TestARivalForAnotherPortIsNamedWithIt(t *testing.T) {
 	}
 }
 
+func TestWhatOnlyALinkReachesIsKeptInWhileItIsGone(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	local, all := freePort(t), freePort(t)
+	announced := append(listeners(local, "127.0.0.1"), listeners(all, "0.0.0.0")...)
+	vm.Announce(announced)
+	vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+	link := &forward.Link{Path: "vsock", Silent: func() bool { return false }}
+	vm.SetLink(link)
+	vm.SetLink(nil)
+	if f := at(t, vm, addr("127.0.0.1", local)); f.State != control.Active {
+		t.Errorf("at once: %+v", f)
+	}
+	vm.LinkGone()
+	want := "there is no link to the guest agent, and " + addr("127.0.0.1", local) + " is not reached at the bridge address 127.0.0.9"
+	if f := at(t, vm, addr("127.0.0.1", local)); f.State != control.Ignored || f.Reason != want {
+		t.Errorf("%+v", f)
+	}
+	wantClosed(t, addr("127.0.0.1", local))
+	if f := at(t, vm, addr("0.0.0.0", all)); f.State != control.Active {
+		t.Errorf("what the bridge reaches: %+v", f)
+	}
+	vm.SetLink(link)
+	if f := at(t, vm, addr("127.0.0.1", local)); f.State != control.Active || f.Reason != "" {
+		t.Errorf("with a link again: %+v", f)
+	}
+}
+
 func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 	port := freePort(t)
 	for name, static := range map[string]forward.Static{

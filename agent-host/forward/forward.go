@@ -23,6 +23,8 @@ type forward struct {
 	opened   int      // of the two
 	consumer *consumer
 	at       int // in consumer.bound
+	// suggested is a port that status suggests for a rule; 0 for none yet.
+	suggested int
 
 	// Read by connections without a lock.
 	guest atomic.Pointer[[]portwatch.Listener]

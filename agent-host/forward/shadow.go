@@ -39,16 +39,39 @@ func (t *Table) displace(b *binding) {
 // reach it.
 func (b *binding) shadowedBy(r *binding, at hostAddr) string {
 	f := b.forward
-	port := int(f.key.port) + 10000
-	if port > math.MaxUint16 {
-		port -= 20000
+	if at.addr.Port() != f.key.port {
+		// A rule sent it there already.
+		return fmt.Sprintf("%v means %v in the guest (%s): give the rule of one of them another host", at, r.where(), r.decision.Rule)
 	}
 	proto := ""
 	if f.key.proto != "tcp" {
 		proto = fmt.Sprintf(", proto = %q", f.key.proto)
 	}
 	return fmt.Sprintf("%v means %v in the guest; a rule reaches %v: guest = %d, guest_ip = %q, host = %d%s",
-		at, r.where(), f.where(), f.key.port, (*f.guest.Load())[0].Addr.Addr(), port, proto)
+		at, r.where(), f.where(), f.key.port, (*f.guest.Load())[0].Addr.Addr(), f.suggestion(), proto)
+}
+
+// suggestion is a port of the host that a rule may send this forward to: always the
+// same, and not the one that is suggested for another.
+func (f *forward) suggestion() int {
+	taken := func(port int) bool {
+		for _, o := range f.vm.forwards {
+			if o != f && o.key.proto == f.key.proto && (int(o.key.port) == port || o.suggested == port) {
+				return true
+			}
+		}
+		return false
+	}
+	if f.suggested == 0 {
+		f.suggested = int(f.key.port) + 10000
+		if f.suggested > math.MaxUint16 {
+			f.suggested -= 20000
+		}
+		for taken(f.suggested) && f.suggested < math.MaxUint16 {
+			f.suggested++
+		}
+	}
+	return f.suggested
 }
 
 // where is what listens in the guest, or its first address.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -55,6 +56,33 @@ func TestAnotherServiceOnThePortIsShownWithTheRuleThatReachesIt(t *testing.T) {
 	}
 	vm.Announce(listeners(port, "192.168.50.101"))
 	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Guest, []string{second}) {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestEachServiceOnAPortIsSuggestedAPlaceOfItsOwn(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	port := freePort(t)
+	vm.Announce(listeners(port, "127.0.0.1", "127.0.0.9", "192.168.50.101"))
+	hosts := map[string]bool{}
+	for _, a := range []string{"127.0.0.9", "192.168.50.101"} {
+		_, host, found := strings.Cut(at(t, vm, addr(a, port)).Reason, ", host = ")
+		if !found || hosts[host] {
+			t.Errorf("%s: %q, after %v", a, host, hosts)
+		}
+		hosts[host] = true
+	}
+}
+
+func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
+	port, other := freePort(t), freePort(t)
+	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+		return forward.Decision{Rule: "rule for " + l.Addr.Addr().String(), Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
+	}})
+	vm := table.Add("dev")
+	vm.Announce(listeners(port, "127.0.0.2", "127.0.0.9"))
+	want := addr("127.0.0.1", other) + " means " + addr("127.0.0.2", port) + " in the guest (rule for 127.0.0.2): give the rule of one of them another host"
+	if f := at(t, vm, addr("127.0.0.9", port)); f.State != control.Claim || f.Reason != want {
 		t.Errorf("%+v", f)
 	}
 }

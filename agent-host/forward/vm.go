@@ -36,6 +36,7 @@ type Link struct {
 type route struct {
 	link   *Link      // nil while there is none
 	bridge netip.Addr // not valid while it is not known
+	gone   bool       // the link is not expected back soon
 }
 
 // VM is a virtual machine's part of a [Table]. Its methods may be called from
@@ -93,15 +94,34 @@ func (t *Table) Add(name string) *VM {
 // SetLink says that connections go through l from now on, or, with nil, that
 // the link is lost. Forwards and running connections stay.
 func (v *VM) SetLink(l *Link) {
-	v.table.mu.Lock()
-	defer v.table.mu.Unlock()
-	r := *v.route.Load()
-	if r.link != l {
-		v.forgetReverse()
-		v.tellReverse(l)
-	}
-	r.link = l
-	v.route.Store(&r)
+	v.table.decideAnew(func() []*VM {
+		r := *v.route.Load()
+		if r.link != l {
+			v.forgetReverse()
+			v.tellReverse(l)
+		}
+		wasGone := r.gone
+		r.link, r.gone = l, r.gone && l == nil
+		v.route.Store(&r)
+		if v.closed || r.gone == wasGone {
+			return nil
+		}
+		return []*VM{v}
+	})
+}
+
+// LinkGone says that the link is not expected back soon: what only that reaches in the
+// guest is not forwarded until there is one.
+func (v *VM) LinkGone() {
+	v.table.decideAnew(func() []*VM {
+		r := *v.route.Load()
+		if v.closed || r.link != nil || r.gone {
+			return nil
+		}
+		r.gone = true
+		v.route.Store(&r)
+		return []*VM{v}
+	})
 }
 
 // SetBridge gives the address under which the host reaches the VM without an
@@ -116,7 +136,7 @@ func (v *VM) SetBridge(ip netip.Addr) {
 		}
 		r.bridge = ip
 		v.route.Store(&r)
-		if !slices.ContainsFunc(v.announced, onInterface) {
+		if !r.gone && !slices.ContainsFunc(v.announced, onInterface) {
 			return nil
 		}
 		return []*VM{v}

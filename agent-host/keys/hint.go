@@ -14,7 +14,7 @@ func Hint(name string, err error) string {
 	case errors.Is(err, ErrOtherDomain):
 		return "if that domain is gone, forget its key with: " + forget + "; else give this one another name"
 	case errors.Is(err, ErrExists):
-		return "run the command again, which then uses that key; for a new one: rum-host-agent keys rotate " + name
+		return "rum-host-agent install and cloudinit use that key; for a new one: rum-host-agent keys rotate " + name
 	case errors.Is(err, ErrNotFound):
 		return "see what there is with: rum-host-agent keys list"
 	case errors.Is(err, keyfile.ErrExposed):

@@ -32,8 +32,9 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 		return vm, err
 	}
 	seen := map[string]bool{}
+	isExec := strings.HasPrefix(rest, tunnel.SchemeExec+":")
 	options := anyOption
-	if strings.HasPrefix(rest, tunnel.SchemeExec+":") {
+	if isExec {
 		options = ownOption
 	}
 	for {
@@ -54,6 +55,9 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 				return vm, fmt.Errorf("bridge %s is not the address of a VM", value)
 			}
 		case "key":
+			if value == "" {
+				return vm, errors.New("key= names no file")
+			}
 			key, err := keyfile.Read(value)
 			if err != nil {
 				return vm, advise(err, "make one with: (umask 077; openssl rand -hex 32 >"+clean(value)+"), or leave ,key= out for the key that rum-host-agent keys list shows")
@@ -64,6 +68,12 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 			return vm, fmt.Errorf("unknown option %q: after the endpoint come ,bridge=IP and ,key=FILE", strings.TrimSpace(option))
 		}
 		rest = endpoint
+	}
+	if !isExec {
+		_, word, found := cutLast(rest, ",")
+		if found && (word == "" || word == "bridge" || word == "key") {
+			return vm, fmt.Errorf("unknown option %q: after the endpoint come ,bridge=IP and ,key=FILE", word)
+		}
 	}
 	vm.Endpoint, err = tunnel.ParseEndpoint(rest)
 	return vm, err
@@ -86,6 +96,14 @@ func cutOption(s string, options *regexp.Regexp) (before, option, value string, 
 	last := all[len(all)-1]
 	before, option, value = s[:last[0]], s[last[2]:last[3]], s[last[1]:]
 	return before, option, value, !anyOption.MatchString(value)
+}
+
+// cutLast is strings.Cut at the last separator.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 // maxName is more than libvirt's names have in practice.

@@ -63,7 +63,7 @@ func TestBadVMFlagSaysWhatIsWrong(t *testing.T) {
 // TestAMisspeltOptionIsNoPartOfThePath: as a part of it, nobody would ask for the key.
 func TestAMisspeltOptionIsNoPartOfThePath(t *testing.T) {
 	for _, in := range []string{
-		"dev=unix:/x,keyy=/k", "dev=unix:/x, key=/k", "dev=unix:/x,KEY=/k", "dev=unix:/x,=/k", "dev=unix:/x,keyy=/k,bridge=10.0.0.1",
+		"dev=unix:/x,keyy=/k", "dev=unix:/x,key", "dev=unix:/x,", "dev=unix:/x, key=/k", "dev=unix:/x,KEY=/k", "dev=unix:/x,=/k", "dev=unix:/x,keyy=/k,bridge=10.0.0.1",
 		"dev=hybrid:/x:5,keyy=/k", "dev=serial:/x,keyy=/k", "dev=unix:/x,bridge=10.0.0.1,keyy=/k",
 	} {
 		if vm, err := parseVM(in); err == nil || !strings.Contains(err.Error(), "unknown option") {
