@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -49,10 +50,14 @@ type place struct {
 type bpf struct {
 	sockets, ring, lost *ebpf.Map
 	reader              *ringbuf.Reader
-	record              ringbuf.Record
-	links               []link.Link
-	tcp, udp            string // the sources
-	lostBefore          uint64
+	// ready is the ring buffer too. It is waited for in Go's poller: who waits in a
+	// system call keeps a processor from the goroutines that announce what was found.
+	ready      *os.File
+	woken      atomic.Bool
+	record     ringbuf.Record
+	links      []link.Link
+	tcp, udp   string // the sources
+	lostBefore uint64
 }
 
 // bestSources are the sources of events, the best first. Without a cgroup it is the
@@ -153,6 +158,17 @@ func (b *bpf) makeMaps(ring int) (err error) {
 	if err != nil {
 		return fmt.Errorf("read a ring buffer: %w", err)
 	}
+	fd, err := unix.FcntlInt(uintptr(b.ring.FD()), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true) // which is what makes it wait in the poller
+	}
+	if err == nil {
+		b.ready = os.NewFile(uintptr(fd), "ring buffer")
+		err = b.ready.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		return fmt.Errorf("wait for a ring buffer: %w", err)
+	}
 	return nil
 }
 
@@ -231,21 +247,15 @@ func namespaceCookie() uint64 {
 
 // wait implements source. What is lost is what there was no room for.
 func (b *bpf) wait(deadline time.Time, events []event) (_ []event, lost bool, err error) {
-	// The reader counts in whole milliseconds and would come back before the deadline.
-	b.reader.SetDeadline(deadline.Add(time.Millisecond))
-	for range maxBatch {
-		err := b.reader.ReadInto(&b.record)
-		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ringbuf.ErrFlushed) {
-			break
-		}
-		if err != nil {
+	if err := b.await(deadline); err != nil {
+		return events, false, fmt.Errorf("wait for events: %w", err)
+	}
+	for len(events) < maxBatch && b.reader.AvailableBytes() > 0 {
+		if err := b.reader.ReadInto(&b.record); err != nil {
 			return events, false, fmt.Errorf("read events: %w", err)
 		}
 		if e, ok := parseRecord(b.record.RawSample); ok {
 			events = append(events, e)
-		}
-		if b.reader.AvailableBytes() == 0 {
-			break
 		}
 	}
 	var n uint64
@@ -255,6 +265,25 @@ func (b *bpf) wait(deadline time.Time, events []event) (_ []event, lost bool, er
 	lost = n != b.lostBefore
 	b.lostBefore = n
 	return events, lost, nil
+}
+
+// await returns when there is something to read, at the deadline, or when woken.
+func (b *bpf) await(deadline time.Time) error {
+	if err := b.ready.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	if b.woken.Swap(false) {
+		return nil
+	}
+	raw, err := b.ready.SyscallConn()
+	if err != nil {
+		return err
+	}
+	err = raw.Read(func(uintptr) bool { return b.reader.AvailableBytes() > 0 })
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 func parseRecord(r []byte) (event, bool) {
@@ -273,7 +302,10 @@ func parseRecord(r []byte) (event, bool) {
 }
 
 // wake implements source.
-func (b *bpf) wake() { _ = b.reader.Flush() }
+func (b *bpf) wake() {
+	b.woken.Store(true)
+	_ = b.ready.SetReadDeadline(time.Now())
+}
 
 // alive reports whether the programs are still attached. Others may detach them.
 func (b *bpf) alive() error {
@@ -317,6 +349,9 @@ func (b *bpf) tellClose(s socket) {
 func (b *bpf) close() (err error) {
 	for _, l := range b.links {
 		err = errors.Join(err, l.Close())
+	}
+	if b.ready != nil {
+		err = errors.Join(err, b.ready.Close())
 	}
 	if b.reader != nil {
 		err = errors.Join(err, b.reader.Close())

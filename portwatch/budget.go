@@ -7,14 +7,14 @@ const (
 	budgetShare = 10 // percent
 	// budgetBank is the CPU time that is saved up for a burst.
 	budgetBank = 50 * time.Millisecond
-	// lookCost is the least that a look counts for. What it finds is work for others
-	// too: for the link, and for the host.
-	lookCost = time.Millisecond
+	// newsCost is the least that a look counts for that finds something new: this is
+	// work for others too, for the link and for the host.
+	newsCost = time.Millisecond
 )
 
 // budget bounds the CPU time that looking uses, however much happens: a burst is
-// looked at at once, what goes on and on a hundred times a second, or less often if
-// that is much work.
+// looked at at once, and what goes on and on is news a hundred times a second, or less
+// often if that is much work.
 type budget struct {
 	left time.Duration
 	at   time.Time
@@ -23,9 +23,12 @@ type budget struct {
 func newBudget(now time.Time) budget { return budget{left: budgetBank, at: now} }
 
 // spend takes the CPU time of a look.
-func (b *budget) spend(now time.Time, cpu time.Duration) {
+func (b *budget) spend(now time.Time, cpu time.Duration, news bool) {
 	b.refill(now)
-	b.left -= max(cpu, lookCost)
+	if news {
+		cpu = max(cpu, newsCost)
+	}
+	b.left -= cpu
 }
 
 // wait is how long the next look has to wait.
@@ -34,7 +37,7 @@ func (b *budget) wait(now time.Time) time.Duration {
 	if b.left > 0 {
 		return 0
 	}
-	return min((lookCost-b.left)*100/budgetShare, maxPause)
+	return min((newsCost-b.left)*100/budgetShare, maxPause)
 }
 
 func (b *budget) refill(now time.Time) {

@@ -2,6 +2,7 @@ package portwatch
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -25,7 +26,7 @@ const (
 // retries are the times after which a place is looked at again where the kernel has
 // told of a change that is not to be seen yet: most events come while it is being
 // made.
-var retries = []time.Duration{time.Millisecond, 4 * time.Millisecond, 20 * time.Millisecond}
+var retries = []time.Duration{200 * time.Microsecond, time.Millisecond, 4 * time.Millisecond, 20 * time.Millisecond}
 
 // source is what tells a follower when to look.
 type source interface {
@@ -102,9 +103,11 @@ func (f *follower) run(ctx context.Context) error {
 				return err
 			}
 		}
+		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := f.w.cpuTime()
-		f.look(time.Now())
-		f.budget.spend(time.Now(), f.w.cpuTime()-spent)
+		news := f.look(time.Now())
+		f.budget.spend(time.Now(), f.w.cpuTime()-spent, news)
+		runtime.UnlockOSThread()
 	}
 }
 
@@ -146,6 +149,9 @@ func (f *follower) take(deadline time.Time) error {
 
 // note takes in an event.
 func (f *follower) note(e event, now time.Time) {
+	if f.w.scanner.Own.hasCookie(e.cookie) {
+		return
+	}
 	p := f.pending[e.place]
 	if p == nil {
 		if e.cookie != 0 && !e.opened && !f.picture.has(e.cookie) {
@@ -177,17 +183,17 @@ func (f *follower) note(e event, now time.Time) {
 	}
 }
 
-// look looks at what is due and shows what it finds.
-func (f *follower) look(now time.Time) {
+// look looks at what is due and shows what it finds. It reports whether that is news.
+func (f *follower) look(now time.Time) bool {
 	places, whole := f.ask(now)
 	if len(places) == 0 {
-		return
+		return false
 	}
-	if err := f.picture.look(places); err != nil {
-		f.w.update(nil, err)
+	changed, err := f.picture.look(places)
+	if err != nil {
 		clear(f.pending)
 		f.due["tcp"], f.due["udp"] = now.Add(maxPause), now.Add(maxPause)
-		return
+		return f.w.update(nil, err)
 	}
 	for _, proto := range whole {
 		f.due[proto] = now.Add(f.w.safety)
@@ -196,9 +202,9 @@ func (f *follower) look(now time.Time) {
 		}
 		f.ephemeral = readEphemeral(f.w.scanner.root())
 	}
-	f.settle(now)
+	f.settle(now, changed)
 	f.tell(now)
-	f.w.show(f.picture.rows)
+	return f.w.show(f.picture.rows)
 }
 
 // ask returns the places to look at, and the protocols of which these are all.
@@ -219,10 +225,13 @@ func (f *follower) ask(now time.Time) (places []place, whole []string) {
 	return places, whole
 }
 
-// settle forgets the places that look as the events said. The others are looked at
-// again, a few times.
-func (f *follower) settle(now time.Time) {
+// settle forgets the places that look as the events said, or that have changed where
+// these said no more than that. The others are looked at again, a few times.
+func (f *follower) settle(now time.Time, changed []socket) {
 	for at, p := range f.pending {
+		if p.blind && slices.ContainsFunc(changed, func(s socket) bool { return s.isAt(at) }) {
+			p.blind = false
+		}
 		if p.due.After(now) {
 			continue
 		}

@@ -19,8 +19,6 @@ const clientAge = time.Second
 // search of /proc may take as long as a hundred events. It uses a tenth of one CPU, or
 // looks once a second.
 func (w *Watcher) nameAll(ctx context.Context) {
-	runtime.LockOSThread() // the CPU time is that of a thread
-	defer runtime.UnlockOSThread()
 	known := processes{root: w.scanner.root()}
 	since := make(map[uint64]time.Time)
 	step := len(nameAfter)
@@ -40,9 +38,11 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		w.showing.Lock()
 		sockets := w.sockets
 		w.showing.Unlock()
+		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := w.cpuTime()
 		w.name(known.owners(grown(sockets, since, time.Now())))
 		spent = w.cpuTime() - spent
+		runtime.UnlockOSThread()
 		if !sleep(ctx, min(9*spent, maxPause)) {
 			return
 		}

@@ -13,9 +13,10 @@ import (
 // Own is a set of sockets of this process, such as a [Scanner] leaves out. The zero
 // value is empty, and nil takes nothing in.
 type Own struct {
-	mu     sync.Mutex
-	inodes map[uint64]bool
-	gone   []uint64 // those of them that are closed, oldest first
+	mu      sync.Mutex
+	inodes  map[uint64]uint64 // with the cookies
+	cookies map[uint64]bool
+	gone    []uint64 // the inodes of those that are closed, oldest first
 }
 
 // maxGone is how many closed sockets stay in the set: a scan that is under way
@@ -30,17 +31,24 @@ func (o *Own) Add(c syscall.RawConn) (inode uint64, err error) {
 		return 0, nil
 	}
 	var st unix.Stat_t
+	var cookie uint64 // 0 from a kernel that has none
 	var serr error
-	err = c.Control(func(fd uintptr) { serr = unix.Fstat(int(fd), &st) })
+	err = c.Control(func(fd uintptr) {
+		serr = unix.Fstat(int(fd), &st)
+		cookie, _ = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE)
+	})
 	if err = errors.Join(err, serr); err != nil {
 		return 0, fmt.Errorf("inode of a socket: %w", err)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.inodes == nil {
-		o.inodes = make(map[uint64]bool)
+		o.inodes, o.cookies = make(map[uint64]uint64), make(map[uint64]bool)
 	}
-	o.inodes[st.Ino] = true
+	o.inodes[st.Ino] = cookie
+	if cookie != 0 {
+		o.cookies[cookie] = true
+	}
 	return st.Ino, nil
 }
 
@@ -53,6 +61,7 @@ func (o *Own) Remove(inode uint64) {
 	defer o.mu.Unlock()
 	o.gone = append(o.gone, inode)
 	if len(o.gone) > maxGone {
+		delete(o.cookies, o.inodes[o.gone[0]])
 		delete(o.inodes, o.gone[0])
 		o.gone = slices.Delete(o.gone, 0, 1)
 	}
@@ -65,7 +74,18 @@ func (o *Own) Has(inode uint64) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.inodes[inode]
+	_, has := o.inodes[inode]
+	return has
+}
+
+// hasCookie is Has for a socket of which the cookie is known.
+func (o *Own) hasCookie(cookie uint64) bool {
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cookies[cookie]
 }
 
 // without returns the sockets that are not in the set.
@@ -75,5 +95,8 @@ func (o *Own) without(sockets []socket) []socket {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.DeleteFunc(sockets, func(s socket) bool { return o.inodes[s.inode] })
+	return slices.DeleteFunc(sockets, func(s socket) bool {
+		_, own := o.inodes[s.inode]
+		return own
+	})
 }

@@ -1,6 +1,7 @@
 package portwatch
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 )
 
 // picture is what a Watcher with events knows: the rows of the kernel's tables as they
-// were when it last looked at each place.
+// were when it last looked at each place, without the sockets of this program.
 type picture struct {
 	scanner *Scanner
 	rows    []socket
@@ -19,52 +20,54 @@ func (p *picture) has(cookie uint64) bool {
 	return slices.ContainsFunc(p.rows, func(s socket) bool { return s.cookie == cookie })
 }
 
-// look brings some places up to date.
-func (p *picture) look(places []place) error {
-	if p.scanner.Proc != "" || time.Now().Before(p.scanner.diagAfter) {
-		return p.lookAtAll()
-	}
-	seen, err := p.read(places)
+// look brings some places up to date, and returns the sockets that came or went.
+func (p *picture) look(places []place) (changed []socket, err error) {
+	rows, err := p.read(places)
 	if err != nil {
-		return p.lookAtAll()
+		places = wholeTables
+		rows, err = p.twice(places, p.scanner.sockets)
 	}
-	p.replace(places, seen)
-	return nil
-}
-
-// read asks sock_diag for some places. The kernel hands out large tables in pieces and
-// may skip a row when a neighbour goes away between two of them, so where a socket is
-// missing it is asked again: only what is missing twice is gone.
-func (p *picture) read(places []place) ([]socket, error) {
-	first, err := p.scanner.fromDiag(places...)
-	if err != nil || !slices.ContainsFunc(places, func(at place) bool { return at.port == 0 }) {
-		return first, err
-	}
-	if len(missing(p.at(places), first)) == 0 {
-		return first, nil
-	}
-	second, err := p.scanner.fromDiag(places...)
 	if err != nil {
 		return nil, err
 	}
-	return append(second, missing(first, second)...), nil
+	before := p.at(places)
+	p.rows = append(slices.DeleteFunc(p.rows, func(s socket) bool { return slices.ContainsFunc(places, s.isAt) }), rows...)
+	return append(missing(before, rows), missing(rows, before)...), nil
 }
 
-// lookAtAll brings everything up to date, from whichever source works.
-func (p *picture) lookAtAll() error {
-	first, err := p.scanner.sockets()
+var errNoDiag = errors.New("sock_diag has failed a short while ago")
+
+// read asks sock_diag.
+func (p *picture) read(places []place) ([]socket, error) {
+	if p.scanner.Proc != "" || time.Now().Before(p.scanner.diagAfter) {
+		return nil, errNoDiag
+	}
+	ask := func() ([]socket, error) { return p.scanner.fromDiag(places...) }
+	if !slices.ContainsFunc(places, func(at place) bool { return at.port == 0 }) {
+		rows, err := ask()
+		return p.scanner.Own.without(rows), err
+	}
+	return p.twice(places, ask)
+}
+
+// twice reads tables, and once more where a socket is missing. The kernel hands out
+// large tables in pieces and may skip a row when a neighbour goes away between two of
+// them, so only what is missing twice is gone.
+func (p *picture) twice(places []place, read func() ([]socket, error)) ([]socket, error) {
+	first, err := read()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(missing(p.rows, first)) > 0 {
-		second, err := p.scanner.sockets()
-		if err != nil {
-			return err
-		}
-		first = append(second, missing(first, second)...)
+	first = p.scanner.Own.without(first)
+	if len(missing(p.at(places), first)) == 0 {
+		return first, nil
 	}
-	p.rows = first
-	return nil
+	second, err := read()
+	if err != nil {
+		return nil, err
+	}
+	second = p.scanner.Own.without(second)
+	return append(second, missing(first, second)...), nil
 }
 
 // at returns the rows of some places.
@@ -75,10 +78,6 @@ func (p *picture) at(places []place) (rows []socket) {
 		}
 	}
 	return rows
-}
-
-func (p *picture) replace(places []place, rows []socket) {
-	p.rows = append(slices.DeleteFunc(p.rows, func(s socket) bool { return slices.ContainsFunc(places, s.isAt) }), rows...)
 }
 
 // isAt reports whether a row belongs to a place.

@@ -7,23 +7,25 @@ import (
 	"sync"
 )
 
-// show makes rows of the kernel's tables known to those who follow.
-func (w *Watcher) show(rows []socket) {
+// show makes rows of the kernel's tables known to those who follow, and reports whether
+// that was news to them.
+func (w *Watcher) show(rows []socket) bool {
 	w.showing.Lock()
-	w.sockets = w.scanner.servers.only(w.scanner.Own.without(slices.Clone(rows)))
+	w.sockets = w.scanner.servers.only(rows)
 	w.showing.Unlock()
-	w.showAgain()
+	news := w.showAgain()
 	select {
 	case w.nameless <- struct{}{}:
 	default:
 	}
+	return news
 }
 
 // showAgain is called where only names have changed.
-func (w *Watcher) showAgain() {
+func (w *Watcher) showAgain() bool {
 	w.showing.Lock()
 	defer w.showing.Unlock()
-	w.update(w.scanner.list(slices.Clone(w.sockets), w.names), nil)
+	return w.update(w.scanner.list(slices.Clone(w.sockets), w.names), nil)
 }
 
 // follow looks when the best source of events says so, and then the next best, until

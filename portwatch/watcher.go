@@ -95,9 +95,6 @@ const maxPause = time.Second
 
 // Run keeps the state up to date until ctx ends, and returns nil.
 func (w *Watcher) Run(ctx context.Context) error {
-	// The CPU time is that of a thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	if w.scanner == nil {
 		return w.poll(ctx)
 	}
@@ -109,6 +106,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 // one CPU, or a scan a second. What others make them wait does not count: a machine
 // that is busy or was paused has new ports all the same.
 func (w *Watcher) poll(ctx context.Context) error {
+	// The CPU time is that of a thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -146,7 +146,8 @@ func (w *Watcher) confirmedScan() ([]Listener, error) {
 	return second, nil
 }
 
-func (w *Watcher) update(listeners []Listener, err error) {
+// update reports whether there is something new.
+func (w *Watcher) update(listeners []Listener, err error) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	next := w.state
@@ -162,6 +163,7 @@ func (w *Watcher) update(listeners []Listener, err error) {
 		close(w.changed)
 		w.changed = make(chan struct{})
 	}
+	return changed
 }
 
 func (w *Watcher) setSources(s Sources) {
