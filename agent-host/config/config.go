@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,12 @@ type Config struct {
 	// Rules are those of the file, in its order; nil for none. What they leave
 	// open is decided by [auto_ports], which is the last of them if it is written.
 	Rules Rules
+	// LibvirtURI is that of [advanced], if it is one of this machine's two daemons;
+	// empty for none.
+	LibvirtURI string
+	// Warnings are what rum will refuse of a file that is rum's too, or takes for
+	// something else, in the order of the file.
+	Warnings []*Error
 }
 
 // Default is the configuration of an empty file.
@@ -53,8 +60,15 @@ func readText(path string) ([]byte, error) {
 
 // Parse reads a configuration. name is the file's, for errors and, without its
 // folder, for the names of rules. The error is nil or made of [Error] values,
-// one for each mistake, in the order of the file.
-func Parse(name string, data []byte) (*Config, error) {
+// one for each mistake, in the order of the file. A file with [image] or
+// [resources], which rum requires, is read as [ParseProject] does.
+func Parse(name string, data []byte) (*Config, error) { return parse(name, data, false) }
+
+// ParseProject reads the rum.toml of a project, which rum reads too: [[ports]] mean
+// what they mean to rum, and what rum will refuse is a warning.
+func ParseProject(name string, data []byte) (*Config, error) { return parse(name, data, true) }
+
+func parse(name string, data []byte, project bool) (*Config, error) {
 	if len(data) > maxSize {
 		return nil, &Error{File: name, Line: 1, Column: 1, Text: fmt.Sprintf("larger than %d KiB, which is the most", maxSize>>10)}
 	}
@@ -64,6 +78,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, syntaxError(name, err)
 	}
 	d := &document{file: name, src: src, at: keyPositions(src)}
+	d.rum = project || root["image"] != nil || root["resources"] != nil
 	c := d.config(table{doc: d, values: root})
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, compareErrors)
@@ -76,13 +91,31 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
+// Tables of rules. The first two are read in the order of the file.
+const (
+	tablePorts   = "ports"   // rum's, with keys of ours
+	tableForward = "forward" // ours alone
+	tableAuto    = "auto_ports"
+)
+
 func (d *document) config(root table) *Config {
-	root.allow("network", "auto_ports", "ports")
+	root.foreign(rumTables)
+	d.rumName()
+	d.rumChecks(root)
 	c := Default()
 	if t, ok := root.table("network"); ok {
 		c.Network = t.network()
 	}
-	for _, t := range root.tables("ports") {
+	if t, ok := root.part("advanced"); ok {
+		c.LibvirtURI = t.libvirtURI()
+	}
+	written := append(root.tables(tablePorts), root.tables(tableForward)...)
+	if len(written) > maxRules {
+		d.errorf(written[maxRules].path, "%d rules are more than %d, which is the most", len(written), maxRules)
+		return c
+	}
+	d.inOrder(written)
+	for _, t := range written {
 		line, _ := d.position(t.path)
 		r := t.rule()
 		r.Name = fmt.Sprintf("%s:%d", filepath.Base(d.file), line)
@@ -92,9 +125,16 @@ func (d *document) config(root table) *Config {
 	if len(d.errs) == 0 {
 		d.findConflicts(c.Rules)
 	}
-	if t, ok := root.table("auto_ports"); ok {
+	if t, ok := root.table(tableAuto); ok {
 		line, _ := d.position(t.path)
 		c.Rules = append(c.Rules, t.auto(fmt.Sprintf("%s:%d", filepath.Base(d.file), line)))
 	}
+	slices.SortStableFunc(d.warnings, compareErrors)
+	c.Warnings = d.warnings
 	return c
+}
+
+// inOrder sorts tables into the order of the file.
+func (d *document) inOrder(tables []table) {
+	slices.SortStableFunc(tables, func(a, b table) int { return cmp.Compare(d.at[a.path], d.at[b.path]) })
 }

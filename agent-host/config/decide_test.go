@@ -13,7 +13,7 @@ func rules(t *testing.T, text string) config.Rules {
 	if text == "" {
 		return nil
 	}
-	return parse(t, "ports = [\n{"+strings.ReplaceAll(text, " | ", "},\n{")+"},\n]").Rules
+	return parse(t, "forward = [\n{"+strings.ReplaceAll(text, " | ", "},\n{")+"},\n]").Rules
 }
 
 const (

@@ -48,14 +48,19 @@ type document struct {
 	src  string
 	at   map[keyPath]int // byte offsets of keys and table headers
 	errs []*Error
+
+	rum      bool // rum reads it too
+	warnings []*Error
 }
 
 // errorf records a mistake at p.
 func (d *document) errorf(p keyPath, format string, args ...any) {
+	d.errs = append(d.errs, d.note(p, fmt.Sprintf(format, args...)))
+}
+
+func (d *document) note(p keyPath, text string) *Error {
 	line, column := d.position(p)
-	d.errs = append(d.errs, &Error{
-		File: d.file, Line: line, Column: column, Key: p.String(), Text: fmt.Sprintf(format, args...),
-	})
+	return &Error{File: d.file, Line: line, Column: column, Key: p.String(), Text: text}
 }
 
 // position tells where p is, or what it is in.

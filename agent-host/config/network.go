@@ -32,8 +32,10 @@ const (
 	maxSubnetBits = 29
 )
 
+// networkKeys are those that rum does not have.
+var networkKeys = []string{"mode", "host_only", "subnet"}
+
 func (t table) network() Network {
-	t.allow("mode", "host_only", "subnet")
 	n := defaultNetwork()
 	if mode, ok := t.word("mode", ModeNAT, ModeNone); ok {
 		n.Mode = mode

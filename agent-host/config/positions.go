@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // keyPositions tells where the keys and table headers of a document are. The
 // document must be valid TOML, which the parser has made sure of; the parser
@@ -83,10 +86,9 @@ func (s *scanner) header() keyPath {
 	for i, k := range keys {
 		p = p.key(k)
 		if array && i == len(keys)-1 {
-			if s.elements[p]++; s.elements[p] == 1 {
-				s.at[p] = start
-			}
+			s.elements[p]++
 		}
+		s.first(p, start)
 		if n := s.elements[p]; n > 0 {
 			p = p.index(n - 1)
 		}
@@ -96,28 +98,32 @@ func (s *scanner) header() keyPath {
 	return p
 }
 
+// first notes where a key or table is named first, if it is here.
+func (s *scanner) first(p keyPath, at int) {
+	if _, ok := s.at[p]; !ok {
+		s.at[p] = at
+	}
+}
+
 // keyValue reads "key = value" in the table p.
 func (s *scanner) keyValue(p keyPath) {
 	start := s.pos
 	for _, k := range s.dottedKey() {
 		p = p.key(k)
-		if _, ok := s.at[p]; !ok {
-			s.at[p] = start
-		}
+		s.first(p, start)
 	}
 	s.skip(1) // =
 	s.value(p)
 }
 
-// dottedKey reads a key up to the "=" or "]" behind it. A quoted part with an
-// escape in it is kept as it is written.
+// dottedKey reads a key up to the "=" or "]" behind it.
 func (s *scanner) dottedKey() (keys []string) {
 	for s.pos < len(s.src) {
 		s.skipBlank()
 		start := s.pos
 		if c := s.peek(); c == '"' || c == '\'' {
 			s.skipString()
-			keys = append(keys, s.src[start+1:max(s.pos-1, start+1)])
+			keys = append(keys, unquote(s.src[start:s.pos]))
 		} else {
 			s.skipUntil(".=] \t\r\n")
 			keys = append(keys, s.src[start:s.pos])
@@ -129,6 +135,15 @@ func (s *scanner) dottedKey() (keys []string) {
 		s.pos++
 	}
 	return keys
+}
+
+// unquote reads a quoted key. One with an escape that Go does not have is kept as
+// it is written: then it is placed where its table is.
+func unquote(s string) string {
+	if key, err := strconv.Unquote(s); err == nil && s[0] == '"' {
+		return key
+	}
+	return s[1:max(len(s)-1, 1)]
 }
 
 // value reads the value of p.

@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // maxRules bounds a file. It is a guard against a generator run wild.
@@ -23,7 +24,7 @@ const (
 // Has reports whether a listener's protocol is meant.
 func (p Proto) Has(proto string) bool { return p == Any || string(p) == proto }
 
-// Rule is one element of [[ports]], with everything it leaves out filled in.
+// Rule is one element of [[ports]] or [[forward]], with everything it leaves out filled in.
 type Rule struct {
 	// Name is the file and line of the rule, such as "rum.toml:12".
 	Name string
@@ -44,6 +45,12 @@ type Rule struct {
 	// place of ports; empty for none. A leading ~ of HostSocket is expanded.
 	GuestSocket, HostSocket string
 
+	// Label is what the rule is for, in the user's words; empty for none.
+	Label string
+	// Hold is how long clients wait for a service that is not there for a moment; 0
+	// for not at all.
+	Hold time.Duration
+
 	// Ignore keeps listeners in the guest; then nothing on the host side says
 	// anything.
 	Ignore bool
@@ -55,7 +62,8 @@ type Rule struct {
 
 	namesPort bool // guest is written
 	at        keyPath
-	auto      *auto // of [auto_ports]; nil for [[ports]]
+	hostIPKey string // host_ip, or bind where that is written
+	auto      *auto  // of [auto_ports]; nil for all others
 }
 
 // Rules are tried in their order; the first that matches decides. What none

@@ -20,7 +20,7 @@ func (rs Rules) Useless(local func(netip.Addr) bool) []string {
 		}
 		for _, ip := range r.HostIP {
 			if !r.Ignore && !r.Reverse && r.HostSocket == "" && !local(ip) {
-				out = append(out, fmt.Sprintf("%s: host_ip %v is no address of this host now", r.Name, ip))
+				out = append(out, fmt.Sprintf("%s: %s %v is no address of this host now", r.Name, r.hostIPKey, ip))
 			}
 		}
 	}

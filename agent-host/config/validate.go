@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Keys of a rule.
@@ -22,10 +23,13 @@ const (
 	keyReverse     = "reverse"
 	keyGuestSocket = "guest_socket"
 	keyHostSocket  = "host_socket"
+	keyBind        = "bind" // rum's name for host_ip
+	keyLabel       = "label"
+	keyHold        = "hold"
 )
 
 var ruleKeys = []string{
-	keyGuest, keyHost, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess,
+	keyGuest, keyHost, keyBind, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess, keyLabel, keyHold,
 	keyIgnore, keyStatic, keyReverse, keyGuestSocket, keyHostSocket,
 }
 
@@ -35,20 +39,22 @@ const maxStatic = 1024
 // maxSocketPath is what fits in sockaddr_un with its final zero, in bytes (unix(7)).
 const maxSocketPath = 107
 
-// rule reads one element of [[ports]].
+// rule reads one element of [[ports]] or [[forward]].
 func (t table) rule() Rule {
+	mistakes := len(t.doc.errs)
 	t.allow(ruleKeys...)
 	if len(t.values) == 0 {
 		t.doc.errorf(t.path, "the rule is empty; say at least guest, or remove it")
 	}
-	mistakes := len(t.doc.errs)
 	r := Rule{namesPort: t.has(keyGuest)}
 	r.Guest, _ = t.ports(keyGuest)
 	r.Host, _ = t.ports(keyHost)
 	r.VM = t.glob()
 	r.Process = t.process()
 	r.GuestIP = t.guestIP()
-	r.HostIP = t.hostIP()
+	r.HostIP, r.hostIPKey = t.hostIP()
+	r.Label, _ = t.text(keyLabel)
+	r.Hold = t.hold()
 	r.Ignore, r.Static, r.Reverse = t.flag(keyIgnore), t.flag(keyStatic), t.flag(keyReverse)
 	r.GuestSocket, r.HostSocket = t.socket(keyGuestSocket), t.socket(keyHostSocket)
 	r.Proto = t.proto()
@@ -110,16 +116,47 @@ func (t table) guestIP() GuestIP {
 	return ip
 }
 
-func (t table) hostIP() []netip.Addr {
-	text, ok := t.text(keyHostIP)
-	if !ok {
+func (t table) hostIP() (ips []netip.Addr, key string) {
+	key = keyHostIP
+	if t.has(keyBind) {
+		key = keyBind
+	}
+	text, ok := "", false
+	if t.values[key] != "" || !t.asRum() {
+		text, ok = t.text(key)
+	}
+	switch {
+	case !ok && t.asRum():
+		text = rumBind
+	case !ok:
 		text = WordLocalhost
 	}
 	ips, err := parseHostIP(text)
 	if err != nil {
-		t.errorf(keyHostIP, "%v", err)
+		t.errorf(key, "%v", err)
 	}
-	return ips
+	return ips, key
+}
+
+// asRum reports whether the rule means what it means to rum, which has other
+// defaults.
+func (t table) asRum() bool {
+	return t.doc.rum && strings.HasPrefix(string(t.path), string(keyPath("").key(tablePorts)+indexStep))
+}
+
+// maxHold bounds how long a client waits for a service that restarts.
+const maxHold = time.Minute
+
+func (t table) hold() time.Duration {
+	text, ok := t.text(keyHold)
+	if !ok {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > maxHold {
+		t.errorf(keyHold, `%q is not a time such as "5s", %v at most`, shorten(text), maxHold)
+	}
+	return d
 }
 
 func (t table) socket(key string) string {
@@ -144,8 +181,10 @@ func (t table) socket(key string) string {
 // contradictions are keys that make no sense together, and why.
 var contradictions = []struct{ key, with, why string }{
 	{keyHost, keyIgnore, "what is ignored has no place on the host"},
+	{keyBind, keyIgnore, "what is ignored has no place on the host"},
 	{keyHostIP, keyIgnore, "what is ignored has no place on the host"},
 	{keyHostSocket, keyIgnore, "what is ignored has no place on the host"},
+	{keyHold, keyIgnore, "what is ignored has no clients here"},
 	{keyStatic, keyIgnore, "what is ignored is never opened"},
 	{keyReverse, keyIgnore, "a reverse rule does not match listeners, it makes one; remove it instead"},
 	{keyGuestSocket, keyIgnore, "sockets are forwarded only where a rule says so; remove it instead"},
@@ -157,6 +196,9 @@ var contradictions = []struct{ key, with, why string }{
 	{keyGuestIP, keyGuestSocket, "a socket has no address"},
 	{keyProcess, keyGuestSocket, "who listens on a socket is not known"},
 	{keyHostIP, keyHostSocket, "a socket has no address"},
+	{keyBind, keyHostSocket, "a socket has no address"},
+	{keyBind, keyHostIP, "both are the address on the host"},
+	{keyHold, keyReverse, "a reverse rule waits for nothing in the guest"},
 }
 
 // checkPairs finds keys that contradict each other. A flag that is false is as
@@ -208,7 +250,7 @@ func (t table) checkWhole(r *Rule) {
 	case r.Reverse && r.GuestIP.Word == WordLoopback:
 		t.errorf(keyGuestIP, "name one address to listen on in the guest, or %q", WordLocalhost)
 	case r.Reverse && r.HostIP[0].IsUnspecified():
-		t.errorf(keyHostIP, "name one address to reach on the host, or %q", WordLocalhost)
+		t.errorf(t.firstOf(keyHostIP, keyBind), "name one address to reach on the host, or %q", WordLocalhost)
 	case (r.Static || r.Reverse) && r.Guest.Len() > maxStatic:
 		t.errorf(keyGuest, "%d ports at once are more than %d, which is the most", r.Guest.Len(), maxStatic)
 	}

@@ -59,15 +59,15 @@ func TestInitAsksAboutThePortsItSees(t *testing.T) {
 		write   bool
 	}{
 		{[]string{"", "", "", "", ""}, "[[ports]] guest = 80 host = 8081", true},
-		{[]string{"y", "8088", "n", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 ignore = true", true},
-		{[]string{"n", "8088", "", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 [[ports]] ignore = true", true},
-		{[]string{"N", "n", "n", "", ""}, "[[ports]] ignore = true", true},
+		{[]string{"y", "8088", "n", "y", ""}, "[[ports]] guest = 80 host = 8088 [[forward]] guest = 8080 ignore = true", true},
+		{[]string{"n", "8088", "", "y", ""}, "[[ports]] guest = 80 host = 8088 [[ports]] guest = 8080 host = 8080 [[forward]] ignore = true", true},
+		{[]string{"N", "n", "n", "", ""}, "[[forward]] ignore = true", true},
 		{[]string{"what", "", "port", "99999", "8088", "", "", ""}, "[[ports]] guest = 80 host = 8088", true},
 		{[]string{"", "", "", "n", ""}, "[[ports]] guest = 80 host = 8081", false},
 		// The end of the input is not consent.
 		{[]string{"", "", "", ""}, "[[ports]] guest = 80 host = 8081", false},
-		{[]string{""}, "[[ports]] ignore = true", false},
-		{nil, "[[ports]] ignore = true", false},
+		{[]string{""}, "[[forward]] ignore = true", false},
+		{nil, "[[forward]] ignore = true", false},
 	} {
 		text, asked, write := answer(t, false, row.answers...)
 		if got := rulesOf(text); got != row.want || write != row.write {
@@ -96,11 +96,11 @@ func TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed(t *testing.T) {
 		{Proto: "tcp", Port: 41000, Guest: []string{"0.0.0.0:41000"}, State: control.Ignored, Rule: config.DefaultRule},
 		{Proto: "unix", Guest: []string{"/run/app.sock"}, State: control.Ignored, Rule: config.DefaultRule},
 	}}}}
-	const both = `[[ports]] guest = 80 host = 8080 [[ports]] guest = 514 host = 8514 proto = "udp"`
+	const both = `[[ports]] guest = 80 host = 8080 [[forward]] guest = 514 host = 8514 proto = "udp"`
 	for answers, want := range map[string]string{
 		"\n\n\n\n":      both,
-		"\nn\n8000\n\n": `[[ports]] guest = 514 host = 8000 proto = "udp"`,
-		"n\n\n\n\n":     both + " [[ports]] ignore = true",
+		"\nn\n8000\n\n": `[[forward]] guest = 514 host = 8000 proto = "udp"`,
+		"n\n\n\n\n":     both + " [[forward]] ignore = true",
 	} {
 		p := &plan{seen: seenPorts(st), all: true}
 		var out bytes.Buffer
@@ -146,6 +146,23 @@ func TestInitAsksAboutManyPortsAtOnce(t *testing.T) {
 	}
 }
 
+// TestWhatInitWritesIsGoodForRumToo: beside the tables that rum requires, whatever was chosen.
+func TestWhatInitWritesIsGoodForRumToo(t *testing.T) {
+	p := &plan{seen: seen()}
+	for _, flag := range []string{"8080:80", "81", "5300:53/udp", "53/any", "9000-9009:90-99"} {
+		r, err := parsePorts(flag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.rules = append(p.rules, r)
+	}
+	p.rules = append(p.rules, portRule{guest: "6443"})
+	c, err := config.ParseProject("rum.toml", []byte(p.text()+"[image]\nbase = \"x\"\n[resources]\ncpus = 1\nmemory_mb = 512\n"))
+	if err != nil || len(c.Warnings) > 0 || len(c.Rules) != 7 {
+		t.Errorf("%v, %v\n%s", err, c, p.text())
+	}
+}
+
 func TestInitReplacesAFileOnlyWhenToldSo(t *testing.T) {
 	for answers, want := range map[string]bool{"": false, "n": false, "y\n\n\n\n\n": true} {
 		if _, asked, write := answer(t, true, answers); write != want || !strings.Contains(asked, "exists. Replace it? [y/N]") {
@@ -157,10 +174,10 @@ func TestInitReplacesAFileOnlyWhenToldSo(t *testing.T) {
 func TestPortFlags(t *testing.T) {
 	for flag, want := range map[string]string{
 		"8080:80":          "[[ports]] guest = 80 host = 8080",
-		"80":               "[[ports]] guest = 80",
-		"5300:53/udp":      "[[ports]] guest = 53 host = 5300 proto = \"udp\"",
-		"53/any":           "[[ports]] guest = 53 proto = \"any\"",
-		"9000-9009:80-89":  "[[ports]] guest = \"80-89\" host = \"9000-9009\"",
+		"80":               "[[ports]] guest = 80 host = 80",
+		"5300:53/udp":      "[[forward]] guest = 53 host = 5300 proto = \"udp\"",
+		"53/any":           "[[forward]] guest = 53 proto = \"any\"",
+		"9000-9009:80-89":  "[[forward]] guest = \"80-89\" host = \"9000-9009\"",
 		"":                 "!is not [HOST:]GUEST[/PROTO]",
 		":80":              "!is not [HOST:]GUEST[/PROTO]",
 		"80:":              `!"" is not a port`,
@@ -218,10 +235,13 @@ func TestTheCommentsOfANewFileAreValidToo(t *testing.T) {
 	}
 	for _, contradicting := range []string{"ignore", "static"} {
 		text := strings.Join(slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
+			if l == "host = 8080" {
+				return false // of [[ports]]
+			}
 			return strings.HasPrefix(l, contradicting) || contradicting == "static" && strings.HasPrefix(l, "host") && !strings.HasPrefix(l, "host_only") ||
 				contradicting == "ignore" && strings.HasPrefix(l, "process")
 		}), "\n")
-		if c, err := config.Parse("init.toml", []byte(text)); err != nil || len(c.Rules) != 2 || c.Network != config.Default().Network {
+		if c, err := config.Parse("init.toml", []byte(text)); err != nil || len(c.Rules) != 3 || c.Network != config.Default().Network {
 			t.Errorf("without %s: %v\n%s", contradicting, err, text)
 		}
 	}

@@ -19,7 +19,7 @@ type plan struct {
 	all bool
 }
 
-// portRule is one [[ports]] to write. Without host it ignores guest.
+// portRule is one rule to write. Without host it ignores guest.
 type portRule struct {
 	guest, host, proto string
 	comment            string // what it is for; may be empty
@@ -124,12 +124,15 @@ func (r portRule) toml() string {
 	if r.comment != "" {
 		fmt.Fprintf(&b, "# %s\n", r.comment)
 	}
-	b.WriteString("[[ports]]\n")
-	fmt.Fprintf(&b, "guest = %s\n", portValue(r.guest))
+	table := "[[forward]]"
+	if r.forRum() {
+		table = "[[ports]]"
+	}
+	fmt.Fprintf(&b, "%s\nguest = %s\n", table, portValue(r.guest))
 	switch {
 	case r.host == "":
 		b.WriteString("ignore = true\n")
-	case r.host != r.guest:
+	case r.host != r.guest || r.forRum():
 		fmt.Fprintf(&b, "host = %s\n", portValue(r.host))
 	}
 	if r.proto != "" && r.proto != string(config.TCP) {
@@ -138,9 +141,19 @@ func (r portRule) toml() string {
 	return b.String()
 }
 
+// forRum reports whether rum understands the rule as we do: one port to another, of
+// TCP. It would refuse or misunderstand all else in [[ports]].
+func (r portRule) forRum() bool {
+	return isNumber(r.guest) && isNumber(r.host) && (r.proto == "" || r.proto == string(config.TCP))
+}
+
+func isNumber(s string) bool {
+	return s != "" && s[0] != '0' && strings.Trim(s, "0123456789") == "" && len(s) <= 9
+}
+
 // portValue writes a plain number as one.
 func portValue(s string) string {
-	if s != "" && s[0] != '0' && strings.Trim(s, "0123456789") == "" && len(s) <= 9 {
+	if isNumber(s) {
 		return s
 	}
 	return fmt.Sprintf("%q", s)
@@ -170,7 +183,7 @@ func (p *plan) text() string {
 		}
 	}
 	if !p.all {
-		b.WriteString("\n# Nothing else is forwarded.\n[[ports]]\nignore = true\n")
+		b.WriteString("\n# Nothing else is forwarded.\n[[forward]]\nignore = true\n")
 	}
 	return b.String()
 }

@@ -98,8 +98,17 @@ func whichConfig(flag string) string {
 	return "of the user " + cmp.Or(os.Getenv("USER"), fmt.Sprint(os.Geteuid())) + ", without --config"
 }
 
-// ruleWarnings says what rules of a file do nothing on this host as it is now.
-func ruleWarnings(rules config.Rules) []string {
+// warnings says what rum will refuse of a file, and what rules of it do nothing.
+func warnings(c *config.Config) []string {
+	var out []string
+	for _, e := range c.Warnings {
+		out = append(out, e.Error())
+	}
+	return append(out, uselessRules(c.Rules)...)
+}
+
+// uselessRules says which rules do nothing on this host as it is now.
+func uselessRules(rules config.Rules) []string {
 	own := make(map[netip.Addr]bool)
 	addrs, err := net.InterfaceAddrs()
 	for _, a := range addrs {
@@ -122,7 +131,10 @@ func logConfig(log *slog.Logger, file *config.File, c *config.Config, why string
 	default:
 		log.Info("there is no configuration file; the default rules are in use", "looked_for", orNowhere(file.Path()), "why", why)
 	}
-	for _, text := range ruleWarnings(c.Rules) {
+	for _, e := range c.Warnings {
+		log.Warn("configuration warning", "file", file.Path(), "warning", e)
+	}
+	for _, text := range uselessRules(c.Rules) {
 		log.Warn("a rule does nothing", "rule", text)
 	}
 }
@@ -168,7 +180,7 @@ func logForgotten(log *slog.Logger, file *config.File) bool {
 
 // configStatus tells which file counts, and what is wrong with it.
 func configStatus(file *config.File, why string) control.Config {
-	st := control.Config{File: file.Path(), Found: file.Found(), Why: why, Warnings: ruleWarnings(file.Current().Rules)}
+	st := control.Config{File: file.Path(), Found: file.Found(), Why: why, Warnings: warnings(file.Current())}
 	if err := file.Err(); err != nil {
 		all := mistakes(err)
 		st.Error = all[0].Error()
