@@ -18,7 +18,9 @@ type UDPFlows struct {
 	dial func(netip.AddrPort) (*UDPSocket, error)
 	on   DatagramHandler
 
+	work      effort // for what is of no use
 	receivers sync.WaitGroup
+	ended     chan struct{} // closed by Close
 
 	mu     sync.Mutex
 	table  *flowTable[uint32, *udpFlow]
@@ -36,13 +38,18 @@ type udpFlow struct {
 	settled bool           // it has answered from target
 
 	refused bool // nobody was there of late; guarded by UDPFlows.mu
+
+	delivery Delivery // to a service of this machine
 }
 
 // NewUDPFlows returns a set of at most limit flows whose sockets come from dial.
 // on is told what they receive, from several goroutines. Close it to release the
 // sockets.
 func NewUDPFlows(limit int, dial func(netip.AddrPort) (*UDPSocket, error), on DatagramHandler) *UDPFlows {
-	return &UDPFlows{dial: dial, on: on, table: newFlowTable[uint32, *udpFlow](limit)}
+	return &UDPFlows{
+		dial: dial, on: on, work: newEffort(linkEffort), ended: make(chan struct{}),
+		table: newFlowTable[uint32, *udpFlow](limit),
+	}
 }
 
 // Send sends a datagram of a flow, which begins with its first one. It does not
@@ -115,24 +122,41 @@ func (u *UDPFlows) refused(f *udpFlow) {
 	u.mu.Unlock()
 }
 
-// isRefused tells whether nobody is there whom a flow's datagrams are for.
-func (u *UDPFlows) isRefused(id uint32) bool {
+// useful tells whether a datagram that was sent by a flow, whose service is on this
+// machine, is of use: somebody is there, and reads what comes.
+func (u *UDPFlows) useful(id uint32) bool {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	f, ok := u.table.get(id)
-	return ok && f.refused
+	if !ok || f.refused {
+		u.mu.Unlock()
+		return !ok
+	}
+	peer := f.peer
+	u.mu.Unlock()
+	useful, err := f.delivery.Sent(f.socket.LocalAddr(), peer)
+	return useful || err != nil
 }
 
 func (u *UDPFlows) receive(id uint32, f *udpFlow) {
-	err := f.socket.Receive(func(b []byte, from UDPPeer) {
-		if u.answered(id, f, from.Addr) {
-			_ = u.on.Reply(id, b)
-		}
-	}, func(lost uint32, err error) {
+	trouble := func(lost uint32, err error) {
 		u.refused(f)
 		u.on.Trouble(id, lost, udpReason(f.target, err))
-	})
-	if !errors.Is(err, net.ErrClosed) {
+	}
+	var err error
+	for err == nil {
+		err = f.socket.Receive(func(b []byte, from UDPPeer) (enough bool) {
+			began := clock()
+			if u.answered(id, f, from.Addr) && u.on.Reply(id, b) {
+				return false
+			}
+			u.work.spent(messageCost + clock() - began)
+			return u.work.owed() > 0
+		}, trouble)
+		if err == nil {
+			err = u.work.rest(u.ended)
+		}
+	}
+	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, errEnded) {
 		u.on.Trouble(id, 0, udpReason(f.target, err))
 	}
 	u.mu.Lock()
@@ -165,7 +189,10 @@ func (u *UDPFlows) End(flow uint32) bool {
 // Close closes all sockets and waits until none is received from.
 func (u *UDPFlows) Close() {
 	u.mu.Lock()
-	u.closed = true
+	if !u.closed {
+		u.closed = true
+		close(u.ended)
+	}
 	all := u.table.clear()
 	u.mu.Unlock()
 	for _, f := range all {

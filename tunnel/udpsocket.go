@@ -94,11 +94,12 @@ func (s *UDPSocket) LocalAddr() netip.AddrPort {
 }
 
 // Receive hands over every datagram that arrives, and in trouble how many have
-// been lost and why, until the socket is closed or fails for good. On a
-// connected socket trouble is also that the peer refused a datagram. handle
-// must keep nothing of its argument.
-func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer), trouble func(lost uint32, err error)) error {
-	failed := 0
+// been lost and why, until the socket is closed or fails for good, or until handle
+// says that it is enough, which is no error. On a connected socket trouble is also
+// that the peer refused a datagram. handle must not wait, and must keep nothing of its
+// argument.
+func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer) (enough bool), trouble func(lost uint32, err error)) error {
+	failed, enough := 0, false
 	var rerr error
 	burst := func(fd uintptr) bool {
 		buf := udpBuffers.Get().(*[MaxDatagram + 1]byte)
@@ -119,7 +120,9 @@ func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer), trouble func(lo
 					trouble(1, errDatagramTooLong)
 					continue
 				}
-				handle(buf[:n], peer)
+				if enough = handle(buf[:n], peer); enough {
+					return true
+				}
 			case errors.Is(err, unix.EAGAIN):
 				failed = 0
 				return false
@@ -135,7 +138,7 @@ func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer), trouble func(lo
 		}
 		return true
 	}
-	for rerr == nil {
+	for rerr == nil && !enough {
 		if err := s.raw.Read(burst); err != nil {
 			return err
 		}

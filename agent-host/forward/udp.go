@@ -46,7 +46,10 @@ func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
 	defer u.forget(s)
 	var delay time.Duration
 	for {
-		err := s.Receive(func(b []byte, from tunnel.UDPPeer) { u.fromClient(f, s, from, b) }, f.lost)
+		err := s.Receive(func(b []byte, from tunnel.UDPPeer) (enough bool) {
+			u.fromClient(f, s, from, b)
+			return false
+		}, f.lost)
 		select {
 		case <-done:
 			return
@@ -121,8 +124,8 @@ func (f *forward) carry(link *Link, path string) {
 	}
 }
 
-// fromGuest carries an answer to the client that asked, and reports whether it did.
-// An answer to nobody is left alone: the flow may have ended just now.
+// fromGuest carries an answer to the client that asked, and reports whether that is of
+// use to the client. An answer to nobody is left alone: the flow may have ended just now.
 func (u *udpFlows) fromGuest(id uint32, b []byte) bool {
 	fl, err := u.answer(id, len(b))
 	if fl == nil {
@@ -136,7 +139,29 @@ func (u *udpFlows) fromGuest(id uint32, b []byte) bool {
 		return false
 	}
 	fl.forward.counters.In.Add(uint64(len(b)))
-	return true
+	return fl.useful()
+}
+
+// useful reports whether an answer that was sent counts as of use to the client. For a
+// client on this host the kernel knows what is not read.
+func (fl *udpFlow) useful() bool {
+	if fl.local && !fl.blind.Load() {
+		useful, err := fl.delivery.Sent(fl.from(), fl.peer.Addr)
+		if err == nil {
+			return useful
+		}
+		fl.blind.Store(true) // as if the client were somewhere in the network
+	}
+	return fl.unasked.Add(1) <= answersPerDatagram
+}
+
+// from is the address from which the client is answered.
+func (fl *udpFlow) from() netip.AddrPort {
+	at := fl.socket.LocalAddr()
+	if fl.peer.Local.IsValid() {
+		at = netip.AddrPortFrom(fl.peer.Local, at.Port())
+	}
+	return at
 }
 
 // trouble takes in that datagrams of a flow were lost in the guest or on the

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
@@ -53,7 +54,7 @@ type udpKey struct {
 	peer   tunnel.UDPPeer
 }
 
-// udpFlow is guarded by udpFlows.mu.
+// udpFlow is guarded by udpFlows.mu, but for what says otherwise.
 type udpFlow struct {
 	udpKey
 	id      uint32
@@ -70,7 +71,18 @@ type udpFlow struct {
 	replied      bool // the client was sent something
 	confirmed    bool // and has sent something since
 	asked, given int  // bytes, before that
+
+	// What is of use of the answers; not guarded.
+	delivery tunnel.Delivery // to a client on this host
+	blind    atomic.Bool     // the kernel does not tell about that
+	unasked  atomic.Int32    // answers since the client sent something
 }
+
+// answersPerDatagram is how many answers to a client of the network count as of use
+// for each datagram that it sends. TCP inside WireGuard and QUIC acknowledge far
+// sooner. What is sent beside that, as by a camera, shares the processor time of what is
+// of no use, because nothing tells whether the client reads it.
+const answersPerDatagram = 256
 
 // destination is where in the guest the flow goes: always to the same address,
 // also when the announcement changes, until it refuses. A server may have
@@ -109,6 +121,7 @@ func (u *udpFlows) asks(f *forward, s *tunnel.UDPSocket, peer tunnel.UDPPeer, n 
 		fl = u.begin(f, udpKey{s, peer}, now)
 	}
 	fl.used = now
+	fl.unasked.Store(0)
 	fl.confirmed = fl.confirmed || fl.replied
 	fl.asked += n + udpOverhead
 	return fl.id, fl.destination()

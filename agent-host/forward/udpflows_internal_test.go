@@ -14,9 +14,14 @@ import (
 // udpForward is a forward of a VM that nobody reaches, and its host socket.
 func udpForward(t *testing.T) (*udpFlows, *forward, *tunnel.UDPSocket) {
 	t.Helper()
+	return udpForwardAt(t, "127.0.0.1:0")
+}
+
+func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *tunnel.UDPSocket) {
+	t.Helper()
 	vm := New(Config{Log: slog.New(slog.DiscardHandler)}).Add("dev")
 	t.Cleanup(vm.table.Close)
-	l, err := vm.table.listenUDP(netip.MustParseAddrPort("127.0.0.1:0"))
+	l, err := vm.table.listenUDP(netip.MustParseAddrPort(host))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,5 +103,91 @@ func TestAnswersToWhoHasNotAnsweredBackAreBounded(t *testing.T) {
 	near, _ := u.asks(f, host, tunnel.UDPPeer{Addr: netip.MustParseAddrPort("127.0.0.1:1000")}, 10)
 	if got := given(near); got != 1000*1000 {
 		t.Errorf("a client of this host got %d bytes", got)
+	}
+}
+
+// TestWhatAClientDoesNotReadIsOfNoUse: the guest that sends it is held back.
+func TestWhatAClientDoesNotReadIsOfNoUse(t *testing.T) {
+	const some = 4096 // datagrams
+	useful := func(u *udpFlows, id uint32, after func()) (n int) {
+		for range some {
+			if u.fromGuest(id, []byte("ten bytes.")) {
+				n++
+			}
+			after()
+		}
+		return n
+	}
+	for _, on := range []struct{ host, client string }{
+		{"127.0.0.1:0", "127.0.0.1:0"}, {"0.0.0.0:0", "0.0.0.0:0"}, {"[::1]:0", "[::]:0"},
+	} {
+		t.Run(on.client, func(t *testing.T) {
+			u, f, host := udpForwardAt(t, on.host)
+			c, err := net.ListenPacket("udp", on.client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.(*net.UDPConn).SetReadBuffer(1 << 16)
+			loopback := netip.MustParseAddr("127.0.0.1")
+			if host.LocalAddr().Addr().Is6() {
+				loopback = netip.IPv6Loopback()
+			}
+			peer := tunnel.UDPPeer{Addr: netip.AddrPortFrom(loopback, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())}
+			if host.LocalAddr().Addr().IsUnspecified() {
+				peer.Local = loopback
+			}
+			id, _ := u.asks(f, host, peer, 1)
+			buf := make([]byte, 100)
+			read := func() { _, _, _ = c.ReadFrom(buf) }
+			if n := useful(u, id, read); n != some {
+				t.Errorf("of %d datagrams that were read, %d were of use", some, n)
+			}
+			if n := useful(u, id, func() {}); n > some*3/4 {
+				t.Errorf("of %d datagrams that nobody read, %d were of use", some, n)
+			}
+			if n := useful(u, id, func() {}); n > 0 {
+				t.Errorf("of another %d, %d were", some, n)
+			}
+			_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			for _, _, err = c.ReadFrom(buf); err == nil; _, _, err = c.ReadFrom(buf) {
+			}
+			_ = c.SetReadDeadline(time.Time{})
+			useful(u, id, read)
+			if n := useful(u, id, read); n != some {
+				t.Errorf("of %d that were read again, %d were of use", some, n)
+			}
+			c.Close()
+			useful(u, id, func() {})
+			if n := useful(u, id, func() {}); n > 0 {
+				t.Errorf("of %d for a socket that is closed, %d were of use", some, n)
+			}
+		})
+	}
+}
+
+// TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse: whether it reads them
+// nobody here knows.
+func TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse(t *testing.T) {
+	u, f, host := udpForward(t)
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	peer := tunnel.UDPPeer{Addr: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+	id, _ := u.asks(f, host, peer, 1)
+	u.byID[id].local, u.byID[id].confirmed = false, true
+	for range 3 {
+		u.asks(f, host, peer, 1)
+		n := 0
+		for range 4 * answersPerDatagram {
+			if u.fromGuest(id, []byte("answer")) {
+				n++
+			}
+		}
+		if n != answersPerDatagram {
+			t.Errorf("%d answers to one datagram were of use, want %d", n, answersPerDatagram)
+		}
 	}
 }

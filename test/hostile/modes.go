@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -14,6 +16,9 @@ const (
 	evilTCP = 6000
 	evilUDP = 6001
 )
+
+// evilBridge is where the hostile guest is reached without its agent.
+const evilBridge = "127.0.0.9"
 
 // mode is one thing that no agent does.
 type mode struct {
@@ -82,6 +87,7 @@ func modes() []mode {
 	scan := append(message(messageScanError, text("one thing")), message(messageScanError, text("another"))...)
 	unknown := message(99, bytes.Repeat([]byte{1}, 20))
 	datagram := append([]byte{2, 0xff, 0, 0, 1, 0, 10}, bytes.Repeat([]byte{2}, 10)...)
+	unread := append([]byte{2, 0, 0, 0, 1, 0, 10}, bytes.Repeat([]byte{2}, 10)...)
 	state := message(messageReverseState, append(append(number(1), 4), text("no")...))
 	all := []mode{
 		{name: "pings", endpoint: many, session: func(s *session) { spew(ping)(s.conn) }, sink: ping},
@@ -99,6 +105,12 @@ func modes() []mode {
 			_, _ = c.Write([]byte{0, 0, 0})
 			spew(datagram)(c)
 		}, sink: datagram},
+		{name: "unread datagrams", endpoint: many, asks: true, raw: func(c net.Conn) {
+			_, _ = c.Write([]byte{0, 0, 0})
+			spew(unread)(c)
+		}, sink: unread},
+		{name: "unread over the bridge", endpoint: func(path string) string { return "unix:" + path + ",bridge=" + evilBridge },
+			asks: true, session: floodClient, sink: unread},
 		{name: "garbage", endpoint: one, line: spew([]byte("\xffno protocol of ours\n")), sink: chunk},
 		{name: "half a handshake", endpoint: many, line: func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, sink: ping},
 		{name: "reconnects", endpoint: many, session: func(s *session) { _ = s.conn.Close() }, sink: ping},
@@ -130,6 +142,20 @@ func fillStreams(s *session) {
 				return
 			}
 		}
+	}
+}
+
+// floodClient ends the link, and answers a client of the bridge with datagrams for as
+// long as it can.
+func floodClient(s *session) {
+	_ = s.conn.Close()
+	c, err := net.ListenPacket("udp", fmt.Sprintf("%s:%d", evilBridge, evilUDP))
+	if err != nil {
+		return // it is done already
+	}
+	_, client, err := c.ReadFrom(make([]byte, 16))
+	for err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+		_, err = c.WriteTo([]byte("ten bytes."), client)
 	}
 }
 

@@ -181,7 +181,7 @@ func (m mode) disturb(ctx context.Context) {
 			}
 			defer c.Close()
 			for ctx.Err() == nil {
-				_, _ = c.Write([]byte("?"))
+				_, _ = c.Write([]byte("?")) // and never reads
 				time.Sleep(100 * time.Millisecond)
 			}
 		}()

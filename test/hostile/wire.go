@@ -87,11 +87,11 @@ func text(s string) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...)
 }
 
-// listeners is a list of n listeners of 127.0.0.1 from a port on.
+// listeners is a list of n listeners of 0.0.0.0 from a port on.
 func listeners(proto byte, first, n int) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(n))
 	for i := range n {
-		item := append([]byte{proto, 4, 127, 0, 0, 1}, byte((first+i)>>8), byte(first+i))
+		item := append([]byte{proto, 4, 0, 0, 0, 0}, byte((first+i)>>8), byte(first+i))
 		item = append(item, text("evil[666]")...)
 		item = append(item, text("")...)
 		item = append(item, make([]byte, 9)...)
