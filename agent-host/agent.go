@@ -29,9 +29,11 @@ var ErrNameTaken = errors.New("there is a VM of that name already")
 type VM struct {
 	// Name is unique and for people.
 	Name string
-	// ID is what the VM's own loopback address comes from, as its UUID; empty
-	// for its name.
+	// ID is what the VM's own loopback address comes from, as its UUID or its
+	// project's id; empty for its name.
 	ID string
+	// Project is what the VM follows; nil for the rules of all VMs.
+	Project *Project
 	// Endpoint is how the guest agent is reached; the zero Endpoint for a VM
 	// that has none, and Problem then says why.
 	Endpoint tunnel.Endpoint
@@ -41,6 +43,9 @@ type VM struct {
 	Bridge netip.Addr
 	// Key is the secret shared with the guest agent; nil for none.
 	Key []byte
+	// Redefined is when the VM was seen to be another libvirt domain of the same
+	// project; the zero time if it never was.
+	Redefined time.Time
 	// KeyOf, if there is one, is asked for the key before each attempt, in the place of Key: a key that is made,
 	// changed or forgotten counts from the next attempt on.
 	KeyOf func() ([]byte, error)
@@ -62,13 +67,16 @@ type Agent struct {
 	started time.Time
 
 	mu      sync.Mutex
-	vms     []*vm           // in the order they were added
-	known   []string        // ids of VMs that may be added
-	ctx     context.Context // of Run; nil before
+	vms     []*vm               // in the order they were added
+	known   map[string][]string // ids of VMs that may be added, by where they are known from
+	ctx     context.Context     // of Run; nil before
 	group   *errgroup.Group
 	stopped bool
 
 	discovery []control.Discovery
+
+	rulesMu sync.Mutex // taken after mu
+	rules   ruleSet
 }
 
 // New returns an agent with no VMs.
@@ -76,11 +84,12 @@ func New(cfg Config) *Agent {
 	holder := func(proto string, addr netip.AddrPort) string {
 		return libvirt.NameHolder(portwatch.Holder(proto, addr))
 	}
+	rules := ruleSet{all: cfg.Rules}
 	table := forward.New(forward.Config{
-		Rules: decider(cfg.Rules), Static: cfg.Rules.Static, Sockets: sockets(cfg.Rules), Reverse: reverses(cfg.Rules),
+		Rules: decider(rules), Static: statics(rules), Sockets: sockets(rules), Reverse: reverses(rules),
 		Holder: holder, Log: cfg.Log,
 	})
-	return &Agent{cfg: cfg, table: table, started: time.Now()}
+	return &Agent{cfg: cfg, table: table, rules: rules, started: time.Now()}
 }
 
 // Run serves the VMs until ctx ends, and returns nil then: with every listener
@@ -117,6 +126,7 @@ func (a *Agent) AddVM(c VM) error {
 	if a.find(c.Name) != nil {
 		return fmt.Errorf("add VM %q: %w", c.Name, ErrNameTaken)
 	}
+	a.SetProject(c.Name, c.Project) // before anything of it can be forwarded
 	v := newVM(a, c)
 	a.vms = append(a.vms, v)
 	a.giveLoopbacks()
@@ -139,6 +149,7 @@ func (a *Agent) RemoveVM(name string) {
 	a.vms = slices.DeleteFunc(a.vms, func(o *vm) bool { return o == v })
 	v.forwards.Close()
 	v.cancel()
+	a.SetProject(name, nil)
 	a.giveLoopbacks()
 }
 
@@ -160,6 +171,15 @@ func (a *Agent) find(name string) *vm {
 		return nil
 	}
 	return a.vms[i]
+}
+
+// Names returns the names of the VMs there are now.
+func (a *Agent) Names() []string {
+	var names []string
+	for _, v := range a.snapshot() {
+		names = append(names, v.Name)
+	}
+	return names
 }
 
 // snapshot returns the VMs there are now.
@@ -191,7 +211,15 @@ func (a *Agent) Summary() control.Status {
 func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
 	return func(yield func(control.VM) bool) {
 		for _, v := range a.snapshot() {
-			if (q.VM == "" || q.VM == v.Name) && !yield(v.status(q.Rows)) {
+			if q.VM != "" && q.VM != v.Name {
+				continue
+			}
+			st := v.status(q.Rows)
+			if p := a.project(v.Name); p != nil {
+				c := p.Status()
+				st.Config = &c
+			}
+			if !yield(st) {
 				return
 			}
 		}

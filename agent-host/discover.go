@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
@@ -20,41 +22,79 @@ type Discovery struct {
 	Source string
 	// Watch reports the domains until its context ends, as the Run method of [libvirt.Watcher] does.
 	Watch func(ctx context.Context, seen func(libvirt.Snapshot)) error
-	// Key returns the key of a guest by name and UUID; nil for none.
-	Key func(name, uuid string) ([]byte, error)
+	// Project returns the project that a domain is of; nil for none, as is the function
+	// where there are no projects. It is asked again for every domain after [Discovery.Refresh].
+	Project func(libvirt.Domain) *Project
+	// Key returns the key of a guest by name and identity, which is [ProjectIdentity] for a domain of a project and the
+	// UUID for all others; nil for none.
+	Key func(name, identity string) ([]byte, error)
 	Log *slog.Logger
 
-	served map[string]libvirt.Domain // by UUID, as last told to the agent
+	mu     sync.Mutex
+	last   []libvirt.Domain
+	served map[string]served    // by UUID, as last told to the agent
+	uuids  map[string]string    // of the domains of projects, by identity
+	anew   map[string]time.Time // when they became another, by identity
 }
+
+// served is a domain that the agent serves.
+type served struct {
+	libvirt.Domain
+	identity string
+}
+
+// ProjectIdentity is what tells the VM of a project from all others, as the UUID does for other domains: rum defines the
+// domain anew with another UUID.
+func ProjectIdentity(id string) string { return "rum-" + id }
 
 // Run discovers until ctx ends, and returns nil then. The VMs stay with the agent.
 func (d *Discovery) Run(ctx context.Context) error {
-	d.served = make(map[string]libvirt.Domain)
 	return d.Watch(ctx, func(s libvirt.Snapshot) {
 		d.Agent.setDiscovery(d.Source, s.Err)
 		if s.Err == nil {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.last = s.Domains
 			d.sync(s.Domains)
 		}
 	})
 }
 
+// Refresh has projects counted that have come, gone or changed.
+func (d *Discovery) Refresh() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sync(d.last)
+}
+
 // sync makes what the agent serves that which runs. What ended goes first: its name and addresses may be another's now.
+// It needs d.mu.
 func (d *Discovery) sync(domains []libvirt.Domain) {
-	running := make(map[string]libvirt.Domain)
+	if d.served == nil {
+		d.served, d.uuids, d.anew = make(map[string]served), make(map[string]string), make(map[string]time.Time)
+	}
+	running := make(map[string]served)
+	own := make(map[string]*Project) // by UUID
 	ids := make([]string, 0, len(domains))
 	for _, dom := range domains {
-		ids = append(ids, dom.UUID)
+		id := dom.UUID
+		if p := d.project(dom); p != nil {
+			own[dom.UUID], id = p, ProjectIdentity(p.ID)
+			d.noticeRedefinition(dom, id)
+		}
+		ids = append(ids, id)
 		if dom.State != libvirt.Off {
-			running[dom.UUID] = dom
+			running[dom.UUID] = served{dom, id}
 		}
 	}
 	for uuid, was := range maps.Clone(d.served) {
-		if now, ok := running[uuid]; !ok || now.Name != was.Name || now.Endpoint != was.Endpoint || now.Problem != was.Problem {
+		now, ok := running[uuid]
+		if !ok || now.Name != was.Name || now.Endpoint != was.Endpoint || now.Problem != was.Problem || now.identity != was.identity {
 			d.Agent.RemoveVM(was.Name)
 			delete(d.served, uuid)
 		}
 	}
-	d.Agent.setKnown(ids)
+	d.Agent.setKnown(d.Source, ids)
 	for _, dom := range domains {
 		if dom.State == libvirt.Off {
 			continue
@@ -62,29 +102,47 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 		was, ok := d.served[dom.UUID]
 		switch {
 		case !ok:
-			ok = d.add(dom)
+			ok = d.add(dom, running[dom.UUID].identity, own[dom.UUID])
 		case was.Boots != dom.Boots:
 			d.Agent.relink(dom.Name)
 		}
 		if !ok {
 			continue
 		}
+		d.Agent.SetProject(dom.Name, own[dom.UUID])
 		if was.BridgeIP != dom.BridgeIP {
 			d.Agent.SetBridge(dom.Name, dom.BridgeIP)
 		}
-		d.served[dom.UUID] = dom
+		d.served[dom.UUID] = running[dom.UUID]
+	}
+}
+
+func (d *Discovery) project(dom libvirt.Domain) *Project {
+	if d.Project == nil {
+		return nil
+	}
+	return d.Project(dom)
+}
+
+// noticeRedefinition compares the domain of a project with that which it had.
+func (d *Discovery) noticeRedefinition(dom libvirt.Domain, identity string) {
+	was := d.uuids[identity]
+	d.uuids[identity] = dom.UUID
+	if was != "" && was != dom.UUID {
+		d.anew[identity] = time.Now()
+		d.Log.Info("the domain was defined anew; key, address and rules are its project's", "vm", dom.Name, "was", was, "uuid", dom.UUID)
 	}
 }
 
 // add reports whether the agent serves the domain from now on.
-func (d *Discovery) add(dom libvirt.Domain) bool {
-	vm := VM{Name: dom.Name, ID: dom.UUID, Bridge: dom.BridgeIP, Problem: dom.Problem}
+func (d *Discovery) add(dom libvirt.Domain, identity string, own *Project) bool {
+	vm := VM{Name: dom.Name, ID: identity, Project: own, Bridge: dom.BridgeIP, Problem: dom.Problem, Redefined: d.anew[identity]}
 	var err error
 	if dom.Endpoint != "" {
 		vm.Endpoint, err = tunnel.ParseEndpoint(dom.Endpoint)
 	}
 	if d.Key != nil {
-		vm.KeyOf = func() ([]byte, error) { return d.Key(dom.Name, dom.UUID) }
+		vm.KeyOf = func() ([]byte, error) { return d.Key(dom.Name, identity) }
 	}
 	if err != nil {
 		vm.Endpoint, vm.Problem = tunnel.Endpoint{}, err.Error()

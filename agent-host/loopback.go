@@ -3,17 +3,19 @@ package hostagent
 import (
 	"cmp"
 	"net/netip"
-	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 )
 
-// setKnown says which VMs there are, by their ids, whether or not they run and are
-// served. None of them is given the loopback address of another.
-func (a *Agent) setKnown(ids []string) {
+// setKnown says which VMs there are at a source, by their ids, whether or not they
+// run and are served. None of them is given the loopback address of another.
+func (a *Agent) setKnown(source string, ids []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.known = ids
+	if a.known == nil {
+		a.known = make(map[string][]string)
+	}
+	a.known[source] = ids
 	a.giveLoopbacks()
 }
 
@@ -21,7 +23,10 @@ func (a *Agent) setKnown(ids []string) {
 // known. It changes only when the ids of two VMs lead to one address and the other
 // appears or goes. It needs a.mu.
 func (a *Agent) giveLoopbacks() {
-	ids := slices.Clone(a.known)
+	var ids []string
+	for _, known := range a.known {
+		ids = append(ids, known...)
+	}
 	for _, v := range a.vms {
 		ids = append(ids, v.id())
 	}

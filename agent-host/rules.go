@@ -1,6 +1,7 @@
 package hostagent
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,17 +13,82 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
-// SetRules replaces the rules. Forwards that stay the same keep their listeners
-// and connections.
+// Project is what a VM has of a project of its own.
+type Project struct {
+	// ID tells projects apart for good. It takes the place of the VM's UUID.
+	ID string
+	// Config is what the project's file says, in the place of the rules for all VMs:
+	// another value for each version of it.
+	Config *config.Config
+	// Status tells about the file.
+	Status func() control.Config
+}
+
+// ruleSet is which rules hold for which VM. It does not change.
+type ruleSet struct {
+	all config.Rules
+	own map[string]*Project // by the name of the VM
+}
+
+// of returns the rules for a VM.
+func (s ruleSet) of(vm string) config.Rules {
+	if p := s.own[vm]; p != nil {
+		return p.Config.Rules
+	}
+	return s.all
+}
+
+// SetRules replaces the rules for VMs without a project. Forwards that stay the same
+// keep their listeners and connections.
 func (a *Agent) SetRules(rules config.Rules) {
-	a.table.SetRules(decider(rules), rules.Static, sockets(rules))
+	a.rulesMu.Lock()
+	defer a.rulesMu.Unlock()
+	a.rules.all = rules
+	a.useRules()
+}
+
+// SetProject has the VM of that name follow a project, or none if it is nil. It is as
+// SetRules for the VM's forwards.
+func (a *Agent) SetProject(vm string, p *Project) {
+	a.rulesMu.Lock()
+	defer a.rulesMu.Unlock()
+	was := a.rules.own[vm]
+	if was == nil && p == nil || was != nil && p != nil && was.Config == p.Config {
+		return
+	}
+	own := maps.Clone(a.rules.own)
+	if own == nil {
+		own = make(map[string]*Project)
+	}
+	if own[vm] = p; p == nil {
+		delete(own, vm)
+	}
+	a.rules.own = own
+	a.useRules()
+}
+
+// useRules needs a.rulesMu.
+func (a *Agent) useRules() {
+	rules := a.rules
+	a.table.SetRules(decider(rules), statics(rules), sockets(rules))
 	a.table.SetReverse(reverses(rules))
 }
 
+// project is what the VM of that name follows; nil for none.
+func (a *Agent) project(vm string) *Project {
+	a.rulesMu.Lock()
+	defer a.rulesMu.Unlock()
+	return a.rules.own[vm]
+}
+
+func statics(rules ruleSet) forward.Static {
+	return func(vm string) []portwatch.Listener { return rules.of(vm).Static(vm) }
+}
+
 // decider makes decisions of rules those of forwards.
-func decider(rules config.Rules) forward.Rules {
+func decider(rules ruleSet) forward.Rules {
 	return func(vm string, l portwatch.Listener) forward.Decision {
-		d := rules.Decide(vm, l)
+		d := rules.of(vm).Decide(vm, l)
 		out := forward.Decision{Host: d.Host, HostSocket: inHome(d.HostSocket), Rule: d.Rule, Reason: d.Reason}
 		if d.Ignored {
 			out.Verdict = control.Ignored
@@ -32,10 +98,10 @@ func decider(rules config.Rules) forward.Rules {
 }
 
 // sockets makes rules about unix sockets of guests those of forwards.
-func sockets(rules config.Rules) forward.Sockets {
+func sockets(rules ruleSet) forward.Sockets {
 	return func(vm string) []forward.GuestSocket {
 		var out []forward.GuestSocket
-		for _, r := range rules.Sockets(vm) {
+		for _, r := range rules.of(vm).Sockets(vm) {
 			d := forward.Decision{Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), Rule: r.Name}
 			out = append(out, forward.GuestSocket{Path: r.GuestSocket, Decision: d})
 		}
@@ -44,10 +110,10 @@ func sockets(rules config.Rules) forward.Sockets {
 }
 
 // reverses makes reverse rules those of forwards.
-func reverses(rules config.Rules) forward.Reverses {
+func reverses(rules ruleSet) forward.Reverses {
 	return func(vm string) []forward.ReverseRule {
 		var out []forward.ReverseRule
-		for _, r := range rules.Reverses(vm) {
+		for _, r := range rules.of(vm).Reverses(vm) {
 			for n := range max(1, r.Guest.Len()) {
 				rule := forward.ReverseRule{Rule: r.Name, GuestSocket: r.GuestSocket, HostSocket: inHome(r.HostSocket)}
 				if r.GuestSocket == "" {

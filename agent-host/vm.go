@@ -323,6 +323,9 @@ func (v *vm) status(rows int) control.VM {
 	if v.Endpoint != (tunnel.Endpoint{}) {
 		st.Endpoint = v.Endpoint.String()
 	}
+	if !v.Redefined.IsZero() {
+		st.RedefinedAt = &v.Redefined
+	}
 	if !seen.IsZero() {
 		st.LastSeen = &seen
 	}

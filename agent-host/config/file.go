@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// pollEvery is how often a file is looked at, and how long it must then stay as
+// PollEvery is how often a file is looked at, and how long it must then stay as
 // it is: an editor may take two steps to write it, and an empty file is a valid
 // one. A look costs one stat.
-const pollEvery = 400 * time.Millisecond
+const PollEvery = 300 * time.Millisecond
 
 // DefaultPath is where the configuration of a user is looked for: in
 // $XDG_CONFIG_HOME, else ~/.config, rum-agent/rum.toml. It is empty for a
@@ -32,7 +32,9 @@ func DefaultPath() string {
 type File struct {
 	path     string
 	optional bool
+	project  bool
 	memory   memory
+	seen     stamp // as last looked at
 
 	mu        sync.Mutex
 	stamp     stamp // of what was read last
@@ -72,6 +74,34 @@ func OpenFile(path string, optional bool, remember string) (*File, error) {
 	return f, err
 }
 
+// OpenProject is as OpenFile for the rum.toml of a project. It always gives a File:
+// until there has been a good version of it, everything stays in the guest, because
+// what its rules would keep there is not known.
+func OpenProject(path, remember string) *File {
+	f := &File{path: path, project: true, memory: memory{remember}}
+	f.recall()
+	if f.current == nil {
+		f.current = closed(path)
+	}
+	_, _ = f.read(f.look()) // [File.Err] tells
+	return f
+}
+
+// closed is the configuration in the place of a file that has never been good.
+func closed(path string) *Config {
+	c := Default()
+	c.Rules = Rules{{Name: filepath.Base(path) + ", which cannot be used", Proto: Any, Guest: allPorts, Ignore: true}}
+	return c
+}
+
+// parse reads what is in the file.
+func (f *File) parse(text []byte) (*Config, error) {
+	if f.project {
+		return ParseProject(f.path, text)
+	}
+	return Parse(f.path, text)
+}
+
 // recall takes the version of an earlier run, in case there is none to be read.
 func (f *File) recall() {
 	text, err := f.memory.recall(f.path)
@@ -80,7 +110,7 @@ func (f *File) recall() {
 	}
 	f.was = true
 	if err == nil {
-		f.current, err = Parse(f.path, text)
+		f.current, err = f.parse(text)
 	}
 	f.forgotten = err
 }
@@ -121,24 +151,39 @@ func (f *File) Forgotten() error {
 // of now even if it has not changed, until ctx ends. The error tells why the new
 // version is not used and the last good one stays; nil for one that is.
 func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*Config, error)) {
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(PollEvery)
 	defer tick.Stop()
-	last := f.stamp
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-now:
-			last = f.look()
+			f.Reread()
 		case <-tick.C:
-			was := last
-			last = f.look()
-			if last != was || last == f.stamp {
+			if !f.Poll() {
 				continue
 			}
 		}
-		changed(f.read(last))
+		changed(f.Current(), f.Err())
 	}
+}
+
+// Poll looks at the file, and reads it if it is another than what was read last and
+// has not changed since the last look. It reports whether it has read it.
+func (f *File) Poll() bool {
+	was := f.seen
+	f.seen = f.look()
+	if f.seen != was || f.seen == f.stamp {
+		return false
+	}
+	_, _ = f.read(f.seen)
+	return true
+}
+
+// Reread reads the file whether or not it has changed.
+func (f *File) Reread() {
+	f.seen = f.look()
+	_, _ = f.read(f.seen)
 }
 
 func (f *File) look() stamp {
@@ -158,7 +203,7 @@ func (f *File) read(s stamp) (*Config, error) {
 	c, text, err := f.load()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stamp, f.err = s, err
+	f.stamp, f.seen, f.err = s, s, err
 	if err == nil {
 		f.current, f.was = c, s != stamp{}
 		if f.was {
@@ -173,16 +218,20 @@ func (f *File) load() (*Config, []byte, error) {
 	switch {
 	case f.optional && !f.was && errors.Is(err, fs.ErrNotExist):
 		return Default(), nil, nil
+	case f.project && errors.Is(err, fs.ErrNotExist):
+		return nil, nil, fmt.Errorf("read configuration: %w; put it back, or remove its VM with: rum destroy", err)
 	case f.was && errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fmt.Errorf("read configuration: %w; put it back, or leave an empty file there for the default rules", err)
 	case err == nil && !info.Mode().IsRegular():
 		// Reading a pipe would wait for its writer.
 		return nil, nil, fmt.Errorf("read configuration: %s is not a regular file", f.path)
+	case err == nil && f.project && os.Geteuid() == 0 && info.Sys().(*syscall.Stat_t).Uid != 0:
+		return nil, nil, fmt.Errorf("read configuration: %s is another user's, and root's agent does not read it", f.path)
 	}
 	text, err := readText(f.path)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := Parse(f.path, text)
+	c, err := f.parse(text)
 	return c, text, err
 }

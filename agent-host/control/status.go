@@ -40,6 +40,8 @@ type Status struct {
 	Warning string `json:"warning,omitempty"`
 	// Config is the file with the rules.
 	Config Config `json:"config,omitzero"`
+	// Projects are the files of rum's projects, whether or not their VMs run.
+	Projects []Config `json:"projects,omitempty"`
 	// Discovery is where VMs are looked for; empty when all were named.
 	Discovery []Discovery `json:"discovery,omitempty"`
 	VMs       []VM        `json:"vms"` // the last field: a [Server] sends them one by one
@@ -57,7 +59,9 @@ type Config struct {
 	Found bool   `json:"found"` // whether rules of it are in use; else they are the default ones
 	Why   string `json:"why"`   // why it is this file, such as "named with --config"
 	Error string `json:"error"` // why it is not what counts; empty when it is
-	// Warnings say what in it does nothing.
+	// VM is the name of the only VM that it is for; empty for all that have no file of their own.
+	VM string `json:"vm,omitempty"`
+	// Warnings say what in it does nothing, and what rum will refuse.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -82,7 +86,12 @@ type VM struct {
 	Loopback string     `json:"loopback"`  // the VM's own host address in 127/8; empty for none
 	Error    string     `json:"error"`
 	Warning  string     `json:"warning"` // what should be seen to, although the VM is served
-	Forwards []Forward  `json:"forwards"`
+	// RedefinedAt is when the VM was seen to be another libvirt domain of the same
+	// project; nil if it never was.
+	RedefinedAt *time.Time `json:"redefined_at,omitempty"`
+	// Config is the file of the VM's own project; nil where [Status.Config] counts.
+	Config   *Config   `json:"config,omitempty"`
+	Forwards []Forward `json:"forwards"`
 	// More counts by state the forwards that are left out; see [Query].
 	More map[string]int `json:"more,omitempty"`
 }

@@ -42,6 +42,8 @@ type Domain struct {
 	// BridgeIP is the guest's address on the host-only network, or on another network of this host; the zero value when
 	// none is known. The host has an interface on its subnet.
 	BridgeIP netip.Addr
+	// Disk is the file of its first disk; empty for none, and while it is off.
+	Disk string
 	// Problem says, with its remedy, why the domain cannot be served as it is; empty when it can.
 	Problem string
 }

@@ -215,6 +215,9 @@ func (c *Conn) inspect(dom golibvirt.Domain, v view) (Domain, error) {
 		d.Problem = err.Error()
 		return d, nil
 	}
+	if len(g.images) > 0 {
+		d.Disk = g.images[0]
+	}
 	d.Endpoint, d.Problem = g.endpoint(v.hasVsock())
 	if d.Problem != "" && g.cid == 0 {
 		d.Problem += ": run 'rum-host-agent setup " + d.Name + "'"

@@ -2,9 +2,15 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
@@ -16,8 +22,21 @@ func (o *runOptions) usesLibvirt() bool {
 	return cmp.Or(o.libvirt, libvirt.DefaultURI()) != libvirt.None
 }
 
-// discovery is what keeps the agent's VMs those that run under libvirt; nil without libvirt.
-func (o *runOptions) discovery(agent *hostagent.Agent, hostOnly string, log *slog.Logger) (*hostagent.Discovery, error) {
+// discoveries keep the agent's VMs those that run under libvirt: at the daemon of the command line, or else at the usual
+// one and at those of projects.
+type discoveries struct {
+	agent    *hostagent.Agent
+	projects *rumProjects // nil for none
+	hostOnly string
+	store    keys.Store
+	log      *slog.Logger
+
+	mu  sync.Mutex
+	all []*hostagent.Discovery
+}
+
+// discovery returns what finds VMs under libvirt; nil without libvirt.
+func (o *runOptions) discovery(agent *hostagent.Agent, rum *rumProjects, hostOnly string, log *slog.Logger) (*discoveries, error) {
 	if !o.usesLibvirt() {
 		return nil, nil
 	}
@@ -29,9 +48,55 @@ func (o *runOptions) discovery(agent *hostagent.Agent, hostOnly string, log *slo
 	if err != nil {
 		return nil, err
 	}
-	log = log.With("libvirt", uri)
-	watcher := &libvirt.Watcher{URI: uri, HostOnly: hostOnly, Log: log}
-	return &hostagent.Discovery{
-		Agent: agent, Source: uri, Watch: watcher.Run, Key: domainKey(store), Log: log,
-	}, nil
+	d := &discoveries{agent: agent, projects: rum, hostOnly: hostOnly, store: store, log: log}
+	d.add(uri)
+	return d, nil
+}
+
+// add returns the discovery at a daemon, if there is none at it yet; else nil.
+func (d *discoveries) add(uri string) *hostagent.Discovery {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if slices.ContainsFunc(d.all, func(o *hostagent.Discovery) bool { return sameDaemon(o.Source, uri) }) {
+		return nil
+	}
+	log := d.log.With("libvirt", uri)
+	watcher := &libvirt.Watcher{URI: uri, HostOnly: d.hostOnly, Log: log}
+	one := &hostagent.Discovery{Agent: d.agent, Source: uri, Watch: watcher.Run, Key: domainKey(d.store), Log: log}
+	if d.projects != nil {
+		one.Project = d.projects.at(uri)
+	}
+	d.all = append(d.all, one)
+	return one
+}
+
+// run discovers until ctx ends. A daemon that a project names is asked from then on; only says that there is but one.
+func (d *discoveries) run(ctx context.Context, only bool) error {
+	group, ctx := errgroup.WithContext(ctx)
+	first := d.all[0]
+	group.Go(func() error { return first.Run(ctx) })
+	if d.projects != nil {
+		refresh := func() {
+			if ctx.Err() != nil {
+				return
+			}
+			if !only {
+				for _, uri := range d.projects.uris() {
+					if one := d.add(uri); one != nil {
+						group.Go(func() error { return one.Run(ctx) })
+					}
+				}
+			}
+			d.mu.Lock()
+			all := slices.Clone(d.all)
+			d.mu.Unlock()
+			for _, one := range all {
+				one.Refresh()
+			}
+		}
+		d.projects.onChange(refresh)
+		refresh()
+	}
+	group.Go(func() error { <-ctx.Done(); return nil }) // what is added later has a group to be added to
+	return group.Wait()
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -57,9 +59,13 @@ func domainUUID(value string) (string, error) {
 }
 
 // domainKey looks up a domain's key. A domain without one is linked to without authentication.
-func domainKey(store keys.Store) func(name, uuid string) ([]byte, error) {
-	return func(name, uuid string) ([]byte, error) {
-		key, err := store.Lookup(name, uuid)
+func domainKey(store keys.Store) func(name, identity string) ([]byte, error) {
+	return func(name, identity string) ([]byte, error) {
+		key, err := store.Lookup(name, identity)
+		if errors.Is(err, keys.ErrOtherDomain) && isProject(identity) && !boundToProject(store, name) {
+			// The UUID that it was made for is one that rum's domain had before.
+			key, err = store.Lookup(name, "")
+		}
 		if errors.Is(err, keys.ErrNotFound) {
 			return nil, nil
 		}
@@ -68,6 +74,16 @@ func domainKey(store keys.Store) func(name, uuid string) ([]byte, error) {
 		}
 		return key[:], nil
 	}
+}
+
+func isProject(identity string) bool {
+	return strings.HasPrefix(identity, hostagent.ProjectIdentity(""))
+}
+
+// boundToProject reports whether the key of that name is for a project and no other.
+func boundToProject(store keys.Store, name string) bool {
+	all, err := store.List()
+	return err != nil || slices.ContainsFunc(all, func(e keys.Entry) bool { return e.Name == name && isProject(e.UUID) })
 }
 
 // ownKey gives a VM of the command line the key of its name, unless the command line named one.

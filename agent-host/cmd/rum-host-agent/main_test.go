@@ -20,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
@@ -42,11 +43,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PORT", strconv.Itoa(port))
 			env.Setenv("XDG_RUNTIME_DIR", env.WorkDir)
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("XDG_DATA_HOME", filepath.Join(env.WorkDir, "data"))
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":  code,
-			"until": until,
+			"code":    code,
+			"until":   until,
+			"project": project,
 		},
 	})
 }
@@ -96,6 +99,22 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// project FILE makes the work directory that rum has for a rum.toml.
+func project(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: project FILE")
+	}
+	path, err := filepath.EvalSymlinks(ts.MkAbs(args[0]))
+	ts.Check(err)
+	name := config.ProjectID(path)
+	if vm := config.VMName(path); vm != "" {
+		name += "-" + vm
+	}
+	dir := filepath.Join(ts.Getenv("XDG_DATA_HOME"), "rum", name)
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(os.WriteFile(filepath.Join(dir, "config_path"), []byte(path), 0o644))
 }
 
 type output struct{ out, err bytes.Buffer }

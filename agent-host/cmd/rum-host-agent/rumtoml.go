@@ -124,6 +124,8 @@ func uselessRules(rules config.Rules) []string {
 // logConfig says which rules are in use, and why those.
 func logConfig(log *slog.Logger, file *config.File, c *config.Config, why string) {
 	switch err := file.Err(); {
+	case err != nil && !file.Found():
+		log.Warn("there is no good version of the configuration yet; everything stays in the guest", "file", file.Path(), "why", why)
 	case err != nil:
 		log.Warn("the last good version of the configuration is in use", "file", file.Path(), "why", why, "rules", len(c.Rules))
 	case file.Found():
@@ -187,7 +189,11 @@ func configStatus(file *config.File, why string) control.Config {
 		if len(all) > 1 {
 			st.Error += fmt.Sprintf(" (the first of %d mistakes)", len(all))
 		}
-		st.Error += "; the last good version is in use"
+		if st.Found {
+			st.Error += "; the last good version is in use"
+		} else {
+			st.Error += "; until there is a good version, everything stays in the guest"
+		}
 	}
 	return st
 }

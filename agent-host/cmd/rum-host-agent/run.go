@@ -46,8 +46,10 @@ hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND. After it may come
 key that both agents prove; without it, the key that cloudinit or install made
 for that name, if there is one.
 
-What is forwarded where is decided by the rules of rum.toml. The file is read
-again when it changes, and on SIGHUP; one with a mistake changes nothing.`,
+What is forwarded where is decided by the rules of rum.toml: that of --config for
+all VMs, or without it that of the project that rum made the VM for, if this user
+has one of that name. A file is read again when it changes, and on SIGHUP; one
+with a mistake changes nothing.`,
 		Example: "  rum-host-agent run\n  rum-host-agent run --vm dev=vsock:3,bridge=192.168.50.101",
 		Args:    atMost(0),
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
@@ -91,7 +93,11 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	discovery, err := o.discovery(agent, file.Current().Network.HostOnly, log)
+	var rum *rumProjects
+	if o.config == "" {
+		rum = newProjects(agent, agent.Names(), rememberedConfigs(log), log)
+	}
+	discovery, err := o.discovery(agent, rum, file.Current().Network.HostOnly, log)
 	if err != nil {
 		return err
 	}
@@ -111,6 +117,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	status := func() control.Status {
 		st := agent.Summary()
 		st.Config = configStatus(file, why)
+		if rum != nil {
+			st.Projects = rum.status()
+		}
 		return st
 	}
 	server := &control.Server{Status: status, VMs: agent.VMs, Log: log}
@@ -119,7 +128,13 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	group.Go(func() error { return agent.Run(ctx) })
 	group.Go(func() error { followConfig(ctx, file, why, hup, agent, log); return nil })
 	if discovery != nil {
-		group.Go(func() error { return discovery.Run(ctx) })
+		group.Go(func() error { return discovery.run(ctx, o.libvirt != "") })
+	}
+	if rum != nil {
+		hupToo := make(chan os.Signal, 1)
+		signal.Notify(hupToo, syscall.SIGHUP)
+		defer signal.Stop(hupToo)
+		group.Go(func() error { rum.run(ctx, hupToo); return nil })
 	}
 	log.Info("ready", "version", versionOrBuild(), "socket", o.socket, "vms", len(o.vms))
 	notify(log, daemon.SdNotifyReady)

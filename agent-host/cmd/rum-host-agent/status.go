@@ -64,6 +64,11 @@ func inError(st control.Status) error {
 	if st.Config.Error != "" {
 		return advise(errors.New("the configuration is in error, and the last good one in use"), "correct "+clean(st.Config.File)+" as status says")
 	}
+	for _, c := range st.Projects {
+		if c.Error != "" {
+			return advise(fmt.Errorf("the configuration of %s is in error, and the last good one in use", clean(c.VM)), "correct "+clean(c.File)+" as status says")
+		}
+	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
 			return advise(fmt.Errorf("%s does not answer, and its VMs are those last seen", clean(d.Source)), "do what status says")

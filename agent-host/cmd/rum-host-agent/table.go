@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -38,6 +39,11 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 			b.WriteString(clean(d.Source) + "  error: " + cleanError(d.Error) + "\n")
 		}
 	}
+	for _, c := range st.Projects {
+		if c.Error != "" && !slices.ContainsFunc(st.VMs, func(vm control.VM) bool { return vm.Config != nil && vm.Config.File == c.File }) {
+			b.WriteString("configuration error of " + clean(c.VM) + ", which is not served: " + cleanError(c.Error) + "\n")
+		}
+	}
 	for i, vm := range st.VMs {
 		if i > 0 {
 			b.WriteByte('\n')
@@ -47,10 +53,14 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 	if len(st.VMs) == 0 {
 		b.WriteString("no VMs\n")
 	}
+	others := ""
+	if len(st.Projects) > 0 {
+		others = "of all other VMs: "
+	}
 	if c := st.Config; c.Found {
-		b.WriteString("\nrules of " + clean(c.File) + ", " + clean(c.Why) + "\n")
+		b.WriteString("\n" + others + "rules of " + clean(c.File) + ", " + clean(c.Why) + "\n")
 	} else if c.File != "" {
-		b.WriteString("\ndefault rules; there is no " + clean(c.File) + ", " + clean(c.Why) + "\n")
+		b.WriteString("\n" + others + "default rules; there is no " + clean(c.File) + ", " + clean(c.Why) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -73,6 +83,18 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	}
 	if vm.Warning != "" {
 		b.WriteString("  warning: " + cleanError(vm.Warning) + "\n")
+	}
+	if vm.RedefinedAt != nil {
+		b.WriteString("  defined anew at " + vm.RedefinedAt.Local().Format(time.DateTime) + "; key, address and rules are its project's as before\n")
+	}
+	if c := vm.Config; c != nil {
+		if c.Error != "" {
+			b.WriteString("  configuration error: " + cleanError(c.Error) + "\n")
+		}
+		for _, text := range c.Warnings {
+			b.WriteString("  configuration warning: " + cleanError(text) + "\n")
+		}
+		b.WriteString("  rules of " + clean(c.File) + ", " + clean(c.Why) + "\n")
 	}
 	if len(vm.Forwards) > 0 {
 		writeTable(b, forwardRows(vm.Forwards), colour)

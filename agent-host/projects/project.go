@@ -1,0 +1,87 @@
+package projects
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+)
+
+// Project is a project of rum's.
+type Project struct {
+	// ID is rum's: 8 hexadecimal digits.
+	ID string
+	// Domain is the name of the project's libvirt domain.
+	Domain string
+	// WorkDir is where rum keeps the domain's disks.
+	WorkDir string
+	// File is the project's rum.toml.
+	File *config.File
+}
+
+// URI is the libvirt daemon that the project's domain is at.
+func (p *Project) URI() string {
+	if uri := p.File.Current().LibvirtURI; uri != "" {
+		return uri
+	}
+	return config.DefaultLibvirtURI
+}
+
+// Owns reports whether a domain is the project's: it has its name, and its disk is
+// not in the work directory of another. disk is the file of a disk of the domain; empty
+// if none is known.
+func (p *Project) Owns(domain, disk string) bool {
+	if domain != p.Domain {
+		return false
+	}
+	dir := filepath.Base(filepath.Dir(disk))
+	return filepath.Base(disk) != overlay || !isWorkDir(dir) || dir == filepath.Base(p.WorkDir)
+}
+
+// Of returns the project that a domain belongs to; nil for none. Of several projects
+// that give their VMs one name it is the one whose disk the domain has.
+func Of(all []*Project, domain, disk string) *Project {
+	var found *Project
+	for _, p := range all {
+		if !p.Owns(domain, disk) {
+			continue
+		}
+		if found != nil {
+			return nil // it might be either's
+		}
+		found = p
+	}
+	return found
+}
+
+// overlay is the file in a work directory that rum has the VM run from.
+const overlay = "overlay.qcow2"
+
+// Dir is where rum keeps its work directories: rum in $XDG_DATA_HOME, without that in
+// ~/.local/share. It is empty for a user without a home.
+func Dir() string {
+	data := os.Getenv("XDG_DATA_HOME")
+	if !filepath.IsAbs(data) { // the base directory specification has a relative one ignored
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return ""
+		}
+		data = filepath.Join(home, ".local", "share")
+	}
+	return filepath.Join(data, "rum")
+}
+
+// isWorkDir reports whether rum could have given the name to a work directory: an id,
+// or an id and the name of a VM.
+func isWorkDir(name string) bool {
+	const digits = 8
+	if len(name) < digits {
+		return false
+	}
+	for _, c := range name[:digits] {
+		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+			return false
+		}
+	}
+	return len(name) == digits || name[digits] == '-' && len(name) > digits+1
+}

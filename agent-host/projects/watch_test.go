@@ -1,0 +1,227 @@
+package projects_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/projects"
+)
+
+const minimal = "[image]\nbase = \"x\"\n[resources]\ncpus = 1\nmemory_mb = 512\n"
+
+// project makes what rum makes of a file: the file, with its text, and a work directory in data.
+func project(t *testing.T, data, file, text string) (path, workDir string) {
+	t.Helper()
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(root, file)
+	write(t, path, text)
+	name := config.ProjectID(path)
+	if vm := config.VMName(path); vm != "" {
+		name += "-" + vm
+	}
+	workDir = filepath.Join(data, name)
+	if err := os.MkdirAll(workDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(workDir, "config_path"), path)
+	return path, workDir
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// describe says which projects there are, with how many rules, and what is wrong.
+func describe(all []*projects.Project) string {
+	var out []string
+	for _, p := range all {
+		text := fmt.Sprintf("%s: %d", p.Domain, len(p.File.Current().Rules))
+		if p.File.Err() != nil {
+			text += " in error"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
+// follow follows projects until the test ends, and returns what waits for them to be as wanted.
+func follow(t *testing.T, data, remember string) func(want string) time.Duration {
+	t.Helper()
+	w := &projects.Watcher{Dir: data, Remember: remember, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	seen, done := make(chan string, 100), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx, nil, func(all []*projects.Project) { seen <- describe(all) })
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	last := ""
+	return func(want string) time.Duration {
+		t.Helper()
+		began, patience := time.Now(), time.After(10*time.Second)
+		for {
+			select {
+			case last = <-seen:
+				if last == want {
+					return time.Since(began)
+				}
+			case <-patience:
+				t.Fatalf("got %q, want %q", last, want)
+			}
+		}
+	}
+}
+
+func TestProjectsAreFoundFollowedAndForgotten(t *testing.T) {
+	data, remember := filepath.Join(t.TempDir(), "rum"), t.TempDir()
+	until := follow(t, data, remember)
+	until("")
+	shop, shopDir := project(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n")
+	until("shop: 1")
+	plain, _ := project(t, data, "rum.toml", minimal)
+	id := config.ProjectID(plain)
+	order := func(a, b string) string {
+		if a < b {
+			return a + ", " + b
+		}
+		return b + ", " + a
+	}
+	until(order(id+": 0", "shop: 1"))
+	// A saved file is live within a second.
+	write(t, shop, minimal+"[[ports]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 81\n")
+	if took := until(order(id+": 0", "shop: 2")); took > time.Second {
+		t.Errorf("an edit took %v", took)
+	}
+	// A broken one keeps the last good rules, and a missing one too.
+	write(t, shop, minimal+"[[ports]]\nguset = 80\n")
+	until(order(id+": 0", "shop: 2 in error"))
+	if err := os.Remove(plain); err != nil {
+		t.Fatal(err)
+	}
+	until(order(id+": 0 in error", "shop: 2 in error"))
+	write(t, shop, minimal)
+	until(order(id+": 0 in error", "shop: 0"))
+	if err := os.RemoveAll(shopDir); err != nil {
+		t.Fatal(err)
+	}
+	until(id + ": 0 in error")
+}
+
+func TestAFileThatIsBrokenFromTheStartKeepsWhatALastRunKnew(t *testing.T) {
+	data, remember := filepath.Join(t.TempDir(), "rum"), t.TempDir()
+	path, _ := project(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 81\n")
+	scan := func(remember string) *projects.Project {
+		t.Helper()
+		w := &projects.Watcher{Dir: data, Remember: remember, Log: slog.New(slog.DiscardHandler)}
+		all, changed := w.Scan()
+		if len(all) != 1 || !changed {
+			t.Fatalf("%v, %v", all, changed)
+		}
+		return all[0]
+	}
+	scan(remember)
+	write(t, path, "[[ports]]\nguset = 1\n")
+	if p := scan(remember); len(p.File.Current().Rules) != 2 || p.File.Err() == nil {
+		t.Errorf("%v, %v", p.File.Current(), p.File.Err())
+	}
+	// Nobody knows what the rules would be: everything stays in the guest.
+	p := scan(t.TempDir())
+	if rules := p.File.Current().Rules; len(rules) != 1 || !rules[0].Ignore || p.File.Err() == nil {
+		t.Errorf("%+v, %v", rules, p.File.Err())
+	}
+}
+
+func TestWhatIsNotThisUsersOrNotRumsIsNotRead(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "rum")
+	path, workDir := project(t, data, "shop.rum.toml", minimal)
+	scan := func() []*projects.Project {
+		w := &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
+		all, _ := w.Scan()
+		return all
+	}
+	if all := scan(); len(all) != 1 || all[0].Domain != "shop" || all[0].ID != config.ProjectID(path) || all[0].WorkDir != workDir || all[0].URI() != "qemu:///system" {
+		t.Fatalf("%+v", all)
+	}
+	for what, spoil := range map[string]func(config string){
+		"another file's":    func(c string) { write(t, c, "/elsewhere/shop.rum.toml") },
+		"relative":          func(c string) { write(t, c, "shop.rum.toml") },
+		"empty":             func(c string) { write(t, c, "") },
+		"endless":           func(c string) { write(t, c, "/"+strings.Repeat("a", 1<<20)) },
+		"not there":         func(c string) { os.Remove(c) },
+		"a pipe":            func(c string) { os.Remove(c); _ = syscall.Mkfifo(c, 0o600) },
+		"a symbolic link":   func(c string) { os.Rename(c, c+"2"); _ = os.Symlink(c+"2", c) },
+		"in a link's place": func(c string) { d := filepath.Dir(c); os.Rename(d, d+"2"); _ = os.Symlink(d+"2", d) },
+	} {
+		_, dir := project(t, data, "bad.rum.toml", minimal)
+		spoil(filepath.Join(dir, "config_path"))
+		for _, p := range scan() {
+			if p.Domain == "bad" {
+				t.Errorf("%s: found", what)
+			}
+		}
+		os.RemoveAll(dir)
+		os.RemoveAll(dir + "2")
+	}
+	if os.Geteuid() != 0 {
+		t.Log("other users' files: needs root")
+		return
+	}
+	const nobody = 65534
+	for _, what := range []string{workDir, filepath.Join(workDir, "config_path")} {
+		if err := os.Chown(what, nobody, -1); err != nil {
+			t.Fatal(err)
+		}
+		if all := scan(); len(all) != 0 {
+			t.Errorf("read although %s is another user's", what)
+		}
+		os.Chown(what, 0, -1)
+	}
+	os.Chown(path, nobody, -1)
+	if all := scan(); len(all) != 1 || all[0].File.Err() == nil || !all[0].File.Current().Rules[0].Ignore {
+		t.Errorf("root's agent read another user's file")
+	}
+}
+
+func TestADomainBelongsToTheProjectWhoseDiskItHas(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "rum")
+	first, firstDir := project(t, data, "shop.rum.toml", minimal)
+	_, secondDir := project(t, data, "shop.rum.toml", minimal)
+	w := &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
+	all, _ := w.Scan()
+	for disk, want := range map[string]string{
+		filepath.Join(firstDir, "overlay.qcow2"):                             filepath.Base(firstDir),
+		filepath.Join(secondDir, "overlay.qcow2"):                            filepath.Base(secondDir),
+		"/home/other/.local/share/rum/0123abcd-shop/overlay.qcow2":           "",
+		"/var/lib/libvirt/images/shop.qcow2":                                 "", // either's
+		"/elsewhere/rum/" + filepath.Base(firstDir) + "/overlay.qcow2":       filepath.Base(firstDir),
+		"/elsewhere/rum/" + config.ProjectID(first) + "-web/overlay.qcow2/x": "",
+	} {
+		got := ""
+		if p := projects.Of(all, "shop", disk); p != nil {
+			got = filepath.Base(p.WorkDir)
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", disk, got, want)
+		}
+	}
+	if p := projects.Of(all[:1], "shop", "/var/lib/libvirt/images/shop.qcow2"); p != all[0] {
+		t.Errorf("%v", p)
+	}
+	if p := projects.Of(all[:1], "web", ""); p != nil {
+		t.Errorf("%v", p)
+	}
+}
