@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 )
 
 // Config is what both ends need to know to make a link.
@@ -44,10 +45,13 @@ type Peer struct {
 	Auth string
 }
 
-// announceInterval is the shortest time between two announcements; what comes
-// faster is joined, so that a guest cannot make the host open and close
-// listeners faster than this.
-const announceInterval = 20 * time.Millisecond
+// announceInterval is the time between two announcements in the long run, after
+// announceBurst without one; what comes faster is joined, so that a guest cannot make
+// the host open and close listeners faster than this.
+const (
+	announceInterval = 20 * time.Millisecond
+	announceBurst    = 10
+)
 
 // Link is the host's end of a live, authenticated connection to a guest agent.
 type Link struct {
@@ -317,17 +321,13 @@ func replace(ch chan Announcement, v Announcement) {
 }
 
 func deliver(ctx context.Context, news <-chan Announcement, on func(Announcement)) error {
-	for {
+	pace := rate.NewLimiter(rate.Every(announceInterval), announceBurst)
+	for pace.Wait(ctx) == nil {
 		select {
 		case <-ctx.Done():
-			return nil
 		case a := <-news:
 			on(a)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(announceInterval):
-		}
 	}
+	return nil
 }
