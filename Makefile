@@ -17,7 +17,7 @@ E2E_DEPS   = $(VM_DEPS) dbus dnsmasq-base iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system virtinst
 BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
 
-.PHONY: help go build test lint fresh hostile e2e e2e-vsock demo bench bench-vsock deps clean
+.PHONY: help go build test lint fresh hostile e2e e2e-vsock demo bench bench-vsock bench-detect deps clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -71,6 +71,10 @@ bench: build ## relays side by side; as root
 bench-vsock: build ## the same over real vsock, in a VM and a VM in it; as root
 	@sh test/deps.sh $(BENCH_DEPS) $(VM_DEPS)
 	go run ./test/bench/vsock $(BENCHFLAGS)
+
+bench-detect: build ## how soon a port of a guest is there on the host, and gone; as root, half an hour
+	@sh test/deps.sh iproute2 util-linux
+	go run ./test/bench/detect --bin bin $(BENCHFLAGS)
 
 deps: ## install the packages that test, e2e and demo need
 	@sh test/deps.sh $(TEST_DEPS) $(E2E_DEPS)

@@ -204,7 +204,7 @@ func (f *follower) look(now time.Time) bool {
 	}
 	f.settle(now, changed)
 	f.tell(now)
-	return f.w.show(f.picture.rows)
+	return f.w.show(f.picture.rows, len(whole) > 0)
 }
 
 // ask returns the places to look at, and the protocols of which these are all.

@@ -86,6 +86,9 @@ type Scanner struct {
 	servers    servers
 	broadcasts broadcasts
 	interfaces interfaces
+
+	ephemeral   ephemeral // as it was until a while ago
+	ephemeralAt time.Time
 }
 
 // Scan returns the TCP sockets that listen and the UDP sockets that are not
@@ -109,7 +112,7 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]string) []Listener {
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
-	ephemeral := readEphemeral(s.root())
+	ephemeral := s.ephemeralPorts()
 	unusable := s.broadcasts.unusable(sockets)
 	down, ipv6 := s.Proc == "" && loopbackDown(), make(ipv6)
 	devices := s.interfaces.names(sockets)
@@ -134,6 +137,14 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]string) []Listener {
 			-cmp.Compare(min(len(a.Process), 1), min(len(b.Process), 1)))
 	})
 	return slices.CompactFunc(listeners, func(a, b Listener) bool { return compare(a, b) == 0 })
+}
+
+// ephemeralPorts reads the settings, of the kernel that runs once a second at most.
+func (s *Scanner) ephemeralPorts() ephemeral {
+	if now := time.Now(); s.Proc != "" || now.Sub(s.ephemeralAt) > time.Second {
+		s.ephemeral, s.ephemeralAt = readEphemeral(s.root()), now
+	}
+	return s.ephemeral
 }
 
 // Close releases the netlink socket. The Scanner stays usable.

@@ -8,15 +8,17 @@ import (
 )
 
 // show makes rows of the kernel's tables known to those who follow, and reports whether
-// that was news to them.
-func (w *Watcher) show(rows []socket) bool {
+// that was news to them. Then their processes are looked up, or if asked to.
+func (w *Watcher) show(rows []socket, lookUp bool) bool {
 	w.showing.Lock()
 	w.sockets = w.scanner.servers.only(rows)
 	w.showing.Unlock()
 	news := w.showAgain()
-	select {
-	case w.nameless <- struct{}{}:
-	default:
+	if news || lookUp {
+		select {
+		case w.nameless <- struct{}{}:
+		default:
+		}
 	}
 	return news
 }

@@ -87,34 +87,58 @@ type agents struct {
 	guestLog, hostLog syncBuffer
 }
 
-// startAgents starts them; prepare is what a shell does first in the mount namespace of
-// the guest agent.
-func startAgents(bin string, guest *namespace, prepare string) (*agents, error) {
-	const socket = "/run/agent.sock"
-	a := new(agents)
-	a.guest = exec.Command("unshare", "-m", "sh", "-c", prepare+`exec "$@"`, "sh", filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+socket)
+const (
+	linkSocket    = "/run/agent.sock"
+	controlSocket = "/run/host.sock"
+	startTime     = 30 * time.Second
+)
+
+// startGuest starts the guest agent and waits until it watches; prepare is what a shell
+// does first in a mount namespace of its own.
+func (a *agents) startGuest(bin string, guest *namespace, prepare string) error {
+	a.guest = exec.Command("unshare", "-m", "sh", "-c", prepare+`exec "$@"`, "sh", filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+linkSocket)
 	a.guest.Stderr = &a.guestLog
 	if err := guest.do(a.guest.Start); err != nil {
-		return nil, err
+		return err
 	}
-	a.host = exec.Command(filepath.Join(bin, "rum-host-agent"), "run", "--vm", "bench=unix:"+socket, "--socket", "/run/host.sock")
+	return a.await("the guest agent to watch", func() bool { return a.sources() != "" })
+}
+
+// startHost starts the host agent and waits for the link.
+func (a *agents) startHost(bin string) error {
+	program := filepath.Join(bin, "rum-host-agent")
+	a.host = exec.Command(program, "run", "--vm", "bench=unix:"+linkSocket, "--socket", controlSocket)
 	a.host.Stderr = &a.hostLog
 	if err := a.host.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		out, _ := exec.Command(filepath.Join(bin, "rum-host-agent"), "status", "--json", "--socket", "/run/host.sock").Output()
-		if strings.Contains(string(out), `"state": "connected"`) {
-			return a, nil
-		}
+	return a.await("a link", func() bool {
+		out, _ := exec.Command(program, "status", "--json", "--socket", controlSocket).Output()
+		return strings.Contains(string(out), `"state": "connected"`)
+	})
+}
+
+func (a *agents) await(what string, is func() bool) error {
+	for deadline := time.Now().Add(startTime); !is(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("no link within 30 s\n%s%s", a.guestLog.String(), a.hostLog.String())
+			return fmt.Errorf("waited in vain for %s\n%s%s", what, a.guestLog.String(), a.hostLog.String())
 		}
 	}
+	return nil
+}
+
+// sources is what the guest agent's log says that it uses.
+func (a *agents) sources() string {
+	for line := range strings.SplitSeq(a.guestLog.String(), "\n") {
+		if _, after, ok := strings.Cut(line, `msg="watching sockets" `); ok {
+			return after
+		}
+	}
+	return ""
 }
 
 func (a *agents) stop() error {
-	for _, cmd := range []*exec.Cmd{a.host, a.guest} {
+	for _, cmd := range a.running() {
 		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
 			return err
 		}
@@ -125,8 +149,18 @@ func (a *agents) stop() error {
 	return nil
 }
 
-// idle prints what both agents do in some time.
-func (a *agents) idle(span time.Duration, ports int) error {
+// running are the agents that were started.
+func (a *agents) running() (all []*exec.Cmd) {
+	for _, cmd := range []*exec.Cmd{a.host, a.guest} {
+		if cmd != nil && cmd.Process != nil {
+			all = append(all, cmd)
+		}
+	}
+	return all
+}
+
+// idle prints what the agents do in some time.
+func (a *agents) idle(span time.Duration, with string) error {
 	type reading struct {
 		switches int
 		cpu      time.Duration
@@ -139,7 +173,7 @@ func (a *agents) idle(span time.Duration, ports int) error {
 		return r, err
 	}
 	before := make(map[*exec.Cmd]reading)
-	for _, cmd := range []*exec.Cmd{a.guest, a.host} {
+	for _, cmd := range a.running() {
 		r, err := read(cmd)
 		if err != nil {
 			return err
@@ -147,12 +181,16 @@ func (a *agents) idle(span time.Duration, ports int) error {
 		before[cmd] = r
 	}
 	time.Sleep(span)
-	for cmd, name := range map[*exec.Cmd]string{a.guest: "guest agent", a.host: "host agent"} {
+	for _, cmd := range a.running() {
+		name := "guest agent, "
+		if cmd == a.host {
+			name = "host agent, "
+		}
 		r, err := read(cmd)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  %-34s %12.1f %12.3f %14.1f\n", fmt.Sprintf("%s, %d ports", name, ports),
+		fmt.Printf("  %-34s %12.1f %12.3f %14.1f\n", name+with,
 			float64(r.switches-before[cmd].switches)/span.Seconds(), 100*(r.cpu-before[cmd].cpu).Seconds()/span.Seconds(), rss(cmd.Process.Pid))
 	}
 	return nil

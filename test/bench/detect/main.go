@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 
@@ -80,6 +79,11 @@ func runInside(o options) error {
 	return nil
 }
 
+// settled is after the last look-up of names that a change is followed by.
+const settled = 8 * time.Second
+
+const idleHead = "  %-34s %12s %12s %14s\n"
+
 // without is what keeps the better sources from a guest agent.
 var without = map[string]string{
 	"ebpf":       "",
@@ -91,16 +95,26 @@ var without = map[string]string{
 const hideCgroups = "while umount -a -t cgroup2 && grep -q ' - cgroup2 ' /proc/self/mountinfo; do :; done; "
 
 func measureSource(o options, guest *namespace, source string) (err error) {
-	agents, err := startAgents(o.bin, guest, without[source])
-	if err != nil {
-		return err
-	}
+	agents := new(agents)
 	defer func() {
 		if stopErr := agents.stop(); err == nil {
 			err = stopErr
 		}
 	}()
+	if err := agents.startGuest(o.bin, guest, without[source]); err != nil {
+		return err
+	}
 	fmt.Printf("\n%s (the guest agent says: %s)\n", source, agents.sources())
+	if o.idle > 0 {
+		time.Sleep(settled)
+		fmt.Printf(idleHead, "idle for "+o.idle.String(), "switches/s", "% of a core", "RSS MiB")
+		if err := agents.idle(o.idle, "no host"); err != nil {
+			return err
+		}
+	}
+	if err := agents.startHost(o.bin); err != nil {
+		return err
+	}
 	fmt.Printf("  %-34s %8s %8s %8s %8s   %s\n", "ms", "p50", "p90", "p99", "max", "over-sleep p50/p99/max")
 	for _, t := range []trial{tcpTrial(guest), udpTrial(guest)} {
 		control := startControl()
@@ -120,27 +134,17 @@ func measureSource(o options, guest *namespace, source string) (err error) {
 	if o.idle <= 0 {
 		return nil
 	}
-	fmt.Printf("  %-34s %12s %12s %14s\n", "idle for "+o.idle.String(), "switches/s", "% of a core", "RSS MiB")
+	fmt.Printf(idleHead, "idle for "+o.idle.String(), "switches/s", "% of a core", "RSS MiB")
 	for _, ports := range []int{0, 20} {
 		closeAll, err := guest.listenMany(ports)
 		if err != nil {
 			return err
 		}
-		time.Sleep(8 * time.Second) // until the last look-up of names is over
-		if err := agents.idle(o.idle, ports); err != nil {
+		time.Sleep(settled)
+		if err := agents.idle(o.idle, fmt.Sprintf("%d ports", ports)); err != nil {
 			return err
 		}
 		closeAll()
 	}
 	return nil
-}
-
-// sources is what the guest agent's log says that it uses.
-func (a *agents) sources() string {
-	for line := range strings.SplitSeq(a.guestLog.String(), "\n") {
-		if _, after, ok := strings.Cut(line, `msg="watching sockets" `); ok {
-			return after
-		}
-	}
-	return "nothing"
 }

@@ -53,7 +53,7 @@ func tcpTrial(guest *namespace) trial {
 			time.Sleep(between)
 		}
 		opened = time.Since(start)
-		time.Sleep(20 * time.Millisecond)
+		pauseBetween()
 		if err := l.Close(); err != nil {
 			return 0, 0, err
 		}
@@ -154,7 +154,7 @@ func udpTrial(guest *namespace) trial {
 			time.Sleep(between)
 		}
 		opened = time.Since(start)
-		time.Sleep(20 * time.Millisecond)
+		pauseBetween()
 		if err := server.Close(); err != nil {
 			return 0, 0, err
 		}
