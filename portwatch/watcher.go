@@ -106,9 +106,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 // one CPU, or a scan a second. What others make them wait does not count: a machine
 // that is busy or was paused has new ports all the same.
 func (w *Watcher) poll(ctx context.Context) error {
-	// The CPU time is that of a thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -117,9 +114,11 @@ func (w *Watcher) poll(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		runtime.LockOSThread() // the CPU time is that of a thread
 		start, spent := time.Now(), w.cpuTime()
 		w.update(w.confirmedScan())
 		took, spent := time.Since(start), w.cpuTime()-spent
+		runtime.UnlockOSThread()
 		timer.Reset(max(w.interval-took, min(9*spent, maxPause)))
 	}
 }
