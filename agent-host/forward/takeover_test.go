@@ -80,8 +80,9 @@ func TestAServiceOfTheHostThatRestartsKeepsItsPort(t *testing.T) {
 	}
 }
 
-// While no VM wants an address nobody looks who has it.
-func TestAServiceOfTheHostThatLeftLongAgoHoldsUpNobody(t *testing.T) {
+// While no VM wants an address nobody looks who has it. A guest must not gain by that:
+// what it finds free then may have been left by a service that restarts just now.
+func TestAGuestThatWasAwayWaitsForAServiceThatRestarts(t *testing.T) {
 	var clock clock
 	vm := newTable(t, forward.Config{Now: clock.now}).Add("dev")
 	port := freePort(t)
@@ -92,11 +93,26 @@ func TestAServiceOfTheHostThatLeftLongAgoHoldsUpNobody(t *testing.T) {
 	defer service.Close()
 	vm.Announce(listeners(port, "0.0.0.0"))
 	eventually(t, vm, "a claim", inState(control.Claim))
-	vm.Announce(nil)
-	service.Close()
-	clock.pass(time.Minute)
-	vm.Announce(listeners(port, "0.0.0.0"))
-	if f := one(t, vm); f.State != control.Active {
-		t.Errorf("%+v", f)
+	for _, away := range []time.Duration{31 * time.Second, time.Hour} {
+		vm.Announce(nil)
+		clock.pass(away)
+		service.Close()
+		vm.Announce(listeners(port, "0.0.0.0"))
+		if f := one(t, vm); f.State != control.Claim {
+			t.Errorf("after %v: %+v", away, f)
+		}
+		if service, err = net.Listen("tcp", addr("127.0.0.1", port)); err != nil {
+			t.Fatalf("the service lost its port: %v", err)
+		}
+		eventually(t, vm, "held", func(all []control.Forward) bool {
+			return strings.Contains(all[0].Reason, " is held by ")
+		})
+		clock.pass(10 * time.Minute) // it is settled
 	}
+	service.Close()
+	eventually(t, vm, "seen to be free", func(all []control.Forward) bool {
+		return strings.Contains(all[0].Reason, "is bound 3s after that")
+	})
+	clock.pass(3 * time.Second)
+	eventually(t, vm, "taken over", inState(control.Active))
 }

@@ -70,10 +70,8 @@ func (t *Table) heldByTenant(h hostAddr) error {
 		if inUse(h) {
 			t.tenantSeen(h)
 		} else if x.left.IsZero() {
+			// While no claim was there nobody saw when: it may be just now.
 			x.left = now
-			if c := t.spots[h.spot()]; now.Sub(x.seen) > restlessTime && (c == nil || len(c.claims) == 0) {
-				x.left = x.seen // no claim was there, and so nobody saw when
-			}
 		}
 		x.round, x.seen = t.round, now
 	}
