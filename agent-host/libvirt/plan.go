@@ -20,6 +20,9 @@ type SetupOptions struct {
 	NAT string
 	// Seed is the absolute path of a seed image to give the domain as a read-only disk; empty for none.
 	Seed string
+	// Rum says that rum made the domain, which is else known by its disks and networks. It gets what it takes to reach
+	// its agent, if anything, and no seed.
+	Rum bool
 	// HostHasVsock says whether guests can have vsock here; nil asks the kernel.
 	HostHasVsock func() bool
 }
@@ -63,13 +66,12 @@ func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) 
 	if err != nil {
 		return nil, err
 	}
-	if err := c.planNICs(p, def, opts); err != nil {
-		return nil, err
+	if opts.Rum || def.madeByRum() {
+		err = planForRum(p, def, opts)
+	} else {
+		err = c.planAll(p, def, opts)
 	}
-	if err := planAgent(p, def, opts); err != nil {
-		return nil, err
-	}
-	if err := planSeed(p, def, opts, func(d diskDef) string { return c.labelOf(p.dom, d) }); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if p.after, err = replaceDevices(p.before, p.update); err == nil {
@@ -102,6 +104,17 @@ func (c *Conn) PlanSetup(ctx context.Context, domain string, opts SetupOptions) 
 	}
 	p.Notes = append(p.Notes, dnatNotes(hooksDir)...)
 	return p, nil
+}
+
+// planAll sees to everything that a domain should have.
+func (c *Conn) planAll(p *Plan, def *domainDef, opts SetupOptions) error {
+	if err := c.planNICs(p, def, opts); err != nil {
+		return err
+	}
+	if err := planAgent(p, def, opts); err != nil {
+		return err
+	}
+	return planSeed(p, def, opts, func(d diskDef) string { return c.labelOf(p.dom, d) })
 }
 
 // notePending notes what the definition has and the running VM does not.

@@ -143,3 +143,9 @@ func (r *rumProjects) status() []control.Config {
 	}
 	return all
 }
+
+// ownProject reports whether a domain of that name is the VM of a project of this user's.
+func ownProject(domain string) bool {
+	all, _ := (&projects.Watcher{Dir: projects.Dir(), Log: slog.New(slog.DiscardHandler)}).Scan()
+	return slices.ContainsFunc(all, func(p *projects.Project) bool { return p.Domain == domain })
+}

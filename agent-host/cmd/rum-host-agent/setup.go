@@ -64,6 +64,8 @@ network, which is made if there is none; and a NIC for the internet if the
 domain has no other. What is there already stays as it is. Devices are plugged
 into a running VM where that works.
 
+A domain that rum made has vsock already and needs nothing.
+
 With --seed it also gets the image that cloudinit wrote, as a read-only disk, and
 the key of its name is from then on for this domain alone.`,
 		Example: "  rum-host-agent setup dev --dry-run\n  rum-host-agent setup dev --seed dev-seed.iso\n  rum-host-agent setup --undo dev",
@@ -103,7 +105,7 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if o.undo {
 		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
 	} else {
-		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed}
+		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain)}
 		if network.Mode == config.ModeNAT {
 			opts.NAT = natNetwork
 		}
