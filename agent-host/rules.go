@@ -81,6 +81,13 @@ func (a *Agent) project(vm string) *Project {
 	return a.rules.own[vm]
 }
 
+// rulesOf returns the rules for the VM of that name.
+func (a *Agent) rulesOf(vm string) config.Rules {
+	a.rulesMu.Lock()
+	defer a.rulesMu.Unlock()
+	return a.rules.of(vm)
+}
+
 func statics(rules ruleSet) forward.Static {
 	return func(vm string) []portwatch.Listener { return rules.of(vm).Static(vm) }
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
@@ -36,6 +37,7 @@ type vm struct {
 	forwards *forward.VM
 	cancel   context.CancelFunc
 	budget   *rate.Limiter // of announcements
+	unnamed  unnamed
 
 	mu         sync.Mutex
 	link       *tunnel.Link // nil while there is none that carries
@@ -57,6 +59,8 @@ func newVM(a *Agent, c VM) *vm {
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
 		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), down: time.Now(),
 	}
+	v.unnamed.announce = v.forwards.Announce
+	v.unnamed.asks = func(l portwatch.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
 	v.setBridge(c.Bridge)
 	return v
 }
@@ -216,7 +220,7 @@ func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
 	began := time.Now()
 	defer func() { rest(ctx, v.budget, time.Since(began)) }()
 	if a.Generation > 0 {
-		v.forwards.Announce(a.Listeners)
+		v.unnamed.take(a.Listeners)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -39,6 +39,28 @@ func (rs Rules) Decide(vm string, l portwatch.Listener) Decision {
 	return implied.auto.decide(&implied, l)
 }
 
+// AsksProcess reports whether it takes the name of its process to decide about a
+// listener: a rule that comes before the one that would decide asks for it, and matches
+// in everything else, or it may be a resolver of the guest's own.
+func (rs Rules) AsksProcess(vm string, l portwatch.Listener) bool {
+	kept := rs.implied().auto.keptIn(l)
+	for i := range rs {
+		r := &rs[i]
+		if kept.holds(r) {
+			continue
+		}
+		if r.matches(vm, l) {
+			return false
+		}
+		if any := *r; r.Process != nil {
+			if any.Process = nil; any.matches(vm, l) {
+				return true
+			}
+		}
+	}
+	return l.Addr.Port() == dnsPort
+}
+
 func (r *Rule) matches(vm string, l portwatch.Listener) bool {
 	return !r.Reverse && r.auto == nil && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.Matches(l.Addr.Addr()) &&
 		r.forVM(vm) && (r.Process == nil || l.Process != "" && r.Process.MatchString(processName(l.Process)))

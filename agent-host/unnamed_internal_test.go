@@ -1,0 +1,56 @@
+package hostagent
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+func TestAListenerWaitsForItsProcessOnlyWhereARuleAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var got []portwatch.Listener
+		u := &unnamed{
+			asks: func(l portwatch.Listener) bool { return l.Addr.Port() == 5432 },
+			announce: func(all []portwatch.Listener) {
+				mu.Lock()
+				defer mu.Unlock()
+				got = all
+			},
+		}
+		listener := func(port uint16, process string) portwatch.Listener {
+			return portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), port), Process: process}
+		}
+		web, db, named := listener(8080, ""), listener(5432, ""), listener(5432, "postgres[7]")
+		expect := func(what string, want ...portwatch.Listener) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %v", what, got)
+			}
+		}
+		u.take([]portwatch.Listener{db, web})
+		expect("at once", web)
+		time.Sleep(nameWait / 2)
+		u.take([]portwatch.Listener{named, web})
+		expect("named", named, web)
+		u.take([]portwatch.Listener{db, web})
+		expect("without its name, soon after", web)
+		u.take(nil)
+		u.take([]portwatch.Listener{db, web})
+		expect("another one", web)
+		time.Sleep(nameWait)
+		expect("that never gets a name", db, web)
+		u.take([]portwatch.Listener{web})
+		expect("gone", web)
+		time.Sleep(time.Minute)
+		expect("for good", web)
+	})
+}
