@@ -11,15 +11,16 @@ import (
 // Delivery tells which of the datagrams to a socket of this machine are of use: not
 // those that the kernel drops because the socket's program does not read them. The
 // sender of such a datagram is told nothing, so the kernel is asked now and then, and
-// the share that was dropped lately is taken to be dropped of what follows. The zero
-// value is ready.
+// what follows is taken to fare like the last ones. A datagram that is read stands for
+// some that are not, because a program that reads as fast as it can loses many of a fast
+// sender. The zero value is ready.
 type Delivery struct {
 	mu      sync.Mutex
-	sent    uint32 // since the kernel was asked
-	next    uint32 // how many may be sent until it is asked again
-	drops   uint32 // what it said
-	asked   bool   // it has said something
-	share   float64
+	sent    uint32  // since the kernel was asked
+	next    uint32  // how many may be sent until it is asked again
+	drops   uint32  // what it said
+	asked   bool    // it has said something
+	share   float64 // of what is sent now that is of no use
 	useless float64 // what is not accounted for yet
 }
 
@@ -28,6 +29,8 @@ type Delivery struct {
 const (
 	lookFirst = 32
 	lookMost  = 1024
+	// perRead is how many datagrams of use are sent for each that is read.
+	perRead = 4
 )
 
 // Sent takes in that a datagram was sent from an address to another, and reports
@@ -60,7 +63,8 @@ func (d *Delivery) look(from, to netip.AddrPort) error {
 		return err
 	}
 	if d.asked {
-		d.share = min(1, float64(drops-d.drops)/float64(d.sent))
+		read := 1 - float64(drops-d.drops)/float64(d.sent)
+		d.share = 1 - perRead*min(max(read, 0), 1./perRead)
 	}
 	d.drops, d.asked = drops, true
 	return nil

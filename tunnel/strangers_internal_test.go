@@ -74,7 +74,7 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-trouble
-	if flows.useful(1) {
+	if !flows.isRefused(1) {
 		t.Error("a flow to nobody passes for one that is served")
 	}
 	if service, err = net.ListenPacket("udp", addr.String()); err != nil {
@@ -92,7 +92,7 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-answers
-	if !flows.useful(1) {
+	if flows.isRefused(1) {
 		t.Error("a flow that is answered passes for one that is not")
 	}
 }

@@ -38,8 +38,6 @@ type udpFlow struct {
 	settled bool           // it has answered from target
 
 	refused bool // nobody was there of late; guarded by UDPFlows.mu
-
-	delivery Delivery // to a service of this machine
 }
 
 // NewUDPFlows returns a set of at most limit flows whose sockets come from dial.
@@ -122,19 +120,12 @@ func (u *UDPFlows) refused(f *udpFlow) {
 	u.mu.Unlock()
 }
 
-// useful tells whether a datagram that was sent by a flow, whose service is on this
-// machine, is of use: somebody is there, and reads what comes.
-func (u *UDPFlows) useful(id uint32) bool {
+// isRefused tells whether nobody is there whom a flow's datagrams are for.
+func (u *UDPFlows) isRefused(id uint32) bool {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	f, ok := u.table.get(id)
-	if !ok || f.refused {
-		u.mu.Unlock()
-		return !ok
-	}
-	peer := f.peer
-	u.mu.Unlock()
-	useful, err := f.delivery.Sent(f.socket.LocalAddr(), peer)
-	return useful || err != nil
+	return ok && f.refused
 }
 
 func (u *UDPFlows) receive(id uint32, f *udpFlow) {

@@ -59,7 +59,7 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort,
 				queue.report(f.flow, 1, udpReason(f.target, err))
 				return false, nil
 			}
-			return flows.useful(f.flow), nil
+			return !flows.isRefused(f.flow), nil
 		case datagramEnd:
 			return flows.End(f.flow), nil
 		}
