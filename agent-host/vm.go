@@ -36,7 +36,8 @@ type vm struct {
 	log      *slog.Logger
 	forwards *forward.VM
 	cancel   context.CancelFunc
-	budget   *rate.Limiter // of announcements
+	budget   *rate.Limiter  // of announcements
+	work     *tunnel.Budget // of everything else that the guest sends
 	unnamed  unnamed
 
 	mu         sync.Mutex
@@ -57,7 +58,7 @@ type vm struct {
 func newVM(a *Agent, c VM) *vm {
 	v := &vm{
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
-		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), down: time.Now(),
+		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), work: tunnel.NewBudget(), down: time.Now(),
 	}
 	v.unnamed.announce = v.forwards.Announce
 	v.unnamed.asks = func(l portwatch.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
@@ -144,7 +145,7 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Log: v.log})
+	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.work, Log: v.log})
 	if _, ok := errors.AsType[*tunnel.AuthError](err); ok {
 		err = fmt.Errorf("%w; %s", err, v.keyHint(key))
 	}

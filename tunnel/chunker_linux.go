@@ -3,7 +3,6 @@ package tunnel
 import (
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -12,7 +11,7 @@ import (
 )
 
 // chunkBuffers are for what goes to a yamux stream, a frame at a time.
-var chunkBuffers = sync.Pool{New: func() any { b := make([]byte, muxChunk); return &b }}
+var chunkBuffers = newBuffers(muxChunk, 64)
 
 // chunker copies from a socket to a yamux stream in pieces that make one
 // frame each. While it waits for the descriptor it holds no buffer, and it
@@ -64,7 +63,7 @@ func (c *chunker) run() (srcErr, dstErr error) {
 		_, err := c.dst.Write((*c.buf)[:c.n])
 		c.writing.Store(false)
 		c.look.Stop()
-		chunkBuffers.Put(c.buf)
+		chunkBuffers.put(c.buf)
 		c.buf = nil
 		if err != nil {
 			return nil, err
@@ -88,13 +87,13 @@ func (c *chunker) lookAtSource() {
 
 // read is called by Go's poller until it returns true.
 func (c *chunker) read(fd uintptr) bool {
-	buf := chunkBuffers.Get().(*[]byte)
+	buf := chunkBuffers.get()
 	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(fd), *buf) })
 	if err == nil && n > 0 {
 		c.buf, c.n = buf, n
 		return true
 	}
-	chunkBuffers.Put(buf)
+	chunkBuffers.put(buf)
 	if err == unix.EAGAIN {
 		return false
 	}

@@ -99,7 +99,7 @@ func (c *control) read(handle func(message) (useful bool, err error)) error {
 		if useful {
 			continue
 		}
-		c.work.spent(messageCost + clock() - began)
+		c.work.spent(messageCost + time.Duration(len(b))*byteCost + clock() - began)
 		if err := c.work.rest(c.ended); err != nil {
 			return err
 		}

@@ -7,8 +7,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// messageCost is what a message costs before anything is done about it.
-const messageCost = 5 * time.Microsecond
+// messageCost is what a message costs before anything is done about it, and byteCost
+// what each byte of it costs to arrive.
+const (
+	messageCost = 5 * time.Microsecond
+	byteCost    = time.Nanosecond
+)
 
 // effortLimits are how much of a processor may be taken for long, and how much time at
 // a stretch before that counts.
@@ -32,6 +36,12 @@ var errEnded = errors.New("the link has ended")
 // effort bounds the processor time that a peer can cause. It is accounted in
 // microseconds.
 type effort struct{ left *rate.Limiter }
+
+// Budget bounds the processor time that one peer can cause over all of its links.
+type Budget struct{ work effort }
+
+// NewBudget returns a budget that nothing has been taken of.
+func NewBudget() *Budget { return &Budget{newEffort(linkEffort)} }
 
 func newEffort(l effortLimits) effort {
 	return effort{rate.NewLimiter(rate.Limit(l.share)*rate.Limit(time.Second/time.Microsecond), int(l.burst/time.Microsecond))}

@@ -88,6 +88,13 @@ func (e *ends) put(s *Stream) ([]endMessage, error) {
 	return early, nil
 }
 
+// count is how many streams there are.
+func (e *ends) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.streams)
+}
+
 func (e *ends) remove(s *Stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

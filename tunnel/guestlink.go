@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,6 +38,7 @@ type guestLink struct {
 
 	mu      sync.Mutex
 	waiting map[*waitingConn]bool
+	reading int // connections that a request is read from
 	ended   bool
 }
 
@@ -75,7 +77,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	if l.orders == nil {
 		limits = strangerLimits
 	}
-	if l.session, err = newMuxSession(conn, false, limits, l.work, l.server.log(), admitHost); err != nil {
+	if l.session, err = newMuxSession(conn, false, limits, l.work, l.server.log(), l.admitHost); err != nil {
 		_ = conn.Close()
 		return err
 	}
@@ -108,12 +110,44 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	return nil
 }
 
+// What each link of a guest agent without a key may have: any user of the host may have
+// maxKeyless of them.
+const (
+	// maxKeylessConns is for connections, whether they carry a stream or not, and
+	// keylessConnsOf which part of all descriptors they are at most. A stream takes two.
+	maxKeylessConns = 1024
+	keylessConnsOf  = 4 * maxKeyless
+	// maxKeylessFlows is for UDP flows, for which the kernel has 28,232 ports.
+	maxKeylessFlows = 512
+	keylessFlowsOf  = 8 * maxKeyless
+)
+
+var errTooManyKeyless = errors.New("more connections than a host without a key may have")
+
+// keylessLimit is less than most where few descriptors may be open.
+func keylessLimit(most int, part uint64) int { return int(min(uint64(most), descriptorLimit()/part)) }
+
 // admitHost bounds the streams of a host.
-func admitHost(open int) error {
-	if open >= maxHostStreams {
+func (l *guestLink) admitHost(open int) error {
+	most := maxHostStreams
+	if l.orders == nil {
+		most = maxKeylessConns
+	}
+	if open >= most {
 		return fmt.Errorf("%d are open already", open)
 	}
 	return nil
+}
+
+// full reports whether the host may have no more raw connections.
+func (l *guestLink) full() bool {
+	if l.orders != nil {
+		return false // how many there are is for the host to say
+	}
+	l.mu.Lock()
+	n := len(l.waiting) + l.reading
+	l.mu.Unlock()
+	return n+l.ends.count() >= keylessLimit(maxKeylessConns, keylessConnsOf)
 }
 
 // takeEnds is given the connection for the ends of streams, of which there is
@@ -200,9 +234,6 @@ func (l *guestLink) announce(ctx context.Context) error {
 // one of them: a full backlog would stall the session.
 func (l *guestLink) acceptStreams(ctx context.Context) error {
 	for {
-		if err := l.work.rest(l.session.CloseChan()); err != nil {
-			return err
-		}
 		conn, err := l.session.accept(ctx)
 		if err != nil {
 			return err
@@ -262,7 +293,12 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		l.serveUDP(ctx, conn, s)
 		return
 	}
-	target, err := l.dial(ctx, s, open)
+	var target Conn
+	if l.orders == nil && l.ends.count() > keylessLimit(maxKeylessConns, keylessConnsOf) {
+		err = errTooManyKeyless
+	} else {
+		target, err = l.dial(ctx, s, open)
+	}
 	status, reason := answerTo(err)
 	// A client that has gone does not take it, and what it sent before still is to
 	// arrive.
@@ -293,7 +329,15 @@ func (l *guestLink) dial(ctx context.Context, s *Stream, open openRequest) (Conn
 	defer cancel()
 	s.whenDead(cancel)
 	defer s.whenDead(nil)
-	return dialTarget(ctx, open.Target)
+	target, err := dialTarget(ctx, open.Target)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDescriptors(target); err != nil {
+		target.Abort()
+		return nil, err
+	}
+	return target, nil
 }
 
 // streamEnded is called at the end of a stream that was relayed.

@@ -25,6 +25,8 @@ func TestOneUsersSocketsDoNotHideAnothersPort(t *testing.T) {
 	web := portwatch.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:8080"), UID: 1001}
 	same := web
 	same.UID = 1000
+	ssh := web
+	ssh.Addr = netip.MustParseAddrPort("0.0.0.0:2222")
 	for name, row := range map[string]struct {
 		flood []portwatch.Listener
 		web   portwatch.Listener
@@ -32,7 +34,8 @@ func TestOneUsersSocketsDoNotHideAnothersPort(t *testing.T) {
 		"on lower ports":                  {flood(1000, 1024, 4500, 1), web},
 		"on many addresses of a port":     {flood(1000, 7000, 1, 4500), web},
 		"of the same user on one port":    {flood(1000, 7000, 1, 4500), same},
-		"as many users as can be counted": {usersFlood(4000, 2), web},
+		"as many users as can be counted": {usersFlood(100_000, 4000, 2), web},
+		"a user with numbers to spare":    {append(usersFlood(100_000, 5000, 1), ssh), web},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
@@ -67,9 +70,9 @@ func TestOneUsersSocketsDoNotHideAnothersPort(t *testing.T) {
 }
 
 // usersFlood is what a container does that has user numbers of its own.
-func usersFlood(users, each int) (all []portwatch.Listener) {
+func usersFlood(first uint32, users, each int) (all []portwatch.Listener) {
 	for u := range users {
-		all = append(all, flood(uint32(100000+u), 10000+u*each, each, 1)...)
+		all = append(all, flood(first+uint32(u), 10000+u*each, each, 1)...)
 	}
 	return all
 }

@@ -25,6 +25,9 @@ type Config struct {
 	Key []byte
 	// AgentVersion is told to the other end.
 	AgentVersion string
+	// Budget is what the host lets a guest cost; nil for one of each link's own. A
+	// server has its own.
+	Budget *Budget
 	// Log gets one line for each event; nil for none.
 	Log *slog.Logger
 }
@@ -120,12 +123,15 @@ func (l *Link) dialEnds(ctx context.Context) error {
 func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, error) {
 	l := &Link{
 		endpoint: e,
-		work:     newEffort(linkEffort),
 		cfg:      cfg,
 		agreed:   a,
 		opening:  make(chan struct{}, 128),
 		peer:     Peer{Auth: a.auth, Instance: fmt.Sprintf("%x", a.instance)},
 	}
+	if cfg.Budget == nil {
+		cfg.Budget = NewBudget()
+	}
+	l.work = cfg.Budget.work
 	if a.orderKey != nil {
 		l.orders = &orderSigner{key: *a.orderKey}
 	}

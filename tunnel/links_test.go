@@ -2,11 +2,14 @@ package tunnel_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/tunnel"
 )
@@ -65,4 +68,37 @@ func TestConnectionsThatSayNothingMakeRoomForAHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
+}
+
+// What is connected without a key is bounded, however few connections each link has.
+func TestALinkWithoutAKeyHasABoundedNumberOfConnections(t *testing.T) {
+	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	l, err := dial(t, g.endpoint, tunnel.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = l.Run(t.Context(), func(tunnel.Announcement) {}) }()
+	target := service(t, echo)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	most := min(1024, int(limit.Cur/32))
+	refused := 0
+	for range most + 64 {
+		s, err := l.Open(t.Context(), target, nil)
+		if err != nil {
+			refused++
+			continue
+		}
+		defer s.Abort()
+		_ = s.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = s.Write([]byte("x"))
+		if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
+			refused++
+		}
+	}
+	if refused < 32 || refused > 80 { // spares are connections too
+		t.Errorf("%d of %d connections are refused", refused, most+64)
+	}
 }

@@ -17,7 +17,7 @@ import (
 //	interface  text
 //	flags      1 byte
 //	inode      8 bytes
-//	user       4 bytes; older agents have none
+//	user       4 bytes, the owner of a block of subordinate ones; older agents have none
 //
 // What follows within the length is left to later versions. An item that cannot
 // be used, because the guest is of a later version or because nobody can be
@@ -70,7 +70,7 @@ func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []skip
 			addString(b, l.Interface, maxInterface)
 			b.AddUint8(flags)
 			b.AddUint64(l.Inode)
-			b.AddUint32(l.UID)
+			b.AddUint32(ownerOf(l.UID))
 		})
 	}
 	for _, i := range skipped {

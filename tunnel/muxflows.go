@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // muxLimits bound in bytes what is kept of what has come on the streams of a link.
@@ -11,15 +12,15 @@ type muxLimits struct {
 	// allow a mebibyte for each stream.
 	waiting int
 	// held is for the buffers that yamux keeps for streams which once had much
-	// waiting. It allocates them anew where that is not so any more.
+	// waiting. Those of streams that have nothing waiting are let go of first.
 	held int
 }
 
 var (
-	trustedLimits = muxLimits{waiting: 16 << 20, held: 24 << 20}
+	trustedLimits = muxLimits{waiting: 16 << 20, held: 48 << 20}
 	// strangerLimits are a guest agent's for a host without a key, who may be any user
 	// there and have maxKeyless links.
-	strangerLimits = muxLimits{waiting: 4 << 20, held: 6 << 20}
+	strangerLimits = muxLimits{waiting: 4 << 20, held: 12 << 20}
 )
 
 // errTooMuchWaits ends the stream that holds the most when too much waits.
@@ -32,9 +33,10 @@ type muxFlow struct {
 	acked            bool
 	finHere, finPeer bool
 	over             bool  // nobody is to read it any more
+	leaving          bool  // ended, and its buffer is not let go of yet
 	told             bool  // yamux is told that the peer has reset it
 	waiting          int   // bytes that have come and are not done with
-	held             int   // the most that ever waited, which its buffer keeps room for
+	held             int   // how large its buffer may be, by the most that ever waited
 	err              error // why it was ended from here, if it was
 	conn             *muxConn
 }
@@ -49,7 +51,9 @@ func (g *muxGuard) settle(f *muxFlow) {
 		return
 	}
 	delete(g.flows, f.id)
-	g.hold(f, 0)
+	if f.conn == nil {
+		g.hold(f, 0)
+	}
 	if f.peers {
 		g.peerOpen--
 	}
@@ -61,13 +65,16 @@ func (g *muxGuard) settle(f *muxFlow) {
 // hold notes how large the buffer of a stream may be. Where all together are too
 // large, those that are empty go. It needs g.mu.
 func (g *muxGuard) hold(f *muxFlow, size int) {
+	if size > f.held {
+		g.work.spent(time.Duration(size-f.held) * growthCost)
+	}
 	g.held += size - f.held
 	f.held = size
 	if g.held <= g.limits.held {
 		return
 	}
 	for _, f := range g.flows {
-		if f.waiting == 0 && f.held > 0 && f.conn != nil {
+		if f.waiting == 0 && f.held > 0 && f.conn != nil && !f.over {
 			f.conn.Stream.Shrink()
 			g.held -= f.held
 			f.held = 0
@@ -78,23 +85,66 @@ func (g *muxGuard) hold(f *muxFlow, size int) {
 // controlID is the stream that the host opens first.
 const controlID = 1
 
-// relieve ends the stream that holds the most. It needs g.mu.
-func (g *muxGuard) relieve() error {
+// relieve ends streams until what waits, and the buffers of those that are left, are
+// within the limits. It needs g.mu.
+func (g *muxGuard) relieve() {
+	for g.waiting > g.limits.waiting || g.held-g.leaving > g.limits.held {
+		if !g.endLargest() {
+			return
+		}
+	}
+}
+
+const (
+	// reliefMost is how long streams that were ended may keep their buffers, where those
+	// are too large together, and reliefLook the time between two looks. One whose
+	// reader is just about to tell the peer that it has read waits until that reads.
+	reliefMost = 5 * time.Second
+	reliefLook = 5 * time.Millisecond
+)
+
+// awaitRelief waits until streams that were ended have let go of their buffers.
+func (g *muxGuard) awaitRelief() error {
+	tooMuch := func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.held > g.limits.held
+	}
+	for began := clock(); tooMuch(); {
+		if clock()-began > reliefMost {
+			return fmt.Errorf("more than %d MiB are held for connections of this VM that ended, because it does not read", g.limits.held>>20)
+		}
+		select {
+		case <-g.closed:
+			return errEnded
+		case <-time.After(reliefLook):
+		}
+	}
+	return nil
+}
+
+// endLargest ends the stream of which the most waits, or whose buffer is the largest,
+// and reports whether there is one. It needs g.mu.
+func (g *muxGuard) endLargest() bool {
+	size := func(f *muxFlow) int { return f.held }
+	if g.waiting > g.limits.waiting {
+		size = func(f *muxFlow) int { return f.waiting }
+	}
 	var most *muxFlow
 	for _, f := range g.flows {
-		if f.id != controlID && (most == nil || f.waiting > most.waiting) {
+		if f.id != controlID && !f.over && (most == nil || size(f) > size(most)) {
 			most = f
 		}
 	}
-	if most == nil || most.waiting == 0 {
-		return fmt.Errorf("more than %d MiB wait on the link", g.limits.waiting>>20)
+	if most == nil || size(most) == 0 {
+		return false
 	}
 	most.err = errTooMuchWaits
 	g.end(most)
 	if most.conn != nil {
 		go most.conn.evict(most.err) // tells the peer, and may have to wait for that
 	}
-	return nil
+	return true
 }
 
 // end makes a stream be over here: what comes on it is dropped, and what has come
@@ -106,7 +156,12 @@ func (g *muxGuard) end(f *muxFlow) {
 	f.over = true
 	g.waiting -= f.waiting
 	f.waiting = 0
-	g.hold(f, 0)
+	if f.conn == nil {
+		g.hold(f, 0)
+	} else {
+		g.leaving += f.held // its reader may still be held up, and with it the buffer
+		f.leaving = true
+	}
 	if g.flows[f.id] != f {
 		return
 	}
@@ -122,6 +177,11 @@ func (g *muxGuard) end(f *muxFlow) {
 func (g *muxGuard) done(f *muxFlow) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if f.leaving {
+		g.leaving -= f.held
+		f.leaving = false
+	}
+	g.hold(f, 0)
 	if f.told || g.flows[f.id] != f {
 		return
 	}

@@ -18,7 +18,15 @@ const (
 	// have open: a guest for reverse listeners only, a host for its clients.
 	maxGuestStreams = 2 * maxReverseStreams
 	maxHostStreams  = 16 << 10
-	// frameCost is what a frame is charged with that brings no data to a stream.
+	// openCost is what a stream is charged with that the peer opens.
+	openCost = 20 * time.Microsecond
+	// growthCost is what each byte is charged with that the buffer of a stream grows by.
+	// Faster than this, what is let go of again would not be collected in time.
+	growthCost = time.Nanosecond
+	// bufferGrowth is how many times what waits in it a buffer of yamux may be: one that
+	// is more than half full is given twice its size (grow in bytes/buffer.go).
+	bufferGrowth = 3
+	// frameCost is what a frame is charged with that brings no data to a client.
 	// 20 Gbit/s need 5,000 window updates a second, and 16,000 are free.
 	frameCost = 5 * time.Microsecond
 )
@@ -64,6 +72,7 @@ type muxGuard struct {
 	flows    map[uint32]*muxFlow
 	waiting  int       // bytes, of all flows
 	held     int       // bytes that their buffers have room for
+	leaving  int       // of those, what streams keep that were ended
 	resets   []muxHead // what yamux is to be told in the peer's name
 	lastPeer uint32    // the highest ID of the peer's
 	peerOpen int
@@ -109,7 +118,7 @@ func (g *muxGuard) Read(b []byte) (int, error) {
 		if n := g.forget(b); n > 0 {
 			return n, nil
 		}
-		if err := g.work.rest(g.closed); err != nil {
+		if err := errors.Join(g.work.rest(g.closed), g.awaitRelief()); err != nil {
 			return 0, g.why(err)
 		}
 		// Behind what is there of a header, so that there is room for the rest.
@@ -223,7 +232,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 			return false, 0, err
 		}
 	}
-	if f == nil || f.over || body == 0 {
+	if f == nil || f.over || body == 0 || id == controlID {
 		g.work.spent(frameCost)
 	}
 	if f == nil {
@@ -234,13 +243,9 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 	if pass && body > 0 {
 		f.waiting += body
 		g.waiting += body
-		g.hold(f, max(f.held, f.waiting))
-		if g.waiting > g.limits.waiting {
-			if err := g.relieve(); err != nil {
-				return false, 0, err
-			}
-			pass = !f.over
-		}
+		g.hold(f, max(f.held, bufferGrowth*f.waiting))
+		g.relieve()
+		pass = !f.over
 	}
 	if flags&(yamuxFIN|yamuxRST) != 0 {
 		f.finPeer = true
@@ -259,6 +264,7 @@ func (g *muxGuard) opened(id uint32, there *muxFlow) (*muxFlow, error) {
 	if err := g.admit(g.peerOpen); err != nil {
 		return nil, fmt.Errorf("the other end opened a stream: %w", err)
 	}
+	g.work.spent(openCost)
 	g.lastPeer = id
 	g.peerOpen++
 	f := &muxFlow{id: id, peers: true, acked: true}

@@ -21,6 +21,10 @@ func quickDial(t Target) (s socket, ok bool) {
 	if err != nil {
 		return s, false
 	}
+	if outOfDescriptors(fd) != nil {
+		_ = unix.Close(fd)
+		return s, false
+	}
 	prepareTCP(fd)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	sendUnpaced(fd)

@@ -201,7 +201,7 @@ func copyHalf(dst, src Conn, count *atomic.Uint64, broken func(error)) (srcErr, 
 
 // muxBuffers are for what comes out of a yamux stream, which has a receive
 // buffer of its own that large reads empty in one go.
-var muxBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+var muxBuffers = newBuffers(256<<10, 16)
 
 // copyBuffered copies from a yamux stream. It takes a buffer only once there is
 // something to read, so that an idle connection holds none: a read into an
@@ -211,14 +211,14 @@ func copyBuffered(dst io.Writer, src io.Reader, count *atomic.Uint64) (srcErr, d
 		if _, err := src.Read(nil); err != nil {
 			return ignoreEOF(err), nil
 		}
-		buf := muxBuffers.Get().(*[]byte)
+		buf := muxBuffers.get()
 		n, err := src.Read(*buf)
 		if n > 0 {
 			if _, dstErr = dst.Write((*buf)[:n]); dstErr == nil {
 				count.Add(uint64(n))
 			}
 		}
-		muxBuffers.Put(buf)
+		muxBuffers.put(buf)
 		if err != nil || dstErr != nil {
 			return ignoreEOF(err), dstErr
 		}

@@ -54,6 +54,14 @@ func CheckDescriptors(c syscall.Conn) (err error) {
 	return err
 }
 
+// checkDescriptors is CheckDescriptors for what may have none.
+func checkDescriptors(c any) error {
+	if c, ok := c.(syscall.Conn); ok {
+		return CheckDescriptors(c)
+	}
+	return nil
+}
+
 // lastDescriptor is for the moment when not even the reserve is left.
 var lastDescriptor struct {
 	mu sync.Mutex

@@ -135,6 +135,7 @@ func (l *Link) acceptStreams(ctx context.Context) error {
 // for as long as it likes.
 func (l *Link) refuse(s *muxConn, why string) {
 	l.logRefusal(why)
+	l.work.spent(streamCost)
 	_ = s.Close()
 }
 
@@ -151,26 +152,24 @@ func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 	open, err := readReverseOpen(conn)
 	_ = conn.SetReadDeadline(time.Time{})
 	if err != nil {
-		l.logRefusal(err.Error())
-		_ = conn.Close()
+		l.refuse(conn, err.Error())
 		return
 	}
 	r := l.reverse.get(open.Listener)
 	if r == nil {
 		// Taken back while the connection was under way, or made up.
-		l.logRefusal("it names no listener of ours")
 		_, _ = conn.Write(appendAnswer(nil, AnswerDenied, ""))
-		_ = conn.Close()
+		l.refuse(conn, "it names no listener of ours")
 		return
 	}
 	s := newStream(open.ID, &l.ends)
 	s.answered = true // the host gives the answer
 	if err := l.ends.add(s); err != nil {
-		l.logRefusal(err.Error())
-		_ = conn.Close()
+		l.refuse(conn, err.Error())
 		return
 	}
 	if err := s.attach(conn); err != nil {
+		l.work.spent(streamCost)
 		return // reset by the guest already, or the link has ended
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, DialTimeout)

@@ -94,6 +94,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
+		if err := checkDescriptors(conn); err != nil {
+			_ = conn.Close()
+			s.log().Warn("refused a connection", "err", err)
+			continue
+		}
 		st, err := s.strangers.admit(ctx, conn)
 		if err != nil {
 			_ = conn.Close()

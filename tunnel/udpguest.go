@@ -33,9 +33,17 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
 		s.die(net.ErrClosed)
 		return
 	}
-	if err := serveGuestDatagrams(ctx, s, maxGuestFlows, l.work, l.server.Own); err != nil {
+	if err := serveGuestDatagrams(ctx, s, l.maxFlows(), l.work, l.server.Own); err != nil {
 		l.server.log().Debug("datagram stream ended", "err", err)
 	}
+}
+
+// maxFlows is how many UDP flows a datagram stream of the link may have.
+func (l *guestLink) maxFlows() int {
+	if l.orders == nil {
+		return keylessLimit(maxKeylessFlows, keylessFlowsOf)
+	}
+	return maxGuestFlows
 }
 
 func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort, own *portwatch.Own) error {

@@ -21,6 +21,11 @@ type waitingConn struct {
 // serveRaw takes over a raw connection that has proved to be the link's.
 func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
 	<-l.started
+	if l.full() {
+		_ = conn.Close()
+		l.server.strangers.work.spent(strangerCost)
+		return
+	}
 	fd, err := takeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
@@ -40,8 +45,7 @@ func (l *guestLink) again(ctx context.Context, id uint64, fd int) {
 	l.ends.tell(endMessage{ID: id, Kind: endReleased})
 }
 
-// wait has a loop wait for the next stream, unless the link has ended. How many
-// connections wait is for the host to say, as how many streams there are.
+// wait has a loop wait for the next stream, unless the link has ended.
 func (l *guestLink) wait(ctx context.Context, fd int) bool {
 	w := &waitingConn{link: l, ctx: ctx, fd: fd}
 	l.mu.Lock()
@@ -94,7 +98,9 @@ func (l *guestLink) serveBlocking(ctx context.Context, fd int) {
 	defer l.streams.Done()
 	conn := newFDConn(fd)
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	l.countReading(1)
 	open, err := readOpen(conn)
+	l.countReading(-1)
 	if err != nil {
 		l.dropped(err)
 		_ = conn.Close()
@@ -102,6 +108,12 @@ func (l *guestLink) serveBlocking(ctx context.Context, fd int) {
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	l.serve(ctx, conn, open)
+}
+
+func (l *guestLink) countReading(n int) {
+	l.mu.Lock()
+	l.reading += n
+	l.mu.Unlock()
 }
 
 // open reports false if the request is still to be read and served.

@@ -33,8 +33,10 @@ type mode struct {
 	ends, raw func(c net.Conn)
 	// line is done in place of everything, on the bare connection.
 	line func(c net.Conn)
-	// clients is how many clients connect to its port and read nothing.
+	// clients is how many clients connect to its port and read nothing, and sends that
+	// they send as much as is taken.
 	clients int
+	sends   bool
 	// asks has a client send a datagram now and then.
 	asks bool
 	// user is what a user of the host does to a guest agent, local what a program in the
@@ -94,6 +96,15 @@ func modes() []mode {
 		{name: "windows", endpoint: many, session: func(s *session) { spew(mux(muxWindow, 0, 1, 0, nil))(s.conn) }, sink: ping},
 		{name: "streams", endpoint: many, session: fillStreams, sink: chunk},
 		{name: "clients", endpoint: one, clients: 200, sink: chunk},
+		{name: "many clients", endpoint: one, clients: 1000, sink: chunk},
+		{name: "many senders", endpoint: one, clients: 1000, sends: true, sink: chunk},
+		{name: "drip", endpoint: many, session: drip(1), sink: chunk},
+		{name: "thin drip", endpoint: one, session: drip(64), sink: chunk},
+		{name: "large messages", endpoint: many, session: flood(message(99, make([]byte, 1<<20-1))), sink: chunk},
+		{name: "short links", endpoint: many, session: func(s *session) {
+			time.AfterFunc(300*time.Millisecond, func() { _ = s.conn.Close() })
+			flap(s)
+		}, ends: spew(end), sink: chunk},
 		{name: "pongs", endpoint: many, session: flood(pong), sink: pong},
 		{name: "hellos", endpoint: many, session: flood(helloMessage()), sink: pong},
 		{name: "unknown", endpoint: many, session: flood(unknown), sink: unknown},
@@ -129,6 +140,15 @@ func announce(s *session) error {
 	both := append([]byte{0, 2}, tcp[2:]...)
 	both = append(both, udp[2:]...)
 	return s.control(append(helloMessage(), message(messageSnapshot, append(number(1), both...))...))
+}
+
+// drip sends messages of which nobody knows the kind, so many bytes at a time.
+func drip(size int) func(*session) {
+	unit := message(99, make([]byte, 1<<20-1))
+	return func(s *session) {
+		for s.drip(unit, size) == nil {
+		}
+	}
 }
 
 // fillStreams opens streams that nobody asked for and fills them.

@@ -168,6 +168,9 @@ func (m mode) disturb(ctx context.Context) {
 	for range m.clients {
 		go func() {
 			if c, err := dialUntil(ctx, evilTCP, 5*time.Second); err == nil {
+				if m.sends {
+					go spew(chunk)(c)
+				}
 				<-ctx.Done()
 				_ = c.Close()
 			}

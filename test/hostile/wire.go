@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -155,7 +156,10 @@ func (s *session) read(r io.Reader) {
 }
 
 // control sends messages on the control stream, as fast as the host grants windows.
-func (s *session) control(messages []byte) error {
+func (s *session) control(messages []byte) error { return s.drip(messages, 60_000) }
+
+// drip is control with so many bytes in each frame.
+func (s *session) drip(messages []byte, size int) error {
 	for len(messages) > 0 {
 		n := min(len(messages), 60_000)
 		s.mu.Lock()
@@ -168,7 +172,11 @@ func (s *session) control(messages []byte) error {
 		if ended {
 			return io.EOF
 		}
-		if _, err := s.conn.Write(mux(muxData, muxACK, 1, uint32(n), messages[:n])); err != nil {
+		var frames []byte
+		for part := range slices.Chunk(messages[:n], size) {
+			frames = append(frames, mux(muxData, 0, 1, uint32(len(part)), part)...)
+		}
+		if _, err := s.conn.Write(frames); err != nil {
 			return err
 		}
 		messages = messages[n:]

@@ -114,7 +114,11 @@ func (b *budgets) take(peer string, now time.Time) (missed int, ok bool) {
 			b.peers[peer] = p
 		}
 	}
-	if !p.lines.AllowN(now, 1) {
+	lines := 1
+	if p.dropped > 0 {
+		lines = 2 // one says so
+	}
+	if !p.lines.AllowN(now, lines) {
 		p.dropped++
 		return 0, false
 	}
