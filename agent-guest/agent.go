@@ -107,7 +107,7 @@ func announcement(w *portwatch.Watcher) (tunnel.Announcement, <-chan struct{}) {
 	if state.Err != nil {
 		a.ScanError = state.Err.Error()
 	} else if len(a.Listeners) < len(state.Listeners) && state.Listeners[0].Unusable == portwatch.LoopbackDown {
-		a.ScanError = "nothing can be connected to: " + portwatch.LoopbackDown
+		a.ScanError = "only what the bridge reaches is served: " + portwatch.LoopbackDown
 	}
 	return a, changed
 }

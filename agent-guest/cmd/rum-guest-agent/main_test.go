@@ -33,6 +33,12 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(func() { ln.Close() })
 			env.Setenv("LISTENING", ln.Addr().String())
+			flow, err := net.ListenPacket("udp4", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { flow.Close() })
+			env.Setenv("FLOW", flow.LocalAddr().String())
 
 			// systemd's end of the readiness protocol (sd_notify(3)). Its path
 			// has to fit a socket address, so it is not in the work directory.

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/pflag"
@@ -35,6 +38,7 @@ func ports(args []string, stdout io.Writer) error {
 	if err != nil {
 		return advise(err, "check that /proc is mounted and can be read")
 	}
+	listeners = slices.DeleteFunc(listeners, isFlow)
 	if *asJSON {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
@@ -46,6 +50,21 @@ func ports(args []string, stdout io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", l.Proto, l.Addr, cmp.Or(l.Process, "-"), note(l))
 	}
 	return table.Flush()
+}
+
+// isFlow reports whether a listener looks like the socket with which an agent that runs
+// here talks to a UDP service for a client of the host. That agent does not announce it.
+func isFlow(l portwatch.Listener) bool {
+	_, pid, found := strings.Cut(strings.TrimSuffix(l.Process, "]"), "[")
+	if l.Proto != "udp" || !found {
+		return false
+	}
+	its, err := os.Stat("/proc/" + pid + "/exe")
+	if err != nil {
+		return false
+	}
+	ours, err := os.Stat("/proc/self/exe")
+	return err == nil && os.SameFile(its, ours)
 }
 
 // note says what is special about a listener.

@@ -71,6 +71,9 @@ func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
 	if o.output == "" {
 		return misuse(errors.New("cloudinit: there is no file to write to; give -o FILE"))
 	}
+	if err := checkDomainName(name); err != nil {
+		return err
+	}
 	seed, err := o.seed(name)
 	if err != nil {
 		return err

@@ -246,3 +246,16 @@ func TestTheCommentsOfANewFileAreValidToo(t *testing.T) {
 		}
 	}
 }
+
+func TestTheProgramsOfAPortAreToldInTheSameOrderAtEachRun(t *testing.T) {
+	told := func(by ...string) string {
+		var seen []seenPort
+		for _, b := range by {
+			seen = addSeen(seen, seenPort{port: 8080, host: 8080, proto: "tcp", by: []string{b}})
+		}
+		return seen[0].String()
+	}
+	if a, b := told("node in dev", "nginx in dev", "nginx in web"), told("nginx in web", "nginx in dev", "node in dev"); a != b {
+		t.Errorf("%q and %q", a, b)
+	}
+}

@@ -50,6 +50,7 @@ func addSeen(seen []seenPort, p seenPort) []seenPort {
 	})
 	if found {
 		seen[i].by = append(seen[i].by, p.by...)
+		slices.Sort(seen[i].by) // the agent tells them in the order in which they were announced
 		return seen
 	}
 	return slices.Insert(seen, i, p)

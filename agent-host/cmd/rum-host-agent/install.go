@@ -63,7 +63,10 @@ What follows -- is given to ssh.`,
 
 func (o *installOptions) run(ctx context.Context, name string, sshOptions []string, stdout, stderr io.Writer) error {
 	seed := &cloudinit.Seed{Name: name}
-	var err error
+	err := checkDomainName(name)
+	if err != nil {
+		return err
+	}
 	if seed.UUID, err = domainUUID(o.uuid); err != nil {
 		return err
 	}

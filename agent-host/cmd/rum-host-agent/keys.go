@@ -31,6 +31,9 @@ func newKeysNew() *cobra.Command {
 		Short: "Make a key for a VM that has none",
 		Args:  exactlyOne("VM"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkDomainName(args[0]); err != nil {
+				return err
+			}
 			id, err := domainUUID(uuid)
 			if err != nil {
 				return err

@@ -44,7 +44,7 @@ func openConfig(path, remember string) (*config.File, error) {
 	}
 	file, err := config.OpenFile(path, optional, remember)
 	if err != nil {
-		return nil, badConfig(err)
+		return nil, badConfig(err, optional)
 	}
 	return file, nil
 }
@@ -63,12 +63,16 @@ func rememberedConfigs(log *slog.Logger) string {
 // maxMistakes bounds how many mistakes of a file are shown at once.
 const maxMistakes = 20
 
-// badConfig shows the first mistake as the error, and the others below it.
-func badConfig(err error) error {
+// badConfig shows the first mistake as the error, and the others below it. unnamed is
+// that the file was not named with --config.
+func badConfig(err error, unnamed bool) error {
 	all := mistakes(err)
 	hint := "correct it, or have one written to begin with: rum-host-agent init"
 	if _, ok := errors.AsType[*config.Error](err); !ok {
-		hint = "name the file with --config, or have one written: rum-host-agent init"
+		hint = "check the name and who may read it, or have a file written: rum-host-agent init --config FILE"
+		if unnamed {
+			hint = "name the file with --config, or have one written: rum-host-agent init"
+		}
 	}
 	var lines []string
 	for _, e := range all[1:] {

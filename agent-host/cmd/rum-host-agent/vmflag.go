@@ -120,3 +120,16 @@ func checkName(name string) (string, error) {
 	}
 	return name, nil
 }
+
+// checkDomainName reports a name that no libvirt domain can have, so that nothing is made
+// for it (virDomainDefParseXML in its src/conf/domain_conf.c).
+func checkDomainName(name string) error {
+	_, err := checkName(name)
+	if err == nil && strings.Contains(name, "/") {
+		err = errors.New("the name has a /, which no libvirt domain's may have")
+	}
+	if err != nil {
+		return misuse(fmt.Errorf("VM %q: %w", name, err))
+	}
+	return nil
+}
