@@ -110,19 +110,20 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	return nil
 }
 
-// What each link of a guest agent without a key may have: any user of the host may have
-// maxKeyless of them.
+// What a guest agent without a key lets hosts have: any user there may be one.
 const (
-	// maxKeylessConns is for connections, whether they carry a stream or not, and
-	// keylessConnsOf which part of all descriptors they are at most. A stream takes two.
-	maxKeylessConns = 1024
-	keylessConnsOf  = 4 * maxKeyless
-	// maxKeylessFlows is for UDP flows, for which the kernel has 28,232 ports.
+	// maxKeylessConns is for the connections of all links, whether they carry a stream
+	// or not, and keylessConnsOf which part of all descriptors they are at most. A
+	// stream takes two.
+	maxKeylessConns = 8192
+	keylessConnsOf  = 8
+	// maxKeylessFlows is for the UDP flows of a datagram stream, of which all links may
+	// have 16. The kernel has 28,232 ports for them.
 	maxKeylessFlows = 512
 	keylessFlowsOf  = 8 * maxKeyless
 )
 
-var errTooManyKeyless = errors.New("more connections than a host without a key may have")
+var errTooManyKeyless = errors.New("more connections than hosts without a key may have")
 
 // keylessLimit is less than most where few descriptors may be open.
 func keylessLimit(most int, part uint64) int { return int(min(uint64(most), descriptorLimit()/part)) }
@@ -131,7 +132,7 @@ func keylessLimit(most int, part uint64) int { return int(min(uint64(most), desc
 func (l *guestLink) admitHost(open int) error {
 	most := maxHostStreams
 	if l.orders == nil {
-		most = maxKeylessConns
+		most = maxHostStreams / maxKeyless
 	}
 	if open >= most {
 		return fmt.Errorf("%d are open already", open)
@@ -139,15 +140,19 @@ func (l *guestLink) admitHost(open int) error {
 	return nil
 }
 
-// full reports whether the host may have no more raw connections.
+// full reports whether the host may have no more connections.
 func (l *guestLink) full() bool {
 	if l.orders != nil {
 		return false // how many there are is for the host to say
 	}
-	l.mu.Lock()
-	n := len(l.waiting) + l.reading
-	l.mu.Unlock()
-	return n+l.ends.count() >= keylessLimit(maxKeylessConns, keylessConnsOf)
+	n := 0
+	for _, o := range l.server.allLinks() {
+		o.mu.Lock()
+		n += len(o.waiting) + o.reading
+		o.mu.Unlock()
+		n += o.ends.count()
+	}
+	return n > keylessLimit(maxKeylessConns, keylessConnsOf)
 }
 
 // takeEnds is given the connection for the ends of streams, of which there is
@@ -294,7 +299,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 		return
 	}
 	var target Conn
-	if l.orders == nil && l.ends.count() > keylessLimit(maxKeylessConns, keylessConnsOf) {
+	if l.full() {
 		err = errTooManyKeyless
 	} else {
 		target, err = l.dial(ctx, s, open)

@@ -230,12 +230,17 @@ func (s *Server) forget(l *guestLink) {
 
 var errNoLink = errors.New("raw connection with a token of no link")
 
+// allLinks are not to be changed.
+func (s *Server) allLinks() []*guestLink {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.links
+}
+
 // linkOf is the link whose token was presented. Every token is compared in full,
 // so that the time taken tells nothing about them.
 func (s *Server) linkOf(token []byte) (*guestLink, error) {
-	s.mu.Lock()
-	links := s.links
-	s.mu.Unlock()
+	links := s.allLinks()
 	var found *guestLink
 	for _, l := range links {
 		if subtle.ConstantTimeCompare(l.agreed.token[:], token) == 1 {
