@@ -224,6 +224,20 @@ func TestSocketsOlderThanTheEventsAreSeenToGo(t *testing.T) {
 	})
 }
 
+func TestWithoutSockDiagOlderSocketsAreSeenToGoToo(t *testing.T) {
+	alone(t, func(cgroup string) {
+		_, addr := listen(t, "tcp4", "127.0.0.1:8080")
+		older, closeOlder := opener{"tcp4", "127.0.0.1:8081"}.open(t)
+		w := portwatch.WatchFrom(&portwatch.Scanner{Proc: "/proc/"}, never, slog.New(slog.DiscardHandler), openCgroup(t, cgroup))
+		run(t, w)
+		until(t, w, "the sockets", func(s portwatch.State) bool { return has("tcp", addr)(s) && has("tcp", older)(s) })
+		if err := closeOlder(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, w, "the older one to go", hasNot("tcp", older))
+	})
+}
+
 func TestAListenerThatIsShutDownIsGone(t *testing.T) {
 	alone(t, func(cgroup string) {
 		w, _ := follow(t, never, openCgroup(t, cgroup))

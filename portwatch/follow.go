@@ -25,8 +25,15 @@ const (
 
 // retries are the times after which a place is looked at again where the kernel has
 // told of a change that is not to be seen yet: most events come while it is being
-// made.
-var retries = []time.Duration{200 * time.Microsecond, time.Millisecond, 4 * time.Millisecond, 20 * time.Millisecond}
+// made, and who makes it may have to wait for a processor. Where only the port of a
+// change is known, it may have been in another network namespace: then the first few
+// of these have to do.
+var retries = []time.Duration{
+	200 * time.Microsecond, time.Millisecond, 4 * time.Millisecond, 20 * time.Millisecond,
+	100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second,
+}
+
+const blindRetries = 4
 
 // source is what tells a follower when to look.
 type source interface {
@@ -197,7 +204,7 @@ func (f *follower) look(now time.Time) bool {
 	}
 	for _, proto := range whole {
 		f.due[proto] = now.Add(f.w.safety)
-		if f.src.of(proto) == SourcePoll {
+		if f.src.of(proto) == SourcePoll || f.picture.anonymous(proto) {
 			f.due[proto] = now.Add(f.w.interval)
 		}
 		f.ephemeral = readEphemeral(f.w.scanner.root())
@@ -239,7 +246,7 @@ func (f *follower) settle(now time.Time, changed []socket) {
 		for cookie, there := range p.want {
 			settled = settled && f.picture.has(cookie) == there
 		}
-		if settled || p.tries == len(retries) {
+		if settled || p.tries == len(retries) || len(p.want) == 0 && p.tries == blindRetries {
 			delete(f.pending, at)
 			continue
 		}

@@ -20,6 +20,12 @@ func (p *picture) has(cookie uint64) bool {
 	return slices.ContainsFunc(p.rows, func(s socket) bool { return s.cookie == cookie })
 }
 
+// anonymous reports whether there are sockets whose cookies are not known, since only
+// procfs told of them: no event can be recognized as theirs.
+func (p *picture) anonymous(proto string) bool {
+	return slices.ContainsFunc(p.rows, func(s socket) bool { return s.proto == proto && s.cookie == 0 })
+}
+
 // look brings some places up to date, and returns the sockets that came or went.
 func (p *picture) look(places []place) (changed []socket, err error) {
 	rows, err := p.read(places)
