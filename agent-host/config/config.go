@@ -24,6 +24,8 @@ type Config struct {
 	// LibvirtURI is that of [advanced], if it is one of this machine's two daemons;
 	// empty for none.
 	LibvirtURI string
+	// User is who rum logs in as: [ssh] user, else [user] name, else rum.
+	User string
 	// Warnings are what rum will refuse of a file that is rum's too, or takes for
 	// something else, in the order of the file.
 	Warnings []*Error
@@ -31,7 +33,7 @@ type Config struct {
 
 // Default is the configuration of an empty file.
 func Default() *Config {
-	return &Config{Network: defaultNetwork()}
+	return &Config{Network: defaultNetwork(), User: rumUser}
 }
 
 // Load reads a file. The error wraps that of opening it, as [io/fs.ErrNotExist]
@@ -108,6 +110,12 @@ func (d *document) config(root table) *Config {
 	}
 	if t, ok := root.part("advanced"); ok {
 		c.LibvirtURI = t.libvirtURI()
+	}
+	for _, key := range [][2]string{{"user", "name"}, {"ssh", "user"}} {
+		t, _ := root.part(key[0])
+		if name, _ := t.values[key[1]].(string); name != "" {
+			c.User = name
+		}
 	}
 	written := append(root.tables(tablePorts), root.tables(tableForward)...)
 	if len(written) > maxRules {

@@ -35,6 +35,7 @@ type File struct {
 	project  bool
 	memory   memory
 	seen     stamp // as last looked at
+	looks    int   // how often it was as it is now
 
 	mu        sync.Mutex
 	stamp     stamp // of what was read last
@@ -172,13 +173,25 @@ func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*C
 // has not changed since the last look. It reports whether it has read it.
 func (f *File) Poll() bool {
 	was := f.seen
-	f.seen = f.look()
-	if f.seen != was || f.seen == f.stamp {
+	if f.seen = f.look(); f.seen != was {
+		f.looks = 0
+		return false
+	}
+	f.looks++
+	enough := 1
+	if f.seen.size == 0 && f.seen != (stamp{}) {
+		enough = looksAtEmpty
+	}
+	if f.seen == f.stamp || f.looks < enough {
 		return false
 	}
 	_, _ = f.read(f.seen)
 	return true
 }
+
+// looksAtEmpty is how many looks in a row have to find a file empty. Programs that write a
+// file in place empty it first, and on a busy machine may be kept from going on.
+const looksAtEmpty = 5
 
 // Reread reads the file whether or not it has changed.
 func (f *File) Reread() {

@@ -140,3 +140,32 @@ func TestAFileThatMustBeThereIs(t *testing.T) {
 		}
 	}
 }
+
+// TestAFileThatIsBeingWrittenIsNotTakenForAnEmptyOne: a writer may be held up between emptying a file and filling it.
+func TestAFileThatIsBeingWrittenIsNotTakenForAnEmptyOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rum.toml")
+	write(t, path, "[[ports]]\nguest = 1\n")
+	f, err := config.OpenFile(path, false, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "")
+	for range 3 {
+		if f.Poll() {
+			t.Fatal("the empty file was read")
+		}
+	}
+	write(t, path, "[[ports]]\nguest = 1\n[[ports]]\nguest = 2\n")
+	f.Poll()
+	if !f.Poll() || len(f.Current().Rules) != 2 {
+		t.Errorf("%+v", f.Current())
+	}
+	// One that stays empty is.
+	write(t, path, "")
+	for range 10 {
+		f.Poll()
+	}
+	if len(f.Current().Rules) != 0 {
+		t.Errorf("%+v", f.Current())
+	}
+}

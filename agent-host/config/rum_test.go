@@ -117,7 +117,7 @@ func TestWhatRumAcceptsIsAcceptedWithItsRules(t *testing.T) {
 		}
 	}
 	c, err := config.ParseProject("all.rum.toml", []byte(rumFiles[len(rumFiles)-1].text))
-	if err != nil || c.LibvirtURI != "qemu:///session" {
+	if err != nil || c.LibvirtURI != "qemu:///session" || c.User != "me" {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

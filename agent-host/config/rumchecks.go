@@ -18,6 +18,9 @@ const (
 	rumMaxHost   = 253 // bytes of a host name
 )
 
+// rumUser is who rum logs in as where the file does not say.
+const rumUser = "rum"
+
 // rumBind is where rum has the host ports of rules that do not say.
 const rumBind = "127.0.0.1"
 

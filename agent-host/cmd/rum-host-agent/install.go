@@ -43,7 +43,9 @@ run again at any time, for instance with a newer agent: what is there already is
 left alone.
 
 It needs ssh to the VM, as root or as a user who may use sudo without a password.
-What follows -- is given to ssh.`,
+What follows -- is given to ssh. Without --to, a VM that rum made for this user is
+reached as rum does it: at an address that its domain has, with the project's key
+and user. Its host key is remembered from the first time on.`,
 		Example: "  rum-host-agent install dev --to debian@192.168.50.101\n  rum-host-agent install dev -- -p 2222 -i ~/.ssh/lab",
 		Args: func(c *cobra.Command, args []string) error {
 			if n := c.ArgsLenAtDash(); n >= 0 {
@@ -73,7 +75,17 @@ func (o *installOptions) run(ctx context.Context, name string, sshOptions []stri
 	if seed.Agents, err = o.agents.read(); err != nil {
 		return err
 	}
-	key, err := draftKey(name, seed.UUID)
+	to, owner := o.to, seed.UUID
+	if p := ownProject(name); p != nil && to == "" {
+		var options []string
+		if to, options, err = reachAsRum(ctx, p); err != nil {
+			return err
+		}
+		fmt.Fprintf(stderr, "%s is the VM of %s; going in as %s\n", clean(name), clean(p.File.Path()), clean(to))
+		sshOptions = append(sshOptions, options...) // ssh takes the first of two that differ
+		owner = keyOwner(name, p)
+	}
+	key, err := draftKey(name, owner)
 	if err != nil {
 		return err
 	}
@@ -82,7 +94,6 @@ func (o *installOptions) run(ctx context.Context, name string, sshOptions []stri
 	if err != nil {
 		return err
 	}
-	to := o.to
 	if to == "" {
 		to = name
 	}

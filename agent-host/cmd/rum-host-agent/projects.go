@@ -144,8 +144,8 @@ func (r *rumProjects) status() []control.Config {
 	return all
 }
 
-// ownProject reports whether a domain of that name is the VM of a project of this user's.
-func ownProject(domain string) bool {
+// ownProject returns the project of this user's that has a VM of that name; nil for none, or for more than one.
+func ownProject(vm string) *projects.Project {
 	all, _ := (&projects.Watcher{Dir: projects.Dir(), Log: slog.New(slog.DiscardHandler)}).Scan()
-	return slices.ContainsFunc(all, func(p *projects.Project) bool { return p.Domain == domain })
+	return projects.Of(all, vm, "")
 }

@@ -105,7 +105,7 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if o.undo {
 		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
 	} else {
-		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain)}
+		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain) != nil}
 		if network.Mode == config.ModeNAT {
 			opts.NAT = natNetwork
 		}

@@ -223,14 +223,14 @@ func TestReadmeLeadsFromNothingToAServedVM(t *testing.T) {
 	contains(t, rum(t, "status"), "dev", "connected", "psk")
 }
 
-// readmeSteps are the commands of README's "Use it" up to its next paragraph of text.
+// readmeSteps are the commands of README for libvirt and a cloud image.
 func readmeSteps(t *testing.T) []string {
 	t.Helper()
 	readme, err := os.ReadFile("../../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, use, _ := strings.Cut(string(readme), "## Use it\n")
+	_, use, _ := strings.Cut(string(readme), "\nWith libvirt and a cloud image")
 	_, use, _ = strings.Cut(use, "\n\n    ")
 	var steps []string
 	joined := strings.ReplaceAll("    "+use, "\\\n", "")
