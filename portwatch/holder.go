@@ -28,7 +28,7 @@ func holderIn(root, proto string, addr netip.AddrPort) string {
 		return ""
 	}
 	rival := slices.MaxFunc(rivals, func(a, b socket) int { return rivalry(a, addr) - rivalry(b, addr) })
-	if name := findOwners(root, map[uint64]bool{rival.inode: true})[rival.inode].String(); name != "" {
+	if name := newSweep(root).find(map[uint64]bool{rival.inode: true})[rival.inode].String(); name != "" {
 		return name
 	}
 	uid := strconv.FormatUint(uint64(rival.uid), 10)

@@ -79,7 +79,7 @@ func (p *processes) owners(sockets []socket) map[uint64]string {
 		known[s.inode] = o
 	}
 	if len(wanted) > 0 {
-		for inode, o := range findOwners(p.root, wanted) {
+		for inode, o := range newSweep(p.root).find(wanted) {
 			known[inode] = o
 		}
 	}
@@ -112,14 +112,26 @@ func (p *processes) commOf(o owner, names map[int]string) string {
 	return name
 }
 
-// findOwners searches the descriptors of all processes for the wanted inodes
+// sweep is one search through /proc, which reads of each process once.
+type sweep struct {
+	root    string
+	links   int                       // descriptors looked at
+	sockets map[int]map[uint64]string // descriptors by inode, by process
+	stats   map[int]procfs.ProcStat
+}
+
+func newSweep(root string) *sweep {
+	return &sweep{root: root, sockets: make(map[int]map[uint64]string), stats: make(map[int]procfs.ProcStat)}
+}
+
+// find searches the descriptors of all processes for the wanted inodes
 // and empties wanted while it finds them. What may not be read is passed over.
 // The newest process is asked first: a server that just began to listen is
 // among them, and systemd, which keeps a copy of every socket it activates, is
 // the last.
-func findOwners(root string, wanted map[uint64]bool) map[uint64]owner {
+func (s *sweep) find(wanted map[uint64]bool) map[uint64]owner {
 	found := make(map[uint64]owner)
-	proc, err := procfs.NewFS(root)
+	proc, err := procfs.NewFS(s.root)
 	if err != nil {
 		return found
 	}
@@ -128,21 +140,19 @@ func findOwners(root string, wanted map[uint64]bool) map[uint64]owner {
 		return found
 	}
 	slices.SortFunc(procs, func(a, b procfs.Proc) int { return b.PID - a.PID })
-	links := 0
 	for _, pr := range procs {
-		if len(wanted) == 0 || links > maxLinks {
+		if len(wanted) == 0 || s.links > maxLinks {
 			break
 		}
-		links += eachSocket(root, pr.PID, func(inode uint64, fd string) bool {
+		for inode, fd := range s.socketsOf(pr.PID) {
 			if !wanted[inode] {
-				return true
+				continue
 			}
-			if o := describe(proc, root, pr.PID, inode, fd); o.pid != 0 {
+			if o := s.describe(proc, pr.PID, inode, fd); o.pid != 0 {
 				found[inode] = o
 				delete(wanted, inode)
 			}
-			return len(wanted) > 0
-		})
+		}
 	}
 	return found
 }
@@ -151,21 +161,21 @@ func findOwners(root string, wanted map[uint64]bool) map[uint64]owner {
 // ended: pid, which has it as descriptor fd, or the oldest of its ancestors in a
 // row that hold the socket too, which is the master of a server with forked
 // workers. The init process does not count as one.
-func describe(proc procfs.FS, root string, pid int, inode uint64, fd string) owner {
-	stat, err := statOf(proc, pid)
-	if err != nil {
+func (s *sweep) describe(proc procfs.FS, pid int, inode uint64, fd string) owner {
+	stat, ok := s.statOf(proc, pid)
+	if !ok {
 		return owner{}
 	}
 	for range maxAncestors {
 		if stat.PPID <= 1 {
 			break
 		}
-		of := held(root, stat.PPID, inode)
+		of := s.socketsOf(stat.PPID)[inode]
 		if of == "" {
 			break
 		}
-		parent, err := statOf(proc, stat.PPID)
-		if err != nil {
+		parent, ok := s.statOf(proc, stat.PPID)
+		if !ok {
 			break
 		}
 		stat, fd = parent, of
@@ -173,29 +183,40 @@ func describe(proc procfs.FS, root string, pid int, inode uint64, fd string) own
 	return owner{pid: stat.PID, fd: fd, comm: stat.Comm}
 }
 
-func statOf(proc procfs.FS, pid int) (procfs.ProcStat, error) {
-	p, err := proc.Proc(pid)
-	if err != nil {
-		return procfs.ProcStat{}, err
+// statOf reports false for a process that has ended.
+func (s *sweep) statOf(proc procfs.FS, pid int) (stat procfs.ProcStat, ok bool) {
+	if stat, ok := s.stats[pid]; ok {
+		return stat, true
 	}
-	return p.Stat()
+	p, err := proc.Proc(pid)
+	if err == nil {
+		stat, err = p.Stat()
+	}
+	if err != nil {
+		return stat, false
+	}
+	s.stats[pid] = stat
+	return stat, true
 }
 
-// held is the descriptor by which a process holds a socket; "" for none.
-func held(root string, pid int, inode uint64) (fd string) {
-	eachSocket(root, pid, func(i uint64, at string) bool {
-		if i == inode {
-			fd = at
+// socketsOf is the sockets that a process has open, as far as there is room to look.
+func (s *sweep) socketsOf(pid int) map[uint64]string {
+	if all, ok := s.sockets[pid]; ok || s.links > maxLinks {
+		return all
+	}
+	all := make(map[uint64]string)
+	s.links += eachSocket(s.root, pid, func(inode uint64, fd string) {
+		if _, again := all[inode]; !again {
+			all[inode] = fd
 		}
-		return fd == ""
 	})
-	return fd
+	s.sockets[pid] = all
+	return all
 }
 
 // eachSocket calls f with the inode and the descriptor of each socket that a
-// process has open, as long as f returns true, and returns how many descriptors it
-// looked at.
-func eachSocket(root string, pid int, f func(inode uint64, fd string) bool) (links int) {
+// process has open, and returns how many descriptors it looked at.
+func eachSocket(root string, pid int, f func(inode uint64, fd string)) (links int) {
 	dir, err := os.Open(filepath.Join(root, strconv.Itoa(pid), "fd"))
 	if err != nil {
 		return 1
@@ -214,8 +235,8 @@ func eachSocket(root string, pid int, f func(inode uint64, fd string) bool) (lin
 			continue
 		}
 		inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
-		if err == nil && !f(inode, fd) {
-			break
+		if err == nil {
+			f(inode, fd)
 		}
 	}
 	return links

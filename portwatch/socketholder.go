@@ -16,7 +16,7 @@ func SocketHolder(path string) string {
 	}
 	for _, row := range table.Rows {
 		if row.Path == path && row.Inode != 0 {
-			return findOwners(root, map[uint64]bool{row.Inode: true})[row.Inode].String()
+			return newSweep(root).find(map[uint64]bool{row.Inode: true})[row.Inode].String()
 		}
 	}
 	return ""
