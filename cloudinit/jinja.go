@@ -13,7 +13,8 @@ var (
 	jinjaTag     = regexp.MustCompile(`(?s:\{%.*?%\})\n?`)
 )
 
-// checkJinja looks at the template's kind only: what it renders to is known in the guest.
+// checkJinja looks at the template's kind, and at whether it can render to anything: what
+// to is known in the guest.
 func checkJinja(data []byte, first int) error {
 	header, rest, _ := bytes.Cut(data, []byte("\n"))
 	if !jinjaHeader.Match(header) {
@@ -21,6 +22,7 @@ func checkJinja(data []byte, first int) error {
 	}
 	rest = bytes.ReplaceAll(rest, []byte("\r\n"), []byte("\n"))
 	line := first + 1
+	whole := string(rest)
 	for {
 		text := bytes.TrimLeft(rest, " \t\n")
 		text = text[len(jinjaComment.Find(text)):]
@@ -47,7 +49,7 @@ func checkJinja(data []byte, first int) error {
 	case !isTemplate(kind):
 		return atLine(line, "cloud-init knows no template of %s: only #cloud-config and #! come after the header", kind)
 	}
-	return nil
+	return checkTemplate(whole, first+1)
 }
 
 // isTemplate reports whether cloud-init does what a template of that kind renders to (sub_handlers in its stages.py).
