@@ -149,8 +149,10 @@ func (u *udpFlows) begin(f *forward, k udpKey, now time.Time) *udpFlow {
 	return fl
 }
 
-// Answers to a client that may not be who it says it is are bounded until it has
-// answered back, or one forged datagram would have the guest flood somebody.
+// Answers to a client that may not be who it says it is are bounded until something
+// more has come from it, or one forged datagram would have the guest flood somebody. A
+// second one proves nothing, but a stricter bound would hurt who only listens, such as
+// the viewer of a camera.
 const (
 	// udpOverhead is what a datagram takes besides its payload, in bytes.
 	udpOverhead = 28

@@ -191,3 +191,21 @@ func TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoForgedDatagramsPassForAClient: a bound that docs/security.md admits.
+func TestTwoForgedDatagramsPassForAClient(t *testing.T) {
+	u, f, host := udpForward(t)
+	victim := tunnel.UDPPeer{Addr: netip.MustParseAddrPort("192.0.2.7:1000")}
+	id, _ := u.asks(f, host, victim, 1)
+	u.asks(f, host, victim, 1) // before any answer: no more than one
+	if _, err := u.answer(id, amplificationFree); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.answer(id, 1); err == nil {
+		t.Error("two datagrams at once lifted the bound")
+	}
+	u.asks(f, host, victim, 1)
+	if _, err := u.answer(id, 1<<20); err != nil {
+		t.Error(err)
+	}
+}
