@@ -24,7 +24,7 @@ const (
 	maxKeyless = 8
 	// keylessInterval is how often one more can be made for long, and keylessBurst how
 	// many at a time. Each may take its burst of keylessEffort.
-	keylessInterval = time.Second / 4
+	keylessInterval = time.Second / 2
 	keylessBurst    = 2 * maxKeyless
 	// acceptPause follows an accept that failed, mostly for want of
 	// descriptors; it passes.

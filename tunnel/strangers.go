@@ -17,7 +17,7 @@ const (
 	// agent says it along with the connection.
 	strangerGrace = 100 * time.Millisecond
 	// strangerCost is what one is charged with that comes to nothing.
-	strangerCost = 200 * time.Microsecond
+	strangerCost = 400 * time.Microsecond
 )
 
 var errTooManyStrangers = errors.New("it did not say what it is, and others wanted its place")
