@@ -30,9 +30,13 @@ func (k *Kernel) Stop() { k.mu.Lock(); k.wake() }
 func (k *Kernel) Go() { k.mu.Unlock() }
 
 func (k *Kernel) wait(deadline time.Time, events []event) ([]event, bool, error) {
-	k.mu.Lock()
-	k.mu.Unlock() //nolint:staticcheck // to wait is all
+	k.awaitGo()
 	return k.source.wait(deadline, events)
+}
+
+func (k *Kernel) awaitGo() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 }
 
 // Detach takes the programs from the cgroup, as another program could.
