@@ -3,44 +3,57 @@ package portwatch
 import "time"
 
 const (
-	// budgetShare is how much of one CPU looking may use in the long run.
-	budgetShare = 10 // percent
+	// lookShare is how much of one CPU events and looks may use in the long run, and
+	// nameShare how much the search for names.
+	lookShare = 10 // percent
+	nameShare = 3
 	// budgetBank is the CPU time that is saved up for a burst.
 	budgetBank = 50 * time.Millisecond
-	// newsCost is the least that a look counts for that finds something new: this is
-	// work for others too, for the link and for the host.
-	newsCost = time.Millisecond
+	// newsCost is the least that a look counts for that finds something new, and
+	// listenerCost what it counts for besides for each listener: this is work for
+	// others too, for the link and for the host.
+	newsCost     = time.Millisecond
+	listenerCost = time.Microsecond
+	// wakeCost is what it costs to be woken by events, and eventCost what each of them
+	// costs, about.
+	wakeCost  = 100 * time.Microsecond
+	eventCost = 2 * time.Microsecond
 )
 
-// budget bounds the CPU time that looking uses, however much happens: a burst is
+// budget bounds the CPU time that something uses, however much happens: a burst is
 // looked at at once, and what goes on and on is news a hundred times a second, or less
 // often if that is much work.
 type budget struct {
-	left time.Duration
-	at   time.Time
+	share time.Duration // percent of one CPU
+	left  time.Duration
+	at    time.Time
 }
 
-func newBudget(now time.Time) budget { return budget{left: budgetBank, at: now} }
+func newBudget(share time.Duration, now time.Time) budget {
+	return budget{share: share, left: budgetBank, at: now}
+}
 
-// spend takes the CPU time of a look.
-func (b *budget) spend(now time.Time, cpu time.Duration, news bool) {
+// spend takes the CPU time that something took.
+func (b *budget) spend(now time.Time, cpu time.Duration) {
 	b.refill(now)
-	if news {
-		cpu = max(cpu, newsCost)
-	}
 	b.left -= cpu
 }
 
-// wait is how long the next look has to wait.
+// spendNews takes the CPU time of what has found something new among so many listeners.
+func (b *budget) spendNews(now time.Time, cpu time.Duration, listeners int) {
+	b.spend(now, max(cpu+time.Duration(listeners)*listenerCost, newsCost))
+}
+
+// wait is how long what comes next has to wait.
 func (b *budget) wait(now time.Time) time.Duration {
 	b.refill(now)
 	if b.left > 0 {
 		return 0
 	}
-	return min((newsCost-b.left)*100/budgetShare, maxPause)
+	return (newsCost - b.left) * 100 / b.share
 }
 
 func (b *budget) refill(now time.Time) {
-	b.left = min(b.left+now.Sub(b.at)*budgetShare/100, budgetBank)
+	b.left = min(b.left+now.Sub(b.at)*b.share/100, budgetBank)
 	b.at = now
 }

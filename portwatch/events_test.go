@@ -420,6 +420,47 @@ func TestPortsThatFlapCostLittleAndEndAsTheyAre(t *testing.T) {
 	})
 }
 
+func TestAFloodOfEventsIsNotReadOneByOneAndHidesNoPort(t *testing.T) {
+	alone(t, func(cgroup string) {
+		k := openCgroup(t, cgroup)
+		w, _ := follow(t, never, k)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var events, late int64
+		var flood sync.WaitGroup
+		before, start := k.Waits(), time.Now()
+		flood.Go(func() {
+			for ctx.Err() == nil { // what is gone before it is looked for
+				if c, err := net.ListenPacket("udp4", "127.0.0.1:0"); err == nil {
+					c.Close()
+					events += 2
+				}
+			}
+		})
+		const ports = 5
+		for i := range ports {
+			addr, closeIt := opener{"tcp4", fmt.Sprintf("127.0.0.1:%d", 8080+i)}.open(t)
+			opened := time.Now()
+			until(t, w, "a port beside the flood", has("tcp", addr))
+			late = max(late, time.Since(opened).Milliseconds())
+			time.Sleep(200 * time.Millisecond) // of the flood
+			if err := closeIt(); err != nil {
+				t.Fatal(err)
+			}
+			until(t, w, "the port to go", hasNot("tcp", addr))
+		}
+		waits, took := k.Waits()-before, time.Since(start)
+		cancel()
+		flood.Wait()
+		t.Logf("%d events in %v, waited for %d times, a port at most %d ms late", events, took, waits, late)
+		// A burst of 500 is read as it comes, and then 1,000 a second; looks come to that.
+		if float64(waits) > 1000+1500*took.Seconds() {
+			t.Errorf("waited %d times for %d events in %v", waits, events, took)
+		}
+		until(t, w, "what is left", func(s portwatch.State) bool { return len(s.Listeners) == 0 })
+	})
+}
+
 func TestAChangedNetworkIsSeenAtOnce(t *testing.T) {
 	alone(t, func(cgroup string) {
 		_, addr := listen(t, "tcp4", "127.0.0.1:8080")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,8 +21,12 @@ func (w *Watcher) SetCPUTime(clock func() time.Duration) { w.cpuTime = clock }
 // A Kernel is a source of events that a test may stop and kill.
 type Kernel struct {
 	source
-	mu sync.Mutex // held while stopped
+	mu    sync.Mutex // held while stopped
+	waits atomic.Int64
 }
+
+// Waits is how often somebody has waited for events.
+func (k *Kernel) Waits() int64 { return k.waits.Load() }
 
 // Stop keeps events from being read until Go.
 func (k *Kernel) Stop() { k.mu.Lock(); k.wake() }
@@ -30,6 +35,7 @@ func (k *Kernel) Stop() { k.mu.Lock(); k.wake() }
 func (k *Kernel) Go() { k.mu.Unlock() }
 
 func (k *Kernel) wait(deadline time.Time, events []event) ([]event, bool, error) {
+	k.waits.Add(1)
 	k.awaitGo()
 	return k.source.wait(deadline, events)
 }

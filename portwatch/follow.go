@@ -14,9 +14,10 @@ const (
 	// ephemeralDelay is how old a UDP socket on a port of the ephemeral range has to
 	// be before it is looked at. Clients have such ports, and most are gone by then.
 	ephemeralDelay = 100 * time.Millisecond
-	// maxPlaces is how many places are asked for one by one; for more the whole table
-	// is cheaper.
-	maxPlaces = 8
+	// minPlaces is how many places are asked for one by one; for more the whole table
+	// is cheaper. The kernel walks all of it for each of them, and hands out both
+	// families' for two of them, but each row of these costs about a fiftieth of a walk.
+	minPlaces, maxPlaces, rowsForAPlace = 2, 8, 50
 	// maxPending bounds the places that wait to be looked at.
 	maxPending = 256
 	// maxBatch bounds the events that are taken in before the next look.
@@ -80,10 +81,10 @@ type pending struct {
 func newFollower(w *Watcher, src source) *follower {
 	now := time.Now()
 	return &follower{
-		w: w, src: src, picture: picture{scanner: w.scanner},
+		w: w, src: src, picture: picture{scanner: w.scanner, cookies: make(map[uint64]bool)},
 		told: make(map[uint64]bindKind), pending: make(map[place]*pending),
 		due:     map[string]time.Time{"tcp": now, "udp": now},
-		aliveAt: now.Add(w.safety), budget: newBudget(now),
+		aliveAt: now.Add(w.safety), budget: newBudget(lookShare, now),
 	}
 }
 
@@ -98,22 +99,28 @@ func (f *follower) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		now := time.Now()
-		if now.Before(f.next()) {
-			continue
-		}
-		if wait := f.budget.wait(now); wait > 0 {
+		// Who has used up what there is neither looks nor reads, so that a flood of events
+		// is read at once, or for the most part lost, which is a look at everything.
+		if wait := min(f.budget.wait(time.Now()), maxPause); wait > 0 {
 			if !sleep(ctx, wait) {
 				return nil
 			}
-			if err := f.take(now); err != nil { // what has come meanwhile
+			if err := f.take(time.Now()); err != nil { // what has come meanwhile
 				return err
 			}
+		}
+		if time.Now().Before(f.next()) {
+			continue
 		}
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := f.w.cpuTime()
 		news := f.look(time.Now())
-		f.budget.spend(time.Now(), f.w.cpuTime()-spent, news)
+		spent = f.w.cpuTime() - spent
+		if news {
+			f.budget.spendNews(time.Now(), spent, len(f.picture.rows))
+		} else {
+			f.budget.spend(time.Now(), spent)
+		}
 		runtime.UnlockOSThread()
 	}
 }
@@ -140,6 +147,9 @@ func (f *follower) take(deadline time.Time) error {
 	}
 	f.batch = batch
 	now := time.Now()
+	if len(batch) > 0 {
+		f.budget.spend(now, wakeCost+time.Duration(len(batch))*eventCost)
+	}
 	for _, e := range batch {
 		f.note(e, now)
 	}
@@ -216,6 +226,7 @@ func (f *follower) look(now time.Time) bool {
 
 // ask returns the places to look at, and the protocols of which these are all.
 func (f *follower) ask(now time.Time) (places []place, whole []string) {
+	most := min(minPlaces+len(f.picture.rows)/rowsForAPlace, maxPlaces)
 	for _, proto := range []string{"tcp", "udp"} {
 		var some []place
 		for at, p := range f.pending {
@@ -224,7 +235,7 @@ func (f *follower) ask(now time.Time) (places []place, whole []string) {
 			}
 		}
 		anyPort := slices.ContainsFunc(some, func(at place) bool { return at.port == 0 })
-		if anyPort || len(some) > maxPlaces || !f.due[proto].After(now) {
+		if anyPort || len(some) > most || !f.due[proto].After(now) {
 			some, whole = tables(proto), append(whole, proto)
 		}
 		places = append(places, some...)
@@ -260,6 +271,7 @@ func (f *follower) settle(now time.Time, changed []socket) {
 // told of is found by looking once more.
 func (f *follower) tell(now time.Time) {
 	told := make(map[uint64]bindKind, len(f.told))
+	var untold []socket
 	for i := range f.picture.rows {
 		s := &f.picture.rows[i]
 		if s.cookie == 0 || f.src.of(s.proto) != SourceEBPF {
@@ -272,11 +284,22 @@ func (f *follower) tell(now time.Time) {
 		}
 		if !known {
 			f.src.tellClose(*s)
-			f.due[s.proto] = now
+			untold = append(untold, *s)
 		}
 		told[s.cookie], s.bind = bind, bind
 	}
 	f.told = told
+	for _, s := range untold {
+		at := place{s.proto, s.family, s.addr.Port()}
+		switch {
+		case len(untold) > maxPlaces:
+			f.due[s.proto] = now
+		case f.pending[at] == nil:
+			f.pending[at] = &pending{due: now, want: make(map[uint64]bool)}
+		default:
+			f.pending[at].due = now
+		}
+	}
 }
 
 // sleep waits, and reports false if ctx ends before.

@@ -11,16 +11,19 @@ import (
 // daemon or another program meanwhile.
 var nameAfter = []time.Duration{0, 50 * time.Millisecond, time.Second, 5 * time.Second}
 
+// maxNamePause is the longest time between two searches for names that are due.
+const maxNamePause = 10 * time.Second
+
 // clientAge is how old a socket on an ephemeral UDP port has to be before /proc is
 // searched for its process.
 const clientAge = time.Second
 
 // nameAll looks up the processes of sockets after they were shown, until ctx ends: a
-// search of /proc may take as long as a hundred events. It uses a tenth of one CPU, or
-// looks once a second.
+// search of /proc may take as long as a hundred events.
 func (w *Watcher) nameAll(ctx context.Context) {
 	known := processes{root: w.scanner.root()}
 	since := make(map[uint64]time.Time)
+	budget := newBudget(nameShare, time.Now())
 	step := len(nameAfter)
 	for {
 		var later <-chan time.Time
@@ -40,21 +43,27 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		w.showing.Unlock()
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := w.cpuTime()
-		w.name(known.owners(grown(sockets, since, time.Now())))
+		news := w.name(known.owners(grown(sockets, since, time.Now())))
 		spent = w.cpuTime() - spent
 		runtime.UnlockOSThread()
-		if !sleep(ctx, min(9*spent, maxPause)) {
+		if news {
+			budget.spendNews(time.Now(), spent, len(sockets))
+		} else {
+			budget.spend(time.Now(), spent)
+		}
+		if wait := min(budget.wait(time.Now()), maxNamePause); wait > 0 && !sleep(ctx, wait) {
 			return
 		}
 	}
 }
 
-// name shows the sockets with the names of their processes, if those are others.
-func (w *Watcher) name(names map[uint64]string) {
+// name shows the sockets with the names of their processes, and reports whether those
+// are others.
+func (w *Watcher) name(names map[uint64]string) bool {
 	w.showing.Lock()
 	w.names = names
 	w.showing.Unlock()
-	w.showAgain()
+	return w.showAgain()
 }
 
 // grown leaves out the sockets of clients that are younger than clientAge; since is

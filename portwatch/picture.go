@@ -13,12 +13,11 @@ import (
 type picture struct {
 	scanner *Scanner
 	rows    []socket
+	cookies map[uint64]bool // of the rows
 }
 
 // has reports whether a socket was there when it was looked for.
-func (p *picture) has(cookie uint64) bool {
-	return slices.ContainsFunc(p.rows, func(s socket) bool { return s.cookie == cookie })
-}
+func (p *picture) has(cookie uint64) bool { return p.cookies[cookie] }
 
 // anonymous reports whether there are sockets whose cookies are not known, since only
 // procfs told of them: no event can be recognized as theirs.
@@ -38,7 +37,14 @@ func (p *picture) look(places []place) (changed []socket, err error) {
 	}
 	before := p.at(places)
 	p.rows = append(slices.DeleteFunc(p.rows, func(s socket) bool { return slices.ContainsFunc(places, s.isAt) }), rows...)
-	return append(missing(before, rows), missing(rows, before)...), nil
+	gone, come := missing(before, rows), missing(rows, before)
+	for _, s := range gone {
+		delete(p.cookies, s.cookie)
+	}
+	for _, s := range come {
+		p.cookies[s.cookie] = true
+	}
+	return append(gone, come...), nil
 }
 
 var errNoDiag = errors.New("sock_diag has failed a short while ago")

@@ -61,7 +61,8 @@ func byNeed(ls []portwatch.Listener, announced map[listenerKey]bool) []portwatch
 			first[k] = l
 		}
 	}
-	rank := func(l portwatch.Listener) int {
+	var ranks [4][]portwatch.Listener
+	for _, l := range ls {
 		n := 0
 		if keyOf(first[portKey{l.Proto, l.Addr.Port()}]) != keyOf(l) {
 			n += 2
@@ -69,10 +70,9 @@ func byNeed(ls []portwatch.Listener, announced map[listenerKey]bool) []portwatch
 		if !announced[keyOf(l)] {
 			n++
 		}
-		return n
+		ranks[n] = append(ranks[n], l)
 	}
-	slices.SortStableFunc(ls, func(a, b portwatch.Listener) int { return rank(a) - rank(b) })
-	return ls
+	return slices.Concat(ranks[:]...)
 }
 
 // isLocalhost reports whether the guest itself finds an address at localhost.
