@@ -80,6 +80,9 @@ func short(t *testing.T, victim string) {
 				t.Fatal(err)
 			}
 			t.Logf("%+v", r)
+			if m.local != nil {
+				awaitNone(t, m.name)
+			}
 			if r.peak >= maxPeak {
 				t.Errorf("the %s grew to %d MiB, at most %d are allowed", victim, r.peak, maxPeak)
 			}
@@ -90,5 +93,27 @@ func short(t *testing.T, victim string) {
 				t.Errorf("the honest client went unserved %d times", r.unserved)
 			}
 		})
+	}
+}
+
+// awaitNone waits until no program of a mode runs.
+func awaitNone(t *testing.T, mode string) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := 0
+		for _, p := range all {
+			if b, err := os.ReadFile(p); err == nil && strings.HasSuffix(string(b), "exe\x00"+mode+"\x00") {
+				left++
+			}
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d programs go on after the end", left)
+		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // role is the environment variable that tells this program which of its parts it is.
@@ -101,6 +103,13 @@ func part(name string, args []string) error {
 			const nobody = 65534
 			if err := errors.Join(syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
 				return err
+			}
+			// With the user goes what was said about the end of the parent (prctl(2)).
+			if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
+				return err
+			}
+			if os.Getppid() == 1 {
+				return errors.New("the guest has ended")
 			}
 		}
 		m.local()
