@@ -87,7 +87,7 @@ var (
 )
 
 // cutOption cuts the last option off s. Its value reaches to the end, and has no
-// other option in it: what has is not an option but the middle of a command.
+// other option in it, and an address behind a command no comma: what has is its middle.
 func cutOption(s string, options *regexp.Regexp) (before, option, value string, found bool) {
 	all := options.FindAllStringSubmatchIndex(s, -1)
 	if len(all) == 0 {
@@ -95,7 +95,8 @@ func cutOption(s string, options *regexp.Regexp) (before, option, value string, 
 	}
 	last := all[len(all)-1]
 	before, option, value = s[:last[0]], s[last[2]:last[3]], s[last[1]:]
-	return before, option, value, !anyOption.MatchString(value)
+	found = !anyOption.MatchString(value) && (options != ownOption || option != "bridge" || !strings.Contains(value, ","))
+	return before, option, value, found
 }
 
 // cutLast is strings.Cut at the last separator.

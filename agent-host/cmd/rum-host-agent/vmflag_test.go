@@ -23,6 +23,8 @@ func TestVMFlag(t *testing.T) {
 		{in: "dev=vsock:3,key=" + key + ",bridge=10.0.0.1", name: "dev", endpoint: "vsock:3:1021", bridge: "10.0.0.1", key: true},
 		{in: "d v=exec:ssh -o A=b,c box rum-guest-agent --stdio", name: "d v", endpoint: "exec:ssh -o A=b,c box rum-guest-agent --stdio"},
 		{in: "dev=unix:/run/a,b", name: "dev", endpoint: "unix:/run/a,b"},
+		{in: "dev=exec:qemu -nic tap,bridge=br0,id=x", name: "dev", endpoint: "exec:qemu -nic tap,bridge=br0,id=x"},
+		{in: "dev=exec:echo a,bridge=10.0.0.1,x", name: "dev", endpoint: "exec:echo a,bridge=10.0.0.1,x"},
 		{in: "dev=exec:a,b=c,keyy=/k,key=" + key, name: "dev", endpoint: "exec:a,b=c,keyy=/k", key: true},
 		{in: "dev=exec:mount -o a,key=/k,b=c /x", name: "dev", endpoint: "exec:mount -o a,key=/k,b=c /x"},
 		{in: "dev=exec:a,b=c,bridge=10.0.0.1", name: "dev", endpoint: "exec:a,b=c", bridge: "10.0.0.1"},
