@@ -30,20 +30,24 @@ type unnamedKey struct {
 	addr  netip.AddrPort
 }
 
-// take passes on what a guest announces.
-func (u *unnamed) take(listeners []portwatch.Listener) {
+// take passes on what a guest announces, and reports whether something that was there
+// is not any more.
+func (u *unnamed) take(listeners []portwatch.Listener) (fewer bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	since, now := make(map[unnamedKey]time.Time, len(listeners)), time.Now()
+	since, now, kept := make(map[unnamedKey]time.Time, len(listeners)), time.Now(), 0
 	for _, l := range listeners {
 		k := unnamedKey{l.Proto, l.Addr}
 		since[k] = now
 		if was, ok := u.since[k]; ok {
 			since[k] = was
+			kept++
 		}
 	}
+	fewer = kept < len(u.since)
 	u.latest, u.since = listeners, since
 	u.pass(now)
+	return fewer
 }
 
 // pass announces what need not be kept back any longer, and comes again for the rest.

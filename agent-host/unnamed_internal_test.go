@@ -54,3 +54,26 @@ func TestAListenerWaitsForItsProcessOnlyWhereARuleAsks(t *testing.T) {
 		expect("for good", web)
 	})
 }
+
+// What only comes is not paid for, so that no other port waits for it.
+func TestAnAnnouncementThatTakesNothingAwayIsToldApart(t *testing.T) {
+	u := &unnamed{asks: func(portwatch.Listener) bool { return false }, announce: func([]portwatch.Listener) {}}
+	listener := func(port uint16) portwatch.Listener {
+		return portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), port)}
+	}
+	one, two, three := listener(1), listener(2), listener(3)
+	for i, step := range []struct {
+		all   []portwatch.Listener
+		fewer bool
+	}{
+		{[]portwatch.Listener{one}, false},
+		{[]portwatch.Listener{one, two}, false},
+		{[]portwatch.Listener{one, three}, true},
+		{[]portwatch.Listener{one, three}, false},
+		{nil, true},
+	} {
+		if got := u.take(step.all); got != step.fewer {
+			t.Errorf("step %d: %v", i, got)
+		}
+	}
+}

@@ -218,10 +218,14 @@ func (v *vm) disconnected(link *tunnel.Link) {
 // it is what the last good one saw, and before the first good one it is unknown:
 // the forwards stay as they are.
 func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
-	began := time.Now()
-	defer func() { rest(ctx, v.budget, time.Since(began)) }()
+	began, fewer := time.Now(), false
+	defer func() {
+		if fewer {
+			rest(ctx, v.budget, withWhatCame*time.Since(began))
+		}
+	}()
 	if a.Generation > 0 {
-		v.unnamed.take(a.Listeners)
+		fewer = v.unnamed.take(a.Listeners)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -245,8 +249,11 @@ func skipped(a tunnel.Announcement) string {
 
 // What an announcement may take of a processor for long, and for how long it may take
 // all of one. As much again is done about it elsewhere, where listeners are opened and
-// closed.
+// closed. Paid for are those that take something away: there is an end to how much can
+// come otherwise, and one program that opens many ports is not to hold up another's.
 const (
+	// withWhatCame counts an announcement twice, for the one that brought what goes.
+	withWhatCame  = 2
 	announceShare = 0.04
 	announceBurst = 300 * time.Millisecond
 )
