@@ -13,6 +13,9 @@ import (
 // Heartbeats.
 const (
 	pingInterval = time.Second
+	// idleBeats is how many of these intervals there are between two pings of a link
+	// that carries nothing, while the guest answers.
+	idleBeats = 5
 	// silentAfter is how long without a reply makes a link silent.
 	silentAfter = 4 * time.Second
 	// probeInterval is how often a silent guest is tried anew beside the
@@ -27,9 +30,21 @@ const (
 // while the machine sleeps and does not follow the clock on the wall.
 type pulse struct {
 	asked, answered atomic.Uint64 // sequence numbers of pings and pongs
+	askedAt         atomic.Int64  // when the first ping was sent that is not answered yet
 	last            atomic.Int64  // when the heart beat last
 	since           atomic.Int64  // silence before this says nothing: we did not run, or did not ask
 }
+
+// ask is the sequence number of the next ping.
+func (p *pulse) ask(now time.Duration) uint64 {
+	if !p.waiting() {
+		p.askedAt.Store(int64(now))
+	}
+	return p.asked.Add(1)
+}
+
+// waiting reports whether the guest owes an answer.
+func (p *pulse) waiting() bool { return p.asked.Load() != p.answered.Load() }
 
 // beat notes a heartbeat. It reports whether we can judge the guest by what was
 // heard since the last one: one that comes late was not there to ask or to listen.
@@ -55,8 +70,14 @@ func (p *pulse) silence(now, heard time.Duration) time.Duration {
 func (l *Link) LastSeen() time.Time { return time.Now().Add(l.control.lastHeard() - clock()) }
 
 // Silent reports that the guest has stopped answering although the connection
-// stands: most likely the VM is paused.
-func (l *Link) Silent() bool { return l.pulse.silence(clock(), l.control.lastHeard()) > silentAfter }
+// stands: most likely the VM is paused. A guest that was not asked is not silent.
+func (l *Link) Silent() bool {
+	heard := max(l.control.lastHeard(), time.Duration(l.pulse.askedAt.Load()))
+	return l.pulse.waiting() && l.pulse.silence(clock(), heard) > silentAfter
+}
+
+// idle reports whether the link carries nothing but its control stream.
+func (l *Link) idle() bool { return l.ends.count() == 0 && l.session.NumStreams() <= 1 }
 
 // heartbeat pings, and looks after a guest that stopped answering: a paused one
 // is waited for, one that was replaced ends the link.
@@ -70,10 +91,14 @@ func (l *Link) heartbeat(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		onTime := l.pulse.beat(clock())
+		now := clock()
+		onTime := l.pulse.beat(now)
+		if onTime && !l.pulse.waiting() && beats%idleBeats != 0 && l.idle() {
+			continue // the guest may sleep
+		}
 		// One ping that waits for a paused guest is as good as many.
 		if !onTime || !l.Silent() || beats%8 == 0 {
-			l.control.send(&pingMessage{Seq: l.pulse.asked.Add(1)})
+			l.control.send(&pingMessage{Seq: l.pulse.ask(now)})
 		}
 		if !l.Silent() || !l.endpoint.Many() || time.Since(lastProbe) < probeInterval {
 			continue

@@ -1,0 +1,66 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
+	if os.Getenv(inBubble) == "" {
+		again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		again.Env = append(os.Environ(), inBubble+"=1")
+		if out, err := again.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		hostEnd, guestEnd := net.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		lost := make(chan error, 2)
+		server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
+		guest := newGuestLink(server, agreed{}, false)
+		guest.serve = func(ctx context.Context, conn net.Conn, _ openRequest) {
+			_, _ = conn.Write(appendAnswer(nil, AnswerOK, ""))
+			<-ctx.Done()
+		}
+		go func() { lost <- guest.run(ctx, guestEnd) }()
+		host, err := newLink(Endpoint{Scheme: SchemeSerial, Path: "pipe"}, Config{}, hostEnd, agreed{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { lost <- host.Run(ctx, func(Announcement) {}) }()
+
+		asked := func() uint64 {
+			before := host.pulse.asked.Load()
+			for range 600 {
+				time.Sleep(100 * time.Millisecond)
+				if host.Silent() {
+					t.Fatal("a guest that answers is silent")
+				}
+			}
+			return host.pulse.asked.Load() - before
+		}
+		if n := asked(); n < 11 || n > 13 {
+			t.Errorf("asked %d times in a minute without traffic, want 12", n)
+		}
+		s, err := host.Open(ctx, Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("GET"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := asked(); n < 59 || n > 61 {
+			t.Errorf("asked %d times in a minute with a connection, want 60", n)
+		}
+		_ = s.Close()
+		cancel()
+		<-lost
+		<-lost
+	})
+}
