@@ -28,11 +28,11 @@ func equalFrames(a, b datagramFrame) bool {
 }
 
 func TestDatagramFramesSurviveTheWire(t *testing.T) {
-	var wire []byte
+	var encoded []byte
 	for _, f := range sampleDatagrams {
-		wire = f.append(wire)
+		encoded = f.append(encoded)
 	}
-	for name, r := range map[string]io.Reader{"whole": bytes.NewReader(wire), "byte by byte": iotest.OneByteReader(bytes.NewReader(wire))} {
+	for name, r := range map[string]io.Reader{"whole": bytes.NewReader(encoded), "byte by byte": iotest.OneByteReader(bytes.NewReader(encoded))} {
 		d := newDatagramReader(r)
 		for i, want := range sampleDatagrams {
 			if got, err := d.next(); err != nil || !equalFrames(got, want) {
@@ -43,7 +43,7 @@ func TestDatagramFramesSurviveTheWire(t *testing.T) {
 			t.Fatalf("%s: at the end: %v", name, err)
 		}
 	}
-	d := newDatagramReader(bytes.NewReader(wire[:len(wire)-1]))
+	d := newDatagramReader(bytes.NewReader(encoded[:len(encoded)-1]))
 	for range len(sampleDatagrams) - 1 {
 		if _, err := d.next(); err != nil {
 			t.Fatal(err)

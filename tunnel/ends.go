@@ -8,32 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endKind is what one side tells about a stream.
-type endKind uint8
-
-// Values are on the wire.
-const (
-	// endComplete: everything was sent, Sent bytes of it; nothing follows.
-	endComplete endKind = 1
-	// endAborted: the connection behind the stream was reset, after Sent bytes.
-	endAborted endKind = 2
-	// endStopped: nothing more will be read.
-	endStopped endKind = 3
-	// endReleased, from the guest: the stream is over, and the raw connection
-	// that carried it can carry another.
-	endReleased endKind = 4
-)
-
-func (k endKind) valid() bool { return k >= endComplete && k <= endReleased }
-
-// endMessage tells how a stream ended: on the control stream, or on the
-// connection beside it that is for this alone.
-type endMessage struct {
-	ID   uint64
-	Kind endKind
-	Sent uint64 // bytes, for endComplete and endAborted
-}
-
 // ends knows the streams of a link, and carries what both sides tell each
 // other about how they end.
 type ends struct {

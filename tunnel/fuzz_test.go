@@ -78,11 +78,11 @@ func FuzzControlMessage(f *testing.F) {
 }
 
 func TestMessagesSurviveTheWire(t *testing.T) {
-	var wire []byte
+	var encoded []byte
 	for _, m := range sampleMessages {
-		wire = appendMessage(wire, m)
+		encoded = appendMessage(encoded, m)
 	}
-	r := messageReader{r: bytes.NewReader(wire)}
+	r := messageReader{r: bytes.NewReader(encoded)}
 	for _, want := range sampleMessages {
 		got, err := nextMessage(&r)
 		if err != nil {

@@ -14,6 +14,9 @@ import (
 // and as many bytes.
 const requiredKind = 0x80
 
+// fieldProof is the kind of the field that holds the proof of an order.
+const fieldProof = requiredKind | 1
+
 // unknown is the error for something of a kind that nobody here knows, or nil if it
 // is to be skipped.
 func unknown(what string, kind uint8) error {

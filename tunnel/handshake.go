@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -37,8 +38,6 @@ const protocolVersion = 2
 const features uint64 = 0
 
 const (
-	nonceSize = 32
-	proofSize = sha256.Size
 	tokenSize = 16
 	// KeySize is the length of a link's key in bytes.
 	KeySize = 32
@@ -76,13 +75,6 @@ const (
 	reasonWrongGuest = "the guest agent's key is not the host agent's"
 )
 
-// handshakeStatus of proof and ready frames. Values are on the wire.
-const (
-	statusOK   = 0
-	statusAuth = 1
-	statusFull = 2 // the guest agent has as many links as it may
-)
-
 // agreed is what a handshake leaves to a link.
 type agreed struct {
 	auth     string // "psk" or "none"
@@ -90,6 +82,17 @@ type agreed struct {
 	instance [16]byte
 	token    [tokenSize]byte    // opens raw streams
 	orderKey *[sha256.Size]byte // proves orders; nil without a key
+}
+
+// refusal is the error that a verdict means; nil for none.
+func refusal(v *verdictFrame) error {
+	switch v.status {
+	case statusOK:
+		return nil
+	case statusFull:
+		return errors.New(v.reason)
+	}
+	return &AuthError{Reason: v.reason}
 }
 
 // secret derives what one role or purpose needs from the key, which may be
@@ -180,7 +183,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 	if _, err := rw.Write(appendFrame(nil, frameProof, verdict.encode())); err != nil {
 		return agreed{}, fmt.Errorf("send proof: %w", err)
 	}
-	if err := verdict.err(); err != nil {
+	if err := refusal(&verdict); err != nil {
 		return agreed{}, err
 	}
 
@@ -191,7 +194,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 		}
 		var v verdictFrame
 		if k == frameReady && v.decode(body) && v.nonce == h.nonce {
-			if err := v.err(); err != nil {
+			if err := refusal(&v); err != nil {
 				return agreed{}, err
 			}
 			break
@@ -293,7 +296,7 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 
 // guestVerdict judges the host's proof and tells it the result.
 func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v *verdictFrame, instance [16]byte, known func(agreed) error) error {
-	if err := v.err(); err != nil {
+	if err := refusal(v); err != nil {
 		return err
 	}
 	ready := verdictFrame{nonce: h.nonce}
@@ -317,7 +320,7 @@ func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v
 	if _, err := w.Write(appendFrame(nil, frameReady, ready.encode())); err != nil {
 		return fmt.Errorf("send ready: %w", err)
 	}
-	return ready.err()
+	return refusal(&ready)
 }
 
 func newNonce() (n [nonceSize]byte) {

@@ -1,10 +1,22 @@
 package tunnel
 
 import (
-	"errors"
+	"crypto/sha256"
 	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
+)
+
+const (
+	nonceSize = 32
+	proofSize = sha256.Size
+)
+
+// handshakeStatus of proof and ready frames. Values are on the wire.
+const (
+	statusOK   = 0
+	statusAuth = 1
+	statusFull = 2 // the guest agent has as many links as it may
 )
 
 type helloFrame struct {
@@ -105,16 +117,6 @@ func (v *verdictFrame) decode(body []byte) bool {
 	s := cryptobyte.String(body)
 	return s.CopyBytes(v.nonce[:]) && s.ReadUint8(&v.status) &&
 		readString(&s, &v.reason, maxReason) == nil && s.CopyBytes(v.proof[:])
-}
-
-func (v *verdictFrame) err() error {
-	switch v.status {
-	case statusOK:
-		return nil
-	case statusFull:
-		return errors.New(v.reason)
-	}
-	return &AuthError{Reason: v.reason}
 }
 
 func addBool(b *cryptobyte.Builder, v bool) {

@@ -32,7 +32,7 @@ func limited(a Announcement, before []portwatch.Listener) Announcement {
 	}
 	users := make(map[uint32][]portwatch.Listener)
 	for _, l := range a.Listeners {
-		users[ownerOf(l.UID)] = append(users[ownerOf(l.UID)], l)
+		users[portwatch.UserOf(l.UID)] = append(users[portwatch.UserOf(l.UID)], l)
 	}
 	for uid, ls := range users {
 		users[uid] = byNeed(ls, announced)
@@ -77,22 +77,6 @@ func byNeed(ls []portwatch.Listener, announced map[listenerKey]bool) []portwatch
 
 // isLocalhost reports whether the guest itself finds an address at localhost.
 func isLocalhost(ip netip.Addr) bool { return ip.IsUnspecified() || ip.IsLoopback() }
-
-// Subordinate user IDs, of which a user may have a block for containers of his own
-// (SUB_UID_MIN and SUB_UID_COUNT in login.defs(5)).
-const (
-	subUIDMin   = 100_000
-	subUIDCount = 65_536
-)
-
-// ownerOf is the user whose sockets those of uid count as: the IDs of a block are one,
-// or a user could be as many as he likes.
-func ownerOf(uid uint32) uint32 {
-	if uid < subUIDMin {
-		return uid
-	}
-	return uid - (uid-subUIDMin)%subUIDCount
-}
 
 // shared takes as much of each user as of any other, until a user has no more or
 // there is no room. Where there are more users than room, those with the lower

@@ -70,7 +70,7 @@ func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []skip
 			addString(b, l.Interface, maxInterface)
 			b.AddUint8(flags)
 			b.AddUint64(l.Inode)
-			b.AddUint32(ownerOf(l.UID))
+			b.AddUint32(portwatch.UserOf(l.UID))
 		})
 	}
 	for _, i := range skipped {

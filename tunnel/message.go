@@ -242,21 +242,3 @@ func readUint64(s *cryptobyte.String, v *uint64) error {
 	}
 	return nil
 }
-
-func (*endMessage) kind() messageKind { return kindEnd }
-
-func (m *endMessage) encode(b *cryptobyte.Builder) {
-	b.AddUint64(m.ID)
-	b.AddUint8(uint8(m.Kind))
-	b.AddUint64(m.Sent)
-}
-
-func (m *endMessage) decode(s *cryptobyte.String) error {
-	if !s.ReadUint64(&m.ID) || !s.ReadUint8((*uint8)(&m.Kind)) || !s.ReadUint64(&m.Sent) {
-		return errShort
-	}
-	if !m.Kind.valid() {
-		return fmt.Errorf("unknown end %d of stream %d", m.Kind, m.ID)
-	}
-	return nil
-}

@@ -17,8 +17,6 @@ import (
 // are not authenticated, each carries a proof: a counter, and an HMAC-SHA256 over the
 // kind of order, the counter and the order under a key of the handshake.
 const (
-	// fieldProof is the kind of the field that holds it.
-	fieldProof = requiredKind | 1
 	// orderWindow is how far behind the newest an order may come: raw connections
 	// overtake each other.
 	orderWindow = 1024
