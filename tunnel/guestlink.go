@@ -202,7 +202,7 @@ func (l *guestLink) handle(m message) (useful bool, err error) {
 	case *helloMessage:
 		l.server.log().Debug("host agent", "version", m.AgentVersion, "hostname", m.Hostname)
 	default:
-		return false, fmt.Errorf("host sent a control message of kind %d, which only guests send", m.kind())
+		return false, fmt.Errorf("host sent a control message that only guests send: %T", m)
 	}
 	return useful, nil
 }
