@@ -16,6 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 const (
@@ -190,7 +191,7 @@ func (v *vm) introduce(link *tunnel.Link) {
 		Silent:   link.Silent,
 		Reverse:  link.SetReverse,
 		RelayNow: link.RelayNow,
-		Open: func(ctx context.Context, t tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, t wire.Target, early []byte) (tunnel.Conn, string, error) {
 			s, err := link.Open(ctx, t, early)
 			if err != nil {
 				return nil, "", err

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // Announcement is what listens in a guest: always the complete set, sorted by
@@ -52,9 +53,9 @@ func keyOf(l portwatch.Listener) listenerKey {
 }
 
 // apply takes in one message and reports whether it was an announcement.
-func (a *announced) apply(m message) (bool, error) {
+func (a *announced) apply(m wire.Message) (bool, error) {
 	switch m := m.(type) {
-	case *snapshotMessage:
+	case *wire.SnapshotMessage:
 		if m.Generation == 0 {
 			return false, errors.New("snapshot of generation 0, which is none")
 		}
@@ -62,7 +63,7 @@ func (a *announced) apply(m message) (bool, error) {
 		a.skipped = make(map[string]string)
 		a.generation, a.valid = m.Generation, true
 		return true, a.add(m.Listeners, m.Skipped)
-	case *deltaMessage:
+	case *wire.DeltaMessage:
 		if !a.valid || m.From != a.generation {
 			return false, fmt.Errorf("delta from generation %d, expected %d", m.From, a.generation)
 		}
@@ -73,26 +74,26 @@ func (a *announced) apply(m message) (bool, error) {
 			delete(a.set, keyOf(l))
 		}
 		for _, i := range m.SkippedRemoved {
-			delete(a.skipped, i.key())
+			delete(a.skipped, i.Key())
 		}
 		a.generation = m.To
 		return true, a.add(m.Added, m.SkippedAdded)
-	case *scanErrorMessage:
+	case *wire.ScanErrorMessage:
 		a.scanError = m.Text
 		return true, nil
 	}
 	return false, nil
 }
 
-func (a *announced) add(ls []portwatch.Listener, skipped []skippedItem) error {
+func (a *announced) add(ls []portwatch.Listener, skipped []wire.SkippedItem) error {
 	for _, l := range ls {
 		a.set[keyOf(l)] = l
 	}
 	for _, i := range skipped {
-		a.skipped[i.key()] = i.Reason
+		a.skipped[i.Key()] = i.Reason
 	}
-	if n := len(a.set) + len(a.skipped); n > MaxListeners {
-		return fmt.Errorf("%d listeners announced, at most %d are allowed", n, MaxListeners)
+	if n := len(a.set) + len(a.skipped); n > wire.MaxListeners {
+		return fmt.Errorf("%d listeners announced, at most %d are allowed", n, wire.MaxListeners)
 	}
 	return nil
 }

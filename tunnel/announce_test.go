@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 func listener(addr string) portwatch.Listener {
@@ -65,13 +66,13 @@ func TestAFailedScanClosesNothing(t *testing.T) {
 func TestTooManyListenersAreCutAndSaid(t *testing.T) {
 	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
 	var set []portwatch.Listener
-	for i := range tunnel.MaxListeners + 10 {
+	for i := range wire.MaxListeners + 10 {
 		set = append(set, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(i+1))})
 	}
 	heard := announcements(t, g)
 	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set})
 	a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError != "" })
-	if len(a.Listeners) != tunnel.MaxListeners {
+	if len(a.Listeners) != wire.MaxListeners {
 		t.Fatalf("%d listeners", len(a.Listeners))
 	}
 }

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
 // busyService listens and accepts nothing, and its backlog is full. accept has it
 // serve as others do.
-func busyService(t *testing.T) (target tunnel.Target, accept func(serve func(net.Conn))) {
+func busyService(t *testing.T) (target wire.Target, accept func(serve func(net.Conn))) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -49,7 +50,7 @@ func busyService(t *testing.T) (target tunnel.Target, accept func(serve func(net
 			go serve(c)
 		}
 	}
-	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}, accept
+	return wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}, accept
 }
 
 // The service accepts after the ten seconds that were the limit once; the kernel
@@ -85,7 +86,7 @@ func TestNobodyDialsForAClientThatHasGone(t *testing.T) {
 }
 
 // dials counts the connections to a target that are not there yet.
-func dials(t *testing.T, target tunnel.Target) (n int) {
+func dials(t *testing.T, target wire.Target) (n int) {
 	t.Helper()
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {

@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // dialer connects to a target in one of the ways that are compared.
-type dialer func(t *testing.T, target tunnel.Target) *net.TCPConn
+type dialer func(t *testing.T, target wire.Target) *net.TCPConn
 
 // besideLoopback has a trial run many times over loopback and through each kind of
 // tunnel. What arrives over loopback in every run arrives through the tunnel too.
@@ -26,7 +27,7 @@ func besideLoopback(t *testing.T, trial func(t *testing.T, dial dialer) bool) {
 		}
 		return arrived
 	}
-	loopback := count(t, func(t *testing.T, target tunnel.Target) *net.TCPConn {
+	loopback := count(t, func(t *testing.T, target wire.Target) *net.TCPConn {
 		c, err := net.Dial("tcp", target.Addrs[0].String())
 		if err != nil {
 			t.Fatal(err)
@@ -35,7 +36,7 @@ func besideLoopback(t *testing.T, trial func(t *testing.T, dial dialer) bool) {
 		return c.(*net.TCPConn)
 	})
 	eachKind(t, func(t *testing.T, l *tunnel.Link) {
-		ours := count(t, func(t *testing.T, target tunnel.Target) *net.TCPConn { return through(t, l, target) })
+		ours := count(t, func(t *testing.T, target wire.Target) *net.TCPConn { return through(t, l, target) })
 		if ours < loopback {
 			t.Errorf("%d of %d times everything arrived, %d times over loopback", ours, trials, loopback)
 		}

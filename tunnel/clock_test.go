@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"net/netip"
@@ -39,12 +40,12 @@ func answerForAnHour(t *testing.T) {
 	server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
 	guest := newGuestLink(server, agreed{}, false)
 	accepted := make(chan *Stream, 1)
-	guest.serve = func(_ context.Context, conn net.Conn, o openRequest) {
+	guest.serve = func(_ context.Context, conn net.Conn, o wire.OpenRequest) {
 		s := newStream(o.ID, &guest.ends)
 		s.answered = true
 		_ = guest.ends.add(s)
 		_ = s.attach(conn)
-		_, _ = conn.Write(appendAnswer(nil, AnswerOK, ""))
+		_, _ = conn.Write(wire.AppendAnswer(nil, wire.AnswerOK, ""))
 		accepted <- s
 	}
 	go func() { lost <- guest.run(ctx, guestEnd) }()
@@ -54,7 +55,7 @@ func answerForAnHour(t *testing.T) {
 	}
 	go func() { lost <- host.Run(ctx, func(Announcement) {}) }()
 
-	out, err := host.Open(ctx, Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("GET"))
+	out, err := host.Open(ctx, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("GET"))
 	if err != nil {
 		t.Fatal(err)
 	}

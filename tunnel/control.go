@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -38,12 +39,12 @@ func newControl(conn net.Conn, ended <-chan struct{}, work effort) *control {
 }
 
 // send queues a message.
-func (c *control) send(m message) {
+func (c *control) send(m wire.Message) {
 	c.mu.Lock()
 	if len(c.queue) > maxQueue {
 		c.full = true
 	} else {
-		c.queue = appendMessage(c.queue, m)
+		c.queue = wire.AppendMessage(c.queue, m)
 	}
 	c.mu.Unlock()
 	select {
@@ -78,16 +79,16 @@ func (c *control) write(ctx context.Context) error {
 // read hands every message that arrives to handle until one of them fails. Those
 // that are not of use to a client of this side, who has to do something for each,
 // may take some processor time; beyond that the peer is not read for a while.
-func (c *control) read(handle func(message) (useful bool, err error)) error {
-	r := messageReader{r: bufio.NewReader(c.conn)}
+func (c *control) read(handle func(wire.Message) (useful bool, err error)) error {
+	r := wire.MessageReader{R: bufio.NewReader(c.conn)}
 	for {
-		b, err := r.next()
+		b, err := r.Next()
 		if err != nil {
 			return err
 		}
 		began, useful := clock(), false
 		c.heard.Store(int64(began))
-		m, err := decodeMessage(b)
+		m, err := wire.DecodeMessage(b)
 		if err != nil {
 			return err
 		}

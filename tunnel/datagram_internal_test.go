@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"net/netip"
@@ -13,64 +14,64 @@ import (
 	"time"
 )
 
-var sampleDatagrams = []datagramFrame{
-	{kind: datagramToGuest, flow: 1, target: netip.MustParseAddrPort("127.0.0.1:53"), payload: []byte("question")},
-	{kind: datagramToGuest, flow: 1<<32 - 1, target: netip.MustParseAddrPort("[::1]:53")},
-	{kind: datagramToHost, flow: 2, payload: make([]byte, MaxDatagram)},
-	{kind: datagramToHost, flow: 2},
-	{kind: datagramEnd, flow: 3},
-	{kind: datagramTrouble, flow: 4, lost: 7, reason: "nothing receives"},
+var sampleDatagrams = []wire.DatagramFrame{
+	{Kind: wire.DatagramToGuest, Flow: 1, Target: netip.MustParseAddrPort("127.0.0.1:53"), Payload: []byte("question")},
+	{Kind: wire.DatagramToGuest, Flow: 1<<32 - 1, Target: netip.MustParseAddrPort("[::1]:53")},
+	{Kind: wire.DatagramToHost, Flow: 2, Payload: make([]byte, wire.MaxDatagram)},
+	{Kind: wire.DatagramToHost, Flow: 2},
+	{Kind: wire.DatagramEnd, Flow: 3},
+	{Kind: wire.DatagramTrouble, Flow: 4, Lost: 7, Reason: "nothing receives"},
 }
 
-func equalFrames(a, b datagramFrame) bool {
-	return a.kind == b.kind && a.flow == b.flow && a.target == b.target && bytes.Equal(a.payload, b.payload) &&
-		a.lost == b.lost && a.reason == b.reason
+func equalFrames(a, b wire.DatagramFrame) bool {
+	return a.Kind == b.Kind && a.Flow == b.Flow && a.Target == b.Target && bytes.Equal(a.Payload, b.Payload) &&
+		a.Lost == b.Lost && a.Reason == b.Reason
 }
 
 func TestDatagramFramesSurviveTheWire(t *testing.T) {
 	var encoded []byte
 	for _, f := range sampleDatagrams {
-		encoded = f.append(encoded)
+		encoded = f.Append(encoded)
 	}
 	for name, r := range map[string]io.Reader{"whole": bytes.NewReader(encoded), "byte by byte": iotest.OneByteReader(bytes.NewReader(encoded))} {
-		d := newDatagramReader(r)
+		d := wire.NewDatagramReader(r)
 		for i, want := range sampleDatagrams {
-			if got, err := d.next(); err != nil || !equalFrames(got, want) {
+			if got, err := d.Next(); err != nil || !equalFrames(got, want) {
 				t.Fatalf("%s: frame %d: %v", name, i, err)
 			}
 		}
-		if _, err := d.next(); err != io.EOF {
+		if _, err := d.Next(); err != io.EOF {
 			t.Fatalf("%s: at the end: %v", name, err)
 		}
 	}
-	d := newDatagramReader(bytes.NewReader(encoded[:len(encoded)-1]))
+	d := wire.NewDatagramReader(bytes.NewReader(encoded[:len(encoded)-1]))
 	for range len(sampleDatagrams) - 1 {
-		if _, err := d.next(); err != nil {
+		if _, err := d.Next(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := d.next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := d.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatalf("a frame that is cut short: %v", err)
 	}
 }
 
 func FuzzDatagramFrames(f *testing.F) {
 	for _, s := range sampleDatagrams {
-		f.Add(s.append(nil))
+		f.Add(s.Append(nil))
 	}
 	f.Add([]byte{1, 0, 0, 0, 0, 0xff, 0xff})
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 2, 16, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d := newDatagramReader(bytes.NewReader(b))
+		d := wire.NewDatagramReader(bytes.NewReader(b))
 		for {
-			got, err := d.next()
+			got, err := d.Next()
 			if err != nil {
 				return
 			}
-			if len(got.payload) > MaxDatagram || len(got.reason) > maxReason {
-				t.Fatalf("%d bytes of payload, %d of reason got through", len(got.payload), len(got.reason))
+			if len(got.Payload) > wire.MaxDatagram || len(got.Reason) > wire.MaxReason {
+				t.Fatalf("%d bytes of payload, %d of reason got through", len(got.Payload), len(got.Reason))
 			}
-			again, err := newDatagramReader(bytes.NewReader(got.append(nil))).next()
+			again, err := wire.NewDatagramReader(bytes.NewReader(got.Append(nil))).Next()
 			if err != nil || !equalFrames(got, again) {
 				t.Fatalf("%+v became %+v, %v", got, again, err)
 			}
@@ -85,7 +86,7 @@ func TestAFullQueueLeavesRoomForAFlowThatSendsLittle(t *testing.T) {
 	dropped := false
 	for range 2000 {
 		for flow := range uint32(greedy) {
-			dropped = !q.add(datagramFrame{kind: datagramToHost, flow: flow, payload: big}) || dropped
+			dropped = !q.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: flow, Payload: big}) || dropped
 		}
 	}
 	if !dropped {
@@ -94,11 +95,11 @@ func TestAFullQueueLeavesRoomForAFlowThatSendsLittle(t *testing.T) {
 	if n := len(q.frames); n > maxDatagramQueue || n < maxDatagramQueue/2 {
 		t.Errorf("%d bytes are queued, at most %d are allowed", n, maxDatagramQueue)
 	}
-	if !q.add(datagramFrame{kind: datagramToHost, flow: greedy, payload: make([]byte, MaxDatagram)}) {
+	if !q.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: greedy, Payload: make([]byte, wire.MaxDatagram)}) {
 		t.Error("there is no room for a flow that has sent nothing yet")
 	}
 	q.take(nil)
-	if !q.add(datagramFrame{kind: datagramToHost, flow: 0, payload: big}) {
+	if !q.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: 0, Payload: big}) {
 		t.Error("the queue was emptied and takes nothing")
 	}
 }
@@ -109,14 +110,14 @@ func TestTroubleIsJoinedAndBounded(t *testing.T) {
 		q.report(flow, 1, "first")
 		q.report(flow, 2, "last")
 	}
-	d := newDatagramReader(bytes.NewReader(q.take(nil)))
+	d := wire.NewDatagramReader(bytes.NewReader(q.take(nil)))
 	n := 0
 	for {
-		f, err := d.next()
+		f, err := d.Next()
 		if err != nil {
 			break
 		}
-		if n++; f.lost != 3 || f.reason != "last" {
+		if n++; f.Lost != 3 || f.Reason != "last" {
 			t.Fatalf("%+v", f)
 		}
 	}
@@ -133,7 +134,7 @@ func TestAWriterThatIsStuckDoesNotStopTheQueue(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- q.write(ctx, near) }()
 		for range 1000 {
-			q.add(datagramFrame{kind: datagramToHost, flow: 1, payload: make([]byte, MaxDatagram)})
+			q.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: 1, Payload: make([]byte, wire.MaxDatagram)})
 		}
 		synctest.Wait()
 		if len(q.frames) > maxDatagramQueue {
@@ -188,8 +189,8 @@ func TestGuestFlowsAreBounded(t *testing.T) {
 	buf := make([]byte, 100)
 	peers := make(map[string]bool)
 	for i := range uint32(3 * most) {
-		f := datagramFrame{kind: datagramToGuest, flow: i, target: target, payload: []byte("hello")}
-		if _, err := host.Write(f.append(nil)); err != nil {
+		f := wire.DatagramFrame{Kind: wire.DatagramToGuest, Flow: i, Target: target, Payload: []byte("hello")}
+		if _, err := host.Write(f.Append(nil)); err != nil {
 			t.Fatal(err)
 		}
 		_ = service.SetReadDeadline(time.Now().Add(5 * time.Second))
@@ -204,10 +205,10 @@ func TestGuestFlowsAreBounded(t *testing.T) {
 		to, _ := net.ResolveUDPAddr("udp", peer)
 		_, _ = service.WriteTo([]byte("answer"), to)
 	}
-	d := newDatagramReader(host)
+	d := wire.NewDatagramReader(host)
 	_ = host.SetReadDeadline(time.Now().Add(5 * time.Second))
 	for range most {
-		if f, err := d.next(); err != nil || f.kind == datagramToHost && f.flow < 2*most {
+		if f, err := d.Next(); err != nil || f.Kind == wire.DatagramToHost && f.Flow < 2*most {
 			t.Fatalf("%+v, %v", f, err)
 		}
 	}

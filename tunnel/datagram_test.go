@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // answer is what came back by a flow.
@@ -98,7 +99,7 @@ func TestDatagramsArriveWholeAndByTheirFlow(t *testing.T) {
 		d, answers := datagrams(t, l)
 		addr, _ := udpService(t, "127.0.0.1:0", same)
 		dice := rand.New(rand.NewPCG(1, 2))
-		for n, size := range []int{0, 1, 1472, 65000, tunnel.MaxDatagram, 12} {
+		for n, size := range []int{0, 1, 1472, 65000, wire.MaxDatagram, 12} {
 			sent := make(map[uint32][32]byte)
 			for flow := range uint32(20) {
 				b := make([]byte, size)
@@ -118,7 +119,7 @@ func TestDatagramsArriveWholeAndByTheirFlow(t *testing.T) {
 				delete(sent, a.flow)
 			}
 		}
-		if d.Send(1, addr, make([]byte, tunnel.MaxDatagram+1)) {
+		if d.Send(1, addr, make([]byte, wire.MaxDatagram+1)) {
 			t.Error("a datagram that is too long was taken")
 		}
 	})
@@ -330,7 +331,7 @@ func TestALinkHasFewDatagramStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = tunnel.NewDatagrams().Run(t.Context(), s, tunnel.DatagramHandler{})
-	if refused, ok := errors.AsType[*tunnel.AnswerError](err); !ok || refused.Status != tunnel.AnswerDenied {
+	if refused, ok := errors.AsType[*wire.AnswerError](err); !ok || refused.Status != wire.AnswerDenied {
 		t.Errorf("the third: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"sync"
 )
@@ -50,14 +51,14 @@ func newDatagramQueue() *datagramQueue {
 
 // add queues a frame and reports whether there was room. It keeps nothing of
 // the frame.
-func (q *datagramQueue) add(f datagramFrame) bool {
+func (q *datagramQueue) add(f wire.DatagramFrame) bool {
 	q.mu.Lock()
 	free := maxDatagramQueue - len(q.frames)
-	size := datagramHeader + 19 + len(f.payload)
-	fits := q.perFlow[f.flow]+size <= free
+	size := wire.DatagramHeader + 19 + len(f.Payload)
+	fits := q.perFlow[f.Flow]+size <= free
 	if fits {
-		q.frames = f.append(q.frames)
-		q.perFlow[f.flow] += size
+		q.frames = f.Append(q.frames)
+		q.perFlow[f.Flow] += size
 	}
 	q.mu.Unlock()
 	if fits {
@@ -84,8 +85,8 @@ func (q *datagramQueue) end(flow uint32) {
 	q.mu.Lock()
 	if q.ended < maxEnded {
 		q.ended++
-		f := datagramFrame{kind: datagramEnd, flow: flow}
-		q.frames = f.append(q.frames)
+		f := wire.DatagramFrame{Kind: wire.DatagramEnd, Flow: flow}
+		q.frames = f.Append(q.frames)
 	}
 	q.mu.Unlock()
 	q.wake()
@@ -104,8 +105,8 @@ func (q *datagramQueue) take(spare []byte) []byte {
 	defer q.mu.Unlock()
 	batch := q.frames
 	for flow, t := range q.trouble {
-		f := datagramFrame{kind: datagramTrouble, flow: flow, lost: t.lost, reason: t.reason}
-		batch = f.append(batch)
+		f := wire.DatagramFrame{Kind: wire.DatagramTrouble, Flow: flow, Lost: t.lost, Reason: t.reason}
+		batch = f.Append(batch)
 	}
 	q.ended = 0
 	q.frames = spare[:0]

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 )
 
 // UDPTarget is what a datagram stream is opened to.
-func UDPTarget() Target { return Target{Network: networkUDP} }
+func UDPTarget() wire.Target { return wire.Target{Network: wire.NetworkUDP} }
 
 // Datagrams is the host's end of a datagram stream, which carries the datagrams
 // of any number of flows. A flow is a number that the host gives; the guest has a
@@ -25,10 +26,10 @@ func NewDatagrams() *Datagrams { return &Datagrams{newDatagramQueue()} }
 // Send queues a datagram for an address in the guest. It never waits, and keeps
 // nothing of payload. It reports whether there was room.
 func (d *Datagrams) Send(flow uint32, to netip.AddrPort, payload []byte) bool {
-	if len(payload) > MaxDatagram {
+	if len(payload) > wire.MaxDatagram {
 		return false
 	}
-	return d.queue.add(datagramFrame{kind: datagramToGuest, flow: flow, target: to, payload: payload})
+	return d.queue.add(wire.DatagramFrame{Kind: wire.DatagramToGuest, Flow: flow, Target: to, Payload: payload})
 }
 
 // End tells the guest that a flow is not needed any more.
@@ -48,34 +49,34 @@ type DatagramHandler struct {
 // Run serves conn, a stream opened to [UDPTarget], until ctx or the stream ends,
 // and resets it then. It returns nil if ctx ended.
 func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) error {
-	return serveDatagrams(ctx, conn, d.queue, newEffort(linkEffort), func(f datagramFrame) (useful bool, err error) {
-		switch f.kind {
-		case datagramToHost:
-			return on.Reply(f.flow, f.payload), nil
-		case datagramTrouble:
-			on.Trouble(f.flow, f.lost, f.reason)
+	return serveDatagrams(ctx, conn, d.queue, newEffort(linkEffort), func(f wire.DatagramFrame) (useful bool, err error) {
+		switch f.Kind {
+		case wire.DatagramToHost:
+			return on.Reply(f.Flow, f.Payload), nil
+		case wire.DatagramTrouble:
+			on.Trouble(f.Flow, f.Lost, f.Reason)
 			return false, nil
 		}
-		return false, fmt.Errorf("guest sent a datagram frame of kind %d, which only hosts send", f.kind)
+		return false, fmt.Errorf("guest sent a datagram frame of kind %d, which only hosts send", f.Kind)
 	})
 }
 
 // serveDatagrams writes what is queued and hands over what arrives. What is of no use
 // to anybody may take some processor time; beyond that the stream is not read for a
 // while.
-func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work effort, handle func(datagramFrame) (useful bool, err error)) error {
+func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work effort, handle func(wire.DatagramFrame) (useful bool, err error)) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { <-gctx.Done(); conn.Abort(); return nil })
 	g.Go(func() error { return q.write(gctx, conn) })
 	g.Go(func() error {
-		frames := newDatagramReader(conn)
+		frames := wire.NewDatagramReader(conn)
 		for {
-			f, err := frames.next()
+			f, err := frames.Next()
 			if err != nil {
 				return err
 			}
 			began, useful := clock(), false
-			if f.kind != 0 {
+			if f.Kind != 0 {
 				if useful, err = handle(f); err != nil {
 					return err
 				}

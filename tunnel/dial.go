@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"strings"
@@ -57,7 +58,7 @@ func dialHybrid(ctx context.Context, path string, port uint32) (net.Conn, error)
 		err = ctx.Err()
 	}
 	if err == nil && !strings.HasPrefix(answer, "OK ") {
-		err = fmt.Errorf("the VMM answered %q to CONNECT %d", clean(answer, 64), port)
+		err = fmt.Errorf("the VMM answered %q to CONNECT %d", wire.Clean(answer, 64), port)
 	}
 	if err != nil {
 		_ = conn.Close()

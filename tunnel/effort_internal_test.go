@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"errors"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"testing"
@@ -24,13 +25,13 @@ func (c floodConn) Close() error                { return nil }
 func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const seconds = 10
-		flood := appendMessage(nil, &scanErrorMessage{Text: "x"})
+		flood := wire.AppendMessage(nil, &wire.ScanErrorMessage{Text: "x"})
 		ended := make(chan struct{})
 		c := newControl(floodConn{endless: endless{flood}}, ended, newEffort(linkEffort))
 		handled := 0
 		began := time.Now()
 		stop := errors.New("enough")
-		err := c.read(func(message) (bool, error) {
+		err := c.read(func(wire.Message) (bool, error) {
 			handled++
 			time.Sleep(time.Millisecond) // what it costs
 			if time.Since(began) > seconds*time.Second {
@@ -46,7 +47,7 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 			t.Errorf("%d messages of a millisecond each in %d s, want about %d", handled, seconds, most)
 		}
 		close(ended)
-		if err := c.read(func(message) (bool, error) { time.Sleep(2 * linkEffort.burst); return false, nil }); !errors.Is(err, errEnded) {
+		if err := c.read(func(wire.Message) (bool, error) { time.Sleep(2 * linkEffort.burst); return false, nil }); !errors.Is(err, errEnded) {
 			t.Errorf("a link that ended is waited for: %v", err)
 		}
 	})
@@ -55,9 +56,9 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 // What a client of this side is waiting for is not held up.
 func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newControl(floodConn{endless: endless{appendMessage(nil, &endMessage{ID: 1, Kind: endStopped})}}, nil, newEffort(linkEffort))
+		c := newControl(floodConn{endless: endless{wire.AppendMessage(nil, &wire.EndMessage{ID: 1, Kind: wire.EndStopped})}}, nil, newEffort(linkEffort))
 		n, began := 0, time.Now()
-		err := c.read(func(message) (bool, error) {
+		err := c.read(func(wire.Message) (bool, error) {
 			if n++; n == 2000 {
 				return true, io.EOF
 			}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,7 +13,7 @@ import (
 // other about how they end.
 type ends struct {
 	// tell sends a message to the peer; it does not block.
-	tell func(endMessage)
+	tell func(wire.EndMessage)
 	// heard is when the control stream last brought anything, by [clock].
 	heard func() time.Duration
 	// keepEarly tells for which IDs messages about streams that are not known
@@ -28,7 +29,7 @@ type ends struct {
 	resting map[uint64]rested // raw connections of streams that are over, until the guest releases them
 	tidying bool              // a timer runs for those
 	err     error             // set once the link has ended
-	early   map[uint64][]endMessage
+	early   map[uint64][]wire.EndMessage
 	order   []uint64 // of the keys of early, oldest first
 }
 
@@ -44,7 +45,7 @@ func (e *ends) add(s *Stream) error {
 	return err
 }
 
-func (e *ends) put(s *Stream) ([]endMessage, error) {
+func (e *ends) put(s *Stream) ([]wire.EndMessage, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.err != nil {
@@ -79,8 +80,8 @@ func (e *ends) remove(s *Stream) {
 
 // deliver hands a message from the peer to its stream, and reports whether there is
 // one. One for a stream that is gone already is of no interest.
-func (e *ends) deliver(m endMessage) bool {
-	if m.Kind == endReleased {
+func (e *ends) deliver(m wire.EndMessage) bool {
+	if m.Kind == wire.EndReleased {
 		return e.release(m.ID)
 	}
 	e.mu.Lock()
@@ -181,12 +182,12 @@ func (e *ends) release(id uint64) bool {
 }
 
 // keep needs e.mu.
-func (e *ends) keep(m endMessage) {
+func (e *ends) keep(m wire.EndMessage) {
 	if e.early == nil {
-		e.early = make(map[uint64][]endMessage)
+		e.early = make(map[uint64][]wire.EndMessage)
 	}
 	said, known := e.early[m.ID]
-	if len(said) == int(endStopped) {
+	if len(said) == int(wire.EndStopped) {
 		return // one of each kind is all there can be
 	}
 	e.early[m.ID] = append(said, m)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +21,7 @@ import (
 type endsConn struct {
 	place
 	fd      int
-	deliver func(endMessage) (useful bool)
+	deliver func(wire.EndMessage) (useful bool)
 	done    chan struct{} // closed when the connection is lost or closed
 
 	// Used by the loop's thread only.
@@ -44,7 +45,7 @@ const (
 )
 
 // newEndsConn takes over a connection.
-func newEndsConn(conn net.Conn, deliver func(endMessage) (useful bool), work effort) (*endsConn, error) {
+func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work effort) (*endsConn, error) {
 	fd, err := takeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
@@ -61,7 +62,7 @@ func newEndsConn(conn net.Conn, deliver func(endMessage) (useful bool), work eff
 }
 
 // tell sends a message, now or as soon as the kernel takes it.
-func (c *endsConn) tell(m endMessage) {
+func (c *endsConn) tell(m wire.EndMessage) {
 	var record [endRecord]byte
 	binary.BigEndian.PutUint64(record[:], m.ID)
 	record[8] = byte(m.Kind)
@@ -183,13 +184,13 @@ func (c *endsConn) resume() {
 func (c *endsConn) parse(b []byte) error {
 	b = append(c.in, b...)
 	for len(b) >= endRecord {
-		m := endMessage{ID: binary.BigEndian.Uint64(b), Kind: endKind(b[8]), Sent: binary.BigEndian.Uint64(b[9:])}
-		if !m.Kind.valid() {
-			if err := unknown("end of a stream", b[8]); err != nil {
+		m := wire.EndMessage{ID: binary.BigEndian.Uint64(b), Kind: wire.EndKind(b[8]), Sent: binary.BigEndian.Uint64(b[9:])}
+		if !m.Kind.Valid() {
+			if err := wire.Unknown("end of a stream", b[8]); err != nil {
 				return err
 			}
 		}
-		if !m.Kind.valid() || !c.deliver(m) {
+		if !m.Kind.Valid() || !c.deliver(m) {
 			c.work.spent(endCost)
 		}
 		b = b[endRecord:]

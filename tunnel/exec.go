@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -155,8 +156,8 @@ func (c *pipeConn) explain(err error) error {
 	if said == "" {
 		return err
 	}
-	if printed := strings.TrimSpace(string(c.printed)); printed != "" && !bytes.Contains(c.printed, frameMagic[:]) {
-		said += fmt.Sprintf("; it printed %q, which no guest agent does: its command is rum-guest-agent --stdio", clean(printed, maxPrinted))
+	if printed := strings.TrimSpace(string(c.printed)); printed != "" && !bytes.Contains(c.printed, wire.FrameMagic[:]) {
+		said += fmt.Sprintf("; it printed %q, which no guest agent does: its command is rum-guest-agent --stdio", wire.Clean(printed, maxPrinted))
 	}
 	return &endedError{said, err}
 }
@@ -180,7 +181,7 @@ func logLines(r io.Reader, ending <-chan struct{}, logOutput func(string)) {
 		line, _, err := in.ReadLine()
 		began := clock()
 		if len(line) > 0 {
-			logOutput(clean(string(line), 1024))
+			logOutput(wire.Clean(string(line), 1024))
 		}
 		if err != nil {
 			return

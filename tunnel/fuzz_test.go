@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 var sampleListeners = []portwatch.Listener{
@@ -23,39 +24,39 @@ var sampleListeners = []portwatch.Listener{
 
 // sampleSkipped are items of lists: of a protocol that a later version may know,
 // and of none.
-var sampleSkipped = []skippedItem{
+var sampleSkipped = []wire.SkippedItem{
 	{Raw: "\x07\x04\x7f\x00\x00\x01\x00\x50", Reason: "a listener of unknown protocol 7"},
 	{Raw: "", Reason: "a listener of no protocol"},
 }
 
-var sampleMessages = []message{
-	&helloMessage{AgentVersion: "v1.2.3", Hostname: "dev", BootID: "6f1c"},
-	&snapshotMessage{Generation: 7, Listeners: sampleListeners},
-	&snapshotMessage{Generation: 1},
-	&snapshotMessage{Generation: 1, Skipped: sampleSkipped},
-	&deltaMessage{From: 7, To: 8, Removed: keysOnly(sampleListeners[:1]), Added: sampleListeners[1:]},
-	&deltaMessage{From: 8, To: 9, SkippedRemoved: sampleSkipped, SkippedAdded: sampleSkipped},
-	&scanErrorMessage{Text: "open /proc/net/tcp: permission denied"},
-	&pingMessage{Seq: 3},
-	&pongMessage{Seq: 3},
-	&endMessage{ID: 9, Kind: endComplete, Sent: 1 << 40},
-	&reverseMessage{Listeners: []reverseSpec{
-		{ID: 1, Listen: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}},
-		{ID: 2, Listen: UnixTarget("/run/app.sock")},
+var sampleMessages = []wire.Message{
+	&wire.HelloMessage{AgentVersion: "v1.2.3", Hostname: "dev", BootID: "6f1c"},
+	&wire.SnapshotMessage{Generation: 7, Listeners: sampleListeners},
+	&wire.SnapshotMessage{Generation: 1},
+	&wire.SnapshotMessage{Generation: 1, Skipped: sampleSkipped},
+	&wire.DeltaMessage{From: 7, To: 8, Removed: wire.KeysOnly(sampleListeners[:1]), Added: sampleListeners[1:]},
+	&wire.DeltaMessage{From: 8, To: 9, SkippedRemoved: sampleSkipped, SkippedAdded: sampleSkipped},
+	&wire.ScanErrorMessage{Text: "open /proc/net/tcp: permission denied"},
+	&wire.PingMessage{Seq: 3},
+	&wire.PongMessage{Seq: 3},
+	&wire.EndMessage{ID: 9, Kind: wire.EndComplete, Sent: 1 << 40},
+	&wire.ReverseMessage{Listeners: []wire.ReverseSpec{
+		{ID: 1, Listen: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}},
+		{ID: 2, Listen: wire.UnixTarget("/run/app.sock")},
 	}},
-	&reverseStateMessage{ID: 2, State: ReverseInUse, Reason: "address already in use"},
+	&wire.ReverseStateMessage{ID: 2, State: wire.ReverseInUse, Reason: "address already in use"},
 }
 
 // encoded is a message as decodeMessage takes it.
-func encoded(m message) []byte { return appendMessage(nil, m)[4:] }
+func encoded(m wire.Message) []byte { return wire.AppendMessage(nil, m)[4:] }
 
 // nextMessage reads and decodes a message.
-func nextMessage(r *messageReader) (message, error) {
-	b, err := r.next()
+func nextMessage(r *wire.MessageReader) (wire.Message, error) {
+	b, err := r.Next()
 	if err != nil {
 		return nil, err
 	}
-	return decodeMessage(b)
+	return wire.DecodeMessage(b)
 }
 
 func FuzzControlMessage(f *testing.F) {
@@ -63,11 +64,11 @@ func FuzzControlMessage(f *testing.F) {
 		f.Add(encoded(m))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := decodeMessage(b)
+		m, err := wire.DecodeMessage(b)
 		if err != nil {
 			return
 		}
-		again, err := decodeMessage(encoded(m))
+		again, err := wire.DecodeMessage(encoded(m))
 		if err != nil {
 			t.Fatalf("what was decoded does not encode to something decodable: %v", err)
 		}
@@ -80,9 +81,9 @@ func FuzzControlMessage(f *testing.F) {
 func TestMessagesSurviveTheWire(t *testing.T) {
 	var encoded []byte
 	for _, m := range sampleMessages {
-		encoded = appendMessage(encoded, m)
+		encoded = wire.AppendMessage(encoded, m)
 	}
-	r := messageReader{r: bytes.NewReader(encoded)}
+	r := wire.MessageReader{R: bytes.NewReader(encoded)}
 	for _, want := range sampleMessages {
 		got, err := nextMessage(&r)
 		if err != nil {
@@ -98,46 +99,46 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 }
 
 func TestALengthAllocatesNothing(t *testing.T) {
-	claim := binary.BigEndian.AppendUint32(nil, maxMessage)
-	r := messageReader{r: bytes.NewReader(append(claim, 1, 2, 3))}
+	claim := binary.BigEndian.AppendUint32(nil, wire.MaxMessage)
+	r := wire.MessageReader{R: bytes.NewReader(append(claim, 1, 2, 3))}
 	if _, err := nextMessage(&r); err == nil {
 		t.Fatal("a message cut short was accepted")
 	}
-	if cap(r.buf) > 128<<10 {
-		t.Fatalf("a claim of %d bytes made the reader keep %d", maxMessage, cap(r.buf))
+	if cap(r.Buf) > 128<<10 {
+		t.Fatalf("a claim of %d bytes made the reader keep %d", wire.MaxMessage, cap(r.Buf))
 	}
-	r = messageReader{r: bytes.NewReader(binary.BigEndian.AppendUint32(nil, maxMessage+1))}
+	r = wire.MessageReader{R: bytes.NewReader(binary.BigEndian.AppendUint32(nil, wire.MaxMessage+1))}
 	if _, err := nextMessage(&r); err == nil {
 		t.Fatal("a message beyond the limit was accepted")
 	}
 }
 
 func FuzzOpenRequest(f *testing.F) {
-	ok, err := openRequest{ID: 1, Target: Target{Network: "tcp", Addrs: []netip.AddrPort{
-		netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")}}}.append(nil)
+	ok, err := wire.OpenRequest{ID: 1, Target: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{
+		netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")}}}.Append(nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(ok)
-	if ok, err = (openRequest{ID: 2, Target: UnixTarget("/run/app.sock")}).append(nil); err != nil {
+	if ok, err = (wire.OpenRequest{ID: 2, Target: wire.UnixTarget("/run/app.sock")}).Append(nil); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(ok)
-	again := openRequest{ID: 3, Target: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}, Reuse: true}
-	if ok, err = again.append(nil); err != nil {
+	again := wire.OpenRequest{ID: 3, Target: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}, Reuse: true}
+	if ok, err = again.Append(nil); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(append(ok, "what the client has sent already"...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, err := readOpen(bytes.NewReader(b))
-		split, _, whole := splitOpen(b)
+		o, err := wire.ReadOpen(bytes.NewReader(b))
+		split, _, whole := wire.SplitOpen(b)
 		if whole != (err == nil) || whole && !reflect.DeepEqual(split, o) {
 			t.Fatalf("%x: read as %v, %v, split as %v, %v", b, o, err, split, whole)
 		}
 		if err != nil {
 			return
 		}
-		again, err := o.append(nil)
+		again, err := o.Append(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,12 +149,12 @@ func FuzzOpenRequest(f *testing.F) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	f.Add(appendAnswer(nil, AnswerOK, ""))
-	f.Add(appendAnswer(nil, AnswerRefused, "connection refused"))
+	f.Add(wire.AppendAnswer(nil, wire.AnswerOK, ""))
+	f.Add(wire.AppendAnswer(nil, wire.AnswerRefused, "connection refused"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var a answerReader
-		err := a.readFrom(bytes.NewReader(b))
-		if refused, ok := errors.AsType[*AnswerError](err); ok && len(refused.Reason) > maxReason {
+		var a wire.AnswerReader
+		err := a.Read(bytes.NewReader(b))
+		if refused, ok := errors.AsType[*wire.AnswerError](err); ok && len(refused.Reason) > wire.MaxReason {
 			t.Fatalf("a reason of %d bytes got through", len(refused.Reason))
 		}
 	})
@@ -162,28 +163,28 @@ func FuzzAnswer(f *testing.F) {
 // FuzzFrames holds that a frame is found behind any garbage, when the line is one
 // that may carry garbage.
 func FuzzFrames(f *testing.F) {
-	hello := appendFrame(nil, frameHello, (&helloFrame{min: 1, max: 1}).encode())
+	hello := wire.AppendFrame(nil, wire.FrameHello, (&wire.HelloFrame{Min: 1, Max: 1}).Encode())
 	f.Add([]byte{}, []byte("body"))
 	f.Add(hello[:9], []byte("body"))
 	f.Add(bytes.Repeat([]byte{0xff}, 100), []byte{})
 	f.Fuzz(func(t *testing.T, garbage, body []byte) {
-		if len(body) > maxFrame {
+		if len(body) > wire.MaxFrame {
 			return
 		}
-		strict := frameReader{r: bytes.NewReader(garbage)}
-		_, _, _ = strict.next()
+		strict := wire.FrameReader{R: bytes.NewReader(garbage)}
+		_, _, _ = strict.Next()
 
 		// A frame within the garbage may claim bytes of the real one, so
 		// that only the repeated frame is found, as with a repeated hello.
-		frame := appendFrame(nil, frameReply, body)
-		line := append(bytes.Clone(garbage), bytes.Repeat(frame, 3+maxFrame/len(frame))...)
-		r := frameReader{r: bytes.NewReader(line), resync: true}
+		frame := wire.AppendFrame(nil, wire.FrameReply, body)
+		line := append(bytes.Clone(garbage), bytes.Repeat(frame, 3+wire.MaxFrame/len(frame))...)
+		r := wire.FrameReader{R: bytes.NewReader(line), Resync: true}
 		for {
-			k, got, err := r.next()
+			k, got, err := r.Next()
 			if err != nil {
 				t.Fatalf("the frame was not found: %v", err)
 			}
-			if k == frameReply && bytes.Equal(got, body) {
+			if k == wire.FrameReply && bytes.Equal(got, body) {
 				return
 			}
 		}
@@ -191,20 +192,20 @@ func FuzzFrames(f *testing.F) {
 }
 
 func FuzzHandshakeFrames(f *testing.F) {
-	f.Add((&helloFrame{min: 1, max: 2, hasKey: true}).encode())
-	f.Add((&replyFrame{version: 1, min: 1, max: 1}).encode())
-	f.Add((&verdictFrame{status: statusAuth, reason: reasonWrongHost}).encode())
+	f.Add((&wire.HelloFrame{Min: 1, Max: 2, HasKey: true}).Encode())
+	f.Add((&wire.ReplyFrame{Version: 1, Min: 1, Max: 1}).Encode())
+	f.Add((&wire.VerdictFrame{Status: wire.StatusAuth, Reason: reasonWrongHost}).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var h helloFrame
-		if h.decode(b) && !bytes.HasPrefix(b, h.encode()) {
+		var h wire.HelloFrame
+		if h.Decode(b) && !bytes.HasPrefix(b, h.Encode()) {
 			t.Fatal("hello changed")
 		}
-		var r replyFrame
-		if r.decode(b) && !bytes.HasPrefix(b, r.encode()) {
+		var r wire.ReplyFrame
+		if r.Decode(b) && !bytes.HasPrefix(b, r.Encode()) {
 			t.Fatal("reply changed")
 		}
-		var v verdictFrame
-		_ = v.decode(b)
+		var v wire.VerdictFrame
+		_ = v.Decode(b)
 	})
 }
 
@@ -228,11 +229,11 @@ func FuzzEndpoint(f *testing.F) {
 func FuzzAnnounced(f *testing.F) {
 	var seed []byte
 	for _, m := range sampleMessages {
-		seed = appendMessage(seed, m)
+		seed = wire.AppendMessage(seed, m)
 	}
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := messageReader{r: bytes.NewReader(b)}
+		r := wire.MessageReader{R: bytes.NewReader(b)}
 		var a announced
 		for {
 			m, err := nextMessage(&r)
@@ -243,7 +244,7 @@ func FuzzAnnounced(f *testing.F) {
 				return
 			}
 			now := a.announcement()
-			if len(now.Listeners) > MaxListeners {
+			if len(now.Listeners) > wire.MaxListeners {
 				t.Fatalf("%d listeners", len(now.Listeners))
 			}
 			for i := 1; i < len(now.Listeners); i++ {

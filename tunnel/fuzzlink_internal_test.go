@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // script turns fuzz input into what a peer does, one step after the other.
@@ -30,38 +31,38 @@ func (s *script) message() []byte {
 	listeners := func() (ls []portwatch.Listener) {
 		for range s.byte() % 4 {
 			ls = append(ls, portwatch.Listener{
-				Proto: protos[s.byte()%2], Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, s.byte() % 3}), uint16(s.byte())),
+				Proto: wire.Protos[s.byte()%2], Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, s.byte() % 3}), uint16(s.byte())),
 			})
 		}
 		return ls
 	}
 	switch s.byte() % 11 {
 	case 0:
-		return appendMessage(nil, hello("fuzz"))
+		return wire.AppendMessage(nil, hello("fuzz"))
 	case 1:
-		return appendMessage(nil, &snapshotMessage{Generation: uint64(s.byte() % 4), Listeners: listeners()})
+		return wire.AppendMessage(nil, &wire.SnapshotMessage{Generation: uint64(s.byte() % 4), Listeners: listeners()})
 	case 2:
-		return appendMessage(nil, &deltaMessage{From: uint64(s.byte() % 4), To: uint64(s.byte() % 4), Removed: listeners(), Added: listeners()})
+		return wire.AppendMessage(nil, &wire.DeltaMessage{From: uint64(s.byte() % 4), To: uint64(s.byte() % 4), Removed: listeners(), Added: listeners()})
 	case 3:
-		return appendMessage(nil, &scanErrorMessage{Text: string(rune('a' + s.byte()%3))})
+		return wire.AppendMessage(nil, &wire.ScanErrorMessage{Text: string(rune('a' + s.byte()%3))})
 	case 4:
-		return appendMessage(nil, &pingMessage{Seq: uint64(s.byte() % 4)})
+		return wire.AppendMessage(nil, &wire.PingMessage{Seq: uint64(s.byte() % 4)})
 	case 5:
-		return appendMessage(nil, &pongMessage{Seq: uint64(s.byte() % 4)})
+		return wire.AppendMessage(nil, &wire.PongMessage{Seq: uint64(s.byte() % 4)})
 	case 6, 7:
 		id := uint64(s.byte() % 4)
 		if s.byte()%2 == 1 {
-			id |= guestOpened
+			id |= wire.GuestOpened
 		}
-		return appendMessage(nil, &endMessage{ID: id, Kind: endKind(1 + s.byte()%4), Sent: uint64(s.byte() % 8)})
+		return wire.AppendMessage(nil, &wire.EndMessage{ID: id, Kind: wire.EndKind(1 + s.byte()%4), Sent: uint64(s.byte() % 8)})
 	case 8:
-		m := &reverseMessage{}
+		m := &wire.ReverseMessage{}
 		if s.byte()%2 == 1 {
-			m.Listeners = []reverseSpec{{ID: uint64(s.byte() % 3), Listen: UnixTarget("/nowhere/s")}}
+			m.Listeners = []wire.ReverseSpec{{ID: uint64(s.byte() % 3), Listen: wire.UnixTarget("/nowhere/s")}}
 		}
-		return appendMessage(nil, m)
+		return wire.AppendMessage(nil, m)
 	case 9:
-		return appendMessage(nil, &reverseStateMessage{ID: uint64(s.byte() % 3), State: ReverseState(s.byte() % 5)})
+		return wire.AppendMessage(nil, &wire.ReverseStateMessage{ID: uint64(s.byte() % 3), State: wire.ReverseState(s.byte() % 5)})
 	}
 	body := make([]byte, 1+s.byte()%8) // any kind, any body
 	for i := range body {
@@ -85,15 +86,15 @@ func (s *script) play(session *yamux.Session, control *yamux.Stream) {
 				streams = append(streams, stream)
 			}
 		case 5:
-			open, err := openRequest{ID: uint64(s.byte() % 4), Target: UDPTarget()}.append(nil)
+			open, err := wire.OpenRequest{ID: uint64(s.byte() % 4), Target: UDPTarget()}.Append(nil)
 			if s.byte()%2 == 1 {
-				open, err = openRequest{ID: uint64(s.byte() % 4), Target: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}}.append(nil)
+				open, err = wire.OpenRequest{ID: uint64(s.byte() % 4), Target: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}}.Append(nil)
 			}
 			if err == nil {
 				_, _ = at.Write(open)
 			}
 		case 6:
-			_, _ = at.Write(appendAnswer([]byte{}, AnswerStatus(s.byte()%5), "no"))
+			_, _ = at.Write(wire.AppendAnswer([]byte{}, wire.AnswerStatus(s.byte()%5), "no"))
 		case 7:
 			_ = at.Close()
 		}
@@ -140,10 +141,10 @@ func FuzzAGuestOnALink(f *testing.F) {
 				go func() { _, _ = io.Copy(io.Discard, s) }()
 			}
 		}()
-		_ = l.SetReverse([]*Reverse{{Listen: UnixTarget("/nowhere/s"), State: func(ReverseState, string) {}, Ended: func(error) {}, Counters: new(Counters),
+		_ = l.SetReverse([]*Reverse{{Listen: wire.UnixTarget("/nowhere/s"), State: func(wire.ReverseState, string) {}, Ended: func(error) {}, Counters: new(Counters),
 			Dial: func(context.Context) (Conn, error) { return nil, io.ErrUnexpectedEOF }}})
 		opening, stop := context.WithTimeout(ctx, 50*time.Millisecond)
-		if s, err := l.Open(opening, Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("early")); err == nil {
+		if s, err := l.Open(opening, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("early")); err == nil {
 			defer s.Abort()
 		}
 		stop()

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"strings"
 	"testing"
@@ -10,13 +11,13 @@ import (
 // A message with a field, and one of a kind, that come with a later version.
 func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
 	field := func(kind byte) []byte { return []byte{kind, 0, 2, 'a', 'b'} }
-	ping := encoded(&pingMessage{Seq: 3})
-	open, err := openRequest{ID: 1, Target: UDPTarget()}.append(nil)
+	ping := encoded(&wire.PingMessage{Seq: 3})
+	open, err := wire.OpenRequest{ID: 1, Target: UDPTarget()}.Append(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	decodeOpenBody := func(b []byte) error { _, err := decodeOpen(b); return err }
-	control := func(b []byte) error { _, err := decodeMessage(b); return err }
+	decodeOpenBody := func(b []byte) error { _, err := wire.DecodeOpen(b); return err }
+	control := func(b []byte) error { _, err := wire.DecodeMessage(b); return err }
 	for name, c := range map[string]struct {
 		in     []byte
 		decode func([]byte) error
@@ -24,12 +25,12 @@ func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
 	}{
 		"a field":                 {append(bytes.Clone(ping), field(9)...), control, ""},
 		"two fields":              {append(append(bytes.Clone(ping), field(9)...), field(1)...), control, ""},
-		"a required field":        {append(bytes.Clone(ping), field(requiredKind|9)...), control, "upgrade"},
+		"a required field":        {append(bytes.Clone(ping), field(wire.RequiredKind|9)...), control, "upgrade"},
 		"a field cut short":       {append(bytes.Clone(ping), field(9)[:4]...), control, "cut short"},
 		"a message":               {[]byte{99, 1, 2, 3}, control, ""},
-		"a required message":      {[]byte{requiredKind | 99, 1, 2, 3}, control, "upgrade"},
+		"a required message":      {[]byte{wire.RequiredKind | 99, 1, 2, 3}, control, "upgrade"},
 		"an open request's field": {append(bytes.Clone(open[2:]), field(9)...), decodeOpenBody, ""},
-		"a required one":          {append(bytes.Clone(open[2:]), field(requiredKind)...), decodeOpenBody, "upgrade"},
+		"a required one":          {append(bytes.Clone(open[2:]), field(wire.RequiredKind)...), decodeOpenBody, "upgrade"},
 	} {
 		err := c.decode(c.in)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -74,7 +75,7 @@ func TestFeaturesAreAgreedUponUnderTheKey(t *testing.T) {
 type flipped struct{ net.Conn }
 
 func (f *flipped) Write(b []byte) (int, error) {
-	if k := frameKind(b[len(frameMagic)]); k == frameReply {
+	if k := wire.FrameKind(b[len(wire.FrameMagic)]); k == wire.FrameReply {
 		b = bytes.Clone(b)
 		b[len(b)-1] ^= 1
 	}
@@ -87,14 +88,14 @@ func TestAnOlderAgentIsToldToBeUpgraded(t *testing.T) {
 	host, guest := net.Pipe()
 	go func() {
 		defer guest.Close()
-		frames := frameReader{r: guest}
-		_, body, err := frames.next()
-		var h helloFrame
-		if err != nil || !h.decode(body) {
+		frames := wire.FrameReader{R: guest}
+		_, body, err := frames.Next()
+		var h wire.HelloFrame
+		if err != nil || !h.Decode(body) {
 			return
 		}
-		r := replyFrame{min: 1, max: 1, hello: h.nonce}
-		_, _ = guest.Write(appendFrame(nil, frameReply, r.encode()))
+		r := wire.ReplyFrame{Min: 1, Max: 1, Hello: h.Nonce}
+		_, _ = guest.Write(wire.AppendFrame(nil, wire.FrameReply, r.Encode()))
 	}()
 	_, err := hostHandshake(host, false, nil)
 	if err == nil || !strings.Contains(err.Error(), "version 1 to 1") || !strings.Contains(err.Error(), "upgrade") {
@@ -103,8 +104,8 @@ func TestAnOlderAgentIsToldToBeUpgraded(t *testing.T) {
 
 	host, guest = net.Pipe()
 	go func() {
-		old := helloFrame{min: 1, max: 1}
-		_, _ = host.Write(appendFrame(nil, frameHello, old.encode()[:5+nonceSize]))
+		old := wire.HelloFrame{Min: 1, Max: 1}
+		_, _ = host.Write(wire.AppendFrame(nil, wire.FrameHello, old.Encode()[:5+wire.NonceSize]))
 		_, _ = host.Read(make([]byte, 1024))
 		_ = host.Close()
 	}()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"net/netip"
 	"os"
@@ -26,10 +27,10 @@ var ErrTooManyDials = fmt.Errorf("%d connections wait for services that do not a
 var errNotLocal = errors.New("not an address of this machine")
 
 // dialTarget connects to the first address of a target that answers.
-func dialTarget(ctx context.Context, t Target) (Conn, error) {
+func dialTarget(ctx context.Context, t wire.Target) (Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
-	if t.Network == networkUnix {
+	if t.Network == wire.NetworkUnix {
 		conn, err := DialSocket(ctx, t.Path)
 		if err != nil {
 			return nil, err
@@ -48,18 +49,18 @@ func dialTarget(ctx context.Context, t Target) (Conn, error) {
 }
 
 // answerTo is the answer that a dial makes.
-func answerTo(err error) (AnswerStatus, string) {
+func answerTo(err error) (wire.AnswerStatus, string) {
 	switch {
 	case err == nil:
-		return AnswerOK, ""
+		return wire.AnswerOK, ""
 	case errors.Is(err, errNotLocal), errors.Is(err, errNoOrder):
-		return AnswerDenied, err.Error()
+		return wire.AnswerDenied, err.Error()
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist): // the latter of a unix socket
-		return AnswerRefused, err.Error()
+		return wire.AnswerRefused, err.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
-		return AnswerTimedOut, err.Error()
+		return wire.AnswerTimedOut, err.Error()
 	}
-	return AnswerUnreachable, err.Error()
+	return wire.AnswerUnreachable, err.Error()
 }
 
 // dialLocal connects to an address of this machine.
@@ -70,7 +71,7 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 	}
 	// Keep-alives between sockets of one kernel find out nothing.
 	d := net.Dialer{KeepAlive: -1}
-	if network == networkTCP {
+	if network == wire.NetworkTCP {
 		// A connection to itself, which package net sees and gives up too, is
 		// reset then, and does not keep its port from the server that is to have it.
 		d.Control = ControlTCP

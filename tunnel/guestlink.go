@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -25,8 +26,8 @@ type guestLink struct {
 	work    effort      // for what serves no client
 	ends    ends
 	streams sync.WaitGroup
-	serve   func(context.Context, net.Conn, openRequest) // serveStream, but in tests
-	started chan struct{}                                // closed once control is there, or will never be
+	serve   func(context.Context, net.Conn, wire.OpenRequest) // serveStream, but in tests
+	started chan struct{}                                     // closed once control is there, or will never be
 
 	many     bool // the endpoint allows many connections
 	endsCame chan net.Conn
@@ -53,7 +54,7 @@ func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 		l.orders = &orderJudge{key: *a.orderKey}
 		l.work = newEffort(linkEffort)
 	}
-	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened == 0 }
+	l.ends.keepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
 	l.serve = l.serveStream
 	return l
@@ -89,7 +90,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 		return fmt.Errorf("no control stream: %w", err)
 	}
 	l.control = newControl(first, l.session.CloseChan(), l.work)
-	l.ends.tell = func(m endMessage) { l.control.send(&m) }
+	l.ends.tell = func(m wire.EndMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	if l.many {
 		select {
@@ -191,15 +192,15 @@ func (l *guestLink) serveSession(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (l *guestLink) handle(m message) (useful bool, err error) {
+func (l *guestLink) handle(m wire.Message) (useful bool, err error) {
 	switch m := m.(type) {
-	case *pingMessage:
-		l.control.send(&pongMessage{Seq: m.Seq})
-	case *endMessage:
+	case *wire.PingMessage:
+		l.control.send(&wire.PongMessage{Seq: m.Seq})
+	case *wire.EndMessage:
 		useful = l.ends.deliver(*m)
-	case *reverseMessage:
+	case *wire.ReverseMessage:
 		l.reverse.apply(m)
-	case *helloMessage:
+	case *wire.HelloMessage:
 		l.server.log().Debug("host agent", "version", m.AgentVersion, "hostname", m.Hostname)
 	default:
 		return false, fmt.Errorf("host sent a control message that only guests send: %T", m)
@@ -218,13 +219,13 @@ func (l *guestLink) announce(ctx context.Context) error {
 		switch {
 		case now.Generation == sent.Generation:
 		case sent.Generation == 0:
-			l.control.send(&snapshotMessage{Generation: now.Generation, Listeners: now.Listeners})
+			l.control.send(&wire.SnapshotMessage{Generation: now.Generation, Listeners: now.Listeners})
 		default:
 			added, removed := portwatch.Diff(sent.Listeners, now.Listeners)
-			l.control.send(&deltaMessage{From: sent.Generation, To: now.Generation, Removed: removed, Added: added})
+			l.control.send(&wire.DeltaMessage{From: sent.Generation, To: now.Generation, Removed: removed, Added: added})
 		}
 		if now.ScanError != sent.ScanError {
-			l.control.send(&scanErrorMessage{Text: now.ScanError})
+			l.control.send(&wire.ScanErrorMessage{Text: now.ScanError})
 		}
 		sent = now
 		select {
@@ -245,7 +246,7 @@ func (l *guestLink) acceptStreams(ctx context.Context) error {
 		}
 		l.streams.Go(func() {
 			_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
-			open, err := readOpen(conn)
+			open, err := wire.ReadOpen(conn)
 			if err != nil {
 				l.dropped(err)
 				_ = conn.Close()
@@ -275,7 +276,7 @@ func (l *guestLink) cameToNothing() {
 const streamCost = 100 * time.Microsecond // of one that served no client
 
 // newStream makes the stream that a request opens. Nothing carries it yet.
-func (l *guestLink) newStream(ctx context.Context, open openRequest) (*Stream, error) {
+func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*Stream, error) {
 	s := newStream(open.ID, &l.ends)
 	s.answered = true // the guest gives the answer
 	if open.Reuse {
@@ -285,7 +286,7 @@ func (l *guestLink) newStream(ctx context.Context, open openRequest) (*Stream, e
 }
 
 // serveStream connects a stream to its target and relays until both have ended.
-func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openRequest) {
+func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.OpenRequest) {
 	s, err := l.newStream(ctx, open)
 	if err != nil {
 		_ = conn.Close()
@@ -294,7 +295,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	if err := s.attach(conn); err != nil {
 		return
 	}
-	if open.Target.Network == networkUDP {
+	if open.Target.Network == wire.NetworkUDP {
 		l.serveUDP(ctx, conn, s)
 		return
 	}
@@ -307,7 +308,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 	status, reason := answerTo(err)
 	// A client that has gone does not take it, and what it sent before still is to
 	// arrive.
-	_, _ = conn.Write(appendAnswer(nil, status, reason))
+	_, _ = conn.Write(wire.AppendAnswer(nil, status, reason))
 	if err != nil {
 		l.cameToNothing()
 		s.die(net.ErrClosed)
@@ -318,9 +319,9 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open openReq
 }
 
 // dial connects to what a stream is for, as long as that is wanted.
-func (l *guestLink) dial(ctx context.Context, s *Stream, open openRequest) (Conn, error) {
-	if open.Target.Network == networkUnix {
-		if err := l.orders.judge(orderOpen, open.order(), open.Proof); err != nil {
+func (l *guestLink) dial(ctx context.Context, s *Stream, open wire.OpenRequest) (Conn, error) {
+	if open.Target.Network == wire.NetworkUnix {
+		if err := l.orders.judge(orderOpen, open.Order(), open.Proof); err != nil {
 			return nil, err
 		}
 	}
@@ -346,7 +347,7 @@ func (l *guestLink) dial(ctx context.Context, s *Stream, open openRequest) (Conn
 }
 
 // streamEnded is called at the end of a stream that was relayed.
-func (l *guestLink) streamEnded(t Target) func(error) {
+func (l *guestLink) streamEnded(t wire.Target) func(error) {
 	return func(err error) {
 		defer l.streams.Done()
 		if err != nil {

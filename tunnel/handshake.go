@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"sync"
 	"time"
@@ -85,14 +86,14 @@ type agreed struct {
 }
 
 // refusal is the error that a verdict means; nil for none.
-func refusal(v *verdictFrame) error {
-	switch v.status {
-	case statusOK:
+func refusal(v *wire.VerdictFrame) error {
+	switch v.Status {
+	case wire.StatusOK:
 		return nil
-	case statusFull:
-		return errors.New(v.reason)
+	case wire.StatusFull:
+		return errors.New(v.Reason)
 	}
-	return &AuthError{Reason: v.reason}
+	return &AuthError{Reason: v.Reason}
 }
 
 // secret derives what one role or purpose needs from the key, which may be
@@ -130,7 +131,7 @@ const flushSize = 64 << 10
 func flush() []byte {
 	b := make([]byte, flushSize)
 	for i := range b {
-		b[i] = frameMagic[0]
+		b[i] = wire.FrameMagic[0]
 	}
 	return b
 }
@@ -138,22 +139,22 @@ func flush() []byte {
 // hostHandshake runs the host's side. With resync the line may hold stale bytes
 // in both directions. Cancelling does not interrupt it; closing rw does.
 func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
-	h := helloFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, nonce: newNonce(), features: features}
-	hello := h.encode()
-	stop, err := sayHello(rw, appendFrame(nil, frameHello, hello), resync)
+	h := wire.HelloFrame{Min: protocolVersion, Max: protocolVersion, HasKey: key != nil, Nonce: newNonce(), Features: features}
+	hello := h.Encode()
+	stop, err := sayHello(rw, wire.AppendFrame(nil, wire.FrameHello, hello), resync)
 	if err != nil {
 		return agreed{}, fmt.Errorf("send hello: %w", err)
 	}
 	defer stop()
 
-	frames := frameReader{r: rw, resync: resync}
-	var r replyFrame
+	frames := wire.FrameReader{R: rw, Resync: resync}
+	var r wire.ReplyFrame
 	for {
-		k, body, err := frames.next()
+		k, body, err := frames.Next()
 		if err != nil {
 			return agreed{}, fmt.Errorf("waiting for the guest's reply: %w", err)
 		}
-		if k == frameReply && r.decode(body) && r.hello == h.nonce {
+		if k == wire.FrameReply && r.Decode(body) && r.Hello == h.Nonce {
 			break
 		}
 		if !resync {
@@ -161,26 +162,26 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 		}
 	}
 	stop()
-	if r.version != protocolVersion {
-		return agreed{}, &IncompatibleError{GuestMin: r.min, GuestMax: r.max}
+	if r.Version != protocolVersion {
+		return agreed{}, &IncompatibleError{GuestMin: r.Min, GuestMax: r.Max}
 	}
 
-	verdict := verdictFrame{nonce: r.nonce}
-	reply := r.signed()
+	verdict := wire.VerdictFrame{Nonce: r.Nonce}
+	reply := r.Signed()
 	switch guest := secret(key, "guest proof", hello, reply); {
-	case key != nil && !r.hasKey:
-		verdict.reason = reasonNoGuestKey
-	case key == nil && r.hasKey:
-		verdict.reason = reasonNoHostKey
-	case key != nil && !hmac.Equal(guest[:], r.proof[:]):
-		verdict.reason = reasonWrongGuest
+	case key != nil && !r.HasKey:
+		verdict.Reason = reasonNoGuestKey
+	case key == nil && r.HasKey:
+		verdict.Reason = reasonNoHostKey
+	case key != nil && !hmac.Equal(guest[:], r.Proof[:]):
+		verdict.Reason = reasonWrongGuest
 	}
-	if verdict.reason != "" {
-		verdict.status = statusAuth
+	if verdict.Reason != "" {
+		verdict.Status = wire.StatusAuth
 	} else if key != nil {
-		verdict.proof = secret(key, "host proof", hello, reply)
+		verdict.Proof = secret(key, "host proof", hello, reply)
 	}
-	if _, err := rw.Write(appendFrame(nil, frameProof, verdict.encode())); err != nil {
+	if _, err := rw.Write(wire.AppendFrame(nil, wire.FrameProof, verdict.Encode())); err != nil {
 		return agreed{}, fmt.Errorf("send proof: %w", err)
 	}
 	if err := refusal(&verdict); err != nil {
@@ -188,12 +189,12 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 	}
 
 	for {
-		k, body, err := frames.next()
+		k, body, err := frames.Next()
 		if err != nil {
 			return agreed{}, fmt.Errorf("waiting for the guest to be ready: %w", err)
 		}
-		var v verdictFrame
-		if k == frameReady && v.decode(body) && v.nonce == h.nonce {
+		var v wire.VerdictFrame
+		if k == wire.FrameReady && v.Decode(body) && v.Nonce == h.Nonce {
 			if err := refusal(&v); err != nil {
 				return agreed{}, err
 			}
@@ -203,7 +204,7 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 			return agreed{}, fmt.Errorf("unexpected frame of kind %d instead of ready", k)
 		}
 	}
-	a := agreed{instance: r.instance, features: features & r.features()}
+	a := agreed{instance: r.Instance, features: features & r.Features()}
 	a.conclude(key, hello, reply)
 	return a, nil
 }
@@ -244,48 +245,48 @@ func sayHello(w io.Writer, hello []byte, repeat bool) (stop func(), err error) {
 // of it, because the host's raw connections may come right then; its error ends the
 // handshake.
 func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte, known func(agreed) error) error {
-	frames := frameReader{r: rw, resync: resync}
+	frames := wire.FrameReader{R: rw, Resync: resync}
 	var (
-		h     helloFrame
+		h     wire.HelloFrame
 		hello []byte
-		r     replyFrame
+		r     wire.ReplyFrame
 		reply []byte
-		v     verdictFrame
+		v     wire.VerdictFrame
 	)
-	k, body := frameHello, first
+	k, body := wire.FrameHello, first
 	for {
 		if body == nil {
 			var err error
-			if k, body, err = frames.next(); err != nil {
+			if k, body, err = frames.Next(); err != nil {
 				return fmt.Errorf("waiting for the host: %w", err)
 			}
 		}
 		switch {
-		case k == frameHello && h.decode(body):
+		case k == wire.FrameHello && h.Decode(body):
 			// A host that spoke before this end was up left the same hello many
 			// times over, and goes on from the first reply: they must be equal.
 			nonce := newNonce()
 			if bytes.Equal(body, hello) {
-				nonce = r.nonce
+				nonce = r.Nonce
 			}
 			hello = body
-			r = replyFrame{min: protocolVersion, max: protocolVersion, hasKey: key != nil, instance: instance, hello: h.nonce, nonce: nonce}
-			r.more = binary.BigEndian.AppendUint64(nil, features)
-			if h.min <= protocolVersion && protocolVersion <= h.max {
-				r.version = protocolVersion
+			r = wire.ReplyFrame{Min: protocolVersion, Max: protocolVersion, HasKey: key != nil, Instance: instance, Hello: h.Nonce, Nonce: nonce}
+			r.More = binary.BigEndian.AppendUint64(nil, features)
+			if h.Min <= protocolVersion && protocolVersion <= h.Max {
+				r.Version = protocolVersion
 			}
-			reply = r.signed()
-			if key != nil && h.hasKey {
-				r.proof = secret(key, "guest proof", hello, reply)
+			reply = r.Signed()
+			if key != nil && h.HasKey {
+				r.Proof = secret(key, "guest proof", hello, reply)
 			}
-			if _, err := rw.Write(appendFrame(nil, frameReply, r.encode())); err != nil {
+			if _, err := rw.Write(wire.AppendFrame(nil, wire.FrameReply, r.Encode())); err != nil {
 				return fmt.Errorf("send reply: %w", err)
 			}
-			if r.version == 0 && !resync {
+			if r.Version == 0 && !resync {
 				return fmt.Errorf("host agent speaks protocol version %d to %d, this guest agent version %d: upgrade the older of the two",
-					h.min, h.max, protocolVersion)
+					h.Min, h.Max, protocolVersion)
 			}
-		case k == frameProof && hello != nil && v.decode(body) && v.nonce == r.nonce:
+		case k == wire.FrameProof && hello != nil && v.Decode(body) && v.Nonce == r.Nonce:
 			return guestVerdict(rw, key, &h, hello, reply, &v, instance, known)
 		case !resync:
 			return fmt.Errorf("unexpected frame of kind %d", k)
@@ -295,35 +296,35 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 }
 
 // guestVerdict judges the host's proof and tells it the result.
-func guestVerdict(w io.Writer, key []byte, h *helloFrame, hello, reply []byte, v *verdictFrame, instance [16]byte, known func(agreed) error) error {
+func guestVerdict(w io.Writer, key []byte, h *wire.HelloFrame, hello, reply []byte, v *wire.VerdictFrame, instance [16]byte, known func(agreed) error) error {
 	if err := refusal(v); err != nil {
 		return err
 	}
-	ready := verdictFrame{nonce: h.nonce}
+	ready := wire.VerdictFrame{Nonce: h.Nonce}
 	switch host := secret(key, "host proof", hello, reply); {
-	case key == nil && h.hasKey:
-		ready.reason = reasonNoGuestKey
-	case key != nil && !h.hasKey:
-		ready.reason = reasonNoHostKey
-	case key != nil && !hmac.Equal(host[:], v.proof[:]):
-		ready.reason = reasonWrongHost
+	case key == nil && h.HasKey:
+		ready.Reason = reasonNoGuestKey
+	case key != nil && !h.HasKey:
+		ready.Reason = reasonNoHostKey
+	case key != nil && !hmac.Equal(host[:], v.Proof[:]):
+		ready.Reason = reasonWrongHost
 	}
-	if ready.reason != "" {
-		ready.status = statusAuth
+	if ready.Reason != "" {
+		ready.Status = wire.StatusAuth
 	} else {
-		a := agreed{instance: instance, features: features & h.features}
+		a := agreed{instance: instance, features: features & h.Features}
 		a.conclude(key, hello, reply)
 		if err := known(a); err != nil {
-			ready.status, ready.reason = statusFull, err.Error()
+			ready.Status, ready.Reason = wire.StatusFull, err.Error()
 		}
 	}
-	if _, err := w.Write(appendFrame(nil, frameReady, ready.encode())); err != nil {
+	if _, err := w.Write(wire.AppendFrame(nil, wire.FrameReady, ready.Encode())); err != nil {
 		return fmt.Errorf("send ready: %w", err)
 	}
 	return refusal(&ready)
 }
 
-func newNonce() (n [nonceSize]byte) {
+func newNonce() (n [wire.NonceSize]byte) {
 	_, _ = rand.Read(n[:]) // never fails, crypto/rand
 	return n
 }

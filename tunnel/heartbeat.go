@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -98,7 +99,7 @@ func (l *Link) heartbeat(ctx context.Context) error {
 		}
 		// One ping that waits for a paused guest is as good as many.
 		if !onTime || !l.Silent() || beats%8 == 0 {
-			l.control.send(&pingMessage{Seq: l.pulse.ask(now)})
+			l.control.send(&wire.PingMessage{Seq: l.pulse.ask(now)})
 		}
 		if !l.Silent() || !l.endpoint.Many() || time.Since(lastProbe) < probeInterval {
 			continue

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"net/netip"
 	"os"
@@ -27,8 +28,8 @@ func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
 		lost := make(chan error, 2)
 		server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
 		guest := newGuestLink(server, agreed{}, false)
-		guest.serve = func(ctx context.Context, conn net.Conn, _ openRequest) {
-			_, _ = conn.Write(appendAnswer(nil, AnswerOK, ""))
+		guest.serve = func(ctx context.Context, conn net.Conn, _ wire.OpenRequest) {
+			_, _ = conn.Write(wire.AppendAnswer(nil, wire.AnswerOK, ""))
 			<-ctx.Done()
 		}
 		go func() { lost <- guest.run(ctx, guestEnd) }()
@@ -51,7 +52,7 @@ func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
 		if n := asked(); n < 11 || n > 13 {
 			t.Errorf("asked %d times in a minute without traffic, want 12", n)
 		}
-		s, err := host.Open(ctx, Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("GET"))
+		s, err := host.Open(ctx, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("GET"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // childRole tells a test binary which agent it is to be, and where.
@@ -65,7 +66,7 @@ func beHost(endpoint, target string) error {
 	if err != nil {
 		return err
 	}
-	to := tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(target)}}
+	to := wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(target)}}
 	err = a.Serve(func(c *tunnel.Client) {
 		if l.RelayNow(c, to, nil, new(tunnel.Counters), func(error) {}) {
 			return

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // portKey is what one forward on the host can stand for.
@@ -22,7 +23,7 @@ type portKey struct {
 // Of each user's listeners, one address of every port comes first, and before
 // others those that were announced already; what is left is for further addresses.
 func limited(a Announcement, before []portwatch.Listener) Announcement {
-	extra := len(a.Listeners) - MaxListeners
+	extra := len(a.Listeners) - wire.MaxListeners
 	if extra <= 0 {
 		return a
 	}
@@ -37,7 +38,7 @@ func limited(a Announcement, before []portwatch.Listener) Announcement {
 	for uid, ls := range users {
 		users[uid] = byNeed(ls, announced)
 	}
-	chosen := shared(users, MaxListeners)
+	chosen := shared(users, wire.MaxListeners)
 	slices.SortFunc(chosen, func(a, b portwatch.Listener) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Addr.Port(), b.Addr.Port()), a.Addr.Addr().Compare(b.Addr.Addr()))
 	})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // flood is what a program of a user opens: a socket on each of some ports, or on
@@ -42,7 +43,7 @@ func TestOneUsersSocketsDoNotHideAnothersPort(t *testing.T) {
 			heard := announcements(t, g)
 			g.source.set(tunnel.Announcement{Generation: 1, Listeners: sorted(row.flood)})
 			first := awaitGeneration(t, heard, 1)
-			if len(first.Listeners) != tunnel.MaxListeners {
+			if len(first.Listeners) != wire.MaxListeners {
 				t.Fatalf("%d listeners", len(first.Listeners))
 			}
 			g.source.set(tunnel.Announcement{Generation: 2, Listeners: sorted(append(row.flood, row.web))})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 )
@@ -108,7 +109,7 @@ func (l *Link) dialEnds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Write(l.frame(frameEnds)); err != nil {
+	if _, err := conn.Write(l.frame(wire.FrameEnds)); err != nil {
 		_ = conn.Close()
 		return err
 	}
@@ -145,12 +146,12 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 		return nil, fmt.Errorf("control stream: %w", err)
 	}
 	l.session, l.control = session, newControl(stream, session.CloseChan(), l.work)
-	l.ends.tell = func(m endMessage) { l.control.send(&m) }
+	l.ends.tell = func(m wire.EndMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
-	l.ends.keepEarly = func(id uint64) bool { return id&guestOpened != 0 }
+	l.ends.keepEarly = func(id uint64) bool { return id&wire.GuestOpened != 0 }
 	l.pulse.beat(clock())
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
-	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(frameRaw) })
+	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
 	l.ends.reuse = l.spares.put
 	l.control.send(hello(cfg.AgentVersion))
 	return l, nil
@@ -184,8 +185,8 @@ func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, a
 	return line, a, nil
 }
 
-func hello(version string) *helloMessage {
-	h := &helloMessage{AgentVersion: version}
+func hello(version string) *wire.HelloMessage {
+	h := &wire.HelloMessage{AgentVersion: version}
 	h.Hostname, _ = os.Hostname()
 	h.BootID = bootID()
 	return h
@@ -207,9 +208,9 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 	news := make(chan Announcement, 1)
 	var a announced
 	greeted := false
-	handle := func(m message) (useful bool, err error) {
+	handle := func(m wire.Message) (useful bool, err error) {
 		switch m := m.(type) {
-		case *helloMessage:
+		case *wire.HelloMessage:
 			if greeted {
 				return false, errors.New("guest: a second hello")
 			}
@@ -218,14 +219,14 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 			l.mu.Lock()
 			l.peer.AgentVersion, l.peer.Hostname, l.peer.BootID = m.AgentVersion, m.Hostname, m.BootID
 			l.mu.Unlock()
-		case *endMessage:
+		case *wire.EndMessage:
 			useful = l.ends.deliver(*m)
-		case *pongMessage:
+		case *wire.PongMessage:
 			if m.Seq != l.pulse.answered.Load()+1 || m.Seq > l.pulse.asked.Load() {
 				return false, fmt.Errorf("guest: an answer to heartbeat %d, which is not the next one", m.Seq)
 			}
 			l.pulse.answered.Store(m.Seq)
-		case *reverseStateMessage:
+		case *wire.ReverseStateMessage:
 			l.reverseState(m)
 		default:
 			changed, err := a.apply(m)

@@ -7,14 +7,15 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // told is the host's copy after messages that have gone over the wire.
-func told(t *testing.T, messages ...message) *announced {
+func told(t *testing.T, messages ...wire.Message) *announced {
 	t.Helper()
 	var a announced
 	for _, m := range messages {
-		m, err := decodeMessage(encoded(m))
+		m, err := wire.DecodeMessage(encoded(m))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,35 +36,35 @@ func TestAnUnusableItemIsSkippedAndCountedAndEndsNothing(t *testing.T) {
 		{"[::ffff:127.0.0.1]:80", "not an address"},
 	} {
 		bad := portwatch.Listener{Proto: "udp", Addr: netip.MustParseAddrPort(row.addr), Process: "chrome[7]"}
-		first := &snapshotMessage{Generation: 1, Listeners: []portwatch.Listener{bad, web}}
+		first := &wire.SnapshotMessage{Generation: 1, Listeners: []portwatch.Listener{bad, web}}
 		a := told(t, first).announcement()
 		if !slices.Equal(a.Listeners, []portwatch.Listener{web}) || a.Skipped != 1 || !strings.Contains(a.SkipReason, row.why) {
 			t.Errorf("%s: %+v", row.addr, a)
 		}
-		a = told(t, first, &deltaMessage{From: 1, To: 2, Removed: []portwatch.Listener{bad}}).announcement()
+		a = told(t, first, &wire.DeltaMessage{From: 1, To: 2, Removed: []portwatch.Listener{bad}}).announcement()
 		if len(a.Listeners) != 1 || a.Skipped != 0 || a.SkipReason != "" {
 			t.Errorf("%s is gone: %+v", row.addr, a)
 		}
 	}
-	first := &snapshotMessage{Generation: 1, Listeners: []portwatch.Listener{web}, Skipped: sampleSkipped}
+	first := &wire.SnapshotMessage{Generation: 1, Listeners: []portwatch.Listener{web}, Skipped: sampleSkipped}
 	if a := told(t, first).announcement(); len(a.Listeners) != 1 || a.Skipped != 2 {
 		t.Errorf("of another version: %+v", a)
 	}
-	if a := told(t, first, &deltaMessage{From: 1, To: 2, SkippedRemoved: sampleSkipped}).announcement(); a.Skipped != 0 {
+	if a := told(t, first, &wire.DeltaMessage{From: 1, To: 2, SkippedRemoved: sampleSkipped}).announcement(); a.Skipped != 0 {
 		t.Errorf("of another version, gone: %+v", a)
 	}
 }
 
 func TestALaterVersionMayAddToAListener(t *testing.T) {
-	m := appendMessage(nil, &snapshotMessage{Generation: 1, Listeners: sampleListeners[:1]})[4:]
+	m := wire.AppendMessage(nil, &wire.SnapshotMessage{Generation: 1, Listeners: sampleListeners[:1]})[4:]
 	m = append(m, "more"...)
 	// Behind the kind, the generation and the number of items.
 	m[1+8+2+1] += byte(len("more")) // the length of the item
-	got, err := decodeMessage(m)
+	got, err := wire.DecodeMessage(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := got.(*snapshotMessage); len(s.Skipped) > 0 || !slices.Equal(s.Listeners, sampleListeners[:1]) {
+	if s := got.(*wire.SnapshotMessage); len(s.Skipped) > 0 || !slices.Equal(s.Listeners, sampleListeners[:1]) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +20,7 @@ const rawDialTimeout = 2 * time.Second
 // Open opens a stream to a target in the guest. early is what the client has
 // sent already; it travels along. Open does not wait for the guest's answer:
 // the stream's first Read does. A failure is one of the link, not of the target.
-func (l *Link) Open(ctx context.Context, t Target, early []byte) (*Stream, error) {
+func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*Stream, error) {
 	if l.endpoint.Many() {
 		for {
 			fd, ok := l.spares.take()
@@ -31,7 +32,7 @@ func (l *Link) Open(ctx context.Context, t Target, early []byte) (*Stream, error
 			}
 		}
 		if conn, err := l.dialRaw(ctx); err == nil {
-			if s, err := l.openOn(conn, l.frame(frameRaw), t, early); err == nil {
+			if s, err := l.openOn(conn, l.frame(wire.FrameRaw), t, early); err == nil {
 				return s, nil
 			}
 		}
@@ -50,7 +51,7 @@ func (l *Link) Open(ctx context.Context, t Target, early []byte) (*Stream, error
 // RelayNow opens a stream to a target and relays between it and a client, as
 // Open and [Relay] do, without waiting for anything. It reports false, having
 // done nothing, if that cannot be.
-func (l *Link) RelayNow(c *Client, t Target, early []byte, n *Counters, done func(error)) bool {
+func (l *Link) RelayNow(c *Client, t wire.Target, early []byte, n *Counters, done func(error)) bool {
 	for {
 		fd, ok := l.spares.take()
 		if !ok {
@@ -65,16 +66,16 @@ func (l *Link) RelayNow(c *Client, t Target, early []byte, n *Counters, done fun
 
 // newStream makes a stream, which nothing carries yet, and the request that opens
 // it, after what is to come before.
-func (l *Link) newStream(t Target, reuse bool, before []byte) (*Stream, []byte, error) {
+func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*Stream, []byte, error) {
 	s := newStream(l.nextID.Add(1), &l.ends)
 	if reuse {
 		s.again = func(fd int) { l.ends.rest(s, fd) }
 	}
-	request := openRequest{ID: s.id, Target: t, Reuse: reuse}
-	if t.Network == networkUnix && t.check() == nil {
-		request.Proof = l.orders.sign(orderOpen, request.order())
+	request := wire.OpenRequest{ID: s.id, Target: t, Reuse: reuse}
+	if t.Network == wire.NetworkUnix && t.Check() == nil {
+		request.Proof = l.orders.sign(orderOpen, request.Order())
 	}
-	first, err := request.append(before)
+	first, err := request.Append(before)
 	if err == nil {
 		err = l.ends.add(s)
 	}
@@ -83,7 +84,7 @@ func (l *Link) newStream(t Target, reuse bool, before []byte) (*Stream, []byte, 
 
 // openNow makes a stream of a raw connection that can be used again afterwards.
 // It returns nil if the connection has gone stale, or the link has ended.
-func (l *Link) openNow(fd int, t Target, early []byte) *Stream {
+func (l *Link) openNow(fd int, t wire.Target, early []byte) *Stream {
 	s, first, err := l.newStream(t, true, nil)
 	if err != nil {
 		_ = unix.Close(fd)
@@ -108,7 +109,7 @@ func (l *Link) openNow(fd int, t Target, early []byte) *Stream {
 
 // openOn makes a stream of a connection to the guest agent: what comes before
 // the request, the request, and the client's first bytes go in one write.
-func (l *Link) openOn(conn net.Conn, before []byte, t Target, early []byte) (*Stream, error) {
+func (l *Link) openOn(conn net.Conn, before []byte, t wire.Target, early []byte) (*Stream, error) {
 	s, first, err := l.newStream(t, false, before)
 	if err != nil {
 		_ = conn.Close()
@@ -145,8 +146,8 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 }
 
 // frame introduces a connection as one of this link's.
-func (l *Link) frame(k frameKind) []byte {
-	return appendFrame(make([]byte, 0, 128), k, l.agreed.token[:])
+func (l *Link) frame(k wire.FrameKind) []byte {
+	return wire.AppendFrame(make([]byte, 0, 128), k, l.agreed.token[:])
 }
 
 // openMux opens a yamux stream. yamux does not look at a context, so one that

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // TestWithoutAKeyAGuestAgentConnectsToPortsOnly asks a guest agent for more, as any
@@ -33,13 +34,13 @@ func TestWithoutAKeyAGuestAgentConnectsToPortsOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = s.Read(make([]byte, 1))
-			if refused, ok := errors.AsType[*tunnel.AnswerError](err); !ok || refused.Status != tunnel.AnswerDenied || !strings.Contains(err.Error(), "install") {
+			if refused, ok := errors.AsType[*wire.AnswerError](err); !ok || refused.Status != wire.AnswerDenied || !strings.Contains(err.Error(), "install") {
 				t.Errorf("a unix socket: %v", err)
 			}
 			_ = s.Close()
 
 			path := t.TempDir() + "/planted.sock"
-			port, socket := reverseTo(freeAddr(t), service(t, echo)), reverseTo(tunnel.UnixTarget(path), service(t, echo))
+			port, socket := reverseTo(freeAddr(t), service(t, echo)), reverseTo(wire.UnixTarget(path), service(t, echo))
 			if err := l.SetReverse([]*tunnel.Reverse{port.Reverse, socket.Reverse}); err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"net/netip"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -11,7 +12,7 @@ import (
 // takes five system calls, and no detour through Go's poller. When the
 // connection is not there at once, for whatever reason, ok is false and the
 // address is to be dialled in the ordinary way.
-func quickDial(t Target) (s socket, ok bool) {
+func quickDial(t wire.Target) (s socket, ok bool) {
 	addr, err := dialAddr(t.Addrs[0])
 	if err != nil || !addr.Addr().IsLoopback() {
 		return s, false

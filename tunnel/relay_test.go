@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 func TestBytesArriveBothWays(t *testing.T) {
@@ -168,8 +169,8 @@ func TestRefusalIsAReset(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		var answer *tunnel.AnswerError
-		if _, err := s.Read(make([]byte, 1)); !errors.As(err, &answer) || answer.Status != tunnel.AnswerRefused {
+		var answer *wire.AnswerError
+		if _, err := s.Read(make([]byte, 1)); !errors.As(err, &answer) || answer.Status != wire.AnswerRefused {
 			t.Fatalf("read: %v, want the answer refused", err)
 		}
 		wantReset(t, through(t, l, refused(t)))
@@ -178,14 +179,14 @@ func TestRefusalIsAReset(t *testing.T) {
 
 func TestOnlyAddressesOfTheGuestAreDialled(t *testing.T) {
 	eachKind(t, func(t *testing.T, l *tunnel.Link) {
-		target := tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}}
+		target := wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}}
 		s, err := l.Open(t.Context(), target, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		var answer *tunnel.AnswerError
-		if _, err := s.Read(make([]byte, 1)); !errors.As(err, &answer) || answer.Status != tunnel.AnswerDenied {
+		var answer *wire.AnswerError
+		if _, err := s.Read(make([]byte, 1)); !errors.As(err, &answer) || answer.Status != wire.AnswerDenied {
 			t.Fatalf("read: %v, want the answer denied", err)
 		}
 	})
@@ -236,14 +237,14 @@ func wantReset(t *testing.T, c *net.TCPConn) {
 }
 
 // refused is a target where nothing listens.
-func refused(t *testing.T) tunnel.Target {
+func refused(t *testing.T) wire.Target {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
+	return wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
 }
 
 // awaitError waits until a connection whose peer has closed is reset.

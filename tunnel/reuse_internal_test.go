@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,11 +33,11 @@ func isClosed(fd int) bool {
 func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 	var back []int
 	e := &ends{
-		tell:      func(endMessage) {},
+		tell:      func(wire.EndMessage) {},
 		keepEarly: func(uint64) bool { return false },
 		reuse:     func(fd int) { back = append(back, fd) },
 	}
-	release := func(id uint64) { e.deliver(endMessage{ID: id, Kind: endReleased}) }
+	release := func(id uint64) { e.deliver(wire.EndMessage{ID: id, Kind: wire.EndReleased}) }
 
 	release(1) // of a stream that is still to come
 	s := newStream(1, e)
@@ -86,7 +87,7 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reused := 0
 		e := &ends{
-			tell:      func(endMessage) {},
+			tell:      func(wire.EndMessage) {},
 			keepEarly: func(uint64) bool { return false },
 			reuse:     func(fd int) { reused++; _ = unix.Close(fd) },
 		}
@@ -104,7 +105,7 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 			theirs = append(theirs, park(id+1))
 		}
 		park(1000)
-		e.deliver(endMessage{ID: 1000, Kind: endReleased})
+		e.deliver(wire.EndMessage{ID: 1000, Kind: wire.EndReleased})
 		if reused != 1 {
 			t.Error("a connection that was released is not used again while others are not released")
 		}
@@ -115,9 +116,9 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 				t.Fatalf("connection %d is parked after %v", i, 2*restMost)
 			}
 		}
-		e.deliver(endMessage{ID: 7, Kind: endReleased}) // too late
+		e.deliver(wire.EndMessage{ID: 7, Kind: wire.EndReleased}) // too late
 		park(2000)
-		e.deliver(endMessage{ID: 2000, Kind: endReleased})
+		e.deliver(wire.EndMessage{ID: 2000, Kind: wire.EndReleased})
 		if reused != 2 {
 			t.Errorf("%d connections were used again, want 2", reused)
 		}

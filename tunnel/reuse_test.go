@@ -9,10 +9,11 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // exchange sends a request through the link, with its end, and reads the reply.
-func exchange(t *testing.T, l *tunnel.Link, target tunnel.Target, request []byte) []byte {
+func exchange(t *testing.T, l *tunnel.Link, target wire.Target, request []byte) []byte {
 	t.Helper()
 	done := make(chan error, 1)
 	c := connectNow(t, l, target, func(err error) { done <- err })

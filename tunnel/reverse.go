@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 // Reverse is a listener in the guest whose connections come to the host.
 type Reverse struct {
 	// Listen is where: one TCP address of the guest, or a unix socket.
-	Listen Target
+	Listen wire.Target
 	// Dial connects to the service on the host, for a connection that the guest
 	// has accepted.
 	Dial func(context.Context) (Conn, error)
@@ -22,7 +23,7 @@ type Reverse struct {
 	Ended func(error)
 	// State is told how the listener is, first and at every change. It may be
 	// called once more after the listener was taken back.
-	State func(state ReverseState, reason string)
+	State func(state wire.ReverseState, reason string)
 	// Counters count the bytes of all its connections.
 	Counters *Counters
 }
@@ -70,17 +71,17 @@ func (v *reverses) admit(open int) error {
 // for nothing.
 func (l *Link) SetReverse(rs []*Reverse) error {
 	var extra error
-	if len(rs) > MaxReverse {
-		extra = fmt.Errorf("%d reverse listeners, at most %d are allowed", len(rs), MaxReverse)
-		rs = rs[:MaxReverse]
+	if len(rs) > wire.MaxReverse {
+		extra = fmt.Errorf("%d reverse listeners, at most %d are allowed", len(rs), wire.MaxReverse)
+		rs = rs[:wire.MaxReverse]
 	}
 	v := &l.reverse
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	byID, ids := make(map[uint64]*Reverse, len(rs)), make(map[*Reverse]uint64, len(rs))
-	var m reverseMessage
+	var m wire.ReverseMessage
 	for _, r := range rs {
-		if err := checkListen(r.Listen); err != nil {
+		if err := wire.CheckListen(r.Listen); err != nil {
 			return err
 		}
 		id, known := v.ids[r]
@@ -89,13 +90,13 @@ func (l *Link) SetReverse(rs []*Reverse) error {
 			id = v.lastID
 		}
 		byID[id], ids[r] = r, id
-		m.Listeners = append(m.Listeners, reverseSpec{id, r.Listen})
+		m.Listeners = append(m.Listeners, wire.ReverseSpec{ID: id, Listen: r.Listen})
 	}
 	v.byID, v.ids = byID, ids
 	// An agent that does not know the message is not bothered without need.
 	if len(rs) > 0 || v.told {
 		v.told = true
-		m.Proof = l.orders.sign(orderReverse, m.order())
+		m.Proof = l.orders.sign(orderReverse, m.Order())
 		l.control.send(&m)
 	}
 	return extra
@@ -103,7 +104,7 @@ func (l *Link) SetReverse(rs []*Reverse) error {
 
 // reverseState takes in how a listener is. One of an ID that is not known may
 // have been taken back meanwhile.
-func (l *Link) reverseState(m *reverseStateMessage) {
+func (l *Link) reverseState(m *wire.ReverseStateMessage) {
 	if r := l.reverse.get(m.ID); r != nil {
 		r.State(m.State, m.Reason)
 	}
@@ -149,7 +150,7 @@ func (l *Link) logRefusal(why string) {
 // told how that ended, but not in words: those are the host's own.
 func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
-	open, err := readReverseOpen(conn)
+	open, err := wire.ReadReverseOpen(conn)
 	_ = conn.SetReadDeadline(time.Time{})
 	if err != nil {
 		l.refuse(conn, err.Error())
@@ -158,7 +159,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 	r := l.reverse.get(open.Listener)
 	if r == nil {
 		// Taken back while the connection was under way, or made up.
-		_, _ = conn.Write(appendAnswer(nil, AnswerDenied, ""))
+		_, _ = conn.Write(wire.AppendAnswer(nil, wire.AnswerDenied, ""))
 		l.refuse(conn, "it names no listener of ours")
 		return
 	}
@@ -180,7 +181,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 	status, _ := answerTo(err)
 	// A client that has gone does not take it, and what it sent before still is to
 	// arrive.
-	_, _ = conn.Write(appendAnswer(nil, status, ""))
+	_, _ = conn.Write(wire.AppendAnswer(nil, status, ""))
 	if err != nil {
 		s.die(net.ErrClosed)
 		r.Ended(err)

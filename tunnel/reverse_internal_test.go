@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"encoding/binary"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"net/netip"
@@ -50,20 +51,20 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 		_ = s.SetDeadline(time.Now().Add(5 * time.Second))
 		_, _ = s.Write(first)
 		b, err := io.ReadAll(s)
-		if len(b) > 0 && AnswerStatus(b[0]) == AnswerOK {
+		if len(b) > 0 && wire.AnswerStatus(b[0]) == wire.AnswerOK {
 			t.Errorf("%x was taken", first)
 		}
 		return err
 	}
-	target, err := openRequest{ID: guestOpened | 1, Target: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:22")}}}.append(nil)
+	target, err := wire.OpenRequest{ID: wire.GuestOpened | 1, Target: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:22")}}}.Append(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := reverseOpen{ID: guestOpened | 7, Listener: 1}.append(nil)
+	named := wire.ReverseOpen{ID: wire.GuestOpened | 7, Listener: 1}.Append(nil)
 	attempts := map[string][]byte{
 		"a target, as the host sends it": target,
-		"a listener of no rule":          reverseOpen{ID: guestOpened | 5, Listener: 99}.append(nil),
-		"an ID of the host's":            reverseOpen{ID: 5, Listener: 1}.append(nil),
+		"a listener of no rule":          wire.ReverseOpen{ID: wire.GuestOpened | 5, Listener: 99}.Append(nil),
+		"an ID of the host's":            wire.ReverseOpen{ID: 5, Listener: 1}.Append(nil),
 	}
 	dialled := make(chan struct{}, 100)
 	held, err := net.Listen("tcp", "127.0.0.1:0")
@@ -72,12 +73,12 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 	}
 	defer held.Close()
 	err = l.SetReverse([]*Reverse{{
-		Listen: Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}},
+		Listen: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}},
 		Dial: func(context.Context) (Conn, error) {
 			dialled <- struct{}{}
 			return nil, io.ErrUnexpectedEOF
 		},
-		Ended: func(error) {}, State: func(ReverseState, string) {}, Counters: new(Counters),
+		Ended: func(error) {}, State: func(wire.ReverseState, string) {}, Counters: new(Counters),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -112,16 +113,16 @@ func TestAGuestThatOpensAStreamUnaskedEndsItsLink(t *testing.T) {
 
 func TestReverseListenersAreBounded(t *testing.T) {
 	l, _ := guestSession(t)
-	none := func(ReverseState, string) {}
-	many := make([]*Reverse, MaxReverse+1)
+	none := func(wire.ReverseState, string) {}
+	many := make([]*Reverse, wire.MaxReverse+1)
 	for i := range many {
-		many[i] = &Reverse{Listen: UnixTarget("/nowhere/s"), State: none}
+		many[i] = &Reverse{Listen: wire.UnixTarget("/nowhere/s"), State: none}
 	}
 	if err := l.SetReverse(many); err == nil {
 		t.Error("more than MaxReverse listeners without an error")
 	}
-	for _, bad := range []Target{
-		{}, UDPTarget(), UnixTarget("relative"),
+	for _, bad := range []wire.Target{
+		{}, UDPTarget(), wire.UnixTarget("relative"),
 		{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
 		{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("224.0.0.1:80")}},
 		{Network: "tcp", Addrs: make([]netip.AddrPort, 2)},
@@ -130,9 +131,9 @@ func TestReverseListenersAreBounded(t *testing.T) {
 			t.Errorf("%+v was taken for a place to listen on", bad)
 		}
 	}
-	claim := encoded(&reverseMessage{})
-	binary.BigEndian.PutUint16(claim[1:], MaxReverse+1)
-	if _, err := decodeMessage(claim); err == nil {
+	claim := encoded(&wire.ReverseMessage{})
+	binary.BigEndian.PutUint16(claim[1:], wire.MaxReverse+1)
+	if _, err := wire.DecodeMessage(claim); err == nil {
 		t.Error("a message of too many listeners was taken")
 	}
 }

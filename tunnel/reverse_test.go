@@ -20,6 +20,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // reversed is a listener in the guest, and what the host has heard of it.
@@ -43,7 +44,7 @@ func (r *reversed) ends() []error {
 }
 
 // reverseTo is a listener whose connections go to a service on the host.
-func reverseTo(listen, service tunnel.Target) *reversed {
+func reverseTo(listen, service wire.Target) *reversed {
 	r := &reversed{}
 	r.Reverse = &tunnel.Reverse{
 		Listen: listen,
@@ -67,7 +68,7 @@ func reverseTo(listen, service tunnel.Target) *reversed {
 			defer r.mu.Unlock()
 			r.ended = append(r.ended, err)
 		},
-		State: func(s tunnel.ReverseState, reason string) {
+		State: func(s wire.ReverseState, reason string) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.state = fmt.Sprint(s, " ", reason)
@@ -79,7 +80,7 @@ func reverseTo(listen, service tunnel.Target) *reversed {
 
 // freeAddr is an address that nobody listens at. It is at a loopback address of this process's own: a port of 127.0.0.1
 // is now and then taken by another program before it is used here.
-func freeAddr(t *testing.T) tunnel.Target {
+func freeAddr(t *testing.T) wire.Target {
 	t.Helper()
 	pid := os.Getpid()
 	own := netip.AddrFrom4([4]byte{127, byte(64 + pid>>16&63), byte(pid >> 8), byte(pid)})
@@ -88,12 +89,12 @@ func freeAddr(t *testing.T) tunnel.Target {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
+	return wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
 }
 
 // refusingAddr is an address that refuses connections until the test ends: it is bound, so that no program of this
 // machine can come to listen there in the meantime, and nobody listens.
-func refusingAddr(t *testing.T) tunnel.Target {
+func refusingAddr(t *testing.T) wire.Target {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -109,7 +110,7 @@ func refusingAddr(t *testing.T) tunnel.Target {
 		t.Fatal(err)
 	}
 	port := at.(*unix.SockaddrInet4).Port
-	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.AddrPortFrom(loopback, uint16(port))}}
+	return wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.AddrPortFrom(loopback, uint16(port))}}
 }
 
 func setReverse(t *testing.T, l *tunnel.Link, rs ...*reversed) {
@@ -129,7 +130,7 @@ func setReverse(t *testing.T, l *tunnel.Link, rs ...*reversed) {
 const listening = "0 "
 
 // inGuest connects to a listener as a program of the guest does.
-func inGuest(t *testing.T, to tunnel.Target) net.Conn {
+func inGuest(t *testing.T, to wire.Target) net.Conn {
 	t.Helper()
 	address := to.Path
 	if to.Network == "tcp" {
@@ -146,7 +147,7 @@ func inGuest(t *testing.T, to tunnel.Target) net.Conn {
 
 func TestAGuestReachesTheHostThroughAReverseListener(t *testing.T) {
 	eachKind(t, func(t *testing.T, l *tunnel.Link) {
-		socket := tunnel.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
+		socket := wire.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
 		tcpToTCP := reverseTo(freeAddr(t), service(t, func(c *net.TCPConn) {
 			defer c.Close()
 			all, _ := io.ReadAll(c) // needs the client's EOF
@@ -236,9 +237,9 @@ func TestAReverseListenerWaitsForItsAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer held.Close()
-		at := tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}}
+		at := wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}}
 		r, other := reverseTo(at, service(t, echo)), reverseTo(freeAddr(t), service(t, echo))
-		foreign := reverseTo(tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:80")}}, at)
+		foreign := reverseTo(wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:80")}}, at)
 		setReverse(t, l, r, other, foreign)
 		if s := r.said(); !strings.HasPrefix(s, "1 ") || !strings.Contains(s, "in use") {
 			t.Errorf("a held address: %s", s)
@@ -349,7 +350,7 @@ func TestWhatListensForAHostIsInNoScan(t *testing.T) {
 
 func TestASocketOfTheGuestWhoseFileIsRemovedIsMadeAgain(t *testing.T) {
 	l := startLink(t, startGuest(t, tunnel.PathMux, keyed), keyed)
-	socket := tunnel.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
+	socket := wire.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
 	r := reverseTo(socket, service(t, echo))
 	setReverse(t, l, r)
 	if err := os.Remove(socket.Path); err != nil {

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -32,10 +33,10 @@ type reverseGuest struct {
 }
 
 // apply makes the listeners be those that the host wants.
-func (g *reverseGuest) apply(m *reverseMessage) {
-	if err := g.link.orders.judge(orderReverse, m.order(), m.Proof); err != nil {
+func (g *reverseGuest) apply(m *wire.ReverseMessage) {
+	if err := g.link.orders.judge(orderReverse, m.Order(), m.Proof); err != nil {
 		for _, spec := range m.Listeners {
-			g.link.control.send(&reverseStateMessage{ID: spec.ID, State: ReverseDenied, Reason: err.Error()})
+			g.link.control.send(&wire.ReverseStateMessage{ID: spec.ID, State: wire.ReverseDenied, Reason: err.Error()})
 		}
 		return
 	}
@@ -64,7 +65,7 @@ func (g *reverseGuest) apply(m *reverseMessage) {
 // reverseListener is one listener.
 type reverseListener struct {
 	guest  *reverseGuest
-	spec   reverseSpec
+	spec   wire.ReverseSpec
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
@@ -91,13 +92,13 @@ func (l *reverseListener) close() {
 func (l *reverseListener) run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, l.close)
 	defer stop()
-	said := reverseStateMessage{State: ReverseFailed} // nothing yet
+	said := wire.ReverseStateMessage{State: wire.ReverseFailed} // nothing yet
 	for ctx.Err() == nil {
 		ln, err := l.listen(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		now := reverseStateMessage{ID: l.spec.ID}
+		now := wire.ReverseStateMessage{ID: l.spec.ID}
 		if err != nil {
 			now.State, now.Reason = listenState(err), err.Error()
 		}
@@ -115,16 +116,16 @@ func (l *reverseListener) run(ctx context.Context) {
 	}
 }
 
-func listenState(err error) ReverseState {
+func listenState(err error) wire.ReverseState {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return ReverseInUse
+		return wire.ReverseInUse
 	case errors.Is(err, fs.ErrPermission):
-		return ReverseDenied
+		return wire.ReverseDenied
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
-		return ReverseUnavailable
+		return wire.ReverseUnavailable
 	}
-	return ReverseFailed
+	return wire.ReverseFailed
 }
 
 // listen opens the listener, unless it was closed meanwhile.
@@ -136,7 +137,7 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 	}
 	var ln net.Listener
 	var err error
-	if t := l.spec.Listen; t.Network == networkUnix {
+	if t := l.spec.Listen; t.Network == wire.NetworkUnix {
 		ln, err = ListenSocket(t.Path, reverseSocketMode)
 	} else {
 		// Known before it listens, so that it is in no scan.
@@ -239,7 +240,7 @@ func (l *reverseListener) openStream() (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newStream(guestOpened|l.guest.lastID.Add(1), &link.ends)
+	s := newStream(wire.GuestOpened|l.guest.lastID.Add(1), &link.ends)
 	if err := link.ends.add(s); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -248,7 +249,7 @@ func (l *reverseListener) openStream() (*Stream, error) {
 		return nil, err
 	}
 	s.expectAnswer()
-	if _, err := conn.Write(reverseOpen{s.id, l.spec.ID}.append(nil)); err != nil {
+	if _, err := conn.Write(wire.ReverseOpen{ID: s.id, Listener: l.spec.ID}.Append(nil)); err != nil {
 		s.die(err)
 		return nil, err
 	}

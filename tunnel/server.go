@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/time/rate"
 )
 
@@ -122,23 +123,23 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *stranger) {
 	defer stop()
 
 	_ = conn.SetDeadline(time.Now().Add(helloTimeout))
-	frames := frameReader{r: conn}
-	kind, body, err := frames.next()
+	frames := wire.FrameReader{R: conn}
+	kind, body, err := frames.Next()
 	if err == nil {
 		switch kind {
-		case frameHello:
+		case wire.FrameHello:
 			shaken := func() { known(); _ = conn.SetDeadline(time.Time{}) }
 			if err = s.serveLink(ctx, conn, false, body, shaken); err == nil {
 				return
 			}
-		case frameRaw, frameEnds:
+		case wire.FrameRaw, wire.FrameEnds:
 			var l *guestLink
 			if l, err = s.linkOf(body); err == nil {
 				known()
 				_ = conn.SetDeadline(time.Time{})
 				stop()
 				ours = false // the link's from now on
-				if kind == frameEnds {
+				if kind == wire.FrameEnds {
 					l.takeEnds(conn)
 				} else {
 					l.serveRaw(ctx, conn)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -70,7 +71,7 @@ type Stream struct {
 	answerMu    sync.Mutex // held while the answer is read
 	answered    bool
 	answerErr   error
-	answer      answerReader
+	answer      wire.AnswerReader
 	answerTimer *time.Timer
 }
 
@@ -197,7 +198,7 @@ func (s *Stream) tellEnd() bool {
 	s.told = s.told || first
 	s.mu.Unlock()
 	if first {
-		s.ends.tell(endMessage{ID: s.id, Kind: endComplete, Sent: s.sent.Load()})
+		s.ends.tell(wire.EndMessage{ID: s.id, Kind: wire.EndComplete, Sent: s.sent.Load()})
 	}
 	return first
 }
@@ -211,7 +212,7 @@ func (s *Stream) Close() error {
 	select {
 	case <-s.peerEnded:
 	default:
-		s.ends.tell(endMessage{ID: s.id, Kind: endStopped})
+		s.ends.tell(wire.EndMessage{ID: s.id, Kind: wire.EndStopped})
 	}
 	s.die(net.ErrClosed)
 	return nil
@@ -224,7 +225,7 @@ func (s *Stream) Abort() {
 
 func (s *Stream) abort(err error) {
 	if s.die(err) && !s.wasAborted() {
-		s.ends.tell(endMessage{ID: s.id, Kind: endAborted, Sent: s.sent.Load()})
+		s.ends.tell(wire.EndMessage{ID: s.id, Kind: wire.EndAborted, Sent: s.sent.Load()})
 	}
 }
 
@@ -288,9 +289,9 @@ func (s *Stream) whenDead(f func()) {
 
 // peerSaid takes in what the control stream says about this stream. It reports
 // whether that was not said before.
-func (s *Stream) peerSaid(m endMessage) (first bool) {
+func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 	switch m.Kind {
-	case endComplete:
+	case wire.EndComplete:
 		s.mu.Lock()
 		select {
 		case <-s.peerEnded:
@@ -304,7 +305,7 @@ func (s *Stream) peerSaid(m endMessage) (first bool) {
 		if pair != nil && first {
 			pair.news()
 		}
-	case endStopped:
+	case wire.EndStopped:
 		s.mu.Lock()
 		first = !s.stopped
 		s.stopped = true
@@ -313,7 +314,7 @@ func (s *Stream) peerSaid(m endMessage) (first bool) {
 		if c, ok := conn.(*muxConn); ok {
 			c.refuseWrites() // a raw connection refuses by itself
 		}
-	case endAborted:
+	case wire.EndAborted:
 		first = s.peerAborted(m.Sent)
 	}
 	return first
@@ -511,7 +512,7 @@ func (s *Stream) prepareRead() error {
 	if s.answered {
 		return s.answerErr
 	}
-	err := s.answer.readFrom(s.conn)
+	err := s.answer.Read(s.conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
@@ -525,7 +526,7 @@ func (s *Stream) prepareRead() error {
 func (s *Stream) gotAnswer(err error) error {
 	s.answerTimer.Stop()
 	s.answerTimer = nil
-	var refused *AnswerError
+	var refused *wire.AnswerError
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("no answer from the guest: %w", s.translate(err))
 	}

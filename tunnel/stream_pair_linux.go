@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,7 +44,7 @@ func (s *Stream) open(b []byte, readErr error) ([]byte, error) {
 		return b, s.answerErr
 	}
 	r := bytes.NewReader(b)
-	err := s.answer.readFrom(r)
+	err := s.answer.Read(r)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		if readErr == nil {
 			return nil, unix.EAGAIN
@@ -78,7 +79,7 @@ func (s *Stream) release(fd int, err error) {
 		s.again(fd)
 		fd = -1
 	}
-	_, refused := errors.AsType[*AnswerError](err)
+	_, refused := errors.AsType[*wire.AnswerError](err)
 	switch {
 	case err == nil:
 		s.die(net.ErrClosed)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // kinds are the ways a stream can go: on a raw connection that is closed
@@ -160,7 +161,7 @@ func run(t *testing.T, l *tunnel.Link, on func(tunnel.Announcement)) {
 }
 
 // service listens on loopback and hands each connection to serve.
-func service(t *testing.T, serve func(c *net.TCPConn)) tunnel.Target {
+func service(t *testing.T, serve func(c *net.TCPConn)) wire.Target {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -178,12 +179,12 @@ func service(t *testing.T, serve func(c *net.TCPConn)) tunnel.Target {
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
-	return tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
+	return wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(l.Addr().String())}}
 }
 
 // through connects a client to a target through the link, with a relay as a
 // forward has one, and returns the client's end.
-func through(t *testing.T, l *tunnel.Link, target tunnel.Target) *net.TCPConn {
+func through(t *testing.T, l *tunnel.Link, target wire.Target) *net.TCPConn {
 	t.Helper()
 	done := make(chan struct{})
 	ended := func(err error) {
@@ -205,7 +206,7 @@ func through(t *testing.T, l *tunnel.Link, target tunnel.Target) *net.TCPConn {
 	return client
 }
 
-func connect(t *testing.T, l *tunnel.Link, target tunnel.Target, ended func(error)) *net.TCPConn {
+func connect(t *testing.T, l *tunnel.Link, target wire.Target, ended func(error)) *net.TCPConn {
 	t.Helper()
 	if strings.Contains(t.Name(), "/"+reused) {
 		return connectNow(t, l, target, ended)
@@ -233,7 +234,7 @@ func connect(t *testing.T, l *tunnel.Link, target tunnel.Target, ended func(erro
 
 // connectNow connects a client that an Acceptor accepts and RelayNow relays, as
 // soon as the link is ready for it.
-func connectNow(t *testing.T, l *tunnel.Link, target tunnel.Target, ended func(error)) *net.TCPConn {
+func connectNow(t *testing.T, l *tunnel.Link, target wire.Target, ended func(error)) *net.TCPConn {
 	t.Helper()
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

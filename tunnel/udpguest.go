@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 const (
@@ -24,12 +25,12 @@ const (
 
 // serveUDP serves a datagram stream to its end.
 func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
-	status, reason := AnswerOK, ""
+	status, reason := wire.AnswerOK, ""
 	if l.datagramStreams.Add(1) > maxDatagramStreams {
-		status, reason = AnswerDenied, "too many datagram streams"
+		status, reason = wire.AnswerDenied, "too many datagram streams"
 	}
 	defer l.datagramStreams.Add(-1)
-	if _, err := conn.Write(appendAnswer(nil, status, reason)); err != nil || status != AnswerOK {
+	if _, err := conn.Write(wire.AppendAnswer(nil, status, reason)); err != nil || status != wire.AnswerOK {
 		s.die(net.ErrClosed)
 		return
 	}
@@ -51,7 +52,7 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort,
 	dial := func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, own) }
 	flows := NewUDPFlows(limit, dial, DatagramHandler{
 		Reply: func(flow uint32, payload []byte) bool {
-			ok := queue.add(datagramFrame{kind: datagramToHost, flow: flow, payload: payload})
+			ok := queue.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: flow, Payload: payload})
 			if !ok {
 				queue.report(flow, 1, errHostSlow)
 			}
@@ -60,18 +61,18 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort,
 		Trouble: queue.report,
 	})
 	defer flows.Close()
-	return serveDatagrams(ctx, conn, queue, work, func(f datagramFrame) (useful bool, err error) {
-		switch f.kind {
-		case datagramToGuest:
-			if err := flows.Send(f.flow, f.target, f.payload); err != nil {
-				queue.report(f.flow, 1, udpReason(f.target, err))
+	return serveDatagrams(ctx, conn, queue, work, func(f wire.DatagramFrame) (useful bool, err error) {
+		switch f.Kind {
+		case wire.DatagramToGuest:
+			if err := flows.Send(f.Flow, f.Target, f.Payload); err != nil {
+				queue.report(f.Flow, 1, udpReason(f.Target, err))
 				return false, nil
 			}
-			return !flows.isRefused(f.flow), nil
-		case datagramEnd:
-			return flows.End(f.flow), nil
+			return !flows.isRefused(f.Flow), nil
+		case wire.DatagramEnd:
+			return flows.End(f.Flow), nil
 		}
-		return false, fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.kind)
+		return false, fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.Kind)
 	})
 }
 

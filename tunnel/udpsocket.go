@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,9 +31,9 @@ const (
 
 // udpBuffers have one byte more than can be carried, to see that a datagram is
 // too long.
-var udpBuffers = sync.Pool{New: func() any { return new([MaxDatagram + 1]byte) }}
+var udpBuffers = sync.Pool{New: func() any { return new([wire.MaxDatagram + 1]byte) }}
 
-var errDatagramTooLong = fmt.Errorf("a datagram is longer than %d bytes", MaxDatagram)
+var errDatagramTooLong = fmt.Errorf("a datagram is longer than %d bytes", wire.MaxDatagram)
 
 // UDPPeer is who sent a datagram, and the address it was sent to where the socket
 // has no address of its own. It is zero on a connected socket.
@@ -102,7 +103,7 @@ func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer) (enough bool), t
 	failed, enough := 0, false
 	var rerr error
 	burst := func(fd uintptr) bool {
-		buf := udpBuffers.Get().(*[MaxDatagram + 1]byte)
+		buf := udpBuffers.Get().(*[wire.MaxDatagram + 1]byte)
 		defer udpBuffers.Put(buf)
 		var oob [128]byte
 		for range udpBurst {
@@ -116,7 +117,7 @@ func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer) (enough bool), t
 						trouble(lost, errReceiveBufferFull)
 					}
 				}
-				if n > MaxDatagram {
+				if n > wire.MaxDatagram {
 					trouble(1, errDatagramTooLong)
 					continue
 				}

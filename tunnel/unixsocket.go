@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"syscall"
 	"time"
@@ -21,7 +22,7 @@ const (
 // until ctx ends.
 func DialSocket(ctx context.Context, path string) (*net.UnixConn, error) {
 	for pause := backlogPauseMin; ; pause = min(2*pause, backlogPauseMax) {
-		conn, err := new(net.Dialer).DialContext(ctx, networkUnix, path)
+		conn, err := new(net.Dialer).DialContext(ctx, wire.NetworkUnix, path)
 		if err == nil {
 			return conn.(*net.UnixConn), nil
 		}

@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // socketService listens on a unix socket and hands each connection to serve.
-func socketService(t *testing.T, serve func(c *net.UnixConn)) tunnel.Target {
+func socketService(t *testing.T, serve func(c *net.UnixConn)) wire.Target {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "service.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
@@ -34,7 +35,7 @@ func socketService(t *testing.T, serve func(c *net.UnixConn)) tunnel.Target {
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
-	return tunnel.UnixTarget(path)
+	return wire.UnixTarget(path)
 }
 
 // socketPair is a connection on a unix socket.
@@ -55,7 +56,7 @@ func socketPair(t *testing.T) (client, accepted *net.UnixConn) {
 }
 
 // throughSocket is through for a client on a unix socket.
-func throughSocket(t *testing.T, l *tunnel.Link, target tunnel.Target) *net.UnixConn {
+func throughSocket(t *testing.T, l *tunnel.Link, target wire.Target) *net.UnixConn {
 	t.Helper()
 	client, accepted := socketPair(t)
 	s, err := l.Open(t.Context(), target, nil)
@@ -178,30 +179,30 @@ func TestASocketNobodyServesIsRefused(t *testing.T) {
 	_ = l.Close()
 	eachKind(t, func(t *testing.T, l *tunnel.Link) {
 		for _, path := range []string{file, filepath.Join(filepath.Dir(stale.Path), "none.sock")} {
-			s, err := l.Open(t.Context(), tunnel.UnixTarget(path), nil)
+			s, err := l.Open(t.Context(), wire.UnixTarget(path), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			_, err = s.Read(make([]byte, 1))
-			if answer, ok := errors.AsType[*tunnel.AnswerError](err); !ok || answer.Status != tunnel.AnswerRefused || !strings.Contains(answer.Reason, path) {
+			if answer, ok := errors.AsType[*wire.AnswerError](err); !ok || answer.Status != wire.AnswerRefused || !strings.Contains(answer.Reason, path) {
 				t.Errorf("%s: %v, want a refusal that names it", path, err)
 			}
 			s.Abort()
-			wantReset(t, through(t, l, tunnel.UnixTarget(path)))
+			wantReset(t, through(t, l, wire.UnixTarget(path)))
 		}
 	})
 }
 
 func TestASocketPathIsAbsoluteAndFits(t *testing.T) {
 	eachKind(t, func(t *testing.T, l *tunnel.Link) {
-		for _, path := range []string{"", "relative.sock", "@abstract", "/a\x00b", "/" + strings.Repeat("x", tunnel.MaxSocketPath)} {
-			if s, err := l.Open(t.Context(), tunnel.UnixTarget(path), nil); err == nil {
+		for _, path := range []string{"", "relative.sock", "@abstract", "/a\x00b", "/" + strings.Repeat("x", wire.MaxSocketPath)} {
+			if s, err := l.Open(t.Context(), wire.UnixTarget(path), nil); err == nil {
 				s.Abort()
 				t.Errorf("%q was taken for the path of a socket", path)
 			}
 		}
-		longest := "/" + strings.Repeat("x", tunnel.MaxSocketPath-1)
-		s, err := l.Open(t.Context(), tunnel.UnixTarget(longest), nil)
+		longest := "/" + strings.Repeat("x", wire.MaxSocketPath-1)
+		s, err := l.Open(t.Context(), wire.UnixTarget(longest), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

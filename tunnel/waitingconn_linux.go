@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +43,7 @@ func (l *guestLink) again(ctx context.Context, id uint64, fd int) {
 		_ = unix.Close(fd)
 		return
 	}
-	l.ends.tell(endMessage{ID: id, Kind: endReleased})
+	l.ends.tell(wire.EndMessage{ID: id, Kind: wire.EndReleased})
 }
 
 // wait has a loop wait for the next stream, unless the link has ended.
@@ -99,7 +100,7 @@ func (l *guestLink) serveBlocking(ctx context.Context, fd int) {
 	conn := newFDConn(fd)
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	l.countReading(1)
-	open, err := readOpen(conn)
+	open, err := wire.ReadOpen(conn)
 	l.countReading(-1)
 	if err != nil {
 		l.dropped(err)
@@ -124,8 +125,8 @@ func (w *waitingConn) open() bool {
 		_ = unix.Close(w.fd) // a spare that was not needed
 		return true
 	}
-	request, early, ok := splitOpen(buf[:n])
-	if !ok || request.Target.Network != networkTCP {
+	request, early, ok := wire.SplitOpen(buf[:n])
+	if !ok || request.Target.Network != wire.NetworkTCP {
 		return false
 	}
 	target, ok := quickDial(request.Target)
@@ -146,7 +147,7 @@ func (w *waitingConn) open() bool {
 	return true
 }
 
-func (w *waitingConn) join(target socket, request openRequest, early []byte) {
+func (w *waitingConn) join(target socket, request wire.OpenRequest, early []byte) {
 	l := w.link
 	s, err := l.newStream(w.ctx, request)
 	if err != nil {
@@ -165,4 +166,4 @@ func (w *waitingConn) join(target socket, request openRequest, early []byte) {
 	joinIn(w.loop, target, s, early, new(Counters), l.streamEnded(request.Target))
 }
 
-var answerOK = appendAnswer(nil, AnswerOK, "")
+var answerOK = wire.AppendAnswer(nil, wire.AnswerOK, "")

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // candidates are the addresses to try in the guest, the best first: those of the
@@ -36,7 +36,7 @@ func candidates(guest []portwatch.Listener, clientIs4 bool) []netip.AddrPort {
 		}
 		return 1
 	})
-	return out[:min(len(out), tunnel.MaxTargetAddrs)]
+	return out[:min(len(out), wire.MaxTargetAddrs)]
 }
 
 // onBridge tells why nothing that listens in the guest is reached at its bridge

@@ -20,6 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -121,7 +122,7 @@ func linkTo(address string) *forward.Link {
 	return &forward.Link{
 		Path:   "vsock",
 		Silent: func() bool { return false },
-		Open: func(ctx context.Context, _ tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, _ wire.Target, early []byte) (tunnel.Conn, string, error) {
 			var d net.Dialer
 			c, err := d.DialContext(ctx, "tcp", address)
 			if err != nil {

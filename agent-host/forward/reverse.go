@@ -11,6 +11,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // ReverseRule is a port or a unix socket that is to be open in a guest and to
@@ -55,7 +56,7 @@ type reverseEnd struct {
 	*tunnel.Reverse
 	heard  bool // since there is this link
 	over   bool // more than the guest is asked for
-	state  tunnel.ReverseState
+	state  wire.ReverseState
 	reason string
 }
 
@@ -92,18 +93,18 @@ func (v *VM) decideReverse() {
 
 func newReverse(v *VM, rule ReverseRule) *reverse {
 	r := &reverse{vm: v, rule: rule}
-	var listen []tunnel.Target
+	var listen []wire.Target
 	for _, a := range rule.Guest {
-		listen = append(listen, tunnel.Target{Network: "tcp", Addrs: []netip.AddrPort{a}})
+		listen = append(listen, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{a}})
 	}
 	if rule.GuestSocket != "" {
-		listen = []tunnel.Target{tunnel.UnixTarget(rule.GuestSocket)}
+		listen = []wire.Target{wire.UnixTarget(rule.GuestSocket)}
 	}
 	for _, at := range listen {
 		e := &reverseEnd{}
 		e.Reverse = &tunnel.Reverse{
 			Listen: at, Dial: r.dial, Ended: r.ended, Counters: &r.counters,
-			State: func(s tunnel.ReverseState, reason string) { r.heard(e, s, reason) },
+			State: func(s wire.ReverseState, reason string) { r.heard(e, s, reason) },
 		}
 		r.ends = append(r.ends, e)
 	}
@@ -115,7 +116,7 @@ func (v *VM) tellReverse(l *Link) {
 	var all []*tunnel.Reverse
 	for _, r := range v.reverse {
 		for _, e := range r.ends {
-			if e.over = len(all) == tunnel.MaxReverse; !e.over {
+			if e.over = len(all) == wire.MaxReverse; !e.over {
 				all = append(all, e.Reverse)
 			}
 		}
@@ -139,12 +140,12 @@ func (v *VM) forgetReverse() {
 }
 
 // heard takes in how a listener in the guest is.
-func (r *reverse) heard(e *reverseEnd, s tunnel.ReverseState, reason string) {
+func (r *reverse) heard(e *reverseEnd, s wire.ReverseState, reason string) {
 	t := r.vm.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e.heard, e.state, e.reason = true, s, reason
-	if s == tunnel.ReverseListening {
+	if s == wire.ReverseListening {
 		t.log.Info("port open in the guest", "vm", r.vm.name, "guest", e.Listen, "host", r.hosts())
 	} else {
 		t.log.Warn("port not open in the guest yet", "vm", r.vm.name, "guest", e.Listen, "reason", reason)
@@ -228,14 +229,14 @@ func (r *reverse) state() (state, reason string) {
 	for _, e := range r.ends {
 		switch {
 		case e.over:
-			return control.Denied, fmt.Sprintf("more than %d listeners in one guest", tunnel.MaxReverse)
+			return control.Denied, fmt.Sprintf("more than %d listeners in one guest", wire.MaxReverse)
 		case !e.heard:
 			return control.Claim, "the guest agent has not said yet whether it listens"
-		case e.state == tunnel.ReverseListening:
+		case e.state == wire.ReverseListening:
 			listening++
-		case e.state == tunnel.ReverseUnavailable && e.Listen.Addrs[0].Addr().Is6() && listening > 0:
+		case e.state == wire.ReverseUnavailable && e.Listen.Addrs[0].Addr().Is6() && listening > 0:
 			// A guest without IPv6: there, localhost is 127.0.0.1 alone.
-		case e.state == tunnel.ReverseDenied:
+		case e.state == wire.ReverseDenied:
 			return control.Denied, "in the guest: " + e.reason
 		default:
 			return control.Claim, "in the guest: " + e.reason

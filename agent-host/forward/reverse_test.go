@@ -10,6 +10,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // asked is a link that notes what is to be open in the guest.
@@ -44,16 +45,16 @@ func TestAReverseRuleSaysHowItsListenersAre(t *testing.T) {
 	}
 	for _, step := range []struct {
 		end    int
-		state  tunnel.ReverseState
+		state  wire.ReverseState
 		want   string
 		reason string
 	}{
-		{0, tunnel.ReverseListening, control.Claim, "not said yet"},
-		{1, tunnel.ReverseUnavailable, control.Active, ""}, // a guest without IPv6
-		{1, tunnel.ReverseInUse, control.Claim, "in the guest: why"},
-		{1, tunnel.ReverseListening, control.Active, ""},
-		{0, tunnel.ReverseUnavailable, control.Claim, "in the guest: why"},
-		{0, tunnel.ReverseDenied, control.Denied, "in the guest: why"},
+		{0, wire.ReverseListening, control.Claim, "not said yet"},
+		{1, wire.ReverseUnavailable, control.Active, ""}, // a guest without IPv6
+		{1, wire.ReverseInUse, control.Claim, "in the guest: why"},
+		{1, wire.ReverseListening, control.Active, ""},
+		{0, wire.ReverseUnavailable, control.Claim, "in the guest: why"},
+		{0, wire.ReverseDenied, control.Denied, "in the guest: why"},
 	} {
 		open[step.end].State(step.state, "why")
 		if f := one(t, vm); f.State != step.want || !strings.Contains(f.Reason, step.reason) || (f.Reason == "") != (step.reason == "") {
@@ -112,17 +113,17 @@ func TestAReverseRuleTriesTheAddressesOfTheHostAndCounts(t *testing.T) {
 
 func TestMoreReverseListenersThanAGuestTakesAreDenied(t *testing.T) {
 	var rules []forward.ReverseRule
-	for port := range tunnel.MaxReverse/2 + 1 {
+	for port := range wire.MaxReverse/2 + 1 {
 		rules = append(rules, reverseRule(fmt.Sprint(1+port), "127.0.0.1:80"))
 	}
 	vm := newTable(t, forward.Config{Reverse: reverses(rules...)}).Add("dev")
 	var open []*tunnel.Reverse
 	vm.SetLink(asked(&open))
 	for _, r := range open {
-		r.State(tunnel.ReverseListening, "")
+		r.State(wire.ReverseListening, "")
 	}
 	all := vm.Status()
-	if len(open) != tunnel.MaxReverse || all[0].State != control.Active || all[len(all)-1].State != control.Denied {
+	if len(open) != wire.MaxReverse || all[0].State != control.Active || all[len(all)-1].State != control.Denied {
 		t.Errorf("%d asked for; %+v, %+v", len(open), all[0], all[len(all)-1])
 	}
 }

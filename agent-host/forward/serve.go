@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 const pathBridge = "bridge"
@@ -143,14 +144,14 @@ func (f *forward) bridgeFirst(r *route) bool {
 
 // target is what a client's connection goes to in the guest: if that can be
 // chosen, with the address family that the client used, IPv4 on a unix socket.
-func (f *forward) target(c *tunnel.Client) tunnel.Target {
+func (f *forward) target(c *tunnel.Client) wire.Target {
 	if f.key.socket != "" {
-		return tunnel.UnixTarget(f.key.socket)
+		return wire.UnixTarget(f.key.socket)
 	}
-	return tunnel.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), !c.From().Addr().Is6())}
+	return wire.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), !c.From().Addr().Is6())}
 }
 
-func (f *forward) openStream(ctx context.Context, l *Link, target tunnel.Target, early []byte) (tunnel.Conn, error) {
+func (f *forward) openStream(ctx context.Context, l *Link, target wire.Target, early []byte) (tunnel.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	guest, path, err := l.Open(ctx, target, early)

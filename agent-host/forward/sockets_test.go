@@ -21,6 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // toSocket forwards every port to one socket.
@@ -77,10 +78,10 @@ func TestAPortOfTheGuestIsASocketThatOnlyTheUserMayOpen(t *testing.T) {
 }
 
 func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
-	asked := make(chan tunnel.Target, 1)
+	asked := make(chan wire.Target, 1)
 	link := linkTo(echo(t, "127.0.0.2:0"))
 	open := link.Open
-	link.Open = func(ctx context.Context, target tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+	link.Open = func(ctx context.Context, target wire.Target, early []byte) (tunnel.Conn, string, error) {
 		asked <- target
 		return open(ctx, target, early)
 	}
@@ -200,8 +201,8 @@ func TestASocketThatCannotBeMadeSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		filepath.Join(file, "app.sock"):                   unix.ENOTDIR.Error(),
-		"/" + strings.Repeat("x", tunnel.MaxSocketPath+1): unix.EINVAL.Error(),
+		filepath.Join(file, "app.sock"):                 unix.ENOTDIR.Error(),
+		"/" + strings.Repeat("x", wire.MaxSocketPath+1): unix.EINVAL.Error(),
 	} {
 		vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
 		vm.Announce(listeners(8080, "0.0.0.0"))

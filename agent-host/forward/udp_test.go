@@ -20,6 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -55,7 +56,7 @@ func udpLink(t *testing.T) *forward.Link {
 	return &forward.Link{
 		Path:   tunnel.PathRaw,
 		Silent: func() bool { return false },
-		Open: func(ctx context.Context, target tunnel.Target, early []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, target wire.Target, early []byte) (tunnel.Conn, string, error) {
 			s, err := link.Open(ctx, target, early)
 			if err != nil {
 				return nil, "", err
@@ -148,13 +149,13 @@ func TestUDPIsOnBothLoopbackAddresses(t *testing.T) {
 	vm.Announce(udpListeners(port, guestIP))
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		c := dialUDP(t, addr(host, port)) // connected: takes answers from there alone
-		for _, size := range []int{0, 1, 1472, 9000, tunnel.MaxDatagram} {
+		for _, size := range []int{0, 1, 1472, 9000, wire.MaxDatagram} {
 			if err := ask(c, make([]byte, size), patience); err != nil {
 				t.Fatalf("%d bytes to %s: %v", size, host, err)
 			}
 		}
 	}
-	const bytes = 2 * (1 + 1472 + 9000 + tunnel.MaxDatagram)
+	const bytes = 2 * (1 + 1472 + 9000 + wire.MaxDatagram)
 	// A datagram is counted after it was sent, which may be after its answer came.
 	eventually(t, vm, "all counted", func(all []control.Forward) bool { return all[0].BytesIn >= bytes && all[0].BytesOut >= bytes })
 	f := one(t, vm)
@@ -205,7 +206,7 @@ func TestFiftyUDPClientsGetTheirOwnAnswers(t *testing.T) {
 					for range rounds {
 						size := dice.IntN(1400)
 						if dice.IntN(4) == 0 {
-							size = dice.IntN(tunnel.MaxDatagram + 1)
+							size = dice.IntN(wire.MaxDatagram + 1)
 						}
 						b := make([]byte, size)
 						for j := range b {
@@ -362,7 +363,7 @@ func stuckLink(t *testing.T) *forward.Link {
 	t.Cleanup(func() { l.Close() })
 	return &forward.Link{
 		Silent: func() bool { return false },
-		Open: func(ctx context.Context, target tunnel.Target, _ []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, target wire.Target, _ []byte) (tunnel.Conn, string, error) {
 			var d net.Dialer
 			c, err := d.DialContext(ctx, "tcp", l.Addr().String())
 			if err != nil {
@@ -380,7 +381,7 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 	port, _ := udpEcho(t, guestIP+":0")
 	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
-	b := make([]byte, tunnel.MaxDatagram)
+	b := make([]byte, wire.MaxDatagram)
 	eventually(t, vm, "drops are counted", func(all []control.Forward) bool {
 		for range 20 {
 			_, _ = c.Write(b)
@@ -390,7 +391,7 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 	// A client that sends little still finds room beside one that sends much.
 	_, _ = dialUDP(t, addr("::1", port)).Write([]byte("hello"))
 	eventually(t, vm, "the other client's five bytes", func(all []control.Forward) bool {
-		return all[0].BytesOut%tunnel.MaxDatagram == 5
+		return all[0].BytesOut%wire.MaxDatagram == 5
 	})
 }
 

@@ -1,4 +1,4 @@
-package tunnel
+package wire
 
 import (
 	"fmt"
@@ -12,15 +12,15 @@ import (
 //
 // A field follows what a message has always had: its kind (1 byte), a length (2)
 // and as many bytes.
-const requiredKind = 0x80
+const RequiredKind = 0x80
 
 // fieldProof is the kind of the field that holds the proof of an order.
-const fieldProof = requiredKind | 1
+const fieldProof = RequiredKind | 1
 
-// unknown is the error for something of a kind that nobody here knows, or nil if it
+// Unknown is the error for something of a kind that nobody here knows, or nil if it
 // is to be skipped.
-func unknown(what string, kind uint8) error {
-	if kind&requiredKind == 0 {
+func Unknown(what string, kind uint8) error {
+	if kind&RequiredKind == 0 {
 		return nil
 	}
 	return fmt.Errorf("%s of kind %d, which this agent does not know and has to: upgrade the older agent", what, kind)
@@ -40,7 +40,7 @@ func readFields(s *cryptobyte.String, known func(kind uint8, body []byte) bool) 
 		if known != nil && known(kind, body) {
 			continue
 		}
-		if err := unknown("field", kind); err != nil {
+		if err := Unknown("field", kind); err != nil {
 			return err
 		}
 	}

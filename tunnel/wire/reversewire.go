@@ -1,4 +1,4 @@
-package tunnel
+package wire
 
 import (
 	"bytes"
@@ -14,44 +14,44 @@ import (
 // MaxReverse is how many listeners a host can have in a guest.
 const MaxReverse = 1024
 
-// reverseMessage is the complete set of listeners that the host wants in the
+// ReverseMessage is the complete set of listeners that the host wants in the
 // guest. One that stays has the ID it had.
-type reverseMessage struct {
-	Listeners []reverseSpec
+type ReverseMessage struct {
+	Listeners []ReverseSpec
 	Proof     []byte // that it is the host's order
 }
 
-type reverseSpec struct {
+type ReverseSpec struct {
 	ID     uint64
 	Listen Target // one address, or a path
 }
 
-func (*reverseMessage) kind() messageKind { return kindReverse }
+func (*ReverseMessage) kind() messageKind { return kindReverse }
 
-// order is what the proof is of.
-func (m *reverseMessage) order() []byte {
+// Order is what the proof is of.
+func (m *ReverseMessage) Order() []byte {
 	b := cryptobyte.NewBuilder(nil)
 	m.encodeListeners(b)
 	return b.BytesOrPanic()
 }
 
-func (m *reverseMessage) encode(b *cryptobyte.Builder) {
+func (m *ReverseMessage) Encode(b *cryptobyte.Builder) {
 	m.encodeListeners(b)
 	addField(b, fieldProof, m.Proof)
 }
 
-func (m *reverseMessage) field(kind uint8, body []byte) bool {
+func (m *ReverseMessage) field(kind uint8, body []byte) bool {
 	if kind == fieldProof {
 		m.Proof = bytes.Clone(body)
 	}
 	return kind == fieldProof
 }
 
-func (m *reverseMessage) encodeListeners(b *cryptobyte.Builder) {
+func (m *ReverseMessage) encodeListeners(b *cryptobyte.Builder) {
 	b.AddUint16(uint16(len(m.Listeners)))
 	for _, l := range m.Listeners {
 		b.AddUint64(l.ID)
-		if l.Listen.Network == networkUnix {
+		if l.Listen.Network == NetworkUnix {
 			b.AddUint8(1)
 			addPath(b, l.Listen.Path)
 		} else {
@@ -61,7 +61,7 @@ func (m *reverseMessage) encodeListeners(b *cryptobyte.Builder) {
 	}
 }
 
-func (m *reverseMessage) decode(s *cryptobyte.String) error {
+func (m *ReverseMessage) Decode(s *cryptobyte.String) error {
 	var n uint16
 	if !s.ReadUint16(&n) {
 		return errShort
@@ -71,7 +71,7 @@ func (m *reverseMessage) decode(s *cryptobyte.String) error {
 	}
 	for range n {
 		var (
-			l    reverseSpec
+			l    ReverseSpec
 			path uint8
 			addr netip.AddrPort
 			err  error
@@ -82,15 +82,15 @@ func (m *reverseMessage) decode(s *cryptobyte.String) error {
 		switch path {
 		case 0:
 			err = readAddrPort(s, &addr)
-			l.Listen = Target{Network: networkTCP, Addrs: []netip.AddrPort{addr}}
+			l.Listen = Target{Network: NetworkTCP, Addrs: []netip.AddrPort{addr}}
 		case 1:
-			l.Listen.Network = networkUnix
+			l.Listen.Network = NetworkUnix
 			err = readPath(s, &l.Listen.Path)
 		default:
 			err = fmt.Errorf("unknown kind %d", path)
 		}
 		if err == nil {
-			err = checkListen(l.Listen)
+			err = CheckListen(l.Listen)
 		}
 		if err != nil {
 			return fmt.Errorf("reverse listener: %w", err)
@@ -100,15 +100,15 @@ func (m *reverseMessage) decode(s *cryptobyte.String) error {
 	return nil
 }
 
-// checkListen reports why nothing can listen on a target.
-func checkListen(t Target) error {
-	if err := t.check(); err != nil {
+// CheckListen reports why nothing can listen on a target.
+func CheckListen(t Target) error {
+	if err := t.Check(); err != nil {
 		return err
 	}
 	switch {
-	case t.Network == networkUnix:
+	case t.Network == NetworkUnix:
 		return nil
-	case t.Network != networkTCP || len(t.Addrs) != 1:
+	case t.Network != NetworkTCP || len(t.Addrs) != 1:
 		return fmt.Errorf("%v: want one tcp address or a unix socket to listen on", t)
 	case t.Addrs[0].Port() == 0 || t.Addrs[0].Addr().IsMulticast() || t.Addrs[0].Addr().Is4In6():
 		return fmt.Errorf("%v is not an address to listen on", t.Addrs[0])
@@ -128,54 +128,54 @@ const (
 	ReverseFailed      ReverseState = 4 // anything else; it is tried again
 )
 
-// reverseStateMessage tells how a listener is, first and whenever that changes.
-type reverseStateMessage struct {
+// ReverseStateMessage tells how a listener is, first and whenever that changes.
+type ReverseStateMessage struct {
 	ID     uint64
 	State  ReverseState
 	Reason string
 }
 
-func (*reverseStateMessage) kind() messageKind { return kindReverseState }
+func (*ReverseStateMessage) kind() messageKind { return kindReverseState }
 
-func (m *reverseStateMessage) encode(b *cryptobyte.Builder) {
+func (m *ReverseStateMessage) Encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.ID)
 	b.AddUint8(uint8(m.State))
-	addString(b, m.Reason, maxReason)
+	addString(b, m.Reason, MaxReason)
 }
 
-func (m *reverseStateMessage) decode(s *cryptobyte.String) error {
+func (m *ReverseStateMessage) Decode(s *cryptobyte.String) error {
 	if !s.ReadUint64(&m.ID) || !s.ReadUint8((*uint8)(&m.State)) {
 		return errShort
 	}
 	if m.State > ReverseFailed {
 		return fmt.Errorf("unknown state %d of a reverse listener", m.State)
 	}
-	return readString(s, &m.Reason, maxReason)
+	return readString(s, &m.Reason, MaxReason)
 }
 
-// guestOpened marks the IDs of streams that the guest opens, so that both ends
+// GuestOpened marks the IDs of streams that the guest opens, so that both ends
 // can choose IDs.
-const guestOpened = 1 << 63
+const GuestOpened = 1 << 63
 
-// reverseOpen is the first thing on a stream that the guest opens: the stream's
+// ReverseOpen is the first thing on a stream that the guest opens: the stream's
 // ID, and of the listener that has accepted its connection. What that is connected
 // to, the guest neither knows nor can say.
-type reverseOpen struct{ ID, Listener uint64 }
+type ReverseOpen struct{ ID, Listener uint64 }
 
 const reverseOpenLen = 16
 
-func (o reverseOpen) append(b []byte) []byte {
+func (o ReverseOpen) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, o.ID)
 	return binary.BigEndian.AppendUint64(b, o.Listener)
 }
 
-func readReverseOpen(r io.Reader) (o reverseOpen, err error) {
+func ReadReverseOpen(r io.Reader) (o ReverseOpen, err error) {
 	var b [reverseOpenLen]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return o, err
 	}
 	o.ID, o.Listener = binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
-	if o.ID&guestOpened == 0 {
+	if o.ID&GuestOpened == 0 {
 		return o, errors.New("the guest opened a stream under an ID of the host's")
 	}
 	return o, nil

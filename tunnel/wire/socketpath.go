@@ -1,4 +1,4 @@
-package tunnel
+package wire
 
 import (
 	"fmt"
@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// networkUnix is the network of a target that is a unix stream socket.
-const networkUnix = "unix"
+// NetworkUnix is the network of a target that is a unix stream socket.
+const NetworkUnix = "unix"
 
 // MaxSocketPath is what fits in sockaddr_un with its final zero, in bytes (unix(7)).
 const MaxSocketPath = 107
 
 // UnixTarget is the unix stream socket at an absolute path of the guest.
-func UnixTarget(path string) Target { return Target{Network: networkUnix, Path: path} }
+func UnixTarget(path string) Target { return Target{Network: NetworkUnix, Path: path} }
 
 // checkSocketPath reports what is wrong with the path of a socket.
 func checkSocketPath(p string) error {

@@ -1,4 +1,4 @@
-package tunnel
+package wire
 
 import (
 	"errors"
@@ -26,10 +26,10 @@ type Target struct {
 // String is the target for a log line or an error.
 func (t Target) String() string {
 	switch t.Network {
-	case networkUDP:
+	case NetworkUDP:
 		return "a datagram stream"
-	case networkUnix:
-		return "unix " + clean(t.Path, MaxSocketPath)
+	case NetworkUnix:
+		return "unix " + Clean(t.Path, MaxSocketPath)
 	}
 	parts := make([]string, len(t.Addrs))
 	for i, a := range t.Addrs {
@@ -38,14 +38,14 @@ func (t Target) String() string {
 	return t.Network + " " + strings.Join(parts, " or ")
 }
 
-// check reports what is wrong with a target.
-func (t Target) check() error {
+// Check reports what is wrong with a target.
+func (t Target) Check() error {
 	switch n := len(t.Addrs); {
-	case t.Network != networkTCP && n > 0:
+	case t.Network != NetworkTCP && n > 0:
 		return fmt.Errorf("%s target has %d addresses, want none", t.Network, n)
-	case t.Network == networkTCP && (n == 0 || n > MaxTargetAddrs):
+	case t.Network == NetworkTCP && (n == 0 || n > MaxTargetAddrs):
 		return fmt.Errorf("target has %d addresses, want 1 to %d", n, MaxTargetAddrs)
-	case t.Network == networkUnix:
+	case t.Network == NetworkUnix:
 		return checkSocketPath(t.Path)
 	case t.Path != "":
 		return fmt.Errorf("%s target has a path", t.Network)
@@ -60,8 +60,8 @@ const MaxTargetAddrs = 8
 // path, and the fixed part fit with room to spare.
 const maxOpen = 256
 
-// openRequest is the first thing on a stream, host to guest.
-type openRequest struct {
+// OpenRequest is the first thing on a stream, host to guest.
+type OpenRequest struct {
 	ID     uint64
 	Target Target
 	// Reuse asks for the raw connection to be used again after the stream: no
@@ -75,32 +75,32 @@ type openRequest struct {
 // reuseFlag is added to the network's number.
 const reuseFlag = 0x80
 
-const networkTCP = "tcp"
+const NetworkTCP = "tcp"
 
 // networks by their number on the wire.
-var networks = []string{networkTCP, networkUDP, networkUnix}
+var networks = []string{NetworkTCP, NetworkUDP, NetworkUnix}
 
-// append adds the request, with a 16-bit length in front, to b.
-func (o openRequest) append(b []byte) ([]byte, error) {
-	if err := o.Target.check(); err != nil {
+// Append adds the request, with a 16-bit length in front, to b.
+func (o OpenRequest) Append(b []byte) ([]byte, error) {
+	if err := o.Target.Check(); err != nil {
 		return nil, err
 	}
 	builder := cryptobyte.NewBuilder(b)
 	builder.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		o.encode(b)
+		o.Encode(b)
 		addField(b, fieldProof, o.Proof)
 	})
 	return builder.Bytes()
 }
 
-// order is what the proof is of, of a request with a target that was checked.
-func (o openRequest) order() []byte {
+// Order is what the proof is of, of a request with a target that was checked.
+func (o OpenRequest) Order() []byte {
 	b := cryptobyte.NewBuilder(nil)
-	o.encode(b)
+	o.Encode(b)
 	return b.BytesOrPanic()
 }
 
-func (o openRequest) encode(b *cryptobyte.Builder) {
+func (o OpenRequest) Encode(b *cryptobyte.Builder) {
 	network, err := indexOf(networks, o.Target.Network)
 	if err != nil {
 		b.SetError(err)
@@ -115,16 +115,16 @@ func (o openRequest) encode(b *cryptobyte.Builder) {
 	for _, a := range o.Target.Addrs {
 		addAddrPort(b, a)
 	}
-	if o.Target.Network == networkUnix {
+	if o.Target.Network == NetworkUnix {
 		addPath(b, o.Target.Path)
 	}
 }
 
-// decodeOpen is the inverse of append, without the length in front.
-func decodeOpen(b []byte) (openRequest, error) {
+// DecodeOpen is the inverse of append, without the length in front.
+func DecodeOpen(b []byte) (OpenRequest, error) {
 	var (
 		s       = cryptobyte.String(b)
-		o       openRequest
+		o       OpenRequest
 		network uint8
 		n       uint8
 	)
@@ -145,7 +145,7 @@ func decodeOpen(b []byte) (openRequest, error) {
 			return o, fmt.Errorf("open request: %w", err)
 		}
 	}
-	if o.Target.Network == networkUnix {
+	if o.Target.Network == NetworkUnix {
 		if err := readPath(&s, &o.Target.Path); err != nil {
 			return o, fmt.Errorf("open request: %w", err)
 		}
@@ -159,31 +159,31 @@ func decodeOpen(b []byte) (openRequest, error) {
 	if err != nil {
 		return o, fmt.Errorf("open request: %w", err)
 	}
-	if err := o.Target.check(); err != nil {
+	if err := o.Target.Check(); err != nil {
 		return o, fmt.Errorf("open request: %w", err)
 	}
 	return o, nil
 }
 
-// readOpen reads one open request and not a byte more.
-func readOpen(r io.Reader) (openRequest, error) {
+// ReadOpen reads one open request and not a byte more.
+func ReadOpen(r io.Reader) (OpenRequest, error) {
 	var buf [maxOpen]byte
 	if _, err := io.ReadFull(r, buf[:2]); err != nil {
-		return openRequest{}, err
+		return OpenRequest{}, err
 	}
 	n := int(buf[0])<<8 | int(buf[1])
 	if n > maxOpen {
-		return openRequest{}, fmt.Errorf("open request of %d bytes, at most %d are allowed", n, maxOpen)
+		return OpenRequest{}, fmt.Errorf("open request of %d bytes, at most %d are allowed", n, maxOpen)
 	}
 	if _, err := io.ReadFull(r, buf[:n]); err != nil {
-		return openRequest{}, fmt.Errorf("open request is cut short: %w", err)
+		return OpenRequest{}, fmt.Errorf("open request is cut short: %w", err)
 	}
-	return decodeOpen(buf[:n])
+	return DecodeOpen(buf[:n])
 }
 
-// splitOpen takes an open request off the beginning of b. ok is false if it is
+// SplitOpen takes an open request off the beginning of b. ok is false if it is
 // not whole or not sound.
-func splitOpen(b []byte) (o openRequest, rest []byte, ok bool) {
+func SplitOpen(b []byte) (o OpenRequest, rest []byte, ok bool) {
 	if len(b) < 2 {
 		return o, nil, false
 	}
@@ -191,7 +191,7 @@ func splitOpen(b []byte) (o openRequest, rest []byte, ok bool) {
 	if n > 2+maxOpen || n > len(b) {
 		return o, nil, false
 	}
-	o, err := decodeOpen(b[2:n])
+	o, err := DecodeOpen(b[2:n])
 	return o, b[n:], err == nil
 }
 
@@ -238,30 +238,30 @@ func (e *AnswerError) Error() string {
 	return "guest: " + e.Status.String() + ": " + e.Reason
 }
 
-const maxReason = 512
+const MaxReason = 512
 
-// appendAnswer adds the answer to b.
-func appendAnswer(b []byte, status AnswerStatus, reason string) []byte {
-	reason = clean(reason, maxReason)
+// AppendAnswer adds the answer to b.
+func AppendAnswer(b []byte, status AnswerStatus, reason string) []byte {
+	reason = Clean(reason, MaxReason)
 	b = append(b, byte(status), byte(len(reason)>>8), byte(len(reason)))
 	return append(b, reason...)
 }
 
-// answerReader reads one answer and not a byte more. It can be interrupted by a
+// AnswerReader reads one answer and not a byte more. It can be interrupted by a
 // deadline and called again.
-type answerReader struct {
+type AnswerReader struct {
 	buf []byte
 }
 
-// readFrom returns nil for ok, an *AnswerError for any other answer.
-func (a *answerReader) readFrom(r io.Reader) error {
+// Read reads from r, and returns nil for ok, an *AnswerError for any other answer.
+func (a *AnswerReader) Read(r io.Reader) error {
 	const header = 3
 	if err := a.fill(r, header); err != nil {
 		return err
 	}
 	n := int(a.buf[1])<<8 | int(a.buf[2])
-	if n > maxReason {
-		return fmt.Errorf("answer has a reason of %d bytes, at most %d are allowed", n, maxReason)
+	if n > MaxReason {
+		return fmt.Errorf("answer has a reason of %d bytes, at most %d are allowed", n, MaxReason)
 	}
 	if err := a.fill(r, header+n); err != nil {
 		return err
@@ -269,13 +269,13 @@ func (a *answerReader) readFrom(r io.Reader) error {
 	status, reason := AnswerStatus(a.buf[0]), string(a.buf[header:])
 	a.buf = nil
 	if status != AnswerOK {
-		return &AnswerError{Status: status, Reason: clean(reason, maxReason)}
+		return &AnswerError{Status: status, Reason: Clean(reason, MaxReason)}
 	}
 	return nil
 }
 
 // fill reads until n bytes are there.
-func (a *answerReader) fill(r io.Reader, n int) error {
+func (a *AnswerReader) fill(r io.Reader, n int) error {
 	have := len(a.buf)
 	a.buf = append(a.buf, make([]byte, max(0, n-have))...)
 	for have < n {

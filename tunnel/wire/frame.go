@@ -1,4 +1,4 @@
-package tunnel
+package wire
 
 import (
 	"bytes"
@@ -12,38 +12,38 @@ import (
 // Before a connection belongs to a session or a stream, frames are exchanged on
 // it: magic, kind, a 16-bit length and the body. The first byte of the magic is
 // no valid yamux version, so a frame that reaches a stale yamux session ends it.
-var frameMagic = [8]byte{0xff, 'R', 'U', 'M', '\r', '\n', 0x1a, '\n'}
+var FrameMagic = [8]byte{0xff, 'R', 'U', 'M', '\r', '\n', 0x1a, '\n'}
 
-type frameKind uint8
+type FrameKind uint8
 
 // Values are on the wire.
 const (
-	frameHello frameKind = 1 // host: versions and nonce
-	frameReply frameKind = 2 // guest: version, nonce and proof
-	frameProof frameKind = 3 // host: proof, or why not
-	frameReady frameKind = 4 // guest: the session follows, or why not
-	frameRaw   frameKind = 5 // host: token; an open request follows, perhaps much later
-	frameEnds  frameKind = 6 // host: token; records of ends follow, both ways
+	FrameHello FrameKind = 1 // host: versions and nonce
+	FrameReply FrameKind = 2 // guest: version, nonce and proof
+	FrameProof FrameKind = 3 // host: proof, or why not
+	FrameReady FrameKind = 4 // guest: the session follows, or why not
+	FrameRaw   FrameKind = 5 // host: token; an open request follows, perhaps much later
+	FrameEnds  FrameKind = 6 // host: token; records of ends follow, both ways
 )
 
 const (
-	frameHeader = len(frameMagic) + 3
-	maxFrame    = 1024
+	frameHeader = len(FrameMagic) + 3
+	MaxFrame    = 1024
 )
 
-func appendFrame(b []byte, k frameKind, body []byte) []byte {
-	b = append(b, frameMagic[:]...)
+func AppendFrame(b []byte, k FrameKind, body []byte) []byte {
+	b = append(b, FrameMagic[:]...)
 	b = append(b, byte(k))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
 	return append(b, body...)
 }
 
-// frameReader reads frames and not a byte more. With resync it skips whatever
+// FrameReader reads frames and not a byte more. With resync it skips whatever
 // is not a frame: on a serial line bytes of a dead peer may come first, and a
 // shell may print a banner.
-type frameReader struct {
-	r       io.Reader
-	resync  bool
+type FrameReader struct {
+	R       io.Reader
+	Resync  bool
 	skipped int // bytes since the last rest
 }
 
@@ -56,29 +56,29 @@ const (
 )
 
 // skip takes note of bytes that are no frame.
-func (f *frameReader) skip(n int) {
+func (f *FrameReader) skip(n int) {
 	if f.skipped += n; f.skipped >= skipFree+skipTurn {
 		f.skipped -= skipTurn
 		time.Sleep(skipRest)
 	}
 }
 
-func (f *frameReader) next() (frameKind, []byte, error) {
+func (f *FrameReader) Next() (FrameKind, []byte, error) {
 	for {
 		header, err := f.header()
 		if err != nil {
 			return 0, nil, err
 		}
-		k, n := frameKind(header[0]), int(binary.BigEndian.Uint16(header[1:]))
-		if k < frameHello || k > frameEnds || n > maxFrame {
-			if f.resync {
+		k, n := FrameKind(header[0]), int(binary.BigEndian.Uint16(header[1:]))
+		if k < FrameHello || k > FrameEnds || n > MaxFrame {
+			if f.Resync {
 				f.skip(frameHeader)
 				continue
 			}
 			return 0, nil, fmt.Errorf("frame of kind %d with %d bytes", k, n)
 		}
 		body := make([]byte, n)
-		if _, err := io.ReadFull(f.r, body); err != nil {
+		if _, err := io.ReadFull(f.R, body); err != nil {
 			return 0, nil, err
 		}
 		return k, body, nil
@@ -88,24 +88,24 @@ func (f *frameReader) next() (frameKind, []byte, error) {
 var errNotOurs = errors.New("not the protocol of a rum agent")
 
 // header reads what is in front of a body, and returns what follows the magic.
-func (f *frameReader) header() ([3]byte, error) {
-	const magic = len(frameMagic)
+func (f *FrameReader) header() ([3]byte, error) {
+	const magic = len(FrameMagic)
 	var got [frameHeader]byte
-	if _, err := io.ReadFull(f.r, got[:]); err != nil {
+	if _, err := io.ReadFull(f.R, got[:]); err != nil {
 		return [3]byte{}, err
 	}
-	for [magic]byte(got[:]) != frameMagic {
-		if !f.resync {
+	for [magic]byte(got[:]) != FrameMagic {
+		if !f.Resync {
 			return [3]byte{}, fmt.Errorf("%w: starts with %q", errNotOurs, got[:magic])
 		}
 		// Move on to the next byte that could begin the magic.
-		skip := 1 + bytes.IndexByte(got[1:], frameMagic[0])
+		skip := 1 + bytes.IndexByte(got[1:], FrameMagic[0])
 		if skip == 0 {
 			skip = len(got)
 		}
 		f.skip(skip)
 		n := copy(got[:], got[skip:])
-		if _, err := io.ReadFull(f.r, got[n:]); err != nil {
+		if _, err := io.ReadFull(f.R, got[n:]); err != nil {
 			return [3]byte{}, err
 		}
 	}

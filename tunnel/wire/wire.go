@@ -1,4 +1,4 @@
-package tunnel
+package wire
 
 import (
 	"errors"
@@ -52,7 +52,7 @@ func readPath(s *cryptobyte.String, p *string) error {
 
 // addString writes at most limit bytes of s behind a 16-bit length.
 func addString(b *cryptobyte.Builder, s string, limit int) {
-	s = clean(s, limit)
+	s = Clean(s, limit)
 	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(s)) })
 }
 
@@ -64,13 +64,13 @@ func readString(s *cryptobyte.String, out *string, limit int) error {
 	if len(v) > limit {
 		return fmt.Errorf("text of %d bytes, at most %d are allowed", len(v), limit)
 	}
-	*out = clean(string(v), limit)
+	*out = Clean(string(v), limit)
 	return nil
 }
 
-// clean makes text from the peer safe to log and to print: valid UTF-8 without
+// Clean makes text from the peer safe to log and to print: valid UTF-8 without
 // control characters, at most limit bytes.
-func clean(s string, limit int) string {
+func Clean(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '?'

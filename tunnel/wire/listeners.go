@@ -1,4 +1,4 @@
-package tunnel
+package wire
 
 import (
 	"errors"
@@ -23,15 +23,15 @@ import (
 // be used, because the guest is of a later version or because nobody can be
 // connected there, is skipped. Only a list that cannot be taken apart is an error.
 
-// skippedItem is an item of a list that cannot be used.
-type skippedItem struct {
+// SkippedItem is an item of a list that cannot be used.
+type SkippedItem struct {
 	// Raw is the item without its length; Reason says what is wrong with it.
 	Raw, Reason string
 }
 
-// key is the part of an item that tells it apart from others: that it is gone is
+// Key is the part of an item that tells it apart from others: that it is gone is
 // said with protocol and address alone.
-func (i skippedItem) key() string {
+func (i SkippedItem) Key() string {
 	s := cryptobyte.String(i.Raw)
 	var addr cryptobyte.String
 	if s.Skip(1) && s.ReadUint8LengthPrefixed(&addr) && s.Skip(2) {
@@ -40,7 +40,7 @@ func (i skippedItem) key() string {
 	return i.Raw
 }
 
-var protos = []string{"tcp", "udp"}
+var Protos = []string{"tcp", "udp"}
 
 // Flags of a listener. Values are on the wire.
 const (
@@ -48,10 +48,10 @@ const (
 	flagV6Only
 )
 
-func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []skippedItem) {
+func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []SkippedItem) {
 	b.AddUint16(uint16(len(ls) + len(skipped)))
 	for _, l := range ls {
-		proto, err := indexOf(protos, l.Proto)
+		proto, err := indexOf(Protos, l.Proto)
 		if err != nil {
 			b.SetError(err)
 			return
@@ -78,7 +78,7 @@ func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []skip
 	}
 }
 
-func readListeners(s *cryptobyte.String) (ls []portwatch.Listener, skipped []skippedItem, err error) {
+func readListeners(s *cryptobyte.String) (ls []portwatch.Listener, skipped []SkippedItem, err error) {
 	var n uint16
 	if !s.ReadUint16(&n) {
 		return nil, nil, errShort
@@ -97,7 +97,7 @@ func readListeners(s *cryptobyte.String) (ls []portwatch.Listener, skipped []ski
 		}
 		l, err := readListener(item)
 		if err != nil {
-			skipped = append(skipped, skippedItem{Raw: string(item), Reason: err.Error()})
+			skipped = append(skipped, SkippedItem{Raw: string(item), Reason: err.Error()})
 			continue
 		}
 		ls = append(ls, l)
@@ -113,10 +113,10 @@ func readListener(s cryptobyte.String) (l portwatch.Listener, err error) {
 	if !s.ReadUint8(&proto) {
 		return l, errors.New("a listener of no protocol")
 	}
-	if int(proto) >= len(protos) {
+	if int(proto) >= len(Protos) {
 		return l, fmt.Errorf("a listener of unknown protocol %d", proto)
 	}
-	l.Proto = protos[proto]
+	l.Proto = Protos[proto]
 	if err := readAddrPort(&s, &l.Addr); err != nil {
 		return l, fmt.Errorf("a listener: %w", err)
 	}
@@ -137,8 +137,8 @@ func readListener(s cryptobyte.String) (l portwatch.Listener, err error) {
 	return l, nil
 }
 
-// keysOnly is what is told of listeners that are gone.
-func keysOnly(ls []portwatch.Listener) []portwatch.Listener {
+// KeysOnly is what is told of listeners that are gone.
+func KeysOnly(ls []portwatch.Listener) []portwatch.Listener {
 	var keys []portwatch.Listener
 	for _, l := range ls {
 		keys = append(keys, portwatch.Listener{Proto: l.Proto, Addr: l.Addr})

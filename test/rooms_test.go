@@ -1,0 +1,37 @@
+package test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rum-vm/rum-agent/"
+
+// What each package may know of ours, directly or not. A package that is not here may
+// know whatever its job needs.
+var rooms = map[string][]string{
+	"portwatch":      nil,
+	"cloudinit":      {"tunnel/keyfile"},
+	"tunnel/keyfile": nil,
+	"tunnel/peerlog": nil,
+	"tunnel/wire":    {"portwatch"},
+	"tunnel":         {"portwatch", "tunnel/wire"},
+	"agent-guest":    {"portwatch", "tunnel", "tunnel/wire"},
+}
+
+func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {
+	for room, below := range rooms {
+		out, err := exec.Command("go", "list", "-deps", module+room).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", room, err)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			ours, found := strings.CutPrefix(dep, module)
+			if found && ours != room && !slices.Contains(below, ours) {
+				t.Errorf("%s knows of %s", room, ours)
+			}
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Limits on what a peer can make us keep.
+const (
+	// MaxMessage bounds a control message in bytes: a snapshot of
+	// MaxListeners with the longest names fits.
+	MaxMessage = 1 << 20
+	// MaxListeners is how many listeners a guest can announce.
+	MaxListeners = 4096
+	maxProcess   = 96
+	maxInterface = 16
+	maxName      = 255
+)
+
+// A message on the control stream. On the wire each is a 32-bit length, a kind
+// and the body, all integers in network byte order.
+type Message interface {
+	kind() messageKind
+	Encode(b *cryptobyte.Builder)
+	Decode(s *cryptobyte.String) error
+}
+
+type messageKind uint8
+
+// Values are on the wire.
+const (
+	kindHello        messageKind = 1
+	kindSnapshot     messageKind = 2
+	kindDelta        messageKind = 3
+	kindScanError    messageKind = 4
+	kindPing         messageKind = 5
+	kindPong         messageKind = 6
+	kindEnd          messageKind = 7
+	kindReverse      messageKind = 8
+	kindReverseState messageKind = 9
+)
+
+func newMessage(k messageKind) Message {
+	switch k {
+	case kindHello:
+		return new(HelloMessage)
+	case kindSnapshot:
+		return new(SnapshotMessage)
+	case kindDelta:
+		return new(DeltaMessage)
+	case kindScanError:
+		return new(ScanErrorMessage)
+	case kindPing:
+		return new(PingMessage)
+	case kindPong:
+		return new(PongMessage)
+	case kindEnd:
+		return new(EndMessage)
+	case kindReverse:
+		return new(ReverseMessage)
+	case kindReverseState:
+		return new(ReverseStateMessage)
+	}
+	return nil
+}
+
+// AppendMessage adds the encoded message to b.
+func AppendMessage(b []byte, m Message) []byte {
+	builder := cryptobyte.NewBuilder(b)
+	builder.AddUint32LengthPrefixed(func(b *cryptobyte.Builder) {
+		b.AddUint8(uint8(m.kind()))
+		m.Encode(b)
+	})
+	return builder.BytesOrPanic() // our own values; a failure is a bug
+}
+
+// DecodeMessage decodes a message without the length in front. It returns nil and no
+// error for one that is to be skipped.
+func DecodeMessage(b []byte) (Message, error) {
+	s := cryptobyte.String(b)
+	var k uint8
+	if !s.ReadUint8(&k) {
+		return nil, errors.New("control message without a kind")
+	}
+	m := newMessage(messageKind(k))
+	if m == nil {
+		return nil, Unknown("control message", k)
+	}
+	if err := m.Decode(&s); err != nil {
+		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
+	}
+	var known func(uint8, []byte) bool
+	if m, ok := m.(*ReverseMessage); ok {
+		known = m.field
+	}
+	if err := readFields(&s, known); err != nil {
+		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
+	}
+	return m, nil
+}
+
+// MessageReader reads messages into a buffer that grows only with what has
+// really arrived.
+type MessageReader struct {
+	R   io.Reader
+	Buf []byte
+}
+
+// Next returns the next message as decodeMessage takes it, good until the one after it
+// is read.
+func (r *MessageReader) Next() ([]byte, error) {
+	var hdr [4]byte
+	if _, err := io.ReadFull(r.R, hdr[:]); err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint32(hdr[:]))
+	if n < 1 || n > MaxMessage {
+		return nil, fmt.Errorf("control message of %d bytes, want 1 to %d", n, MaxMessage)
+	}
+	const step = 64 << 10
+	r.Buf = r.Buf[:0]
+	for len(r.Buf) < n {
+		have := len(r.Buf)
+		r.Buf = append(r.Buf, make([]byte, min(step, n-have))...)
+		if _, err := io.ReadFull(r.R, r.Buf[have:]); err != nil {
+			return nil, fmt.Errorf("control message is cut short: %w", err)
+		}
+	}
+	return r.Buf, nil
+}
+
+var errShort = errors.New("cut short")
+
+// HelloMessage is the first message in either direction.
+type HelloMessage struct {
+	AgentVersion string
+	Hostname     string
+	BootID       string // /proc/sys/kernel/random/boot_id of the sender
+}
+
+func (*HelloMessage) kind() messageKind { return kindHello }
+
+func (m *HelloMessage) Encode(b *cryptobyte.Builder) {
+	addString(b, m.AgentVersion, maxName)
+	addString(b, m.Hostname, maxName)
+	addString(b, m.BootID, maxName)
+}
+
+func (m *HelloMessage) Decode(s *cryptobyte.String) error {
+	return errors.Join(
+		readString(s, &m.AgentVersion, maxName),
+		readString(s, &m.Hostname, maxName),
+		readString(s, &m.BootID, maxName))
+}
+
+// SnapshotMessage is all that listens in the guest.
+type SnapshotMessage struct {
+	Generation uint64
+	Listeners  []portwatch.Listener
+	Skipped    []SkippedItem
+}
+
+func (*SnapshotMessage) kind() messageKind { return kindSnapshot }
+
+func (m *SnapshotMessage) Encode(b *cryptobyte.Builder) {
+	b.AddUint64(m.Generation)
+	addListeners(b, m.Listeners, m.Skipped)
+}
+
+func (m *SnapshotMessage) Decode(s *cryptobyte.String) (err error) {
+	if !s.ReadUint64(&m.Generation) {
+		return errShort
+	}
+	m.Listeners, m.Skipped, err = readListeners(s)
+	return err
+}
+
+// DeltaMessage turns generation From into generation To. Of what is removed, only
+// protocol and address are told.
+type DeltaMessage struct {
+	From, To       uint64
+	Removed, Added []portwatch.Listener
+	// SkippedRemoved and SkippedAdded are what cannot be used of the two.
+	SkippedRemoved, SkippedAdded []SkippedItem
+}
+
+func (*DeltaMessage) kind() messageKind { return kindDelta }
+
+func (m *DeltaMessage) Encode(b *cryptobyte.Builder) {
+	b.AddUint64(m.From)
+	b.AddUint64(m.To)
+	addListeners(b, KeysOnly(m.Removed), m.SkippedRemoved)
+	addListeners(b, m.Added, m.SkippedAdded)
+}
+
+func (m *DeltaMessage) Decode(s *cryptobyte.String) (err error) {
+	if !s.ReadUint64(&m.From) || !s.ReadUint64(&m.To) {
+		return errShort
+	}
+	if m.Removed, m.SkippedRemoved, err = readListeners(s); err != nil {
+		return err
+	}
+	m.Removed = KeysOnly(m.Removed)
+	m.Added, m.SkippedAdded, err = readListeners(s)
+	return err
+}
+
+// ScanErrorMessage says that the guest cannot see its listeners at present, or
+// with an empty text that it can again. What was announced before stands.
+type ScanErrorMessage struct{ Text string }
+
+func (*ScanErrorMessage) kind() messageKind { return kindScanError }
+
+func (m *ScanErrorMessage) Encode(b *cryptobyte.Builder) { addString(b, m.Text, MaxReason) }
+
+func (m *ScanErrorMessage) Decode(s *cryptobyte.String) error {
+	return readString(s, &m.Text, MaxReason)
+}
+
+// pingMessage is the host's heartbeat, pongMessage the guest's reply to it.
+type (
+	PingMessage struct{ Seq uint64 }
+	PongMessage struct{ Seq uint64 }
+)
+
+func (*PingMessage) kind() messageKind                   { return kindPing }
+func (m *PingMessage) Encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
+func (m *PingMessage) Decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
+
+func (*PongMessage) kind() messageKind                   { return kindPong }
+func (m *PongMessage) Encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
+func (m *PongMessage) Decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
+
+func readUint64(s *cryptobyte.String, v *uint64) error {
+	if !s.ReadUint64(v) {
+		return errShort
+	}
+	return nil
+}
