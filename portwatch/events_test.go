@@ -110,7 +110,8 @@ func openCgroup(t *testing.T, cgroup string) *portwatch.Kernel {
 
 func openTracepoint(t *testing.T) *portwatch.Kernel {
 	t.Helper()
-	if err := unix.Mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, ""); err != nil {
+	// EBUSY is that somebody has mounted it there before.
+	if err := unix.Mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, ""); err != nil && err != unix.EBUSY {
 		t.Fatal(err)
 	}
 	k, err := portwatch.OpenTracepoint()
