@@ -30,6 +30,7 @@ func (t *Table) withdraw(f *forward) {
 		released = t.remove(b) || released
 	}
 	f.leave()
+	f.unsuggest()
 	if released {
 		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.port)
 	}

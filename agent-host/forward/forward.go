@@ -14,17 +14,16 @@ type forward struct {
 	key key
 
 	// Guarded by table.mu.
-	decision Decision
-	process  string
-	uid      uint32
-	expected bool     // static, and nothing is seen to listen there
-	main     *binding // nil for what stays in the guest
-	own      *binding // nil where that has no place
-	opened   int      // of the two
-	consumer *consumer
-	at       int // in consumer.bound
-	// suggested is a port that status suggests for a rule; 0 for none yet.
-	suggested int
+	decision  Decision
+	process   string
+	uid       uint32
+	expected  bool     // static, and nothing is seen to listen there
+	main      *binding // nil for what stays in the guest
+	own       *binding // nil where that has no place
+	opened    int      // of the two
+	consumer  *consumer
+	at        int // in consumer.bound
+	suggested suggested
 
 	// Read by connections without a lock.
 	guest atomic.Pointer[[]portwatch.Listener]

@@ -52,26 +52,43 @@ func (b *binding) shadowedBy(r *binding, at hostAddr) string {
 }
 
 // suggestion is a port of the host that a rule may send this forward to: always the
-// same, and not the one that is suggested for another.
+// same, and not the one that is suggested for another. A guest may have thousands of
+// services on one port: beyond maxSuggested a suggestion is not worth the search.
 func (f *forward) suggestion() int {
-	taken := func(port int) bool {
-		for _, o := range f.vm.forwards {
-			if o != f && o.key.proto == f.key.proto && (int(o.key.port) == port || o.suggested == port) {
-				return true
-			}
-		}
-		return false
+	if f.suggested.port != 0 {
+		return f.suggested.port
 	}
-	if f.suggested == 0 {
-		f.suggested = int(f.key.port) + 10000
-		if f.suggested > math.MaxUint16 {
-			f.suggested -= 20000
-		}
-		for taken(f.suggested) && f.suggested < math.MaxUint16 {
-			f.suggested++
-		}
+	at := suggested{f.key.proto, int(f.key.port) + 10000}
+	if at.port > math.MaxUint16 {
+		at.port -= 20000
 	}
-	return f.suggested
+	for range maxSuggested {
+		here := key{proto: at.proto, port: uint16(at.port), decision: f.key.decision}
+		if f.vm.suggested[at] == nil && f.vm.forwards[here] == nil || at.port == math.MaxUint16 {
+			break
+		}
+		at.port++
+	}
+	f.suggested = at
+	if f.vm.suggested[at] == nil {
+		f.vm.suggested[at] = f
+	}
+	return at.port
+}
+
+const maxSuggested = 16
+
+// suggested is what status suggests for a rule; the zero value is nothing.
+type suggested struct {
+	proto string
+	port  int
+}
+
+// unsuggest lets the port be suggested for another forward.
+func (f *forward) unsuggest() {
+	if f.vm.suggested[f.suggested] == f {
+		delete(f.vm.suggested, f.suggested)
+	}
 }
 
 // where is what listens in the guest, or its first address.

@@ -74,6 +74,27 @@ func TestEachServiceOnAPortIsSuggestedAPlaceOfItsOwn(t *testing.T) {
 	}
 }
 
+// Thousands of services on one port are not compared with one another: the guest says
+// how many there are.
+func TestAPortWithThousandsOfServicesIsSaidOfEach(t *testing.T) {
+	vm := newTable(t, forward.Config{}).Add("dev")
+	port := freePort(t)
+	var all []portwatch.Listener
+	for i := range 4000 {
+		all = append(all, listeners(port, fmt.Sprintf("127.1.%d.%d", i/200, 1+i%200))...)
+	}
+	vm.Announce(all)
+	claims := 0
+	for _, f := range vm.Status() {
+		if f.State == control.Claim && strings.Contains(f.Reason, "a rule reaches "+f.Guest[0]) {
+			claims++
+		}
+	}
+	if claims != len(all)-1 {
+		t.Errorf("%d claims of %d services say which rule reaches them", claims, len(all))
+	}
+}
+
 func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
 	port, other := freePort(t), freePort(t)
 	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {

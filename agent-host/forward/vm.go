@@ -59,6 +59,7 @@ type VM struct {
 	bound     int        // forwards that have host addresses
 	used      int        // descriptors of those
 	consumers map[consumerKey]*consumer
+	suggested map[suggested]*forward
 	users     map[uint32]int // forwards that have host addresses, by the guest's user
 	waits     int            // bindings that wait for a limit alone
 	halves    []*binding     // of those, what is open elsewhere; some of them no longer
@@ -81,7 +82,7 @@ type key struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int)}
+	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
 	v.dials = make(chan struct{}, tunnel.MaxPendingDials)
 	v.route.Store(&route{})
 	v.udp = newUDPFlows(v)
