@@ -33,7 +33,8 @@ func limited(a Announcement, before []portwatch.Listener) Announcement {
 	}
 	users := make(map[uint32][]portwatch.Listener)
 	for _, l := range a.Listeners {
-		users[portwatch.UserOf(l.UID)] = append(users[portwatch.UserOf(l.UID)], l)
+		user := portwatch.UserOf(l.UID)
+		users[user] = append(users[user], l)
 	}
 	for uid, ls := range users {
 		users[uid] = byNeed(ls, announced)

@@ -69,11 +69,8 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 		}
 		rest = endpoint
 	}
-	if !isExec {
-		_, word, found := cutLast(rest, ",")
-		if found && (word == "" || word == "bridge" || word == "key") {
-			return vm, fmt.Errorf("unknown option %q: after the endpoint come ,bridge=IP and ,key=FILE", word)
-		}
+	if word := bareWord.FindString(rest); word != "" && !isExec {
+		return vm, fmt.Errorf("unknown option %q: after the endpoint come ,bridge=IP and ,key=FILE", word[1:])
 	}
 	vm.Endpoint, err = tunnel.ParseEndpoint(rest)
 	return vm, err
@@ -84,6 +81,8 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 var (
 	anyOption = regexp.MustCompile(`,([^,=/]*)=`)
 	ownOption = regexp.MustCompile(`,(bridge|key)=`)
+	// bareWord is an option of ours that lacks its value, or a comma too many.
+	bareWord = regexp.MustCompile(`,(bridge|key)?$`)
 )
 
 // cutOption cuts the last option off s. Its value reaches to the end, and has no
@@ -97,14 +96,6 @@ func cutOption(s string, options *regexp.Regexp) (before, option, value string, 
 	before, option, value = s[:last[0]], s[last[2]:last[3]], s[last[1]:]
 	found = !anyOption.MatchString(value) && (options != ownOption || option != "bridge" || !strings.Contains(value, ","))
 	return before, option, value, found
-}
-
-// cutLast is strings.Cut at the last separator.
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
 
 // maxName is more than libvirt's names have in practice.
