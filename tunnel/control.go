@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // control is the control stream of a link. Messages to send are queued, never

@@ -2,9 +2,10 @@ package tunnel
 
 import (
 	"context"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"sync"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 const (

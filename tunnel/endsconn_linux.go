@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -36,10 +35,8 @@ type endsConn struct {
 }
 
 const (
-	// endRecord is the length of a message in bytes: ID, kind, bytes sent.
-	endRecord = 17
 	// endsTurn is how many bytes are read at a time. Others wait in the loop.
-	endsTurn = 240 * endRecord
+	endsTurn = 240 * wire.EndRecord
 	// endCost is what a record that is of no use to any stream is charged with.
 	endCost = time.Microsecond
 )
@@ -63,10 +60,6 @@ func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), wor
 
 // tell sends a message, now or as soon as the kernel takes it.
 func (c *endsConn) tell(m wire.EndMessage) {
-	var record [endRecord]byte
-	binary.BigEndian.PutUint64(record[:], m.ID)
-	record[8] = byte(m.Kind)
-	binary.BigEndian.PutUint64(record[9:], m.Sent)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -76,8 +69,8 @@ func (c *endsConn) tell(m wire.EndMessage) {
 		c.end(errPeerStalled)
 		return
 	}
-	c.out = append(c.out, record[:]...)
-	if len(c.out) == endRecord {
+	c.out = m.AppendRecord(c.out)
+	if len(c.out) == wire.EndRecord {
 		c.flush()
 		if len(c.out) > 0 && !c.closed {
 			c.arm()
@@ -183,17 +176,15 @@ func (c *endsConn) resume() {
 
 func (c *endsConn) parse(b []byte) error {
 	b = append(c.in, b...)
-	for len(b) >= endRecord {
-		m := wire.EndMessage{ID: binary.BigEndian.Uint64(b), Kind: wire.EndKind(b[8]), Sent: binary.BigEndian.Uint64(b[9:])}
-		if !m.Kind.Valid() {
-			if err := wire.Unknown("end of a stream", b[8]); err != nil {
-				return err
-			}
+	for len(b) >= wire.EndRecord {
+		m, known, err := wire.EndOf([wire.EndRecord]byte(b))
+		if err != nil {
+			return err
 		}
-		if !m.Kind.Valid() || !c.deliver(m) {
+		if !known || !c.deliver(m) {
 			c.work.spent(endCost)
 		}
-		b = b[endRecord:]
+		b = b[wire.EndRecord:]
 	}
 	c.in = append(c.in[:0], b...)
 	return nil

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // DialTimeout bounds the dial of a service. One answers at once unless its backlog

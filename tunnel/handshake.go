@@ -10,10 +10,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"sync"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // The handshake, on a connection that is to carry a session:

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // Heartbeats.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // Reverse is a listener in the guest whose connections come to the host.

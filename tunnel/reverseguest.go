@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -11,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 const (

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // The time between two attempts on a socket whose queue is full grows between

@@ -17,30 +17,31 @@ const MaxDatagram = 65507
 // flows of a VM. Its target has no addresses: every datagram names its own.
 const NetworkUDP = "udp"
 
-// A datagram stream carries frames: kind (1 byte), flow (4), length (2), and as
+// DatagramKind is what a frame is. A datagram stream carries frames: kind (1 byte), flow (4), length (2), and as
 // many bytes as the length says. Whatever a frame needs to be understood is in
 // it, so that any frame may be dropped, and a flow goes on over a new stream.
-type datagramKind uint8
+type DatagramKind uint8
 
 // Values are on the wire.
 const (
-	DatagramToGuest datagramKind = 1 // address in the guest, and payload
-	DatagramToHost  datagramKind = 2 // payload
-	DatagramEnd     datagramKind = 3 // host: the flow has ended; no body
-	DatagramTrouble datagramKind = 4 // guest: how many datagrams were lost (4 bytes), and why
+	DatagramToGuest DatagramKind = 1 // address in the guest, and payload
+	DatagramToHost  DatagramKind = 2 // payload
+	DatagramEnd     DatagramKind = 3 // host: the flow has ended; no body
+	DatagramTrouble DatagramKind = 4 // guest: how many datagrams were lost (4 bytes), and why
 )
 
+// DatagramHeader is the length in bytes of what is in front of a frame's body.
 const DatagramHeader = 7
 
 // DatagramFrame is one frame. What its slices refer to is good until the next
 // one is read.
 type DatagramFrame struct {
-	Kind    datagramKind
+	Kind    DatagramKind
 	Flow    uint32
-	Target  netip.AddrPort // of datagramToGuest
-	Payload []byte         // of datagramToGuest and datagramToHost
-	Lost    uint32         // of datagramTrouble
-	Reason  string         // of datagramTrouble
+	Target  netip.AddrPort // of DatagramToGuest
+	Payload []byte         // of DatagramToGuest and DatagramToHost
+	Lost    uint32         // of DatagramTrouble
+	Reason  string         // of DatagramTrouble
 }
 
 // Append adds the frame to b. The payload must not be longer than MaxDatagram.
@@ -71,19 +72,20 @@ func (f *DatagramFrame) Append(b []byte) []byte {
 // maxDatagramFrame is a frame of the longest payload to an IPv6 address.
 const maxDatagramFrame = DatagramHeader + 1 + 16 + 2 + MaxDatagram
 
-// datagramReader reads frames.
-type datagramReader struct {
+// DatagramReader reads frames.
+type DatagramReader struct {
 	r    *bufio.Reader
 	last int // length of the frame that was read last
 }
 
-func NewDatagramReader(r io.Reader) *datagramReader {
-	return &datagramReader{r: bufio.NewReaderSize(r, 2*maxDatagramFrame)}
+// NewDatagramReader returns a reader of frames from r.
+func NewDatagramReader(r io.Reader) *DatagramReader {
+	return &DatagramReader{r: bufio.NewReaderSize(r, 2*maxDatagramFrame)}
 }
 
 // Next returns the next frame, and io.EOF between two of them; a frame of kind 0 is
 // to be skipped.
-func (d *datagramReader) Next() (DatagramFrame, error) {
+func (d *DatagramReader) Next() (DatagramFrame, error) {
 	_, _ = d.r.Discard(d.last)
 	d.last = 0
 	head, err := d.r.Peek(DatagramHeader)
@@ -108,9 +110,9 @@ func (d *datagramReader) Next() (DatagramFrame, error) {
 	return decodeDatagram(whole)
 }
 
-// decodeDatagram is the inverse of append. A frame of kind 0 is to be skipped.
+// decodeDatagram is the inverse of Append. A frame of kind 0 is to be skipped.
 func decodeDatagram(b []byte) (DatagramFrame, error) {
-	f := DatagramFrame{Kind: datagramKind(b[0]), Flow: binary.BigEndian.Uint32(b[1:])}
+	f := DatagramFrame{Kind: DatagramKind(b[0]), Flow: binary.BigEndian.Uint32(b[1:])}
 	b = b[DatagramHeader:]
 	switch f.Kind {
 	case DatagramToGuest:

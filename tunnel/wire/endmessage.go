@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -22,6 +23,7 @@ const (
 	EndReleased EndKind = 4
 )
 
+// Valid reports whether this version knows the kind.
 func (k EndKind) Valid() bool { return k >= EndComplete && k <= EndReleased }
 
 // EndMessage tells how a stream ended: on the control stream, or on the
@@ -29,7 +31,7 @@ func (k EndKind) Valid() bool { return k >= EndComplete && k <= EndReleased }
 type EndMessage struct {
 	ID   uint64
 	Kind EndKind
-	Sent uint64 // bytes, for endComplete and endAborted
+	Sent uint64 // bytes, for EndComplete and EndAborted
 }
 
 func (*EndMessage) kind() messageKind { return kindEnd }
@@ -48,4 +50,24 @@ func (m *EndMessage) Decode(s *cryptobyte.String) error {
 		return fmt.Errorf("unknown end %d of stream %d", m.Kind, m.ID)
 	}
 	return nil
+}
+
+// EndRecord is the length in bytes of an EndMessage on a connection for ends alone: ID,
+// kind, bytes sent.
+const EndRecord = 17
+
+// AppendRecord adds the message to b as a record.
+func (m *EndMessage) AppendRecord(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, m.ID)
+	b = append(b, byte(m.Kind))
+	return binary.BigEndian.AppendUint64(b, m.Sent)
+}
+
+// EndOf reads a record. An end of a kind that is not known is to be skipped.
+func EndOf(record [EndRecord]byte) (m EndMessage, known bool, err error) {
+	m = EndMessage{ID: binary.BigEndian.Uint64(record[:]), Kind: EndKind(record[8]), Sent: binary.BigEndian.Uint64(record[9:])}
+	if !m.Kind.Valid() {
+		return m, false, Unknown("end of a stream", record[8])
+	}
+	return m, true, nil
 }

@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// Before a connection belongs to a session or a stream, frames are exchanged on
+// FrameMagic begins every frame. Before a connection belongs to a session or a stream, frames are exchanged on
 // it: magic, kind, a 16-bit length and the body. The first byte of the magic is
 // no valid yamux version, so a frame that reaches a stale yamux session ends it.
 var FrameMagic = [8]byte{0xff, 'R', 'U', 'M', '\r', '\n', 0x1a, '\n'}
 
+// FrameKind is what a frame says.
 type FrameKind uint8
 
 // Values are on the wire.
@@ -28,9 +29,11 @@ const (
 
 const (
 	frameHeader = len(FrameMagic) + 3
-	MaxFrame    = 1024
+	// MaxFrame is how long the body of a frame may be, in bytes.
+	MaxFrame = 1024
 )
 
+// AppendFrame adds a frame to b.
 func AppendFrame(b []byte, k FrameKind, body []byte) []byte {
 	b = append(b, FrameMagic[:]...)
 	b = append(b, byte(k))
@@ -38,7 +41,7 @@ func AppendFrame(b []byte, k FrameKind, body []byte) []byte {
 	return append(b, body...)
 }
 
-// FrameReader reads frames and not a byte more. With resync it skips whatever
+// FrameReader reads frames from R and not a byte more. With Resync it skips whatever
 // is not a frame: on a serial line bytes of a dead peer may come first, and a
 // shell may print a banner.
 type FrameReader struct {
@@ -63,6 +66,7 @@ func (f *FrameReader) skip(n int) {
 	}
 }
 
+// Next returns the kind and the body of the next frame.
 func (f *FrameReader) Next() (FrameKind, []byte, error) {
 	for {
 		header, err := f.header()

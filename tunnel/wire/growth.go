@@ -6,7 +6,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// Agents of different builds talk to each other. A message, a frame or a field of a
+// RequiredKind is the bit of a kind that must be understood. Agents of different builds
+// talk to each other. A message, a frame or a field of a
 // kind that the receiver does not know is skipped, unless its kind has this bit: then
 // the sender needs it to be understood, and the link or the stream ends.
 //

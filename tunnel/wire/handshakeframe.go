@@ -7,18 +7,20 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
+// Lengths in bytes of what each end gives to the other.
 const (
 	NonceSize = 32
 	proofSize = sha256.Size
 )
 
-// handshakeStatus of proof and ready frames. Values are on the wire.
+// Status of a VerdictFrame. Values are on the wire.
 const (
 	StatusOK   = 0
-	StatusAuth = 1
+	StatusAuth = 1 // the key was not proved
 	StatusFull = 2 // the guest agent has as many links as it may
 )
 
+// HelloFrame is the body of hello, by which the host begins.
 type HelloFrame struct {
 	Min, Max uint16
 	HasKey   bool
@@ -26,6 +28,7 @@ type HelloFrame struct {
 	Features uint64
 }
 
+// Encode returns the body.
 func (h *HelloFrame) Encode() []byte {
 	b := cryptobyte.NewFixedBuilder(make([]byte, 0, 64))
 	b.AddUint16(h.Min)
@@ -47,6 +50,7 @@ func (h *HelloFrame) Decode(body []byte) bool {
 	return ok
 }
 
+// ReplyFrame is the body of reply, the guest's answer to a hello.
 type ReplyFrame struct {
 	Version  uint16
 	Min, Max uint16
@@ -74,6 +78,7 @@ func (r *ReplyFrame) Signed() []byte {
 	return b.BytesOrPanic()
 }
 
+// Encode returns the body.
 func (r *ReplyFrame) Encode() []byte {
 	signed := r.Signed()
 	fixed := len(signed) - len(r.More)
@@ -87,6 +92,7 @@ func (r *ReplyFrame) Features() (f uint64) {
 	return f
 }
 
+// Decode reads a body, and reports whether it is one.
 func (r *ReplyFrame) Decode(body []byte) bool {
 	s := cryptobyte.String(body)
 	ok := s.ReadUint16(&r.Version) && s.ReadUint16(&r.Min) && s.ReadUint16(&r.Max) &&
@@ -104,6 +110,7 @@ type VerdictFrame struct {
 	Proof  [proofSize]byte
 }
 
+// Encode returns the body.
 func (v *VerdictFrame) Encode() []byte {
 	b := cryptobyte.NewBuilder(nil)
 	b.AddBytes(v.Nonce[:])
@@ -113,6 +120,7 @@ func (v *VerdictFrame) Encode() []byte {
 	return b.BytesOrPanic()
 }
 
+// Decode reads a body, and reports whether it is one.
 func (v *VerdictFrame) Decode(body []byte) bool {
 	s := cryptobyte.String(body)
 	return s.CopyBytes(v.Nonce[:]) && s.ReadUint8(&v.Status) &&

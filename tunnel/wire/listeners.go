@@ -40,6 +40,7 @@ func (i SkippedItem) Key() string {
 	return i.Raw
 }
 
+// Protos are the protocols of listeners, by their number on the wire.
 var Protos = []string{"tcp", "udp"}
 
 // Flags of a listener. Values are on the wire.

@@ -22,7 +22,7 @@ const (
 	maxName      = 255
 )
 
-// A message on the control stream. On the wire each is a 32-bit length, a kind
+// Message is a message on the control stream. On the wire each is a 32-bit length, a kind
 // and the body, all integers in network byte order.
 type Message interface {
 	kind() messageKind

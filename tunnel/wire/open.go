@@ -75,6 +75,7 @@ type OpenRequest struct {
 // reuseFlag is added to the network's number.
 const reuseFlag = 0x80
 
+// NetworkTCP is the network of a target that is a TCP port.
 const NetworkTCP = "tcp"
 
 // networks by their number on the wire.
@@ -207,6 +208,7 @@ const (
 	AnswerUnreachable AnswerStatus = 4 // any other failure of the dial
 )
 
+// String is the status in words.
 func (a AnswerStatus) String() string {
 	switch a {
 	case AnswerOK:
@@ -238,6 +240,7 @@ func (e *AnswerError) Error() string {
 	return "guest: " + e.Status.String() + ": " + e.Reason
 }
 
+// MaxReason bounds a reason, in bytes.
 const MaxReason = 512
 
 // AppendAnswer adds the answer to b.

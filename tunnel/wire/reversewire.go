@@ -21,6 +21,7 @@ type ReverseMessage struct {
 	Proof     []byte // that it is the host's order
 }
 
+// ReverseSpec is one listener that the host wants.
 type ReverseSpec struct {
 	ID     uint64
 	Listen Target // one address, or a path
@@ -164,11 +165,13 @@ type ReverseOpen struct{ ID, Listener uint64 }
 
 const reverseOpenLen = 16
 
+// Append adds the request to b.
 func (o ReverseOpen) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, o.ID)
 	return binary.BigEndian.AppendUint64(b, o.Listener)
 }
 
+// ReadReverseOpen reads one request and not a byte more.
 func ReadReverseOpen(r io.Reader) (o ReverseOpen, err error) {
 	var b [reverseOpenLen]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
