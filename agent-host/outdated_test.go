@@ -7,11 +7,11 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
@@ -40,7 +40,7 @@ func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
 		{"", "v1.2.3", ""},
 	} {
 		t.Run(test.guest+" and "+test.host, func(t *testing.T) {
-			log := &logBuffer{}
+			log := &logbuf.Buffer{}
 			a := startAgentWith(t, hostagent.Config{Version: test.host, Log: slog.New(slog.NewTextHandler(log, nil))})
 			g := newGuest(t)
 			g.version = test.guest
@@ -65,24 +65,6 @@ func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
 			}
 		})
 	}
-}
-
-// logBuffer is a log that may be read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand answers a hello as an agent would that speaks version 1 alone.

@@ -1,7 +1,6 @@
 package portwatch_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/logbuf"
 )
 
 const (
@@ -27,24 +27,6 @@ const (
 	never = time.Hour
 	ring  = 64 << 10
 )
-
-// buffer is a log that two goroutines may use.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // run runs a Watcher until the test ends.
 func run(t *testing.T, w *portwatch.Watcher) {
@@ -61,9 +43,9 @@ func run(t *testing.T, w *portwatch.Watcher) {
 }
 
 // follow runs a Watcher with these sources, and waits for its first look.
-func follow(t *testing.T, safety time.Duration, kernels ...*portwatch.Kernel) (*portwatch.Watcher, *buffer) {
+func follow(t *testing.T, safety time.Duration, kernels ...*portwatch.Kernel) (*portwatch.Watcher, *logbuf.Buffer) {
 	t.Helper()
-	log := new(buffer)
+	log := new(logbuf.Buffer)
 	w := portwatch.WatchFrom(new(portwatch.Scanner), safety, slog.New(slog.NewTextHandler(log, nil)), kernels...)
 	run(t, w)
 	until(t, w, "the first look", func(s portwatch.State) bool { return s.Generation > 0 })

@@ -48,15 +48,7 @@ func (f *fakeScan) scan() ([]portwatch.Listener, error) {
 // watch runs a Watcher until the test ends, inside a synctest bubble.
 func watch(t *testing.T, f *fakeScan) *portwatch.Watcher {
 	w := portwatch.NewWatcher(f.scan, 0)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	run(t, w)
 	synctest.Wait()
 	return w
 }

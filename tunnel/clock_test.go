@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bytes"
 	"context"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"net/netip"
@@ -12,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // inBubble tells the test binary to run the test itself. It takes a process of
@@ -22,6 +23,12 @@ const inBubble = "RUM_TEST_BUBBLE"
 // TestAHalfClosedStreamAnswersForAnHour half-closes a stream and lets the guest
 // answer slowly, for longer than any of yamux's time-outs, on a synthetic clock.
 func TestAHalfClosedStreamAnswersForAnHour(t *testing.T) {
+	bubble(t, answerForAnHour)
+}
+
+// bubble runs a test on a clock of its own.
+func bubble(t *testing.T, test func(*testing.T)) {
+	t.Helper()
 	if os.Getenv(inBubble) == "" {
 		again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		again.Env = append(os.Environ(), inBubble+"=1")
@@ -30,7 +37,7 @@ func TestAHalfClosedStreamAnswersForAnHour(t *testing.T) {
 		}
 		return
 	}
-	synctest.Test(t, answerForAnHour)
+	synctest.Test(t, test)
 }
 
 func answerForAnHour(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"net/netip"
@@ -12,6 +11,8 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 var sampleDatagrams = []wire.DatagramFrame{

@@ -2,12 +2,13 @@ package tunnel
 
 import (
 	"errors"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // floodConn is a control stream on which one message comes again and again.

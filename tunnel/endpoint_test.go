@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"go.uber.org/goleak"
 )
@@ -203,7 +204,7 @@ func TestAVMMThatRefusesIsNamed(t *testing.T) {
 func TestACommandThatDoesNotSpeakIsGivenUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	var logged syncBuffer
+	var logged logbuf.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))
 	_, err := tunnel.Dial(ctx, tunnel.Endpoint{Scheme: tunnel.SchemeExec, Command: "echo permission denied >&2; exec sleep 60"}, tunnel.Config{Log: log})
 	if err == nil {

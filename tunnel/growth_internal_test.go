@@ -2,10 +2,11 @@ package tunnel
 
 import (
 	"bytes"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // A message with a field, and one of a kind, that come with a later version.

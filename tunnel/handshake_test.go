@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
@@ -36,7 +37,7 @@ func TestTheKeyIsProvedByBothEnds(t *testing.T) {
 			{"guest only", nil, keyA, "", "the guest agent has a key and the host agent has none for it"},
 		} {
 			t.Run(kind+"/"+c.name, func(t *testing.T) {
-				var logged syncBuffer
+				var logged logbuf.Buffer
 				g := startGuestLogging(t, kind, tunnel.Config{Key: c.guest}, &logged)
 				l, err := dial(t, g.endpoint, tunnel.Config{Key: c.host})
 				if c.reason == "" {
@@ -73,9 +74,9 @@ func TestAKeyOfTheWrongLengthIsRefused(t *testing.T) {
 // TestReplayedBytesProveNothing records what a host with the key sends, and sends
 // it again.
 func TestReplayedBytesProveNothing(t *testing.T) {
-	var logged syncBuffer
+	var logged logbuf.Buffer
 	g := startGuestLogging(t, tunnel.PathRaw, tunnel.Config{Key: keyA}, &logged)
-	var recorded syncBuffer
+	var recorded logbuf.Buffer
 	tap := startTap(t, g.endpoint, func(b []byte) []byte { _, _ = recorded.Write(b); return b }, nil)
 	l, err := dial(t, tap, tunnel.Config{Key: keyA})
 	if err != nil {
@@ -99,7 +100,7 @@ func TestReplayedBytesProveNothing(t *testing.T) {
 // TestAHandshakeCutAnywhereEndsCleanly cuts what the host sends after each byte.
 func TestAHandshakeCutAnywhereEndsCleanly(t *testing.T) {
 	g := startGuest(t, tunnel.PathRaw, tunnel.Config{Key: keyA})
-	var recorded syncBuffer
+	var recorded logbuf.Buffer
 	tap := startTap(t, g.endpoint, func(b []byte) []byte { _, _ = recorded.Write(b); return b }, nil)
 	l, err := dial(t, tap, tunnel.Config{Key: keyA})
 	if err != nil {
@@ -125,7 +126,7 @@ func TestAHandshakeCutAnywhereEndsCleanly(t *testing.T) {
 
 // TestARawConnectionNeedsTheToken forges what opens a stream.
 func TestARawConnectionNeedsTheToken(t *testing.T) {
-	var logged syncBuffer
+	var logged logbuf.Buffer
 	g := startGuestLogging(t, tunnel.PathRaw, tunnel.Config{}, &logged)
 	startLink(t, g, tunnel.Config{})
 	for _, token := range [][]byte{nil, make([]byte, 16), make([]byte, 100)} {
@@ -225,24 +226,6 @@ func pass(dst, src net.Conn, change func([]byte) []byte) {
 			return
 		}
 	}
-}
-
-// syncBuffer is a bytes.Buffer for several goroutines.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {

@@ -1,28 +1,17 @@
 package tunnel
 
 import (
-	"bytes"
 	"context"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
-	if os.Getenv(inBubble) == "" {
-		again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		again.Env = append(os.Environ(), inBubble+"=1")
-		if out, err := again.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		return
-	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		hostEnd, guestEnd := net.Pipe()
 		ctx, cancel := context.WithCancel(t.Context())
 		lost := make(chan error, 2)

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
 func TestGarbageEndsOnlyItsOwnConnection(t *testing.T) {
-	var logged syncBuffer
+	var logged logbuf.Buffer
 	g := startGuestLogging(t, tunnel.PathRaw, tunnel.Config{}, &logged)
 	c := through(t, startLink(t, g, tunnel.Config{}), service(t, echo))
 	noise := rand.NewChaCha8([32]byte{3})

@@ -3,13 +3,14 @@ package tunnel
 import (
 	"context"
 	"encoding/binary"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // guestSession makes a link and returns both of its ends.

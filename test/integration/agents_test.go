@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -9,19 +8,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 // program is an agent that runs.
 type program struct {
 	cmd  *exec.Cmd
-	log  *logBuffer
+	log  *logbuf.Buffer
 	done chan struct{}
 	err  error
 }
@@ -30,7 +29,7 @@ type program struct {
 // found, or a panic, fails the test.
 func start(t *testing.T, name string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(filepath.Join(bin, name), args...), log: &logBuffer{}, done: make(chan struct{})}
+	p := &program{cmd: exec.Command(filepath.Join(bin, name), args...), log: &logbuf.Buffer{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
@@ -216,21 +215,4 @@ func greet(l net.Listener, hello string) {
 			_ = c.Close()
 		}
 	}()
-}
-
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/test/logbuf"
 )
 
 // listenUDP opens a UDP socket in the namespace.
@@ -106,9 +107,9 @@ func tool(t *testing.T, name, debianPackage string) string {
 
 // run starts a program with start, which is in the guest or on the host, and ends
 // it with the test. Some programs end with their input.
-func run(t *testing.T, start func(*exec.Cmd), name string, args ...string) (in io.Writer, out *logBuffer) {
+func run(t *testing.T, start func(*exec.Cmd), name string, args ...string) (in io.Writer, out *logbuf.Buffer) {
 	t.Helper()
-	cmd, out := exec.Command(name, args...), &logBuffer{}
+	cmd, out := exec.Command(name, args...), &logbuf.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -125,7 +126,7 @@ func run(t *testing.T, start func(*exec.Cmd), name string, args ...string) (in i
 	return in, out
 }
 
-func (ns *namespace) run(t *testing.T, name string, args ...string) (in io.Writer, out *logBuffer) {
+func (ns *namespace) run(t *testing.T, name string, args ...string) (in io.Writer, out *logbuf.Buffer) {
 	t.Helper()
 	return run(t, func(cmd *exec.Cmd) { ns.do(t, cmd.Start) }, name, args...)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -10,9 +9,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/test/logbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,28 +62,10 @@ func (n *namespace) listenMany(count int) (closeAll func(), err error) {
 	})
 }
 
-// syncBuffer is a log that is read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // agents are a guest agent and a host agent with a link between them.
 type agents struct {
 	guest, host       *exec.Cmd
-	guestLog, hostLog syncBuffer
+	guestLog, hostLog logbuf.Buffer
 }
 
 const (
