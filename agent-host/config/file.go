@@ -10,12 +10,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
-)
 
-// PollEvery is how often a file is looked at, and how long it must then stay as
-// it is: an editor may take two steps to write it, and an empty file is a valid
-// one. A look costs one stat.
-const PollEvery = 300 * time.Millisecond
+	"github.com/rum-vm/rum-agent/agent-host/filewatch"
+)
 
 // DefaultPath is where the configuration of a user is looked for: in
 // $XDG_CONFIG_HOME, else ~/.config, rum-agent/rum.toml. It is empty for a
@@ -152,15 +149,16 @@ func (f *File) Forgotten() error {
 // of now even if it has not changed, until ctx ends. The error tells why the new
 // version is not used and the last good one stays; nil for one that is.
 func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*Config, error)) {
-	tick := time.NewTicker(PollEvery)
-	defer tick.Stop()
+	w := filewatch.New()
+	defer w.Close()
 	for {
+		w.Expect(f.Changing(), []string{f.path})
 		select {
 		case <-ctx.Done():
 			return
 		case <-now:
 			f.Reread()
-		case <-tick.C:
+		case <-w.C:
 			if !f.Poll() {
 				continue
 			}
@@ -170,7 +168,8 @@ func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*C
 }
 
 // Poll looks at the file, and reads it if it is another than what was read last and
-// has not changed since the last look. It reports whether it has read it.
+// has not changed since the last look, [filewatch.Every] before: an editor may take two
+// steps to write it, and an empty file is a valid one. It reports whether it has read it.
 func (f *File) Poll() bool {
 	was := f.seen
 	if f.seen = f.look(); f.seen != was {
@@ -188,6 +187,9 @@ func (f *File) Poll() bool {
 	_, _ = f.read(f.seen)
 	return true
 }
+
+// Changing reports whether the file was another at the last look than what was read.
+func (f *File) Changing() bool { return f.seen != f.stamp }
 
 // looksAtEmpty is how many looks in a row have to find a file empty. Programs that write a
 // file in place empty it first, and on a busy machine may be kept from going on.

@@ -16,11 +16,15 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/filewatch"
 )
 
 // maxPath bounds what is read of a file that holds a path, in bytes: PATH_MAX of
 // linux/limits.h.
 const maxPath = 4096
+
+// configPath is the file of a work directory that names its rum.toml.
+const configPath = "config_path"
 
 // maxProjects bounds how many are followed.
 const maxProjects = 1000
@@ -82,13 +86,14 @@ func (w *Watcher) Scan() (all []*Project, changed bool) {
 // Run calls changed with the projects at once, after each change of them or of a
 // file of theirs, and after each value of now, until ctx ends.
 func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal, changed func([]*Project)) {
-	tick := time.NewTicker(config.PollEvery)
-	defer tick.Stop()
+	notices := filewatch.New()
+	defer notices.Close()
 	for first := true; ; first = false {
 		all, differ := w.Scan()
 		if differ || first {
 			changed(all)
 		}
+		notices.Expect(w.places())
 		select {
 		case <-ctx.Done():
 			return
@@ -97,9 +102,26 @@ func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal, changed func([]
 				p.File.Reread()
 			}
 			changed(all)
-		case <-tick.C:
+		case <-notices.C:
 		}
 	}
+}
+
+// places are the files that projects are told by, and whether one of them is changing.
+func (w *Watcher) places() (changing bool, paths []string) {
+	if w.Dir == "" {
+		return false, nil
+	}
+	paths = append(paths, filepath.Join(w.Dir, "new"))
+	for name, e := range w.known {
+		if e.project == nil {
+			paths = append(paths, filepath.Join(w.Dir, name, configPath))
+			continue
+		}
+		paths = append(paths, e.project.File.Path())
+		changing = changing || e.project.File.Changing()
+	}
+	return changing, paths
 }
 
 // list names the work directories, of which no more than the first many count.
@@ -167,7 +189,7 @@ func workDirOf(path string) string {
 
 // configPath reads which file a work directory is for; empty if that is as it was.
 func (e *entry) configPath(dir string) (string, error) {
-	file := filepath.Join(dir, "config_path")
+	file := filepath.Join(dir, configPath)
 	info, err := os.Lstat(file)
 	if err != nil {
 		return "", err
