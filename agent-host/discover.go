@@ -163,10 +163,7 @@ func (d *Discovery) add(dom libvirt.Domain, identity string, own *Project) bool 
 func (a *Agent) setDiscovery(source string, err error) {
 	now := control.Discovery{Source: source}
 	if err != nil {
-		now.Error = err.Error()
-		if hint := libvirt.Hint(err); hint != "" {
-			now.Error += "; " + hint
-		}
+		now.Error = withHint(err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

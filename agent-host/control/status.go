@@ -44,7 +44,9 @@ type Status struct {
 	Projects []Config `json:"projects,omitempty"`
 	// Discovery is where VMs are looked for; empty when all were named.
 	Discovery []Discovery `json:"discovery,omitempty"`
-	VMs       []VM        `json:"vms"` // the last field: a [Server] sends them one by one
+	// Setups are the domains that setup was run on and that were defined anew since.
+	Setups []Setup `json:"setups,omitempty"`
+	VMs    []VM    `json:"vms"` // the last field: a [Server] sends them one by one
 }
 
 // Query says how much of a status is wanted. Its zero value is everything.
@@ -69,6 +71,18 @@ type Config struct {
 type Discovery struct {
 	Source string `json:"source"` // such as "qemu:///system"
 	Error  string `json:"error"`  // why it does not answer, and what to do; its VMs are those last seen
+}
+
+// Setup is a domain that setup was run on and that was defined anew since.
+type Setup struct {
+	Domain string `json:"domain"`
+	Source string `json:"source"` // the libvirt daemon
+	// RedefinedAt is when that was noticed.
+	RedefinedAt time.Time `json:"redefined_at"`
+	// Done says what was put back, and what of it counts from the domain's next start on; empty when nothing was missing.
+	Done []string `json:"done,omitempty"`
+	// Error is why nothing could be put back, and what to do; empty when it could.
+	Error string `json:"error,omitempty"`
 }
 
 // VM is one virtual machine and its forwards.

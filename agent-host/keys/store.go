@@ -243,19 +243,8 @@ func (s Store) lock() (unlock func(), err error) {
 	if err := s.checkDir(); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(s.Dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	if unlock, err = keyfile.Lock(filepath.Join(s.Dir, ".lock")); err != nil {
 		return nil, fmt.Errorf("key store: %w", err)
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("key store: lock %s: %w", f.Name(), err)
-	}
-	return func() { f.Close() }, nil
+	return unlock, nil
 }

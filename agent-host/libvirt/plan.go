@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -23,6 +24,8 @@ type SetupOptions struct {
 	// Rum says that rum made the domain, which is else known by its disks and networks. It gets what it takes to reach
 	// its agent, if anything, and no seed.
 	Rum bool
+	// MACsOf is the UUID that the MAC addresses of added NICs come from; empty for the domain's.
+	MACsOf string
 	// HostHasVsock says whether guests can have vsock here; nil asks the kernel.
 	HostHasVsock func() bool
 }
@@ -49,6 +52,12 @@ type Plan struct {
 
 // Empty reports whether everything is as it should be.
 func (p *Plan) Empty() bool { return len(p.Steps) == 0 }
+
+// Ours reports whether the domain has devices of setup's once the plan is carried out.
+func (p *Plan) Ours() bool {
+	_, aliases, err := removeAdded(p.after)
+	return err == nil && len(aliases) > 0
+}
 
 // networkStep brings a network to where it is needed, or removes it.
 type networkStep struct {
@@ -205,7 +214,7 @@ func (c *Conn) planNICs(p *Plan, def *domainDef, opts SetupOptions) error {
 		inUse[n.mac] = true
 	}
 	add := func(name, network string) error {
-		mac := deviceMAC(formatUUID(p.dom.UUID), name, inUse)
+		mac := deviceMAC(cmp.Or(opts.MACsOf, p.UUID), name, inUse)
 		inUse[mac] = true
 		d, err := nicDevice(name, network, mac)
 		p.attach = append(p.attach, d)

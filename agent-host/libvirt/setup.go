@@ -35,7 +35,11 @@ func (c *Conn) Apply(ctx context.Context, p *Plan) (Result, error) {
 	if err != nil {
 		return Result{}, back.after(err)
 	}
-	if p.running {
+	running, err := c.lv.DomainIsActive(p.dom) // it may have been started since the plan was made
+	if err != nil {
+		return r, fmt.Errorf("domain %s: %w", p.Domain, err)
+	}
+	if running == 1 {
 		r.Restart = c.changeLive(p)
 	}
 	for _, n := range p.networks {

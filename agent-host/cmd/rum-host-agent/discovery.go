@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
@@ -31,8 +32,9 @@ type discoveries struct {
 	store    keys.Store
 	log      *slog.Logger
 
-	mu  sync.Mutex
-	all []*hostagent.Discovery
+	mu      sync.Mutex
+	all     []*hostagent.Discovery
+	keepers []*hostagent.Keeper // of those that have one
 }
 
 // discovery returns what finds VMs under libvirt; nil without libvirt.
@@ -63,6 +65,17 @@ func (d *discoveries) add(uri string) *hostagent.Discovery {
 	log := d.log.With("libvirt", uri)
 	watcher := &libvirt.Watcher{URI: uri, HostOnly: d.hostOnly, Log: log}
 	one := &hostagent.Discovery{Agent: d.agent, Source: uri, Watch: watcher.Run, Key: domainKey(d.store), Log: log}
+	if k := keeper(uri, log); k != nil {
+		d.keepers = append(d.keepers, k)
+		one.Watch = func(ctx context.Context, seen func(libvirt.Snapshot)) error {
+			group, ctx := errgroup.WithContext(ctx)
+			group.Go(func() error { return k.Run(ctx) })
+			group.Go(func() error {
+				return watcher.Run(ctx, func(s libvirt.Snapshot) { seen(s); k.Seen(s) })
+			})
+			return group.Wait()
+		}
+	}
 	if d.projects != nil {
 		one.Project = d.projects.at(uri)
 	}
@@ -99,4 +112,15 @@ func (d *discoveries) run(ctx context.Context, only bool) error {
 	}
 	group.Go(func() error { <-ctx.Done(); return nil }) // what is added later has a group to be added to
 	return group.Wait()
+}
+
+// setups tells about the domains that setup was run on and that were defined anew.
+func (d *discoveries) setups() []control.Setup {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []control.Setup
+	for _, k := range d.keepers {
+		all = append(all, k.Status()...)
+	}
+	return all
 }

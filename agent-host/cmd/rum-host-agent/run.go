@@ -120,6 +120,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		if rum != nil {
 			st.Projects = rum.status()
 		}
+		if discovery != nil {
+			st.Setups = discovery.setups()
+		}
 		return st
 	}
 	server := &control.Server{Status: status, VMs: agent.VMs, Log: log}

@@ -49,9 +49,15 @@ func hinted(err error) error {
 
 type setupOptions struct {
 	libvirtOptions
-	seed         string
+	seed, keep   string
 	dryRun, undo bool
 }
+
+// Values of --keep.
+const (
+	keepYes = "yes"
+	keepNo  = "no"
+)
 
 func newSetup() *cobra.Command {
 	var o setupOptions
@@ -63,6 +69,9 @@ virtio-serial channel where the host has no vhost_vsock; a NIC on the host-only
 network, which is made if there is none; and a NIC for the internet if the
 domain has no other. What is there already stays as it is. Devices are plugged
 into a running VM where that works.
+
+What was added is remembered: where another program defines the domain anew, and so
+takes it away, rum-host-agent run puts it back. --keep no ends that.
 
 A domain that rum made has vsock already and needs nothing.
 
@@ -76,6 +85,7 @@ the key of its name is from then on for this domain alone.`,
 	}
 	o.flags(c)
 	c.Flags().StringVar(&o.seed, "seed", "", "attach the seed image in `FILE`, which cloudinit wrote; another one takes the place of the\none before")
+	c.Flags().StringVar(&o.keep, "keep", keepYes, "`yes` to have what was added put back when the domain is defined anew, no to forget it")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would change, and change nothing")
 	c.Flags().BoolVar(&o.undo, "undo", false, "remove what setup added, and nothing else")
 	return c
@@ -96,27 +106,40 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if err != nil {
 		return err
 	}
+	if o.keep != keepYes && o.keep != keepNo {
+		return misuse(fmt.Errorf("--keep %q: want yes or no", o.keep))
+	}
 	conn, network, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	var plan *libvirt.Plan
+	var opts libvirt.SetupOptions
 	if o.undo {
 		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
 	} else {
-		opts := libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain) != nil}
+		opts = libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain) != nil, MACsOf: o.macsOf(domain)}
 		if network.Mode == config.ModeNAT {
 			opts.NAT = natNetwork
 		}
 		plan, err = conn.PlanSetup(ctx, domain, opts)
 	}
+	if errors.Is(err, libvirt.ErrNoDomain) && o.keep == keepNo && !o.dryRun {
+		if was, err := o.forget(domain); was || err != nil {
+			fmt.Fprintf(w, "%s: forgotten\n", clean(domain))
+			return err
+		}
+	}
 	if err != nil {
 		return hinted(err)
 	}
-	keep := func() error { return nil }
+	if o.keep == keepNo {
+		plan.Notes = append(plan.Notes, "nothing is put back when another program defines "+plan.Domain+" anew")
+	}
+	bind := func() error { return nil }
 	if seed != "" {
-		if keep, err = bindKey(plan); err != nil {
+		if bind, err = bindKey(plan); err != nil {
 			return err
 		}
 	}
@@ -124,13 +147,13 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 		return printPlan(w, plan)
 	}
 	if plan.Empty() {
-		return errors.Join(keep(), printPlan(w, plan))
+		return errors.Join(bind(), o.remember(plan, opts), printPlan(w, plan))
 	}
 	result, err := conn.Apply(ctx, plan)
 	if err != nil {
 		return hinted(err)
 	}
-	return errors.Join(keep(), printResult(w, plan, result))
+	return errors.Join(bind(), o.remember(plan, opts), printResult(w, plan, result))
 }
 
 // seedFile returns the absolute path of the seed image, because libvirt has another working directory; empty for none.

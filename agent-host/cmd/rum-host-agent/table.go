@@ -44,6 +44,9 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 			b.WriteString("configuration error of " + clean(c.VM) + ", which is not served: " + cleanError(c.Error) + "\n")
 		}
 	}
+	for _, s := range st.Setups {
+		writeSetup(&b, s)
+	}
 	for i, vm := range st.VMs {
 		if i > 0 {
 			b.WriteByte('\n')
@@ -101,6 +104,18 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	}
 	if len(vm.More) > 0 {
 		b.WriteString("  " + more(vm.More) + "; see all with: rum-host-agent status " + clean(vm.Name) + "\n")
+	}
+}
+
+func writeSetup(b *strings.Builder, s control.Setup) {
+	fmt.Fprintf(b, "setup of %s: defined anew at %s", clean(s.Domain), s.RedefinedAt.Local().Format(time.DateTime))
+	switch {
+	case s.Error != "":
+		b.WriteString("; nothing was put back: " + cleanError(s.Error) + "\n")
+	case len(s.Done) == 0:
+		b.WriteString("; nothing was missing\n")
+	default:
+		b.WriteString("; put back: " + cleanError(strings.Join(s.Done, "; ")) + "\n")
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 // System is what the guest consists of. netplan.io renders the network as in Debian's own cloud image.
 var System = debian.System{
-	Packages: append([]string{"sudo", "openssh-server", "cloud-init", "netplan.io"}, bootLoader[runtime.GOARCH]...),
+	Packages: append([]string{"sudo", "openssh-server", "qemu-guest-agent", "cloud-init", "netplan.io"}, bootLoader[runtime.GOARCH]...),
 	Setup:    setup + setupBoot[runtime.GOARCH],
 	Size:     2000,
 }

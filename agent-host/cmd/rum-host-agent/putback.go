@@ -1,0 +1,114 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/setups"
+)
+
+// setupStore is where this user's setups are remembered, beside the keys.
+func setupStore() (setups.Store, error) {
+	dir, err := keys.DefaultDir()
+	return setups.Store{Path: filepath.Join(filepath.Dir(dir), "setups.json")}, err
+}
+
+// daemonOf is the libvirt daemon of a URI: where its socket is may differ from one time to the next.
+func daemonOf(uri string) string {
+	if isSession(cmp.Or(uri, libvirt.DefaultURI())) {
+		return "qemu:///session"
+	}
+	return "qemu:///system"
+}
+
+// forget ends the putting back, and reports whether there would have been any.
+func (o *setupOptions) forget(domain string) (bool, error) {
+	store, err := setupStore()
+	if err != nil {
+		return false, err
+	}
+	return store.Forget(daemonOf(o.uri), domain)
+}
+
+// macsOf is the UUID that the MAC addresses of a domain's NICs came from the first time; empty for none.
+func (o *setupOptions) macsOf(domain string) string {
+	store, err := setupStore()
+	if err != nil {
+		return ""
+	}
+	was, _, _ := store.Find(daemonOf(o.uri), domain) // remember says what is wrong with the file
+	return was.MACsOf
+}
+
+// remember remembers what setup was run with, for as long as the domain has something of it.
+func (o *setupOptions) remember(plan *libvirt.Plan, opts libvirt.SetupOptions) error {
+	if o.keep == keepNo || o.undo || !plan.Ours() {
+		_, err := o.forget(plan.Domain)
+		return err
+	}
+	store, err := setupStore()
+	if err != nil {
+		return err
+	}
+	daemon := daemonOf(o.uri)
+	was, _, err := store.Find(daemon, plan.Domain)
+	if err != nil {
+		return err
+	}
+	return store.Put(setups.Setup{
+		Daemon: daemon, Domain: plan.Domain, UUID: plan.UUID, MACsOf: cmp.Or(was.MACsOf, plan.UUID),
+		HostOnly: opts.HostOnly, Subnet: opts.Subnet, NAT: opts.NAT, Seed: cmp.Or(opts.Seed, was.Seed), Rum: opts.Rum,
+	})
+}
+
+// keeper returns what puts back what setup added to the domains at a libvirt daemon; nil for a user without a place where
+// that could be remembered.
+func keeper(uri string, log *slog.Logger) *hostagent.Keeper {
+	store, err := setupStore()
+	if err != nil {
+		log.Warn("what setup added is not put back when a domain is defined anew", "error", err)
+		return nil
+	}
+	return &hostagent.Keeper{
+		Daemon: daemonOf(uri), Setups: store.List, Log: log,
+		PutBack: func(ctx context.Context, s setups.Setup) ([]string, error) { return putBack(ctx, uri, store, s) },
+	}
+}
+
+// putBack runs a setup again.
+func putBack(ctx context.Context, uri string, store setups.Store, s setups.Setup) (done []string, err error) {
+	conn, err := libvirt.Open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if s.Seed != "" {
+		if err := libvirt.CheckSeed(s.Seed); err != nil {
+			done = append(done, "without its seed image: "+err.Error())
+			s.Seed = ""
+		}
+	}
+	plan, err := conn.PlanSetup(ctx, s.Domain, libvirt.SetupOptions{
+		HostOnly: s.HostOnly, Subnet: s.Subnet, NAT: s.NAT, Seed: s.Seed, Rum: s.Rum, MACsOf: s.MACsOf,
+	})
+	if err != nil {
+		return nil, err
+	}
+	done = append(done, plan.Steps...)
+	if !plan.Empty() {
+		result, err := conn.Apply(ctx, plan)
+		if err != nil {
+			return nil, err
+		}
+		for _, reason := range result.Restart {
+			done = append(done, "after the next start only: "+reason)
+		}
+	}
+	s.UUID = plan.UUID
+	return done, store.Put(s)
+}
