@@ -17,6 +17,8 @@ import (
 var (
 	//go:embed guest/install.sh
 	installScript string
+	//go:embed guest/uninstall.sh
+	uninstallScript string
 	//go:embed guest/rum-guest-agent.service
 	systemdUnit []byte
 	//go:embed guest/rum-guest-agent.openrc
@@ -127,6 +129,10 @@ func (s *Seed) Installer() ([]byte, error) {
 	}
 	return s.installer(modeInstall)
 }
+
+// Uninstaller is a shell script that removes from a guest what a seed or an installer put there: for root, at any time, as
+// often as one likes.
+func Uninstaller() []byte { return []byte(uninstallScript) }
 
 func sum(data []byte) string {
 	h := sha256.Sum256(data)

@@ -15,6 +15,7 @@ export PATH
 agent=/usr/local/bin/rum-guest-agent
 key=/etc/rum-agent/key
 applied=/var/lib/rum-agent/applied
+unfinished=/var/lib/rum-agent/unfinished # there from the first change to the restart of the service
 
 src=
 work=
@@ -79,8 +80,18 @@ put() {
 		die "$1 is damaged in the seed: its SHA-256 is not $4"
 	fi
 	chmod "$3" "$2.new.$$"
+	: >"$unfinished"
 	mv -f "$2.new.$$" "$2"
 	changed=yes
+}
+
+# up: the service runs, and will after the next boot.
+up() {
+	if [ -d /run/systemd/system ]; then
+		systemctl --quiet is-active rum-guest-agent.service && systemctl --quiet is-enabled rum-guest-agent.service
+	else
+		[ -e /etc/runlevels/boot/rum-guest-agent ] && rc-service rum-guest-agent status >/dev/null 2>&1
+	fi
 }
 
 [ "$(id -u)" = 0 ] || die "must run as root"
@@ -105,35 +116,40 @@ trap 'exit 1' HUP INT TERM
 
 (umask 022 && mkdir -p /usr/local/bin)
 mkdir -p "${key%/*}" "${applied%/*}"
+[ ! -e "$unfinished" ] || changed=yes
 put "rum-guest-agent-linux-$arch" "$agent" 755 "$agent_sum"
 put key "$key" 600 "$key_sum"
 
 if [ -d /run/systemd/system ]; then
 	put rum-guest-agent.service /etc/systemd/system/rum-guest-agent.service 644 "$systemd_sum"
+elif command -v rc-update >/dev/null; then
+	put rum-guest-agent.openrc /etc/init.d/rum-guest-agent 755 "$openrc_sum"
+else
+	die "neither systemd nor OpenRC runs here: have your init system start $agent --key-file $key"
+fi
+told=
+if [ -z "$changed" ] && up; then
+	told="nothing to do: it is here already, with this key, and runs"
+elif [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 	systemctl --quiet enable rum-guest-agent.service
 	# At boot the system waits for this script, so the script must not wait for the system.
 	block=--no-block
 	[ "$mode" != install ] || block=
-	if [ -n "$changed" ]; then
-		systemctl $block restart rum-guest-agent.service
-	else
-		systemctl $block start rum-guest-agent.service
-	fi
-elif command -v rc-update >/dev/null; then
-	put rum-guest-agent.openrc /etc/init.d/rum-guest-agent 755 "$openrc_sum"
+	systemctl $block "${changed:+re}start" rum-guest-agent.service
+else
 	rc-update --quiet add rum-guest-agent boot
 	if [ -n "$changed" ]; then
 		rc-service rum-guest-agent restart
 	else
 		rc-service rum-guest-agent --ifstopped start
 	fi
-else
-	die "neither systemd nor OpenRC runs here: have your init system start $agent --key-file $key"
 fi
+rm -f "$unfinished"
 
 if [ "$mode" = install ]; then
 	"$agent" --version
+	echo "${told:-installed, and started}"
 	exit 0
 fi
 echo "$id" >"$applied.new.$$"

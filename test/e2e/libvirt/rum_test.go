@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,9 +46,10 @@ func (h rumHost) run(t *testing.T, fails bool, args ...string) string {
 // rumProject is what rum has of a VM. The definition has no UUID, as rum's have none.
 type rumProject struct{ file, id, xml string }
 
-// project makes the project's file, a work directory with the seed in it, and the VM's own network. The guest agent has a
+// project makes the project's file, a work directory with the seed in it, and the VM's own
+// network, on a subnet such as 10.77.1. The guest agent has a
 // key, which the host has too.
-func (h rumHost) project(t *testing.T, name, rules string) rumProject {
+func (h rumHost) project(t *testing.T, name, subnet, rules string) rumProject {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -82,7 +82,7 @@ func (h rumHost) project(t *testing.T, name, rules string) rumProject {
 		t.Fatal(err)
 	}
 	network := "rum-" + p.id + "-lan"
-	isolatedNetwork(t, network, p.id)
+	isolatedNetwork(t, network, subnet)
 	guest := vm.Initramfs{
 		Script:    "umask 077; cp /etc/key /run/key\n" + serve, // the file is there for everybody in the initramfs
 		Agent:     filepath.Join(os.Getenv(binVariable), "rum-guest-agent"),
@@ -96,16 +96,11 @@ func (h rumHost) project(t *testing.T, name, rules string) rumProject {
 	return p
 }
 
-// isolatedNetwork makes a network as rum does for a VM, on a subnet that comes from the id, for the time of the test.
-func isolatedNetwork(t *testing.T, name, id string) {
+// isolatedNetwork makes a network as rum does for a VM, on a subnet such as 10.77.1, for the time of the test.
+func isolatedNetwork(t *testing.T, name, subnet string) {
 	t.Helper()
-	n, err := strconv.ParseUint(id[:2], 16, 8)
-	if err != nil {
-		t.Fatal(err)
-	}
-	prefix := fmt.Sprintf("10.77.%d", n)
 	path := filepath.Join(t.TempDir(), "network.xml")
-	xml := fmt.Sprintf("<network><name>%s</name><ip address='%s.1' prefix='24'><dhcp><range start='%[2]s.100' end='%[2]s.254'/></dhcp></ip></network>", name, prefix)
+	xml := fmt.Sprintf("<network><name>%s</name><ip address='%s.1' prefix='24'><dhcp><range start='%[2]s.100' end='%[2]s.254'/></dhcp></ip></network>", name, subnet)
 	if err := os.WriteFile(path, []byte(xml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +129,8 @@ func saveRules(t *testing.T, file, rules string) {
 func TestDomainsOfRumFollowTheirProjects(t *testing.T) {
 	defaultNetwork(t)
 	host := newRumHost(t)
-	shop := host.project(t, "shop", "[[ports]]\nhost = 18080\nguest = 8080\n[[forward]]\nguest = 8081\nignore = true\n")
-	blog := host.project(t, "blog", "[[ports]]\nhost = 18081\nguest = 8080\nbind = \"127.0.0.2\"\n")
+	shop := host.project(t, "shop", "10.77.1", "[[ports]]\nhost = 18080\nguest = 8080\n[[forward]]\nguest = 8081\nignore = true\n")
+	blog := host.project(t, "blog", "10.77.2", "[[ports]]\nhost = 18081\nguest = 8080\nbind = \"127.0.0.2\"\n")
 	define(t, "shop", shop.xml)
 	define(t, "blog", blog.xml)
 	for _, name := range []string{"shop", "blog"} {

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Removes the rum guest agent, its key and its service. Run by hand or over ssh, as root.
+set -eu
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+applied=/var/lib/rum-agent/applied
+removed=
+
+[ "$(id -u)" = 0 ] || {
+	echo "rum-guest-agent: must run as root" >&2
+	exit 1
+}
+
+# remove FILE: it is not there any more.
+remove() {
+	[ -e "$1" ] || return 0
+	rm -f "$1"
+	removed=yes
+}
+
+if [ -e /etc/systemd/system/rum-guest-agent.service ]; then
+	systemctl --quiet disable --now rum-guest-agent.service
+elif [ -e /etc/init.d/rum-guest-agent ]; then
+	rc-service rum-guest-agent --ifstarted stop
+	[ ! -e /etc/runlevels/boot/rum-guest-agent ] || rc-update --quiet del rum-guest-agent boot
+fi
+remove /etc/systemd/system/rum-guest-agent.service
+remove /etc/init.d/rum-guest-agent
+[ -z "$removed" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
+remove /usr/local/bin/rum-guest-agent
+remove /etc/rum-agent/key
+seeded=
+[ ! -e "$applied" ] || seeded=yes
+remove "$applied"
+remove /var/lib/rum-agent/unfinished
+for dir in /etc/rum-agent /var/lib/rum-agent; do
+	[ ! -d "$dir" ] || rmdir "$dir" 2>/dev/null || echo "$dir has more in it and stays"
+done
+if [ -n "$removed" ]; then
+	echo "rum-guest-agent is removed, with its key and its service"
+else
+	echo "nothing to do: rum-guest-agent is not here"
+fi
+[ -z "$seeded" ] || echo "a seed image brought it: while the VM has that, the next boot installs it again"
