@@ -19,12 +19,16 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	ownnet.Enter()
+	goleak.VerifyTestMain(m)
+}
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -122,7 +126,7 @@ func (g *guest) vm(name string) hostagent.VM {
 // echo serves on a port of the guest that is free on the host.
 func echo(t *testing.T) (port uint16) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.2:0")
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(guestIP, ownnet.FreePort(t))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/test/logbuf"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"go.uber.org/goleak"
 )
@@ -24,6 +25,7 @@ import (
 const asStdioGuest = "RUM_TEST_STDIO_GUEST"
 
 func TestMain(m *testing.M) {
+	ownnet.Enter()
 	if os.Getenv(asStdioGuest) != "" {
 		s := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
 		if err := s.ServeLine(context.Background(), tunnel.Stdio(), false); err != nil {

@@ -21,9 +21,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	ownnet.Enter()
+	goleak.VerifyTestMain(m)
+}
 
 func socket(t *testing.T) string { return filepath.Join(t.TempDir(), "s") }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // moved sends guest ports to other ports of 127.0.0.1, and the rest nowhere.
@@ -27,7 +28,7 @@ func moved(rule string, to map[uint16]uint16) forward.Rules {
 func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
 	const connections = 1000
 	var opens atomic.Int32
-	stays, moves, from, to := freePort(t), freePort(t), freePort(t), freePort(t)
+	stays, moves, from, to := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	table := newTable(t, forward.Config{
 		Rules: moved("a:1", map[uint16]uint16{1: stays, 2: from}),
 		Listen: func(a netip.AddrPort) (*net.TCPListener, error) {
@@ -67,7 +68,7 @@ func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
 }
 
 func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	only := func(name string) forward.Rules {
 		return func(vm string, l portwatch.Listener) forward.Decision {
 			if vm != name {
@@ -97,7 +98,7 @@ func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 }
 
 func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	static := func(vm string) []portwatch.Listener {
 		if vm != "dev" {
 			return nil
@@ -147,7 +148,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 }
 
 func TestAWildcardIsOfItsOwnFamilyAndKeepsOthersOut(t *testing.T) {
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	hosts := make(map[string][]netip.AddrPort)
 	table := newTable(t, forward.Config{Rules: func(vm string, _ portwatch.Listener) forward.Decision {
 		return forward.Decision{Host: hosts[vm]}
@@ -176,7 +177,7 @@ func TestAWildcardIsOfItsOwnFamilyAndKeepsOthersOut(t *testing.T) {
 }
 
 func TestARivalForAnotherPortIsNamedWithIt(t *testing.T) {
-	to := freePort(t)
+	to := ownnet.FreePort(t)
 	table := newTable(t, forward.Config{Rules: moved("a:1", map[uint16]uint16{1: to, 2: to})})
 	vm := table.Add("dev")
 	vm.Announce(append(listeners(1, "0.0.0.0"), listeners(2, "0.0.0.0")...))
@@ -188,7 +189,7 @@ func TestARivalForAnotherPortIsNamedWithIt(t *testing.T) {
 
 func TestWhatOnlyALinkReachesIsKeptInWhileItIsGone(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	local, all := freePort(t), freePort(t)
+	local, all := ownnet.FreePort(t), ownnet.FreePort(t)
 	announced := append(listeners(local, "127.0.0.1"), listeners(all, "0.0.0.0")...)
 	vm.Announce(announced)
 	vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
@@ -214,7 +215,7 @@ func TestWhatOnlyALinkReachesIsKeptInWhileItIsGone(t *testing.T) {
 }
 
 func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	for name, static := range map[string]forward.Static{
 		"seen":     nil,
 		"expected": func(string) []portwatch.Listener { return listeners(port, "0.0.0.0") },

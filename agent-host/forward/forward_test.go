@@ -19,14 +19,18 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	ownnet.Enter()
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds every wait of these tests.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 func newTable(t *testing.T, cfg forward.Config) *forward.Table {
 	t.Helper()
@@ -49,26 +53,6 @@ func (c *clock) settle(t *testing.T, vm *forward.VM, address string) {
 		return slices.ContainsFunc(all, func(f control.Forward) bool { return strings.Contains(f.Reason, address+" was left by") })
 	})
 	c.pass(3 * time.Second)
-}
-
-// freePort returns a port that is free on both loopback addresses.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 100 {
-		l4, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l4.Addr().(*net.TCPAddr).AddrPort().Port()
-		l6, err := net.Listen("tcp", addr("::1", port))
-		l4.Close()
-		if err == nil {
-			l6.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free on both loopback addresses")
-	return 0
 }
 
 func addr(host string, port uint16) string {

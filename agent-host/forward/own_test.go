@@ -15,6 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // Own addresses of the VMs of these tests.
@@ -48,7 +49,7 @@ func TestEachVMHasThePortOnAnAddressOfItsOwn(t *testing.T) {
 	first, second := withOwn(table, "one", ownOne), withOwn(table, "two", ownTwo)
 	first.SetLink(hello(t, "one"))
 	second.SetLink(hello(t, "two"))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	first.Announce(listeners(port, "0.0.0.0"))
 	second.Announce(listeners(port, "0.0.0.0"))
 	wantHello(t, addr("127.0.0.1", port), "one")
@@ -78,7 +79,7 @@ func TestTakeOverOfLocalhostLeavesOwnAddressesAlone(t *testing.T) {
 	first, second := withOwn(table, "one", ownOne), withOwn(table, "two", ownTwo)
 	first.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	second.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	first.Announce(listeners(port, "0.0.0.0"))
 	second.Announce(listeners(port, "0.0.0.0"))
 	var open []net.Conn
@@ -106,7 +107,7 @@ func TestTakenOwnAddressLeavesLocalhostAlone(t *testing.T) {
 	var clock clock
 	vm := withOwn(newTable(t, forward.Config{Now: clock.now}), "dev", ownOne)
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	taken, err := net.Listen("tcp", addr(ownOne, port))
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +147,7 @@ func TestProgramOnAllAddressesIsNamedForBoth(t *testing.T) {
 }
 
 func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
-	host, mapped, pinned, kept, socket := freePort(t), freePort(t), freePort(t), freePort(t), freePort(t)
+	host, mapped, pinned, kept, socket := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	path := t.TempDir() + "/s"
 	vm := withOwn(newTable(t, forward.Config{Rules: func(_ string, l portwatch.Listener) forward.Decision {
 		switch l.Addr.Port() {
@@ -178,7 +179,7 @@ func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 // VMs' own, whoever comes first; and while it waits for another program, they do
 // not come and go.
 func TestRuleForAllAddressesComesBeforeOwnOnes(t *testing.T) {
-	port, other := freePort(t), freePort(t)
+	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
 	var clock clock
 	table := newTable(t, forward.Config{Now: clock.now, Rules: func(vm string, l portwatch.Listener) forward.Decision {
 		if vm == "all" {
@@ -220,7 +221,7 @@ func TestRuleForAllAddressesComesBeforeOwnOnes(t *testing.T) {
 func TestUDPIsOnTheOwnAddressToo(t *testing.T) {
 	table := newTable(t, forward.Config{})
 	first, second := withOwn(table, "one", ownOne), withOwn(table, "two", ownTwo)
-	port, _ := udpEcho(t, guestIP+":0")
+	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	for _, vm := range []*forward.VM{first, second} {
 		vm.SetLink(udpLink(t))
 		vm.Announce(udpListeners(port, guestIP))
@@ -265,7 +266,7 @@ func TestDeniedPortNamesOneRemedyForBothAddresses(t *testing.T) {
 	if f.State != control.Denied || strings.Count(f.Reason, "needs a permission") != 1 || len(f.Listening) != 0 {
 		t.Errorf("%+v", f)
 	}
-	host.Store(uint32(freePort(t)))
+	host.Store(uint32(ownnet.FreePort(t)))
 	table.SetRules(rules, nil, nil)
 	f = one(t, vm)
 	if f.State != control.Active || !strings.HasPrefix(f.Reason, ownOne+":80 needs a permission") || len(f.Listening) != 1 {
@@ -276,7 +277,7 @@ func TestDeniedPortNamesOneRemedyForBothAddresses(t *testing.T) {
 func TestNewLoopbackAddressMovesTheListenersAtOnce(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	wantClosed(t, addr(ownOne, port))
 	vm.SetLoopback(netip.MustParseAddr(ownOne))
@@ -298,7 +299,7 @@ func TestNewLoopbackAddressMovesTheListenersAtOnce(t *testing.T) {
 // same addresses, and means its own.
 func TestOwnListenerThatIsAnnouncedBackIsLeftOut(t *testing.T) {
 	vm := withOwn(newTable(t, forward.Config{}), "dev", ownOne)
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "127.0.0.7"))
 	want := func() {
 		t.Helper()

@@ -20,6 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -57,7 +58,7 @@ func TestBridgeCarriesWhatTheLinkCannot(t *testing.T) {
 			vm := newTable(t, forward.Config{}).Add("dev")
 			vm.SetLink(link)
 			vm.SetBridge(bridge)
-			port := freePort(t)
+			port := ownnet.FreePort(t)
 			echo(t, addr("127.0.0.2", port))
 			vm.Announce(listeners(port, "0.0.0.0"))
 			roundTrip(t, dial(t, addr("127.0.0.1", port)))
@@ -99,7 +100,7 @@ func TestFirstBytesArriveOnceWhicheverWayIsTaken(t *testing.T) {
 			vm := newTable(t, forward.Config{Listen: listen}).Add("dev")
 			vm.SetLink(link)
 			vm.SetBridge(bridge)
-			port := freePort(t)
+			port := ownnet.FreePort(t)
 			echo(t, addr("127.0.0.2", port))
 			vm.Announce(listeners(port, "0.0.0.0"))
 			c := dial(t, addr("127.0.0.1", port))
@@ -117,7 +118,7 @@ func TestFirstBytesArriveOnceWhicheverWayIsTaken(t *testing.T) {
 func TestLoopbackOnlyPortIsResetOnTheBridge(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetBridge(bridge)
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	echo(t, addr("127.0.0.2", port)) // not to be reached, whatever it is
 	vm.Announce(listeners(port, "127.0.0.1", "::1"))
 	if f := one(t, vm); f.Path != "" {
@@ -131,7 +132,7 @@ func TestLoopbackOnlyPortIsResetOnTheBridge(t *testing.T) {
 
 func TestNoWayIsAPromptReset(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	began := time.Now()
 	dialForReset(t, addr("127.0.0.1", port))
@@ -146,7 +147,7 @@ func TestNoWayIsAPromptReset(t *testing.T) {
 func TestBridgeThatIsTheHostItselfDoesNotLoop(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetBridge(netip.MustParseAddr("127.0.0.1"))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	dialForReset(t, addr("127.0.0.1", port))
 	eventually(t, vm, "counted once, with the reason", func(all []control.Forward) bool {
@@ -164,7 +165,7 @@ func TestTargetsBeginWithTheClientsFamily(t *testing.T) {
 			return nil, "", errors.New("seen enough")
 		},
 	})
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	v6only := listeners(port, "::")
 	v6only[0].V6Only = true
 	for _, row := range []struct {
@@ -206,7 +207,7 @@ func TestSlowOpenHoldsNobodyUp(t *testing.T) {
 			return good.Open(ctx, target, early)
 		}
 	}})
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	dial(t, addr("127.0.0.1", port))
 	eventually(t, vm, "one connection is stuck", func(all []control.Forward) bool { return all[0].ConnectionsActive == 1 && len(stuck) == 0 })
@@ -220,7 +221,7 @@ func TestSlowOpenHoldsNobodyUp(t *testing.T) {
 func TestBytesAndConnectionsAreCounted(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	for range 3 {
 		c := dial(t, addr("127.0.0.1", port))
@@ -238,7 +239,7 @@ func TestLackOfDescriptorsIsShownAndSurvived(t *testing.T) {
 	table := newTable(t, forward.Config{})
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	warm := dial(t, addr("127.0.0.1", port)) // so that everything runs that will
 	roundTrip(t, warm)
@@ -289,7 +290,7 @@ func TestLackOfDescriptorsIsShownAndSurvived(t *testing.T) {
 func TestManyConnectionsLeaveNothingBehind(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	before := descriptors(t)
 	for range 300 {
@@ -327,7 +328,7 @@ func TestAFullBacklogIsWaitedForOverTheBridge(t *testing.T) {
 	t.Parallel()
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetBridge(bridge)
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -377,7 +378,7 @@ func TestAFullBacklogIsWaitedForOverTheBridge(t *testing.T) {
 func TestAResetOfTheClientIsNoError(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.3:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	for i, end := range []func(c *net.TCPConn){
 		func(c *net.TCPConn) { _ = c.SetLinger(0); c.Close() },
@@ -427,7 +428,7 @@ func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
 		sockets <- fd
 		return l, err
 	}
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	rules := func(string, portwatch.Listener) forward.Decision {
 		return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))}}
 	}
@@ -453,7 +454,7 @@ func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
 // The timer of a connection is in /proc/net/tcp: 2 is for keep-alives.
 func TestAClientWhoseNetworkWentIsNoticed(t *testing.T) {
 	for host, want := range map[string]string{"0.0.0.0": "02", "127.0.0.1": "00"} {
-		port := freePort(t)
+		port := ownnet.FreePort(t)
 		rules := func(string, portwatch.Listener) forward.Decision {
 			return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr(host, port))}}
 		}

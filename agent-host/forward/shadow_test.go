@@ -10,6 +10,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // at is the forward of what listens on an address of the guest.
@@ -25,7 +26,7 @@ func at(t *testing.T, vm *forward.VM, address string) control.Forward {
 
 func TestAnotherServiceOnThePortIsShownWithTheRuleThatReachesIt(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	first, second, local := addr("127.0.0.2", port), addr("192.168.50.101", port), addr("127.0.0.1", port)
 	suggested := int(port) + 10000
 	if suggested > 65535 {
@@ -62,7 +63,7 @@ func TestAnotherServiceOnThePortIsShownWithTheRuleThatReachesIt(t *testing.T) {
 
 func TestEachServiceOnAPortIsSuggestedAPlaceOfItsOwn(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "127.0.0.1", "127.0.0.9", "192.168.50.101"))
 	hosts := map[string]bool{}
 	for _, a := range []string{"127.0.0.9", "192.168.50.101"} {
@@ -78,7 +79,7 @@ func TestEachServiceOnAPortIsSuggestedAPlaceOfItsOwn(t *testing.T) {
 // how many there are.
 func TestAPortWithThousandsOfServicesIsSaidOfEach(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	var all []portwatch.Listener
 	for i := range 4000 {
 		all = append(all, listeners(port, fmt.Sprintf("127.1.%d.%d", i/200, 1+i%200))...)
@@ -96,7 +97,7 @@ func TestAPortWithThousandsOfServicesIsSaidOfEach(t *testing.T) {
 }
 
 func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
-	port, other := freePort(t), freePort(t)
+	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
 	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
 		return forward.Decision{Rule: "rule for " + l.Addr.Addr().String(), Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
 	}})
@@ -109,7 +110,7 @@ func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
 }
 
 func TestTheRuleThatIsSuggestedReachesTheOtherService(t *testing.T) {
-	port, other := freePort(t), freePort(t)
+	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
 	second := netip.MustParseAddr("192.168.50.101")
 	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
 		if l.Addr.Addr() == second {

@@ -20,6 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -85,7 +86,7 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 		asked <- target
 		return open(ctx, target, early)
 	}
-	port, path := freePort(t), filepath.Join(t.TempDir(), "app.sock")
+	port, path := ownnet.FreePort(t), filepath.Join(t.TempDir(), "app.sock")
 	table := newTable(t, forward.Config{Sockets: fromSocket("/run/app.sock", forward.Decision{
 		Rule: "rum.toml:1", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))},
 	})})

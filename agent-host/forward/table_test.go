@@ -12,12 +12,13 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 func TestPortIsOnBothLoopbackAddresses(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	roundTrip(t, dial(t, addr("127.0.0.1", port)))
 	roundTrip(t, dial(t, addr("::1", port)))
@@ -32,7 +33,7 @@ func TestPortIsOnBothLoopbackAddresses(t *testing.T) {
 
 func TestAllAddressesOfAPortAreOneForwardThatGoesWithTheLast(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	hosts := []string{"0.0.0.0", "127.0.0.1", "::", "::1"}
 	for len(hosts) > 0 {
 		vm.Announce(listeners(port, hosts...))
@@ -57,7 +58,7 @@ func TestReplayedSnapshotOpensNothingTwice(t *testing.T) {
 	}}).Add("dev")
 	link := linkTo(echo(t, "127.0.0.2:0"))
 	vm.SetLink(link)
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0", "::"))
 	c := dial(t, addr("127.0.0.1", port))
 	roundTrip(t, c)
@@ -76,7 +77,7 @@ func TestTakenPortIsAClaimUntilTheHolderLeaves(t *testing.T) {
 	var clock clock
 	vm := newTable(t, forward.Config{Now: clock.now}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	taken, err := net.Listen("tcp", addr("::1", port))
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func TestSecondVMTakesOverAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			table := newTable(t, forward.Config{})
 			first, second := table.Add("one"), table.Add("two")
-			port := freePort(t)
+			port := ownnet.FreePort(t)
 			first.Announce(listeners(port, "0.0.0.0"))
 			second.Announce(listeners(port, "127.0.0.1"))
 			if f := one(t, second); f.State != control.Claim || f.Reason != addr("127.0.0.1", port)+" is held by VM one" {
@@ -129,7 +130,7 @@ func TestOlderClaimComesBeforeANewcomer(t *testing.T) {
 	var clock clock
 	table := newTable(t, forward.Config{Now: clock.now})
 	second, third := table.Add("two"), table.Add("three")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	taken, err := net.Listen("tcp", addr("127.0.0.1", port))
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +149,7 @@ func TestOlderClaimComesBeforeANewcomer(t *testing.T) {
 func TestClaimGoesWithItsListener(t *testing.T) {
 	table := newTable(t, forward.Config{})
 	first, second := table.Add("one"), table.Add("two")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	first.Announce(listeners(port, "0.0.0.0"))
 	second.Announce(listeners(port, "0.0.0.0"))
 	second.Announce(nil)
@@ -180,7 +181,7 @@ func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
 		}
 		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
 	}}).Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "::"))
 	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Host, []string{addr("127.0.0.1", port)}) ||
 		f.Reason != addr("::1", port)+": this host has no such address now" {
@@ -190,7 +191,7 @@ func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
 
 func TestAForwardWithoutAnyOfItsAddressesIsAClaim(t *testing.T) {
 	var back atomic.Bool
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm := newTable(t, forward.Config{
 		Rules: func(string, portwatch.Listener) forward.Decision {
 			return forward.Decision{Host: []netip.AddrPort{
@@ -224,7 +225,7 @@ func TestAnAddressThatComesBackIsBoundWhenItIsFree(t *testing.T) {
 		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
 	}}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	taken, err := net.Listen("tcp", addr("::1", port))
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +275,7 @@ func TestGuestCannotTakeTheWholeHost(t *testing.T) {
 }
 
 func TestRulesDecide(t *testing.T) {
-	port, host := freePort(t), freePort(t)
+	port, host := ownnet.FreePort(t), ownnet.FreePort(t)
 	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
 		if vm == "dev" && l.Process == "web[1]" {
 			return forward.Decision{Rule: "web", Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), host)}}
@@ -297,7 +298,7 @@ func TestRulesDecide(t *testing.T) {
 func TestWithdrawalIsAtOnceAndLeavesConnectionsAlone(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	c := dial(t, addr("127.0.0.1", port))
 	roundTrip(t, c)
@@ -314,7 +315,7 @@ func TestClosedTableResetsConnectionsAndFreesPorts(t *testing.T) {
 	table := forward.New(forward.Config{})
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	c := dial(t, addr("127.0.0.1", port))
 	roundTrip(t, c)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // A service of the host that restarts is away for a moment. A guest that waits for
@@ -16,7 +17,7 @@ func TestAServiceOfTheHostThatRestartsKeepsItsPort(t *testing.T) {
 	var clock clock
 	table := newTable(t, forward.Config{Now: clock.now})
 	vm := table.Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	address := addr("127.0.0.1", port)
 	restart := func() net.Listener {
 		t.Helper()
@@ -85,7 +86,7 @@ func TestAServiceOfTheHostThatRestartsKeepsItsPort(t *testing.T) {
 func TestAGuestThatWasAwayWaitsForAServiceThatRestarts(t *testing.T) {
 	var clock clock
 	vm := newTable(t, forward.Config{Now: clock.now}).Add("dev")
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	service, err := net.Listen("tcp", addr("127.0.0.1", port))
 	if err != nil {
 		t.Fatal(err)

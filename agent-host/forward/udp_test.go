@@ -19,6 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -145,7 +146,7 @@ func askUntil(t *testing.T, c net.Conn, text string) {
 func TestUDPIsOnBothLoopbackAddresses(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(udpLink(t))
-	port, _ := udpEcho(t, guestIP+":0")
+	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(udpListeners(port, guestIP))
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		c := dialUDP(t, addr(host, port)) // connected: takes answers from there alone
@@ -169,7 +170,7 @@ func TestUDPIsOnBothLoopbackAddresses(t *testing.T) {
 func TestUDPAndTCPOnOnePortAreTwoForwards(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(udpLink(t))
-	port := freePort(t)
+	port := ownnet.FreePort(t)
 	udpEcho(t, addr(guestIP, port))
 	echo(t, addr(guestIP, port))
 	vm.Announce(append(listeners(port, guestIP), udpListeners(port, guestIP)...))
@@ -194,7 +195,7 @@ func TestFiftyUDPClientsGetTheirOwnAnswers(t *testing.T) {
 			const clients, rounds = 50, 40
 			vm := newTable(t, forward.Config{}).Add("dev")
 			way(vm)
-			port, _ := udpEcho(t, guestIP+":0")
+			port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 			vm.Announce(udpListeners(port, guestIP))
 			var running sync.WaitGroup
 			var mu sync.Mutex
@@ -240,7 +241,7 @@ func TestFiftyUDPClientsGetTheirOwnAnswers(t *testing.T) {
 func TestARestartedUDPServiceKeepsItsClient(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(udpLink(t))
-	port, stop := udpEcho(t, guestIP+":0")
+	port, stop := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
 	for range 5 {
@@ -272,7 +273,7 @@ func TestUDPGoesOverTheBridgeWithoutALink(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(brokenLink())
 	vm.SetBridge(netip.MustParseAddr(guestIP))
-	port, stop := udpEcho(t, guestIP+":0")
+	port, stop := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
 	askUntil(t, c, "a link without streams")
@@ -307,7 +308,7 @@ func TestUDPComesBackFromTheAddressItWasSentTo(t *testing.T) {
 		}
 		host := free.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 		free.Close()
-		port, _ := udpEcho(t, guestIP+":0")
+		port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 		at := netip.AddrPortFrom(netip.MustParseAddr(wildcard), host)
 		vm := newTable(t, forward.Config{Rules: func(string, portwatch.Listener) forward.Decision {
 			return forward.Decision{Host: []netip.AddrPort{at}}
@@ -329,7 +330,7 @@ func TestATakenUDPPortIsAClaim(t *testing.T) {
 	table := newTable(t, forward.Config{})
 	vm, second := table.Add("dev"), table.Add("two")
 	vm.SetLink(udpLink(t))
-	port, _ := udpEcho(t, guestIP+":0")
+	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	taken, err := net.ListenPacket("udp", addr("127.0.0.1", port))
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +379,7 @@ func stuckLink(t *testing.T) *forward.Link {
 func TestAFullQueueDropsAndCounts(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(stuckLink(t))
-	port, _ := udpEcho(t, guestIP+":0")
+	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
 	b := make([]byte, wire.MaxDatagram)
@@ -401,7 +402,7 @@ func TestUDPFlowsAreBounded(t *testing.T) {
 	const most, more = 2048, 300
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(stuckLink(t))
-	port, _ := udpEcho(t, guestIP+":0")
+	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(udpListeners(port, guestIP))
 	for i := range most + more {
 		_, _ = dialUDP(t, addr("127.0.0.1", port)).Write([]byte("hello"))
@@ -422,8 +423,8 @@ func TestClientsThatHaveGoneMakeRoom(t *testing.T) {
 	const most = 2048
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(stuckLink(t))
-	port, _ := udpEcho(t, guestIP+":0")
-	busy, _ := udpEcho(t, guestIP+":0")
+	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
+	busy, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(append(udpListeners(port, guestIP), udpListeners(busy, guestIP)...))
 	of := func(all []control.Forward, port uint16) control.Forward {
 		return all[slices.IndexFunc(all, func(f control.Forward) bool { return f.Port == port })]
@@ -466,7 +467,7 @@ func TestManyUDPServicesRestartedUnderTrafficLeaveNothingBehind(t *testing.T) {
 	all := make([]service, services)
 	var announced []portwatch.Listener
 	for i := range all {
-		port, stop := udpEcho(t, guestIP+":0")
+		port, stop := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 		all[i] = service{port, stop, dialUDP(t, addr("127.0.0.1", port))}
 		announced = append(announced, udpListeners(port, guestIP)...)
 	}
@@ -498,7 +499,7 @@ func TestManyUDPServicesRestartedUnderTrafficLeaveNothingBehind(t *testing.T) {
 func TestAFlowMovesWhenItsAddressRefuses(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(udpLink(t))
-	port, stop := udpEcho(t, guestIP+":0")
+	port, stop := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
 	askUntil(t, c, "here")

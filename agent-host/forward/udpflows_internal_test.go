@@ -177,7 +177,9 @@ func TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse(t *testing.T) {
 	defer c.Close()
 	peer := tunnel.UDPPeer{Addr: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 	id, _ := u.asks(f, host, peer, 1)
+	u.mu.Lock()
 	u.byID[id].local, u.byID[id].confirmed = false, true
+	u.mu.Unlock()
 	for range 3 {
 		u.asks(f, host, peer, 1)
 		n := 0

@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 func TestMain(m *testing.M) {
+	ownnet.Enter()
 	testscript.Main(m, map[string]func(){"rum-guest-agent": main})
 }
 
@@ -26,6 +29,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, ownnet.Env)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // the detector would sleep a second at each exit
 			ln, err := net.Listen("tcp4", "127.0.0.1:0")
 			if err != nil {

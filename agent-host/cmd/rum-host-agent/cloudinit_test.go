@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // TestCloudInitScripts runs the promises of the commands that install the guest agent; $AGENT is one.
@@ -21,6 +23,7 @@ func TestCloudInitScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "cloudinit"),
 		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, ownnet.Env)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // the detector would sleep a second at each exit
 			env.Setenv("AGENT", agent)
 			env.Setenv("ARCH", runtime.GOARCH)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,11 +21,13 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 func TestMain(m *testing.M) {
+	ownnet.Enter()
 	testscript.Main(m, map[string]func(){
 		"rum-host-agent": main,
 		"fake-guest":     fakeGuest,
@@ -38,13 +39,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, ownnet.Env)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // the detector would sleep a second at each exit
-			port, err := freePort()
-			env.Setenv("PORT", strconv.Itoa(port))
+			env.Setenv("PORT", strconv.Itoa(int(ownnet.FreePort(t))))
 			env.Setenv("XDG_RUNTIME_DIR", env.WorkDir)
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("XDG_DATA_HOME", filepath.Join(env.WorkDir, "data"))
-			return err
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":    code,
@@ -52,15 +53,6 @@ func TestScripts(t *testing.T) {
 			"project": project,
 		},
 	})
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // code N COMMAND... runs a command that must exit with code N. What it prints on
