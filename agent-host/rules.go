@@ -96,7 +96,7 @@ func statics(rules ruleSet) forward.Static {
 func decider(rules ruleSet) forward.Rules {
 	return func(vm string, l portwatch.Listener) forward.Decision {
 		d := rules.of(vm).Decide(vm, l)
-		out := forward.Decision{Host: d.Host, HostSocket: inHome(d.HostSocket), Rule: d.Rule, Reason: d.Reason}
+		out := forward.Decision{Host: d.Host, HostSocket: inHome(d.HostSocket), Rule: d.Rule, Label: d.Label, Reason: d.Reason}
 		if d.Ignored {
 			out.Verdict = control.Ignored
 		}
@@ -109,7 +109,7 @@ func sockets(rules ruleSet) forward.Sockets {
 	return func(vm string) []forward.GuestSocket {
 		var out []forward.GuestSocket
 		for _, r := range rules.of(vm).Sockets(vm) {
-			d := forward.Decision{Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), Rule: r.Name}
+			d := forward.Decision{Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), Rule: r.Name, Label: r.Label}
 			out = append(out, forward.GuestSocket{Path: r.GuestSocket, Decision: d})
 		}
 		return out
@@ -122,7 +122,7 @@ func reverses(rules ruleSet) forward.Reverses {
 		var out []forward.ReverseRule
 		for _, r := range rules.of(vm).Reverses(vm) {
 			for n := range max(1, r.Guest.Len()) {
-				rule := forward.ReverseRule{Rule: r.Name, GuestSocket: r.GuestSocket, HostSocket: inHome(r.HostSocket)}
+				rule := forward.ReverseRule{Rule: r.Name, Label: r.Label, GuestSocket: r.GuestSocket, HostSocket: inHome(r.HostSocket)}
 				if r.GuestSocket == "" {
 					rule.Guest = on(r.ReverseIP(), r.Guest.First+uint16(n))
 				}

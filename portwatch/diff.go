@@ -19,7 +19,7 @@ func compare(a, b Listener) int {
 // Diff tells how to get from one picture to a later one; both must be sorted
 // as Scan returns them. removed holds the listeners whose protocol and address
 // are gone. added holds the new ones, and those that stay but have another
-// Process: who applies a difference replaces by protocol and address.
+// Process or Program: who applies a difference replaces by protocol and address.
 func Diff(before, after []Listener) (added, removed []Listener) {
 	for len(before) > 0 && len(after) > 0 {
 		switch c := compare(before[0], after[0]); {

@@ -33,7 +33,7 @@ func holderIn(root, proto string, addr netip.AddrPort) string {
 	}
 	uid := strconv.FormatUint(uint64(rival.uid), 10)
 	if u, err := user.LookupId(uid); err == nil {
-		return fmt.Sprintf("uid %s (%s)", uid, printable(u.Username))
+		return fmt.Sprintf("uid %s (%s)", uid, printable(u.Username, maxName))
 	}
 	return "uid " + uid
 }

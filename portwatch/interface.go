@@ -20,7 +20,7 @@ func (i *interfaces) names(sockets []socket) map[uint32]string {
 		if name == "" {
 			name = fmt.Sprintf("#%d", s.device)
 			if found, err := net.InterfaceByIndex(int(s.device)); err == nil {
-				name = printable(found.Name)
+				name = printable(found.Name, maxName)
 			}
 		}
 		known[s.device] = name

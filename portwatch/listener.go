@@ -14,6 +14,8 @@ type Listener struct {
 	// Process names a process that holds the socket as "name[pid]"; empty when
 	// it is not known.
 	Process string `json:"process,omitempty"`
+	// Program says more of that process, where it is known.
+	Program Program `json:"-"`
 	// Interface is the network interface that the socket is bound to
 	// (SO_BINDTODEVICE): it takes nothing that arrives by another one. Empty for
 	// a socket that takes what comes, and where that is not known.

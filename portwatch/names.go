@@ -57,11 +57,10 @@ func (w *Watcher) nameAll(ctx context.Context) {
 	}
 }
 
-// name shows the sockets with the names of their processes, and reports whether those
-// are others.
-func (w *Watcher) name(names map[uint64]string) bool {
+// name shows the sockets with their owners, and reports whether those are others.
+func (w *Watcher) name(owners map[uint64]named) bool {
 	w.showing.Lock()
-	w.names = names
+	w.owners = owners
 	w.showing.Unlock()
 	return w.showAgain()
 }

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
@@ -26,6 +28,9 @@ const (
 	maxLinks = 65536
 	// maxAncestors bounds the walk from a worker to the process that started it.
 	maxAncestors = 8
+	// programAge is how long what was read of a process counts, unless it has another
+	// name by then: a scan ten times a second need not read all of it each time.
+	programAge = time.Second
 	// maxName bounds a process name in bytes; the kernel's own limit is 15,
 	// worker threads of the kernel go beyond it.
 	maxName = 64
@@ -43,6 +48,9 @@ type owner struct {
 	fd    string // the number of the descriptor
 	comm  string
 	tries int // of searches that found none
+
+	program Program
+	readAt  time.Time // when that was read
 }
 
 // String is "name[pid]", or "" for none.
@@ -50,17 +58,23 @@ func (o owner) String() string {
 	if o.pid == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s[%d]", printable(o.comm), o.pid)
+	return fmt.Sprintf("%s[%d]", printable(o.comm, maxName), o.pid)
 }
 
-// owners returns "name[pid]" by inode for those sockets whose owner is known.
+// named is what is told of an owner; the zero value is nothing.
+type named struct {
+	process string
+	program Program
+}
+
+// owners returns by inode who owns those sockets whose owner is known.
 // That a process still holds its socket is looked at every time, and what it is
 // called by now. It sweeps /proc once if there are sockets it has not searched for
 // enough, and forgets all others.
-func (p *processes) owners(sockets []socket) map[uint64]string {
+func (p *processes) owners(sockets []socket) map[uint64]named {
 	known := make(map[uint64]owner, len(sockets))
 	wanted := make(map[uint64]bool)
-	names := make(map[int]string)
+	now, seen := time.Now(), make(map[int]owner)
 	for _, s := range sockets {
 		if s.inode == 0 {
 			continue
@@ -68,7 +82,7 @@ func (p *processes) owners(sockets []socket) map[uint64]string {
 		o := p.known[s.inode]
 		switch {
 		case o.pid != 0 && p.holdsStill(o, s.inode):
-			o.comm = p.commOf(o, names)
+			p.refresh(&o, now, seen)
 		case o.pid != 0:
 			o = owner{tries: 1}
 			wanted[s.inode] = true
@@ -80,13 +94,14 @@ func (p *processes) owners(sockets []socket) map[uint64]string {
 	}
 	if len(wanted) > 0 {
 		for inode, o := range newSweep(p.root).find(wanted) {
+			p.refresh(&o, now, seen)
 			known[inode] = o
 		}
 	}
 	p.known = known
-	found := make(map[uint64]string, len(known))
+	found := make(map[uint64]named, len(known))
 	for inode, o := range known {
-		found[inode] = o.String()
+		found[inode] = named{o.String(), o.program}
 	}
 	return found
 }
@@ -98,18 +113,23 @@ func (p *processes) holdsStill(o owner, inode uint64) bool {
 	return err == nil && string(buf[:n]) == fmt.Sprintf("socket:[%d]", inode)
 }
 
-// commOf is what a process is called now: it may have become another program.
-// names holds those asked for already.
-func (p *processes) commOf(o owner, names map[int]string) string {
-	if name, ok := names[o.pid]; ok {
-		return name
+// refresh reads what a process is now: it may have become another program. seen holds
+// those that were read already.
+func (p *processes) refresh(o *owner, now time.Time, seen map[int]owner) {
+	if s, ok := seen[o.pid]; ok {
+		o.comm, o.program, o.readAt = s.comm, s.program, s.readAt
+		return
 	}
-	name := o.comm
+	was := o.comm
 	if b, err := os.ReadFile(filepath.Join(p.root, strconv.Itoa(o.pid), "comm")); err == nil {
-		name = strings.TrimSuffix(string(b), "\n")
+		o.comm = strings.TrimSuffix(string(b), "\n")
 	}
-	names[o.pid] = name
-	return name
+	if o.comm != was || now.Sub(o.readAt) >= programAge {
+		home := o.program.Home
+		o.program, o.readAt = readProgram(p.root, o.pid), now
+		o.program.Home = home
+	}
+	seen[o.pid] = *o
 }
 
 // sweep is one search through /proc, which reads of each process once.
@@ -118,10 +138,13 @@ type sweep struct {
 	links   int                       // descriptors looked at
 	sockets map[int]map[uint64]string // descriptors by inode, by process
 	stats   map[int]procfs.ProcStat
+	homes   map[uint64]string // by user
 }
 
 func newSweep(root string) *sweep {
-	return &sweep{root: root, sockets: make(map[int]map[uint64]string), stats: make(map[int]procfs.ProcStat)}
+	return &sweep{
+		root: root, sockets: make(map[int]map[uint64]string), stats: make(map[int]procfs.ProcStat), homes: make(map[uint64]string),
+	}
 }
 
 // find searches the descriptors of all processes for the wanted inodes
@@ -180,7 +203,23 @@ func (s *sweep) describe(proc procfs.FS, pid int, inode uint64, fd string) owner
 		}
 		stat, fd = parent, of
 	}
-	return owner{pid: stat.PID, fd: fd, comm: stat.Comm}
+	o := owner{pid: stat.PID, fd: fd, comm: stat.Comm}
+	if p, err := proc.Proc(stat.PID); err == nil {
+		if status, err := p.NewStatus(); err == nil {
+			o.program.Home = s.homeOf(status.UIDs[1]) // the effective one
+		}
+	}
+	return o
+}
+
+// homeOf asks about each user once.
+func (s *sweep) homeOf(uid uint64) string {
+	home, ok := s.homes[uid]
+	if !ok {
+		home = homeOf(uid)
+		s.homes[uid] = home
+	}
+	return home
 }
 
 // statOf reports false for a process that has ended.
@@ -242,18 +281,18 @@ func eachSocket(root string, pid int, f func(inode uint64, fd string)) (links in
 	return links
 }
 
-// printable makes a name safe to show: a process chooses its own, and may
-// choose terminal control sequences.
-func printable(name string) string {
+// printable makes a name safe to show, and no longer than most: a process chooses its
+// own, and may choose terminal control sequences.
+func printable(name string, most int) string {
 	name = strings.Map(func(r rune) rune {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
 	}, name)
-	for len(name) > maxName {
-		runes := []rune(name)
-		name = string(runes[:len(runes)-1])
+	for len(name) > most {
+		_, size := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-size]
 	}
 	return name
 }

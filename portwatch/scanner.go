@@ -107,8 +107,8 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	return s.list(sockets, s.processes.owners(sockets)), nil
 }
 
-// list makes listeners of sockets; owners are the names of processes by inode.
-func (s *Scanner) list(sockets []socket, owners map[uint64]string) []Listener {
+// list makes listeners of sockets, whose owners are by inode.
+func (s *Scanner) list(sockets []socket, owners map[uint64]named) []Listener {
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
@@ -126,7 +126,7 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]string) []Listener {
 			why = IPv6Off
 		}
 		listeners = append(listeners, Listener{
-			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode],
+			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode].process, Program: owners[sock.inode].program,
 			Interface: devices[sock.device], V6Only: sock.v6only,
 			Ephemeral: ephemeral.took(sock), Unusable: why,
 			Inode: sock.inode, UID: sock.uid,

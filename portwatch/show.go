@@ -27,7 +27,7 @@ func (w *Watcher) show(rows []socket, lookUp bool) bool {
 func (w *Watcher) showAgain() bool {
 	w.showing.Lock()
 	defer w.showing.Unlock()
-	return w.update(w.scanner.list(slices.Clone(w.sockets), w.names), nil)
+	return w.update(w.scanner.list(slices.Clone(w.sockets), w.owners), nil)
 }
 
 // follow looks when the best source of events says so, and then the next best, until

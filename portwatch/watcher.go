@@ -57,8 +57,8 @@ type Watcher struct {
 
 	nameless chan struct{} // has a token when sockets were shown
 	showing  sync.Mutex
-	sockets  []socket          // as shown last
-	names    map[uint64]string // of processes, by inode
+	sockets  []socket         // as shown last
+	owners   map[uint64]named // by inode
 }
 
 // NewWatcher returns a Watcher that calls scan, usually Scanner.Scan, from Run

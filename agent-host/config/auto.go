@@ -110,5 +110,5 @@ func (k kept) holds(r *Rule) bool {
 	case k.reason == "", r.Ignore, r.namesPort:
 		return false
 	}
-	return k.byPort || r.Process == nil
+	return k.byPort || !r.ofProgram()
 }

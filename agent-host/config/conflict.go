@@ -39,7 +39,7 @@ func (rs Rules) conflict(d *document, earlier, later int) bool {
 		return false // or one of them ignores
 	case a.GuestSocket == b.GuestSocket && a.guestPort(first) == b.guestPort(first):
 		// An exception before a rule for more is no mistake, nor are rules for different addresses or programs.
-		if a.Process == nil && (a.GuestIP == (GuestIP{}) || a.GuestIP == b.GuestIP) && a.Guest != allPorts && a.Guest.First <= b.Guest.First && b.Guest.Last <= a.Guest.Last {
+		if !a.ofProgram() && (a.GuestIP == (GuestIP{}) || a.GuestIP == b.GuestIP) && a.Guest != allPorts && a.Guest.First <= b.Guest.First && b.Guest.Last <= a.Guest.Last {
 			d.errorf(b.hostKey(), "%s has host port %d already, for the same guest port; make them one rule, or put the narrower one first", a.Name, first)
 			return true
 		}
@@ -95,7 +95,7 @@ func (rs Rules) taken(rule int, guest uint16) int {
 }
 
 // always reports whether the rule matches any listener on its ports.
-func (r *Rule) always() bool { return !r.Reverse && r.GuestIP == (GuestIP{}) && r.Process == nil }
+func (r *Rule) always() bool { return !r.Reverse && r.GuestIP == (GuestIP{}) && !r.ofProgram() }
 
 // hostKey is the key that gives the host port.
 func (r *Rule) hostKey() keyPath {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"net/netip"
+	"path"
+	"strings"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -20,8 +22,8 @@ type Decision struct {
 	// Ignored listeners stay in the guest, and Reason says why.
 	Ignored bool
 	Reason  string
-	// Rule is the name of the rule that decided.
-	Rule string
+	// Rule is the name of the rule that decided, and Label what it is for.
+	Rule, Label string
 }
 
 // Decide tells what becomes of a listener in a VM.
@@ -39,7 +41,7 @@ func (rs Rules) Decide(vm string, l portwatch.Listener) Decision {
 	return implied.auto.decide(&implied, l)
 }
 
-// AsksProcess reports whether it takes the name of its process to decide about a
+// AsksProcess reports whether it takes knowing its process to decide about a
 // listener: a rule that comes before the one that would decide asks for it, and matches
 // in everything else, or it may be a resolver of the guest's own.
 func (rs Rules) AsksProcess(vm string, l portwatch.Listener) bool {
@@ -52,8 +54,8 @@ func (rs Rules) AsksProcess(vm string, l portwatch.Listener) bool {
 		if r.matches(vm, l) {
 			return false
 		}
-		if any := *r; r.Process != nil {
-			if any.Process = nil; any.matches(vm, l) {
+		if any := *r; r.ofProgram() {
+			if any.Process, any.Dir = nil, ""; any.matches(vm, l) {
 				return true
 			}
 		}
@@ -63,11 +65,32 @@ func (rs Rules) AsksProcess(vm string, l portwatch.Listener) bool {
 
 func (r *Rule) matches(vm string, l portwatch.Listener) bool {
 	return !r.Reverse && r.auto == nil && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.Matches(l.Addr.Addr()) &&
-		r.forVM(vm) && (r.Process == nil || l.Process != "" && r.Process.MatchString(processName(l.Process)))
+		r.forVM(vm) && (!r.ofProgram() || r.matchesProgram(l))
+}
+
+// matchesProgram is never true for a program that is not known. A pattern takes time in
+// proportion to what it is matched against, which has a bound.
+func (r *Rule) matchesProgram(l portwatch.Listener) bool {
+	p := l.Program
+	if l.Process == "" || r.Dir != "" && !within(r.Dir, p) {
+		return false
+	}
+	return r.Process == nil || r.Process.MatchString(processName(l.Process)) || p.Command != "" && r.Process.MatchString(p.Command)
+}
+
+// within reports whether a program works in a directory or in one below it.
+func within(dir string, p portwatch.Program) bool {
+	if rest, ok := strings.CutPrefix(dir, "~"); ok {
+		if p.Home == "" {
+			return false
+		}
+		dir = path.Join(p.Home, rest)
+	}
+	return p.Dir == dir || strings.HasPrefix(p.Dir, strings.TrimSuffix(dir, "/")+"/")
 }
 
 func (r *Rule) decision(l portwatch.Listener) Decision {
-	d := Decision{Rule: r.Name}
+	d := Decision{Rule: r.Name, Label: r.Label}
 	switch {
 	case r.Ignore:
 		d.Ignored, d.Reason = true, "ignored by "+r.Name

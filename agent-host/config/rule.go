@@ -38,9 +38,12 @@ type Rule struct {
 	GuestIP     GuestIP
 	// HostIP is where to listen on the host; of a reverse rule, what to reach.
 	HostIP []netip.Addr
-	// Process is matched against the name of the program; nil for any, also
-	// for one that is not known.
+	// Process is matched against the name of the program and its command line; nil for
+	// any, also for one that is not known.
 	Process *regexp.Regexp
+	// Dir is the working directory of the program, or one above it; empty for any. A
+	// leading ~ is the home of the user in the guest whose program it is.
+	Dir string
 	// GuestSocket and HostSocket are absolute paths of unix sockets in the
 	// place of ports; empty for none. A leading ~ of HostSocket is expanded.
 	GuestSocket, HostSocket string
@@ -75,6 +78,9 @@ func (r *Rule) forVM(name string) bool {
 	ok, err := path.Match(r.VM, name)
 	return r.VM == "" || ok && err == nil
 }
+
+// ofProgram reports whether the rule asks for the program that listens.
+func (r *Rule) ofProgram() bool { return r.Process != nil || r.Dir != "" }
 
 // processName takes the process id off what portwatch calls a process.
 func processName(process string) string {

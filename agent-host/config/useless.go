@@ -56,7 +56,7 @@ func (rs Rules) before(rule int) string {
 // that a later one is for.
 func (r *Rule) leavesNothing(later *Rule, port uint16) bool {
 	// What stays in the guest by default is left to rules that say more.
-	sameReach := r.Ignore || r.namesPort || !later.Ignore && !later.namesPort && later.Process == nil
+	sameReach := r.Ignore || r.namesPort || !later.Ignore && !later.namesPort && !later.ofProgram()
 	return r.auto == nil && r.GuestSocket == "" && r.always() && sameReach && r.Guest.Has(port) &&
 		(r.VM == "" || r.VM == "*" || r.VM == later.VM) && (r.Proto == Any || r.Proto == later.Proto)
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch"
 )
 
 // Keys of a rule.
@@ -18,6 +20,7 @@ const (
 	keyHostIP      = "host_ip"
 	keyVM          = "vm"
 	keyProcess     = "process"
+	keyCwd         = "cwd"
 	keyIgnore      = "ignore"
 	keyStatic      = "static"
 	keyReverse     = "reverse"
@@ -29,7 +32,7 @@ const (
 )
 
 var ruleKeys = []string{
-	keyGuest, keyHost, keyBind, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess, keyLabel, keyHold,
+	keyGuest, keyHost, keyBind, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess, keyCwd, keyLabel, keyHold,
 	keyIgnore, keyStatic, keyReverse, keyGuestSocket, keyHostSocket,
 }
 
@@ -51,9 +54,10 @@ func (t table) rule() Rule {
 	r.Host, _ = t.ports(keyHost)
 	r.VM = t.glob()
 	r.Process = t.process()
+	r.Dir = t.cwd()
 	r.GuestIP = t.guestIP()
 	r.HostIP, r.hostIPKey = t.hostIP()
-	r.Label, _ = t.text(keyLabel)
+	r.Label = t.label()
 	r.Hold = t.hold()
 	r.Ignore, r.Static, r.Reverse = t.flag(keyIgnore), t.flag(keyStatic), t.flag(keyReverse)
 	r.GuestSocket, r.HostSocket = t.socket(keyGuestSocket), t.socket(keyHostSocket)
@@ -104,6 +108,25 @@ func (t table) process() *regexp.Regexp {
 	return re
 }
 
+func (t table) cwd() string {
+	dir, ok := t.text(keyCwd)
+	if !ok {
+		return ""
+	}
+	home, inHome := strings.CutPrefix(dir, "~")
+	switch {
+	case inHome && home != "" && home[0] != '/':
+		t.errorf(keyCwd, `%q is the home of a user by name; "~" is that of whoever runs the program`, shorten(dir))
+	case !inHome && !path.IsAbs(dir):
+		t.errorf(keyCwd, `%q is neither an absolute path nor begins with "~/"`, shorten(dir))
+	case strings.ContainsRune(dir, 0) || len(dir) > portwatch.MaxDirectory:
+		t.errorf(keyCwd, "%q cannot be a directory", shorten(dir))
+	case !inHome:
+		dir = path.Clean(dir)
+	}
+	return dir
+}
+
 func (t table) guestIP() GuestIP {
 	text, ok := t.text(keyGuestIP)
 	if !ok {
@@ -142,6 +165,17 @@ func (t table) hostIP() (ips []netip.Addr, key string) {
 // defaults.
 func (t table) asRum() bool {
 	return t.doc.rum && strings.HasPrefix(string(t.path), string(keyPath("").key(tablePorts)+indexStep))
+}
+
+// maxLabel bounds what is shown in a column, in bytes.
+const maxLabel = 64
+
+func (t table) label() string {
+	text, _ := t.text(keyLabel)
+	if len(text) > maxLabel {
+		t.errorf(keyLabel, "%d bytes are more than %d, which is the most", len(text), maxLabel)
+	}
+	return text
 }
 
 // maxHold bounds how long a client waits for a service that restarts.
@@ -191,10 +225,13 @@ var contradictions = []struct{ key, with, why string }{
 	{keyStatic, keyReverse, "a reverse rule listens from the start as it is"},
 	{keyProcess, keyReverse, "the listener of a reverse rule is this program's own"},
 	{keyProcess, keyStatic, "a port that is open before any program listens cannot depend on its name"},
+	{keyCwd, keyReverse, "the listener of a reverse rule is this program's own"},
+	{keyCwd, keyStatic, "a port that is open before any program listens cannot depend on where it works"},
 	{keyGuestSocket, keyGuest, "a rule has one place in the guest"},
 	{keyHostSocket, keyHost, "a rule has one place on the host"},
 	{keyGuestIP, keyGuestSocket, "a socket has no address"},
 	{keyProcess, keyGuestSocket, "who listens on a socket is not known"},
+	{keyCwd, keyGuestSocket, "who listens on a socket is not known"},
 	{keyHostIP, keyHostSocket, "a socket has no address"},
 	{keyBind, keyHostSocket, "a socket has no address"},
 	{keyBind, keyHostIP, "both are the address on the host"},

@@ -128,6 +128,7 @@ type Forward struct {
 	Reason  string `json:"reason"` // why one of them, or the VM's own address, is not bound
 	Path    string `json:"path"`   // "vsock", "mux" or "bridge"; empty when nothing could carry a connection
 	Rule    string `json:"rule"`
+	Label   string `json:"label,omitempty"` // what the rule is for, in its author's words
 	Process string `json:"process"`
 
 	ConnectionsActive int64  `json:"connections_active"`

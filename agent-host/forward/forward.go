@@ -57,13 +57,13 @@ func newForward(v *VM, k key, g *group) *forward {
 func (f *forward) describe(g *group) {
 	f.guest.Store(&g.guest)
 	f.process, f.uid, f.expected = g.process, g.uid, g.expected
-	f.decision.Rule, f.decision.Reason = g.decision.Rule, g.decision.Reason
+	f.decision.Rule, f.decision.Label, f.decision.Reason = g.decision.Rule, g.decision.Label, g.decision.Reason
 }
 
 // status needs table.mu.
 func (f *forward) status() control.Forward {
 	st := control.Forward{
-		Proto: f.key.proto, Port: f.key.port, Process: f.process, Rule: f.decision.Rule,
+		Proto: f.key.proto, Port: f.key.port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label,
 		State: f.state(), Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
 		ConnectionsActive: f.active.Load(), ConnectionsTotal: f.total.Load(),
 		BytesIn: f.counters.In.Load(), BytesOut: f.counters.Out.Load(), Dropped: f.dropped.Load(),

@@ -25,8 +25,8 @@ type ReverseRule struct {
 	// a socket.
 	Host       []netip.AddrPort
 	HostSocket string
-	// Rule is the name of the rule.
-	Rule string
+	// Rule is the name of the rule, and Label what it is for in the user's words.
+	Rule, Label string
 }
 
 // key tells rules apart that need different listeners.
@@ -84,7 +84,7 @@ func (v *VM) decideReverse() {
 				v.reverse = append(v.reverse, newReverse(v, rule))
 				continue
 			}
-			old[i].rule.Rule = rule.Rule
+			old[i].rule.Rule, old[i].rule.Label = rule.Rule, rule.Label
 			v.reverse = append(v.reverse, old[i])
 		}
 	}
@@ -204,7 +204,7 @@ func texts(addrs []netip.AddrPort) []string {
 // status needs table.mu.
 func (r *reverse) status() control.Forward {
 	st := control.Forward{
-		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Guest: texts(r.rule.Guest), Host: r.hosts(), Listening: []string{},
+		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Label: r.rule.Label, Guest: texts(r.rule.Guest), Host: r.hosts(), Listening: []string{},
 		ConnectionsActive: r.active.Load(), ConnectionsTotal: r.total.Load(),
 		BytesIn: r.counters.In.Load(), BytesOut: r.counters.Out.Load(),
 	}

@@ -26,8 +26,9 @@ type Decision struct {
 	// Verdict is [control.Ignored] or [control.Denied] for a listener that
 	// stays in the guest, with no Host; empty for one that is forwarded.
 	Verdict string
-	// Rule is the name of the rule, and Reason why the verdict is what it is.
-	Rule, Reason string
+	// Rule is the name of the rule, Label what it is for in the user's words, and Reason
+	// why the verdict is what it is.
+	Rule, Label, Reason string
 }
 
 // key tells decisions apart that need different host listeners. The name of

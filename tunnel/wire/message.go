@@ -13,7 +13,7 @@ import (
 // Limits on what a peer can make us keep.
 const (
 	// MaxMessage bounds a control message in bytes: a snapshot of
-	// MaxListeners with the longest names fits.
+	// MaxListeners with the longest names fits, and so does a delta.
 	MaxMessage = 1 << 20
 	// MaxListeners is how many listeners a guest can announce.
 	MaxListeners = 4096
@@ -95,8 +95,13 @@ func DecodeMessage(b []byte) (Message, error) {
 		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
 	}
 	var known func(uint8, []byte) bool
-	if m, ok := m.(*ReverseMessage); ok {
+	switch m := m.(type) {
+	case *ReverseMessage:
 		known = m.field
+	case *SnapshotMessage:
+		known = programsOf(m.Listeners)
+	case *DeltaMessage:
+		known = programsOf(m.Added)
 	}
 	if err := readFields(&s, known); err != nil {
 		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
@@ -170,6 +175,7 @@ func (*SnapshotMessage) kind() messageKind { return kindSnapshot }
 func (m *SnapshotMessage) Encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.Generation)
 	addListeners(b, m.Listeners, m.Skipped)
+	addPrograms(b, m.Listeners)
 }
 
 func (m *SnapshotMessage) Decode(s *cryptobyte.String) (err error) {
@@ -196,6 +202,7 @@ func (m *DeltaMessage) Encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.To)
 	addListeners(b, KeysOnly(m.Removed), m.SkippedRemoved)
 	addListeners(b, m.Added, m.SkippedAdded)
+	addPrograms(b, m.Added)
 }
 
 func (m *DeltaMessage) Decode(s *cryptobyte.String) (err error) {

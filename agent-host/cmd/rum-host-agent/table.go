@@ -135,8 +135,12 @@ func more(count map[string]int) string {
 func stateCell(s string) cell { return cell{clean(s), stateColours[s]} }
 
 func forwardRows(forwards []control.Forward) [][]cell {
-	header := strings.Fields("PORT STATE HOST GUEST PATH PROCESS CONNS REASON")
-	rows := [][]cell{plain(header...)}
+	labels := slices.ContainsFunc(forwards, func(f control.Forward) bool { return f.Label != "" })
+	header := "PORT STATE HOST GUEST PATH PROCESS CONNS REASON"
+	if labels {
+		header = "PORT LABEL STATE HOST GUEST PATH PROCESS CONNS REASON"
+	}
+	rows := [][]cell{plain(strings.Fields(header)...)}
 	for _, f := range forwards {
 		row := plain(
 			fmt.Sprintf("%d/%s", f.Port, clean(f.Proto)),
@@ -149,6 +153,9 @@ func forwardRows(forwards []control.Forward) [][]cell {
 			reason(f),
 		)
 		row[1] = stateCell(f.State)
+		if labels {
+			row = slices.Insert(row, 1, cell{text: orDash(f.Label)})
+		}
 		rows = append(rows, row)
 	}
 	return rows

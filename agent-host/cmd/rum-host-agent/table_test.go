@@ -48,6 +48,23 @@ old  down  unix:/x
 	}
 }
 
+func TestALabelHasAColumnWhereThereIsOne(t *testing.T) {
+	st := example()
+	st.VMs[0].Forwards = st.VMs[0].Forwards[:2]
+	st.VMs[0].Forwards[1].Label = "the \x1b[2Jshop"
+	var b strings.Builder
+	if err := printStatus(&b, st, false); err != nil {
+		t.Fatal(err)
+	}
+	want := `  PORT      LABEL         STATE   HOST                       GUEST         PATH   PROCESS     CONNS  REASON
+  8080/tcp  -             active  127.0.0.1:8080,[::1]:8080  0.0.0.0:8080  vsock  nginx[812]  1/5
+  80/tcp    the ?[2Jshop  claim   127.0.0.1:80               [::]:80       -      -           0/0    held by apache2[7]
+`
+	if !strings.Contains(b.String(), want) {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
 func TestAnErrorAgesOutOfTheTable(t *testing.T) {
 	now := time.Now()
 	for age, want := range map[time.Duration]string{

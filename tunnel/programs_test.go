@@ -1,0 +1,107 @@
+package tunnel
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
+)
+
+// listenersOf are listeners of one process, on as many ports.
+func listenersOf(process string, p portwatch.Program, ports ...uint16) (ls []portwatch.Listener) {
+	for _, port := range ports {
+		ls = append(ls, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv6Loopback(), port), Process: process, Program: p})
+	}
+	return ls
+}
+
+func TestAProgramReachesTheHostWithAllListenersOfItsProcess(t *testing.T) {
+	shop := portwatch.Program{Command: "node server.js --port 3000", Dir: "/home/ann/src/shop", Home: "/home/ann"}
+	moved := portwatch.Program{Command: "node server.js --port 3000", Dir: "/home/ann/src/blog", Home: "/home/ann"}
+	first := append(listenersOf("node[9]", shop, 3000, 3001), listenersOf("sshd[1]", portwatch.Program{}, 22)...)
+	a := told(t, &wire.SnapshotMessage{Generation: 1, Listeners: first, Skipped: sampleSkipped},
+		&wire.DeltaMessage{From: 1, To: 2, Removed: first[1:2], Added: listenersOf("node[9]", moved, 3002)}).announcement()
+	want := map[uint16]portwatch.Program{22: {}, 3000: shop, 3002: moved}
+	for _, l := range a.Listeners {
+		if p, ok := want[l.Addr.Port()]; !ok || p != l.Program {
+			t.Errorf("port %d: %#v of %s", l.Addr.Port(), l.Program.Command, l.Program.Dir)
+		}
+	}
+	if len(a.Listeners) != len(want) {
+		t.Errorf("%d listeners", len(a.Listeners))
+	}
+}
+
+func TestWhatAGuestSaysOfAProgramIsChecked(t *testing.T) {
+	for _, row := range []struct{ name, dir, want string }{
+		{"relative", "src/shop", ""},
+		{"with a way up", "/home/ann/../root", ""},
+		{"with a slash at the end", "/home/ann/", ""},
+		{"with control characters", "/srv/a\x1b[2J", "/srv/a?[2J"},
+		{"the root", "/", "/"},
+	} {
+		p := portwatch.Program{Command: "sh -c \x00\xff", Dir: row.dir, Home: row.dir}
+		got := told(t, &wire.SnapshotMessage{Generation: 1, Listeners: listenersOf("sh[9]", p, 80)}).announcement().Listeners[0].Program
+		if got.Dir != row.want || got.Home != row.want || got.Command != "sh -c ??" {
+			t.Errorf("%s: %q, %q, %q", row.name, got.Dir, got.Home, got.Command)
+		}
+	}
+}
+
+// As many processes as there can be, each with the longest of everything: the message
+// that tells of all of them at once, and that all others are gone.
+func TestLongCommandLinesNeitherFillAMessageNorCrowdOutShortOnes(t *testing.T) {
+	long := strings.Repeat("x", portwatch.MaxDirectory-1)
+	var ls, gone []portwatch.Listener
+	for i := range wire.MaxListeners {
+		p := portwatch.Program{Command: long, Dir: "/" + long, Home: "/" + long}
+		process := fmt.Sprintf("%s[%d]", strings.Repeat("n", 64), i)
+		if i == wire.MaxListeners/2 {
+			p = portwatch.Program{Command: "vite", Dir: "/srv/shop"}
+		}
+		l := listenersOf(process, p, uint16(1+i))
+		l[0].Interface = "enp0s31f6abcdef"
+		ls = append(ls, l...)
+		gone = append(gone, listenersOf("", portwatch.Program{}, uint16(10000+i))...)
+	}
+	for _, m := range []wire.Message{
+		&wire.SnapshotMessage{Generation: 2, Listeners: ls},
+		&wire.DeltaMessage{From: 1, To: 2, Removed: gone, Added: ls},
+	} {
+		b := encoded(m)
+		if len(b) > wire.MaxMessage {
+			t.Errorf("%T: %d bytes", m, len(b))
+		}
+		got, err := wire.DecodeMessage(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := ls
+		switch m := got.(type) {
+		case *wire.SnapshotMessage:
+			all = m.Listeners
+		case *wire.DeltaMessage:
+			all = m.Added
+		}
+		bytes, short := 0, false
+		for _, l := range all {
+			bytes += len(l.Program.Command) + len(l.Program.Dir) + len(l.Program.Home)
+			short = short || l.Program.Command == "vite"
+		}
+		if !short || bytes == 0 || bytes > 192<<10 {
+			t.Errorf("%T: %d bytes of programs, the short one is there: %v", m, bytes, short)
+		}
+	}
+}
+
+// An agent of before sent listeners alone, and so does one that knows of no program.
+func TestWithoutProgramsAMessageIsAsBefore(t *testing.T) {
+	l := listenersOf("node[9]", portwatch.Program{}, 3000)
+	was := len(encoded(&wire.SnapshotMessage{Generation: 1, Listeners: l}))
+	if want := 1 + 8 + 2 + 2 + 1 + 19 + 2 + len("node[9]") + 2 + 1 + 8 + 4; was != want {
+		t.Errorf("%d bytes, want %d", was, want)
+	}
+}
