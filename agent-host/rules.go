@@ -96,7 +96,7 @@ func statics(rules ruleSet) forward.Static {
 func decider(rules ruleSet) forward.Rules {
 	return func(vm string, l portwatch.Listener) forward.Decision {
 		d := rules.of(vm).Decide(vm, l)
-		out := forward.Decision{Host: d.Host, HostSocket: inHome(d.HostSocket), Rule: d.Rule, Label: d.Label, Reason: d.Reason}
+		out := forward.Decision{Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Rule: d.Rule, Label: d.Label, Reason: d.Reason}
 		if d.Ignored {
 			out.Verdict = control.Ignored
 		}
@@ -109,7 +109,10 @@ func sockets(rules ruleSet) forward.Sockets {
 	return func(vm string) []forward.GuestSocket {
 		var out []forward.GuestSocket
 		for _, r := range rules.of(vm).Sockets(vm) {
-			d := forward.Decision{Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), Rule: r.Name, Label: r.Label}
+			d := forward.Decision{
+				Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), ProxyProtocol: r.ProxyProtocol,
+				Rule: r.Name, Label: r.Label,
+			}
 			out = append(out, forward.GuestSocket{Path: r.GuestSocket, Decision: d})
 		}
 		return out

@@ -169,6 +169,15 @@ type Client struct {
 // From is the address of the client, the zero AddrPort on a unix socket.
 func (c *Client) From() netip.AddrPort { return c.from }
 
+// To is the address that the client has connected to, the zero AddrPort on a unix socket.
+func (c *Client) To() netip.AddrPort {
+	to, err := unix.Getsockname(c.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return addrOf(to)
+}
+
 // Early reads what the client has sent by now, without waiting. Nothing is not
 // an error, and neither is the client's EOF: a relay will see that too.
 func (c *Client) Early(buf []byte) ([]byte, error) {

@@ -19,6 +19,8 @@ type Decision struct {
 	// there unless the listener stays in the guest.
 	Host       []netip.AddrPort
 	HostSocket string
+	// ProxyProtocol tells the service its client's address.
+	ProxyProtocol bool
 	// Ignored listeners stay in the guest, and Reason says why.
 	Ignored bool
 	Reason  string
@@ -90,7 +92,7 @@ func within(dir string, p portwatch.Program) bool {
 }
 
 func (r *Rule) decision(l portwatch.Listener) Decision {
-	d := Decision{Rule: r.Name, Label: r.Label}
+	d := Decision{Rule: r.Name, Label: r.Label, ProxyProtocol: r.ProxyProtocol}
 	switch {
 	case r.Ignore:
 		d.Ignored, d.Reason = true, "ignored by "+r.Name

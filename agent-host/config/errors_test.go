@@ -22,14 +22,14 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 		{p + "guestPort = 80\n", `2:1: ports.guestPort: unknown key; did you mean guest?`},
 		{p + "guestIP = '::1'\n", `2:1: ports.guestIP: unknown key; did you mean guest_ip?`},
 		{p + "protocol = 'tcp'\n", `2:1: ports.protocol: unknown key; did you mean proto?`},
-		{p + "colour = 1\n", `2:1: ports.colour: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, ignore, static, reverse, guest_socket, host_socket`},
+		{p + "colour = 1\n", `2:1: ports.colour: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, proxy_protocol, ignore, static, reverse, guest_socket, host_socket`},
 		{"[port]\n", `1:1: port: unknown key; did you mean ports?`},
 		{"[network]\nsubent = 'x'\n", `2:1: network.subent: unknown key; did you mean subnet?`},
-		{p + "guest = 1\n" + p + "x = '''\n[[ports]]\n'''\ngeust = 2\n", "4:1: ports.x: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, ignore, static, reverse, guest_socket, host_socket\n7:1: ports.geust: unknown key; did you mean guest?"},
+		{p + "guest = 1\n" + p + "x = '''\n[[ports]]\n'''\ngeust = 2\n", "4:1: ports.x: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, proxy_protocol, ignore, static, reverse, guest_socket, host_socket\n7:1: ports.geust: unknown key; did you mean guest?"},
 		{"ports = [{guest = 1}, {guest = 2, \"hist\" = 3}]", `1:35: ports.hist: unknown key; did you mean host?`},
 		{"ports = [ # {\n  {guest = 1, host = [1, [2]]},\n  {}]", "2:15: ports.host: want a port such as 8080 or a range such as \"4000-4999\", not an array\n3:3: ports: the rule is empty; say at least guest, or remove it"},
 		{"network.mode = 'nat'\nnetwork.modus = 'nat'", `2:1: network.modus: unknown key; known here are mode, host_only, subnet, hostname, interfaces, ip_wait_timeout_s, nat, wait_for_ip`},
-		{p + "guest = 1\n[ports.extra]\na = 1\n", `3:1: ports.extra: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, ignore, static, reverse, guest_socket, host_socket`},
+		{p + "guest = 1\n[ports.extra]\na = 1\n", `3:1: ports.extra: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, proxy_protocol, ignore, static, reverse, guest_socket, host_socket`},
 		{p + "vm = \"\"\"a\"\"\"\"\"\ngust = 1\n", `3:1: ports.gust: unknown key`},
 		{p + "vm = \"\\\"#\" # \"\nguest_ip = '\\'\n", `3:1: ports.guest_ip: "\\" is neither`},
 		{p + "äöü = 1\n" + p + "guest = 0 # é\n", "2:1"},
@@ -52,6 +52,11 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 		{p + "guest = 1\nguest_ip = 'fe80::1%eth0'\n", `3:1: ports.guest_ip: the address of a listener has no zone; write fe80::1`},
 		{p + "guest = 1\nvm = 'a['\n", `3:1: ports.vm: "a[" is not a pattern`},
 		{p + "guest = 1\nvm = ''\n", `3:1: ports.vm: is empty; leave the key out instead`},
+		{p + "guest = 1\nproxy_protocol = 'v1'\n", `3:1: ports.proxy_protocol: "v1" is not known; it is one of ["v2"]`},
+		{p + "guest = 1\nproxy_protocol = 2\n", `3:1: ports.proxy_protocol: want a string, not an integer`},
+		{p + "guest = 1\nproxy_protocol = true\n", `3:1: ports.proxy_protocol: want a string, not true or false`},
+		{p + "guest = 1\nproto = 'udp'\nproxy_protocol = 'v2'\n", `4:1: ports.proxy_protocol: is for tcp only, and this rule is for udp: say proto = "tcp"`},
+		{p + "vm = 'a'\nproxy_protocol = 'v2'\n", `3:1: ports.proxy_protocol: is for tcp only, and this rule is for any: say proto = "tcp"`},
 		{p + "process = '('\n", "2:1: ports.process: error parsing regexp: missing closing ): `(`"},
 		{"[network]\nmode = 'bridge'\n", `2:1: network.mode: "bridge" is not known; it is one of ["nat" "none"]`},
 		{"[network]\nsubnet = '192.168.50.1/24'\n", `2:1: network.subnet: "192.168.50.1/24" has bits behind its 24; did you mean "192.168.50.0/24"?`},
@@ -101,7 +106,7 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 
 func TestKeysThatContradictEachOtherAreRefused(t *testing.T) {
 	value := map[string]string{
-		"guest": "80", "host": "81", "guest_ip": `"127.0.0.1"`, "host_ip": `"127.0.0.1"`, "process": `"x"`, "cwd": `"~/x"`,
+		"guest": "80", "host": "81", "guest_ip": `"127.0.0.1"`, "host_ip": `"127.0.0.1"`, "process": `"x"`, "cwd": `"~/x"`, "proxy_protocol": `"v2"`,
 		"bind": `"127.0.0.1"`, "hold": `"5s"`,
 		"ignore": "true", "static": "true", "reverse": "true", "guest_socket": `"/g"`, "host_socket": `"/h"`,
 	}
@@ -110,7 +115,7 @@ func TestKeysThatContradictEachOtherAreRefused(t *testing.T) {
 		{"reverse", "ignore"}, {"guest_socket", "ignore"}, {"static", "reverse"}, {"process", "reverse"}, {"cwd", "reverse"}, {"cwd", "static"}, {"cwd", "guest_socket"},
 		{"process", "static"}, {"guest_socket", "guest"}, {"host_socket", "host"}, {"guest_ip", "guest_socket"},
 		{"process", "guest_socket"}, {"host_ip", "host_socket"}, {"bind", "host_socket"}, {"bind", "ignore"}, {"bind", "host_ip"},
-		{"hold", "ignore"}, {"hold", "reverse"},
+		{"hold", "ignore"}, {"hold", "reverse"}, {"proxy_protocol", "ignore"}, {"proxy_protocol", "reverse"}, {"proxy_protocol", "host_socket"},
 	} {
 		text := "[[ports]]\n"
 		if row[0] != "guest_socket" && row[1] != "guest_socket" && row[0] != "guest" && row[1] != "guest" {

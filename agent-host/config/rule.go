@@ -50,6 +50,9 @@ type Rule struct {
 
 	// Label is what the rule is for, in the user's words; empty for none.
 	Label string
+	// ProxyProtocol tells services their clients' addresses, by version 2 of the PROXY
+	// protocol.
+	ProxyProtocol bool
 	// Hold is how long clients wait for a service that is not there for a moment; 0
 	// for not at all.
 	Hold time.Duration

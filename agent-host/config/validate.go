@@ -29,10 +29,11 @@ const (
 	keyBind        = "bind" // rum's name for host_ip
 	keyLabel       = "label"
 	keyHold        = "hold"
+	keyProxy       = "proxy_protocol"
 )
 
 var ruleKeys = []string{
-	keyGuest, keyHost, keyBind, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess, keyCwd, keyLabel, keyHold,
+	keyGuest, keyHost, keyBind, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess, keyCwd, keyLabel, keyHold, keyProxy,
 	keyIgnore, keyStatic, keyReverse, keyGuestSocket, keyHostSocket,
 }
 
@@ -59,6 +60,7 @@ func (t table) rule() Rule {
 	r.HostIP, r.hostIPKey = t.hostIP()
 	r.Label = t.label()
 	r.Hold = t.hold()
+	_, r.ProxyProtocol = t.word(keyProxy, "v2")
 	r.Ignore, r.Static, r.Reverse = t.flag(keyIgnore), t.flag(keyStatic), t.flag(keyReverse)
 	r.GuestSocket, r.HostSocket = t.socket(keyGuestSocket), t.socket(keyHostSocket)
 	r.Proto = t.proto()
@@ -218,6 +220,9 @@ var contradictions = []struct{ key, with, why string }{
 	{keyBind, keyIgnore, "what is ignored has no place on the host"},
 	{keyHostIP, keyIgnore, "what is ignored has no place on the host"},
 	{keyHostSocket, keyIgnore, "what is ignored has no place on the host"},
+	{keyProxy, keyIgnore, "what is ignored has no clients here"},
+	{keyProxy, keyReverse, "the clients of a reverse rule are the guest's own"},
+	{keyProxy, keyHostSocket, "a client of a socket has no address"},
 	{keyHold, keyIgnore, "what is ignored has no clients here"},
 	{keyStatic, keyIgnore, "what is ignored is never opened"},
 	{keyReverse, keyIgnore, "a reverse rule does not match listeners, it makes one; remove it instead"},
@@ -282,6 +287,8 @@ func (t table) checkWhole(r *Rule) {
 		t.errorf(t.firstOf(keyGuest, keyHost), "a socket belongs to one port, not to %d", max(r.Guest.Len(), r.Host.Len()))
 	case sockets && r.Proto != TCP:
 		t.errorf(keyProto, "a socket carries streams: leave proto out")
+	case r.ProxyProtocol && r.Proto != TCP:
+		t.errorf(keyProxy, "is for tcp only, and this rule is for %s: say proto = %q", r.Proto, TCP)
 	case r.Reverse && r.Proto != TCP:
 		t.errorf(keyProto, "reverse is for tcp only")
 	case r.Reverse && r.GuestIP.Word == WordLoopback:

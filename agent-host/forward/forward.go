@@ -26,7 +26,8 @@ type forward struct {
 	suggested suggested
 
 	// Read by connections without a lock.
-	guest atomic.Pointer[[]portwatch.Listener]
+	guest  atomic.Pointer[[]portwatch.Listener]
+	manner atomic.Pointer[manner]
 
 	counters tunnel.Counters
 	active   atomic.Int64  // connections, or UDP flows
@@ -34,6 +35,11 @@ type forward struct {
 	dropped  atomic.Uint64 // datagrams
 	carried  atomic.Pointer[carried]
 	lastErr  lastError
+}
+
+// manner is how a rule wants clients to be served.
+type manner struct {
+	proxyProtocol bool
 }
 
 // carried is what carried a forward's last connection.
@@ -56,6 +62,7 @@ func newForward(v *VM, k key, g *group) *forward {
 // describe takes over what an announcement says and what needs no new listener.
 func (f *forward) describe(g *group) {
 	f.guest.Store(&g.guest)
+	f.manner.Store(&manner{proxyProtocol: g.decision.ProxyProtocol})
 	f.process, f.uid, f.expected = g.process, g.uid, g.expected
 	f.decision.Rule, f.decision.Label, f.decision.Reason = g.decision.Rule, g.decision.Label, g.decision.Reason
 }

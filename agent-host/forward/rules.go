@@ -26,6 +26,9 @@ type Decision struct {
 	// Verdict is [control.Ignored] or [control.Denied] for a listener that
 	// stays in the guest, with no Host; empty for one that is forwarded.
 	Verdict string
+	// ProxyProtocol tells the service its client's address, with a header of the PROXY
+	// protocol, version 2, before the client's bytes. It is for TCP alone.
+	ProxyProtocol bool
 	// Rule is the name of the rule, Label what it is for in the user's words, and Reason
 	// why the verdict is what it is.
 	Rule, Label, Reason string

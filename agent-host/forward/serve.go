@@ -41,14 +41,31 @@ func (f *forward) serve(c *tunnel.Client) {
 		f.ended(c, err)
 		return
 	}
-	if !f.relayNow(c, early) {
-		early = slices.Clone(early)
-		f.vm.table.wg.Go(func() { f.relay(c, early) })
+	first := prefix{early, len(early)}
+	if f.manner.Load().proxyProtocol {
+		header, err := proxyHeader(c)
+		if err != nil {
+			c.Abort()
+			f.ended(c, err)
+			return
+		}
+		first.bytes = append(header, early...)
+	}
+	if !f.relayNow(c, first) {
+		first.bytes = slices.Clone(first.bytes)
+		f.vm.table.wg.Go(func() { f.relay(c, first) })
 	}
 }
 
+// prefix is what a connection to the guest begins with: what the service is told of
+// its client, if anything, and what that has sent already.
+type prefix struct {
+	bytes []byte
+	sent  int // of the bytes, by the client
+}
+
 // relayNow carries a connection over the link if that is ready for it.
-func (f *forward) relayNow(c *tunnel.Client, early []byte) bool {
+func (f *forward) relayNow(c *tunnel.Client, first prefix) bool {
 	r := f.vm.route.Load()
 	l := r.link
 	if l == nil || l.RelayNow == nil || l.Silent() || f.bridgeFirst(r) {
@@ -56,7 +73,7 @@ func (f *forward) relayNow(c *tunnel.Client, early []byte) bool {
 	}
 	t := f.vm.table
 	t.wg.Add(1)
-	ok := l.RelayNow(c, f.target(c), early, &f.counters, func(err error) {
+	ok := l.RelayNow(c, f.target(c), first.bytes, &f.counters, func(err error) {
 		defer t.wg.Done()
 		f.ended(c, err)
 	})
@@ -65,21 +82,22 @@ func (f *forward) relayNow(c *tunnel.Client, early []byte) bool {
 		return false
 	}
 	f.carried.Store(&carried{l, l.Path})
-	f.counters.Out.Add(uint64(len(early)))
+	f.counters.Out.Add(uint64(first.sent))
 	return true
 }
 
 // relay carries a connection by whatever way there is. It returns as soon as the
 // connection needs no goroutine any more.
-func (f *forward) relay(c *tunnel.Client, early []byte) {
+func (f *forward) relay(c *tunnel.Client, first prefix) {
 	t := f.vm.table
 	conn := c.Conn()
-	guest, err := f.reach(t.ctx, c, conn, early)
+	guest, err := f.reach(t.ctx, c, conn, first.bytes)
 	if err != nil {
 		conn.Abort()
 		f.ended(c, err)
 		return
 	}
+	f.counters.Out.Add(uint64(first.sent))
 	t.wg.Add(1)
 	stop := context.AfterFunc(t.ctx, func() { conn.Abort(); guest.Abort() })
 	tunnel.Relay(conn, guest, &f.counters, func(err error) {
@@ -114,13 +132,13 @@ func (f *forward) cannotAccept(err error) {
 	f.vm.table.log.Warn("cannot accept connections", "vm", f.vm.name, "port", f.key.port, "error", err)
 }
 
-// reach connects to the guest by the best way there is, and sends there what
-// the client has sent already.
-func (f *forward) reach(ctx context.Context, c *tunnel.Client, conn tunnel.Conn, early []byte) (tunnel.Conn, error) {
+// reach connects to the guest by the best way there is, and sends there what the
+// connection begins with.
+func (f *forward) reach(ctx context.Context, c *tunnel.Client, conn tunnel.Conn, first []byte) (tunnel.Conn, error) {
 	r := f.vm.route.Load()
 	var linkErr error
 	if r.link != nil && !r.link.Silent() && !f.bridgeFirst(r) {
-		guest, err := f.openStream(ctx, r.link, f.target(c), early)
+		guest, err := f.openStream(ctx, r.link, f.target(c), first)
 		if err == nil {
 			return guest, nil
 		}
@@ -129,7 +147,7 @@ func (f *forward) reach(ctx context.Context, c *tunnel.Client, conn tunnel.Conn,
 	if !r.bridge.IsValid() {
 		return nil, cmp.Or(linkErr, errNoWay)
 	}
-	guest, err := f.dialBridge(ctx, conn, r.bridge, early)
+	guest, err := f.dialBridge(ctx, conn, r.bridge, first)
 	if err != nil && linkErr != nil {
 		err = fmt.Errorf("%w; %w", linkErr, err)
 	}
@@ -151,20 +169,19 @@ func (f *forward) target(c *tunnel.Client) wire.Target {
 	return wire.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), !c.From().Addr().Is6())}
 }
 
-func (f *forward) openStream(ctx context.Context, l *Link, target wire.Target, early []byte) (tunnel.Conn, error) {
+func (f *forward) openStream(ctx context.Context, l *Link, target wire.Target, first []byte) (tunnel.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	guest, path, err := l.Open(ctx, target, early)
+	guest, path, err := l.Open(ctx, target, first)
 	if err != nil {
 		return nil, err
 	}
 	f.carried.Store(&carried{l, path})
-	f.counters.Out.Add(uint64(len(early)))
 	return guest, nil
 }
 
 // dialBridge connects as long as the kernel tries and the client waits.
-func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge netip.Addr, early []byte) (tunnel.Conn, error) {
+func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge netip.Addr, first []byte) (tunnel.Conn, error) {
 	if err := f.onBridge(bridge); err != nil {
 		return nil, err
 	}
@@ -197,12 +214,11 @@ func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge net
 	}
 	guest := tunnel.TCP(c.(*net.TCPConn))
 	// The socket's buffer takes this without waiting.
-	if _, err := guest.Write(early); err != nil {
+	if _, err := guest.Write(first); err != nil {
 		guest.Abort()
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
 	f.carried.Store(&carried{nil, pathBridge})
-	f.counters.Out.Add(uint64(len(early)))
 	return guest, nil
 }
 

@@ -1,0 +1,85 @@
+package integration
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	proxyproto "github.com/pires/go-proxyproto"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/tunnel"
+)
+
+// The server has its clients' addresses from a listener that wants the header, and says
+// them before it reads anything.
+func TestAServerSeesTheClientOfTheHostByWhateverPath(t *testing.T) {
+	for _, row := range []struct {
+		path string
+		vm   func(g *guestVM) string
+	}{
+		{tunnel.PathRaw, func(g *guestVM) string { return g.vm() }},
+		{tunnel.PathMux, func(g *guestVM) string {
+			return fmt.Sprintf("dev=exec:nsenter --net=/proc/%d/fd/%d %s --stdio", os.Getpid(), g.file.Fd(), filepath.Join(bin, "rum-guest-agent"))
+		}},
+		{"bridge", func(g *guestVM) string {
+			return "dev=unix:" + filepath.Join(t.TempDir(), "nobody") + ",bridge=" + g.joined(t)
+		}},
+	} {
+		t.Run(row.path, func(t *testing.T) {
+			g := newGuest(t, "dev")
+			l := proxyproto.Listener{Listener: g.listen(t, "0.0.0.0:7830"), ConnPolicy: func(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+				return proxyproto.REQUIRE, nil
+			}}
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						fmt.Fprintf(c, "%v to %v\n", c.RemoteAddr(), c.LocalAddr())
+						_, _ = io.Copy(c, c)
+					}()
+				}
+			}()
+			file := filepath.Join(t.TempDir(), "rum.toml")
+			rules := "[[forward]]\nguest = 7830\nhost = 7831\nstatic = true\nproxy_protocol = \"v2\"\n"
+			if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
+			h.program = start(t, "rum-host-agent", "run", "--config", file, "--socket", h.socket, "--vm", row.vm(g))
+			eventually(t, "the control socket", func() bool {
+				_, err := control.NewClient(h.socket).Status(t.Context())
+				return err == nil
+			})
+			h.awaitForward(t, "dev", 7830, "on its path", func(f control.Forward) bool { return active(f) && f.Path == row.path })
+			c, err := net.DialTimeout("tcp", "127.0.0.1:7831", 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(15 * time.Second))
+			want := fmt.Sprintf("%v to %v\n", c.LocalAddr(), c.RemoteAddr())
+			got := make([]byte, len(want))
+			if n, err := io.ReadFull(c, got); string(got[:n]) != want {
+				t.Fatalf("the server sees %q, %v; want %q", got[:n], err, want)
+			}
+			if _, err := io.WriteString(c, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := io.ReadFull(c, got[:5]); string(got[:n]) != "hello" {
+				t.Errorf("%q, %v", got[:n], err)
+			}
+			if f, _ := h.forward(t, "dev", 7830); f.Path != row.path {
+				t.Errorf("the path was %q", f.Path)
+			}
+		})
+	}
+}
