@@ -98,8 +98,8 @@ func New(cfg Config) *Agent {
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.table.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	// The attendant ends last of all that add to the group.
-	group.Go(func() error { a.attend(ctx); return nil })
+	// It ends last of all that add to the group.
+	group.Go(func() error { a.listen(ctx); return nil })
 	a.mu.Lock()
 	a.ctx, a.group = ctx, group
 	for _, v := range a.vms {
@@ -226,10 +226,13 @@ func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
 	}
 }
 
-// attend looks after all VMs once a second, for what happens when nothing
-// happens: a guest that falls silent, a link that stays away.
-func (a *Agent) attend(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+// listenEvery is how often it is looked for guests that have fallen silent. What is
+// sent to one, and status, do not wait for that.
+const listenEvery = 5 * time.Second
+
+// listen logs which guests fall silent, and which are back, until ctx ends.
+func (a *Agent) listen(ctx context.Context) {
+	tick := time.NewTicker(listenEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -238,9 +241,9 @@ func (a *Agent) attend(ctx context.Context) {
 			a.stopped = true
 			a.mu.Unlock()
 			return
-		case now := <-tick.C:
+		case <-tick.C:
 			for _, v := range a.snapshot() {
-				v.attend(now)
+				v.listen()
 			}
 		}
 	}

@@ -40,6 +40,7 @@ type vm struct {
 	budget   *rate.Limiter  // of announcements
 	work     *tunnel.Budget // of everything else that the guest sends
 	unnamed  unnamed
+	lost     *time.Timer // calls linkAway
 
 	mu         sync.Mutex
 	link       *tunnel.Link // nil while there is none that carries
@@ -52,8 +53,8 @@ type vm struct {
 	bridge     netip.Addr
 	loopback   netip.Addr
 	down       time.Time // since when there is no link
-	withdrawn  bool
-	silent     bool // as last logged
+	away       bool      // and there has been none for withdrawAfter
+	silent     bool      // as last logged
 }
 
 func newVM(a *Agent, c VM) *vm {
@@ -64,6 +65,7 @@ func newVM(a *Agent, c VM) *vm {
 	v.unnamed.announce = v.forwards.Announce
 	v.unnamed.asks = func(l portwatch.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
 	v.setBridge(c.Bridge)
+	v.lost = time.AfterFunc(withdrawAfter, v.linkAway)
 	return v
 }
 
@@ -72,10 +74,14 @@ func (v *vm) setBridge(ip netip.Addr) {
 	defer v.mu.Unlock()
 	v.bridge = ip
 	v.forwards.SetBridge(ip)
+	if v.away {
+		v.withdraw()
+	}
 }
 
 // supervise keeps a link until ctx ends.
 func (v *vm) supervise(ctx context.Context) {
+	defer v.lost.Stop()
 	if v.Endpoint == (tunnel.Endpoint{}) {
 		v.dialFailed(errors.New(v.Problem))
 		<-ctx.Done()
@@ -185,7 +191,8 @@ func (v *vm) introduce(link *tunnel.Link) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.link, v.failed, v.silent = link, nil, false
+	v.lost.Stop()
+	v.link, v.failed, v.away, v.silent = link, nil, false, false
 	v.forwards.SetLink(&forward.Link{
 		Path:     path,
 		Silent:   link.Silent,
@@ -213,6 +220,7 @@ func (v *vm) disconnected(link *tunnel.Link) {
 	v.forwards.SetLink(nil)
 	v.lastSeen, v.peer = link.LastSeen(), link.Peer()
 	v.link, v.scanError, v.skipped, v.down = nil, "", "", time.Now()
+	v.lost.Reset(withdrawAfter)
 }
 
 // announced takes over what listens in the guest. After a scan that failed there
@@ -234,7 +242,6 @@ func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
 		v.log.Warn("guest cannot tell its ports", "error", a.ScanError)
 	}
 	v.generation, v.scanError, v.skipped = a.Generation, a.ScanError, skipped(a)
-	v.withdrawn = false
 }
 
 // skipped says what a guest announces that cannot be forwarded; "" for nothing.
@@ -278,21 +285,32 @@ func rest(ctx context.Context, budget *rate.Limiter, spent time.Duration) {
 	}
 }
 
-// attend does what time brings.
-func (v *vm) attend(now time.Time) {
+// linkAway notes that there has been no link for withdrawAfter.
+func (v *vm) linkAway() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.link == nil && time.Since(v.down) >= withdrawAfter {
+		v.away = true
+		v.withdraw()
+	}
+}
+
+// withdraw gives up what nothing reaches while the link is away. It needs v.mu.
+func (v *vm) withdraw() {
+	switch {
+	case v.bridge.IsValid():
+		v.forwards.LinkGone()
+	default:
+		v.forwards.Announce(nil)
+	}
+}
+
+// listen logs whether the guest is silent.
+func (v *vm) listen() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.link != nil {
 		v.noteSilence()
-		return
-	}
-	switch {
-	case v.withdrawn || now.Sub(v.down) < withdrawAfter:
-	case v.bridge.IsValid():
-		v.forwards.LinkGone()
-	default:
-		v.withdrawn = true
-		v.forwards.Announce(nil)
 	}
 }
 

@@ -75,10 +75,10 @@ func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
 func TestSilenceIsJudgedOnlyWhileWeListen(t *testing.T) {
 	var p pulse
 	at := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-	p.beat(at(0))
+	p.beat(at(0), pingInterval)
 	heard := at(0.5)
 	for s := 1.0; s <= 5; s++ {
-		if !p.beat(at(s)) {
+		if !p.beat(at(s), pingInterval) {
 			t.Errorf("the heartbeat at %v s counts as late", s)
 		}
 	}
@@ -90,7 +90,7 @@ func TestSilenceIsJudgedOnlyWhileWeListen(t *testing.T) {
 	if got := p.silence(at(20), heard); got != 0 {
 		t.Errorf("judged %v of silence while our own heartbeat was late", got)
 	}
-	if p.beat(at(20)) {
+	if p.beat(at(20), pingInterval) {
 		t.Error("a heartbeat 15 s late counts as on time")
 	}
 	if got := p.silence(at(20.5), heard); got != at(0.5) {

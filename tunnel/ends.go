@@ -20,6 +20,8 @@ type ends struct {
 	// yet are kept: those of the other end. What opens a stream comes on another
 	// connection and may come later than how it ended.
 	keepEarly func(id uint64) bool
+	// began is told of each new stream; nil in the guest.
+	began func()
 	// reuse takes in a raw connection that the guest has released; nil in the
 	// guest.
 	reuse func(fd int)
@@ -39,6 +41,9 @@ const maxEarly = 1024
 
 func (e *ends) add(s *Stream) error {
 	early, err := e.put(s)
+	if err == nil && e.began != nil {
+		e.began()
+	}
 	for _, m := range early {
 		s.peerSaid(m)
 	}

@@ -15,9 +15,8 @@ import (
 // Heartbeats.
 const (
 	pingInterval = time.Second
-	// idleBeats is how many of these intervals there are between two pings of a link
-	// that carries nothing, while the guest answers.
-	idleBeats = 5
+	// idleInterval is that of a link that carries nothing, while the guest answers.
+	idleInterval = 5 * time.Second
 	// silentAfter is how long without a reply makes a link silent.
 	silentAfter = 4 * time.Second
 	// probeInterval is how often a silent guest is tried anew beside the
@@ -33,7 +32,7 @@ const (
 type pulse struct {
 	asked, answered atomic.Uint64 // sequence numbers of pings and pongs
 	askedAt         atomic.Int64  // when the first ping was sent that is not answered yet
-	last            atomic.Int64  // when the heart beat last
+	due             atomic.Int64  // when the next heartbeat is due
 	since           atomic.Int64  // silence before this says nothing: we did not run, or did not ask
 }
 
@@ -48,10 +47,11 @@ func (p *pulse) ask(now time.Duration) uint64 {
 // waiting reports whether the guest owes an answer.
 func (p *pulse) waiting() bool { return p.asked.Load() != p.answered.Load() }
 
-// beat notes a heartbeat. It reports whether we can judge the guest by what was
-// heard since the last one: one that comes late was not there to ask or to listen.
-func (p *pulse) beat(now time.Duration) bool {
-	onTime := now-time.Duration(p.last.Swap(int64(now))) < pingInterval+late
+// beat notes a heartbeat, after which the next is due in so long. It reports whether we
+// can judge the guest by what was heard since the last one: one that comes late was not
+// there to ask or to listen.
+func (p *pulse) beat(now, next time.Duration) bool {
+	onTime := now < time.Duration(p.due.Swap(int64(now+next)))+late
 	if !onTime {
 		p.since.Store(int64(now))
 	}
@@ -62,7 +62,7 @@ func (p *pulse) beat(now time.Duration) bool {
 // last at the time heard. It is 0 while our own heartbeat is late: then the guest is
 // asked before it is judged.
 func (p *pulse) silence(now, heard time.Duration) time.Duration {
-	if now-time.Duration(p.last.Load()) >= pingInterval+late {
+	if now >= time.Duration(p.due.Load())+late {
 		return 0
 	}
 	return now - max(heard, time.Duration(p.since.Load()))
@@ -78,26 +78,46 @@ func (l *Link) Silent() bool {
 	return l.pulse.waiting() && l.pulse.silence(clock(), heard) > silentAfter
 }
 
-// idle reports whether the link carries nothing but its control stream.
-func (l *Link) idle() bool { return l.ends.count() == 0 && l.session.NumStreams() <= 1 }
+// rest has the heart beat slowly from now on if the link carries nothing but its control
+// stream, until [Link.wake], and reports whether it does.
+func (l *Link) rest() bool {
+	l.resting.Store(true)
+	if l.ends.count() == 0 && l.session.NumStreams() <= 1 {
+		return true
+	}
+	l.resting.Store(false)
+	return false
+}
+
+// wake has the heart beat quickly, for a connection that begins.
+func (l *Link) wake() {
+	if l.resting.Load() && l.resting.Swap(false) {
+		select {
+		case l.busy <- struct{}{}:
+		default:
+		}
+	}
+}
 
 // heartbeat pings, and looks after a guest that stopped answering: a paused one
 // is waited for, one that was replaced ends the link.
 func (l *Link) heartbeat(ctx context.Context) error {
-	tick := time.NewTicker(pingInterval)
-	defer tick.Stop()
+	next := time.NewTimer(pingInterval)
+	defer next.Stop()
 	var lastProbe time.Time
 	for beats := 1; ; beats++ {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-next.C:
+		case <-l.busy: // what has begun is not to wait for the next heartbeat of an idle link
 		}
-		now := clock()
-		onTime := l.pulse.beat(now)
-		if onTime && !l.pulse.waiting() && beats%idleBeats != 0 && l.idle() {
-			continue // the guest may sleep
+		now, interval := clock(), pingInterval
+		if !l.pulse.waiting() && l.rest() {
+			interval = idleInterval
 		}
+		onTime := l.pulse.beat(now, interval)
+		next.Reset(interval)
 		// One ping that waits for a paused guest is as good as many.
 		if !onTime || !l.Silent() || beats%8 == 0 {
 			l.control.send(&wire.PingMessage{Seq: l.pulse.ask(now)})

@@ -63,8 +63,10 @@ type Link struct {
 	cfg      Config
 	agreed   agreed
 	pulse    pulse
-	orders   *orderSigner // nil without a key
-	work     effort       // for what serves no client
+	resting  atomic.Bool   // the heart beats slowly
+	busy     chan struct{} // and is to beat quickly again
+	orders   *orderSigner  // nil without a key
+	work     effort        // for what serves no client
 	session  *muxSession
 	control  *control
 	ends     ends
@@ -149,7 +151,9 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 	l.ends.tell = func(m wire.EndMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	l.ends.keepEarly = func(id uint64) bool { return id&wire.GuestOpened != 0 }
-	l.pulse.beat(clock())
+	l.pulse.beat(clock(), pingInterval)
+	l.busy = make(chan struct{}, 1)
+	l.ends.began = l.wake
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
 	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
 	l.ends.reuse = l.spares.put
