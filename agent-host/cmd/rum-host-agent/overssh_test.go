@@ -37,7 +37,7 @@ func TestInstallGoesIntoAVMOfRumsAsRumDoes(t *testing.T) {
 	if p == nil || p.File.Current().User != "ops" || ownProject("web") != nil {
 		t.Fatalf("%+v", p)
 	}
-	options, err := sshAsRum(p)
+	options, _, err := sshAsRum(p)
 	if err != nil {
 		t.Fatal(err)
 	}

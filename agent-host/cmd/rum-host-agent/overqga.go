@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+)
+
+// overQGA runs scripts by the QEMU guest agent of a domain.
+func overQGA(domain, uri string) way {
+	return way{to: domain, hint: "what went wrong is said above", run: func(ctx context.Context, script []byte, stdout, stderr io.Writer) error {
+		conn, err := libvirt.Open(ctx, uri)
+		if err != nil {
+			return hinted(err)
+		}
+		defer conn.Close()
+		said, err := conn.RunInGuest(ctx, domain, script, newProgress(stderr, len(script)).sent)
+		writeLines(stdout, said.Out)
+		writeLines(stderr, said.Err)
+		if err != nil {
+			return hinted(err)
+		}
+		if said.Exit != 0 {
+			return fmt.Errorf("exit status %d", said.Exit)
+		}
+		return nil
+	}}
+}
+
+// writeLines writes what came from a guest.
+func writeLines(w io.Writer, text string) {
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(w, cleanError(strings.TrimRight(line, "\r\n")))
+	}
+}

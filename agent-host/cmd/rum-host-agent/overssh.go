@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/projects"
+)
+
+// receive runs a script from standard input, as root: it needs to be a file, because the last part of the one that installs is
+// an archive that it reads from itself. The file may have the key in it, and goes whatever happens.
+const receive = `set -eu
+umask 077
+script=$(mktemp)
+trap 'rm -f "$script"' EXIT
+trap 'exit 1' HUP INT TERM
+cat >"$script"
+if [ "$(id -u)" = 0 ]; then sh "$script"; else sudo -n sh "$script"; fi`
+
+// hostKeyRefused is what ssh says last when the host's key is not what it knows.
+const hostKeyRefused = "Host key verification failed."
+
+// overSSH runs scripts with ssh. newKey says what to do where the host has another key than it had; empty for what is
+// always true.
+func overSSH(to string, options []string, newKey string) way {
+	const hint = "what went wrong is said above; the user there has to be root or may use sudo without a password"
+	return way{to: to, hint: hint, run: func(ctx context.Context, script []byte, stdout, stderr io.Writer) error {
+		// The login shell there may be one of another family.
+		command := "exec sh -c '" + strings.ReplaceAll(receive, "'", `'\''`) + "'"
+		args := append(append([]string{"-T"}, options...), "--", to, command)
+		said := &tail{w: stderr}
+		ssh := exec.CommandContext(ctx, "ssh", args...)
+		ssh.Stdin, ssh.Stdout, ssh.Stderr = newProgress(stderr, len(script)).reader(bytes.NewReader(script)), stdout, said
+		ssh.Cancel = func() error { return ssh.Process.Signal(syscall.SIGTERM) }
+		ssh.WaitDelay = 5 * time.Second
+		err := ssh.Run()
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
+			return advise(err, "install openssh-client")
+		case !ok || exit.ExitCode() != 255: // what ssh itself returns when it fails
+			return err
+		case strings.Contains(string(said.last), hostKeyRefused):
+			hint := "see which key it should have, and connect once by hand with: ssh " + to + " true"
+			if newKey != "" {
+				hint = newKey
+			}
+			return advise(fmt.Errorf("%s does not have the host key that it had", to), hint)
+		}
+		return advise(fmt.Errorf("cannot reach %s with ssh", to), "try it by hand with: ssh "+to+" true, and name the VM's address with --to USER@HOST")
+	}}
+}
+
+// tail passes on what is written, and keeps the end of it.
+type tail struct {
+	w    io.Writer
+	last []byte
+}
+
+// maxTail is how much is kept, in bytes.
+const maxTail = 4096
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.last = append(t.last, p[max(0, len(p)-maxTail):]...)
+	t.last = t.last[max(0, len(t.last)-maxTail):]
+	return t.w.Write(p)
+}
+
+// destination is where ssh finds a VM: as the user said, else for a VM of rum's at an address that its domain has.
+func (o *reachOptions) destination(ctx context.Context, name string, p *projects.Project) (string, error) {
+	switch {
+	case p == nil && o.to == "":
+		return name, nil
+	case p == nil:
+		return o.to, nil
+	case strings.Contains(o.to, "@"):
+		return o.to, nil
+	case o.to != "":
+		return p.File.Current().User + "@" + o.to, nil
+	}
+	conn, err := libvirt.Open(ctx, p.URI())
+	if err != nil {
+		return "", hinted(err)
+	}
+	defer conn.Close()
+	dom, err := conn.Find(ctx, p.Domain)
+	switch {
+	case err != nil:
+		return "", hinted(err)
+	case dom.State == libvirt.Off:
+		return "", advise(fmt.Errorf("%s is off", p.Domain), "start it with: rum up")
+	case !dom.BridgeIP.IsValid():
+		return "", advise(fmt.Errorf("libvirt knows no address of %s", p.Domain), "wait until it has booted, or name one with --to HOST")
+	}
+	return p.File.Current().User + "@" + dom.BridgeIP.String(), nil
+}
+
+// sshAsRum are the options of ssh for the VM of a project, and what to do when it has another host key one day. That is
+// kept under rum's id and not under an address, which another VM may have tomorrow.
+func sshAsRum(p *projects.Project) (options []string, newKey string, err error) {
+	identity := filepath.Join(p.WorkDir, "ssh_ed25519")
+	if _, err := os.Stat(identity); err != nil {
+		return nil, "", advise(fmt.Errorf("the project's key: %w", err), "rum makes it with the VM: rum up; or go in without ssh: --via qga")
+	}
+	dir, err := keys.DefaultDir()
+	if err != nil {
+		return nil, "", err
+	}
+	known := filepath.Join(filepath.Dir(dir), "known_hosts")
+	if err := os.MkdirAll(filepath.Dir(known), 0o700); err != nil {
+		return nil, "", err
+	}
+	alias := hostagent.ProjectIdentity(p.ID)
+	newKey = fmt.Sprintf("if rum made the VM anew, forget the key of the one before with: ssh-keygen -f %q -R %s; if not, "+
+		"something else answers there, and should not be given a key", known, alias)
+	return []string{
+		"-i", identity, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+		"-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + quoteOption(known),
+		"-o", "HostKeyAlias=" + alias,
+	}, newKey, nil
+}
+
+// quoteOption writes a path as one word of ssh_config(5), where percent signs begin tokens.
+func quoteOption(path string) string {
+	var out []byte
+	for _, c := range []byte(path) {
+		if c == '%' {
+			out = append(out, '%')
+		}
+		out = append(out, c)
+	}
+	return `"` + string(out) + `"`
+}
+
+// keyOwner is whom the key of a project's VM is for: the project, unless it was made for one of the UUIDs of its domain.
+func keyOwner(name string, p *projects.Project) string {
+	identity := hostagent.ProjectIdentity(p.ID)
+	store, err := keyStore()
+	if err != nil {
+		return identity
+	}
+	if _, err := store.Lookup(name, identity); errors.Is(err, keys.ErrOtherDomain) && !boundToProject(store, name) {
+		return ""
+	}
+	return identity
+}
