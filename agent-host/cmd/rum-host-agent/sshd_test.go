@@ -20,13 +20,14 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/test/sysroot"
 )
 
 // sshServer is an OpenSSH server whose logins lead into a root of their own.
 type sshServer struct {
 	dir  string // its configuration
-	port int
+	port uint16
 	cmd  *exec.Cmd
 	log  bytes.Buffer
 }
@@ -43,11 +44,7 @@ exec "$@"
 // newSSHServer runs a server on 127.0.0.1 that lets in whoever has the private key in a file.
 func newSSHServer(t *testing.T, root *sysroot.Root, identity string) *sshServer {
 	t.Helper()
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &sshServer{dir: t.TempDir(), port: port}
+	s := &sshServer{dir: t.TempDir(), port: ownnet.FreePort(t)}
 	public, err := exec.Command("ssh-keygen", "-y", "-f", identity).Output()
 	if err != nil {
 		t.Fatalf("%v: install openssh-client", err)
@@ -60,7 +57,7 @@ func newSSHServer(t *testing.T, root *sysroot.Root, identity string) *sshServer 
 		"authorized_keys": string(public),
 		"enter":           "PATH=$PATH:/usr/sbin:/sbin\nexec " + enter.String() + `"$SSH_ORIGINAL_COMMAND"`,
 		"config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %[2]s/host\nAuthorizedKeysFile %[2]s/authorized_keys\nForceCommand /bin/sh %[2]s/enter\n"+
-			"StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPidFile none\n", port, s.dir),
+			"StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPidFile none\n", s.port, s.dir),
 	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
