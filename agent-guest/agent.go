@@ -25,6 +25,8 @@ type Agent struct {
 	// Poll is the time between two scans where the kernel does not tell of sockets; 0 for
 	// portwatch.DefaultInterval.
 	Poll time.Duration
+	// Hosts is the file, as hosts(5) has it, where the host's name is kept; empty for none.
+	Hosts string
 	// AllowCID are vsock context IDs that may connect beside the host.
 	AllowCID []uint32
 	// Version is told to hosts.
@@ -89,6 +91,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	g.Go(func() error { return watcher.Run(gctx) })
+	if a.Hosts != "" {
+		g.Go(func() error { keepHosts(gctx, a.Hosts, a.Log); return nil })
+	}
 	if a.Ready != nil {
 		a.Ready()
 	}

@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	guestagent "github.com/rum-vm/rum-agent/agent-guest"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 )
@@ -29,6 +31,7 @@ type options struct {
 	stdio    bool
 	keyFile  string
 	poll     time.Duration
+	hosts    string
 	allowCID cidList
 	logLevel slog.Level
 	version  bool
@@ -44,6 +47,7 @@ func (o *options) flags() *pflag.FlagSet {
 	flags.BoolVar(&o.stdio, "stdio", false, "serve one link on standard input and output, and nothing else\nunless --listen is given too")
 	flags.StringVar(&o.keyFile, "key-file", "", "prove to know the key in `FILE`, and demand it of the host: 32 bytes or\n64 hexadecimal digits, closed to other users (chmod 600)")
 	flags.DurationVar(&o.poll, "poll", portwatch.DefaultInterval, "look for ports this often, where the kernel does not tell of them")
+	flags.StringVar(&o.hosts, "hosts", "", "keep the host's name, "+guestagent.HostName+", in `FILE`, or in \"none\"\n(default "+hostsFile+" for root of a VM: on vsock or a virtio port)")
 	flags.Var(&o.allowCID, "allow-cid", "also accept vsock connections from context `ID`, for tests over vsock loopback:\nany local user could then connect; may be repeated")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log from this `LEVEL` on: debug, info, warn or error")
 	flags.BoolVar(&o.version, "version", false, "print the version")
@@ -57,6 +61,27 @@ func (o *options) check() error {
 	}
 	_, err := o.endpoints()
 	return err
+}
+
+// hostsFile is where a VM looks for names first.
+const hostsFile = "/etc/hosts"
+
+// hostsKept returns where the host's name is kept; "" for nowhere. Whoever is no root,
+// or is not reached as a VM is, may share the file with a machine that is no guest.
+func (o *options) hostsKept(endpoints []tunnel.Endpoint, root bool) string {
+	switch {
+	case o.hosts == "none":
+		return ""
+	case o.hosts != "":
+		return o.hosts
+	}
+	inVM := slices.ContainsFunc(endpoints, func(e tunnel.Endpoint) bool {
+		return e.Scheme == tunnel.SchemeVsock || strings.HasPrefix(e.Path, "/dev/virtio-ports/")
+	})
+	if !root || !inVM {
+		return ""
+	}
+	return hostsFile
 }
 
 // endpoints returns where to listen; without --listen that is wherever a host

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -44,6 +45,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		Stdio:    o.stdio,
 		Key:      key,
 		Poll:     o.poll,
+		Hosts:    o.hostsKept(endpoints, os.Geteuid() == 0),
 		AllowCID: o.allowCID,
 		Version:  versionOrBuild(),
 		Log:      log,
