@@ -32,6 +32,8 @@ type Agent struct {
 	// Version is told to hosts.
 	Version string
 	Log     *slog.Logger
+	// StatusDir is where what hosts tell is kept for [ReadStatus]; "" for nowhere.
+	StatusDir string
 	// Ready is called once every endpoint is open; nil for nobody to tell.
 	Ready func()
 }
@@ -73,6 +75,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		a.Log.Info("listening", "endpoint", e)
 		listeners = append(listeners, l)
+	}
+	if a.StatusDir != "" {
+		status := &statusKeeper{dir: a.StatusDir, version: a.Version, hosts: server.Hosts, log: a.Log, changed: make(chan struct{}, 1)}
+		server.Changed = status.change
+		status.write()
+		g.Go(func() error { status.run(gctx); return nil })
 	}
 	for _, l := range listeners {
 		g.Go(func() error { return server.Serve(gctx, l) })

@@ -197,6 +197,7 @@ func (v *vm) introduce(link *tunnel.Link) {
 		Path:     path,
 		Silent:   link.Silent,
 		Reverse:  link.SetReverse,
+		Tell:     link.TellPorts,
 		RelayNow: link.RelayNow,
 		Open: func(ctx context.Context, t wire.Target, early []byte) (tunnel.Conn, string, error) {
 			s, err := link.Open(ctx, t, early)

@@ -24,6 +24,7 @@ type control struct {
 	mu      sync.Mutex
 	queue   []byte
 	full    bool
+	latest  wire.Message  // of [control.sendLatest]; nil for none
 	waiting chan struct{} // has a token while the queue is not empty
 }
 
@@ -54,6 +55,18 @@ func (c *control) send(m wire.Message) {
 	}
 }
 
+// sendLatest queues a message in place of the one it was given before, if that has not
+// been sent yet: a peer that does not read, like a paused guest, has one waiting at most.
+func (c *control) sendLatest(m wire.Message) {
+	c.mu.Lock()
+	c.latest = m
+	c.mu.Unlock()
+	select {
+	case c.waiting <- struct{}{}:
+	default:
+	}
+}
+
 // write sends what is queued until ctx ends.
 func (c *control) write(ctx context.Context) error {
 	var spare []byte
@@ -65,6 +78,9 @@ func (c *control) write(ctx context.Context) error {
 		}
 		c.mu.Lock()
 		batch, full := c.queue, c.full
+		if c.latest != nil {
+			batch, c.latest = wire.AppendMessage(batch, c.latest), nil
+		}
 		c.queue = spare[:0]
 		c.mu.Unlock()
 		if full {

@@ -36,7 +36,7 @@ func (s *script) message() []byte {
 		}
 		return ls
 	}
-	switch s.byte() % 11 {
+	switch s.byte() % 12 {
 	case 0:
 		return wire.AppendMessage(nil, hello("fuzz"))
 	case 1:
@@ -63,6 +63,8 @@ func (s *script) message() []byte {
 		return wire.AppendMessage(nil, m)
 	case 9:
 		return wire.AppendMessage(nil, &wire.ReverseStateMessage{ID: uint64(s.byte() % 3), State: wire.ReverseState(s.byte() % 5)})
+	case 10:
+		return wire.AppendMessage(nil, &wire.PortStatesMessage{Ports: []wire.PortState{{Proto: "tcp", Port: 1 + uint16(s.byte()), Fate: wire.PortFate(s.byte() % 6)}}})
 	}
 	body := make([]byte, 1+s.byte()%8) // any kind, any body
 	for i := range body {

@@ -37,10 +37,12 @@ type guestLink struct {
 	datagramStreams atomic.Int32
 	reverse         reverseGuest
 
-	mu      sync.Mutex
-	waiting map[*waitingConn]bool
-	reading int // connections that a request is read from
-	ended   bool
+	mu       sync.Mutex
+	waiting  map[*waitingConn]bool
+	reading  int // connections that a request is read from
+	hostname string
+	ports    []wire.PortState // as the host told last
+	ended    bool
 }
 
 func newGuestLink(s *Server, a agreed, many bool) *guestLink {
@@ -202,6 +204,15 @@ func (l *guestLink) handle(m wire.Message) (useful bool, err error) {
 		l.reverse.apply(m)
 	case *wire.HelloMessage:
 		l.server.log().Debug("host agent", "version", m.AgentVersion, "hostname", m.Hostname)
+		l.mu.Lock()
+		l.hostname = m.Hostname
+		l.mu.Unlock()
+		l.server.hostsChanged()
+	case *wire.PortStatesMessage:
+		l.mu.Lock()
+		l.ports = m.Ports
+		l.mu.Unlock()
+		l.server.hostsChanged()
 	default:
 		return false, fmt.Errorf("host sent a control message that only guests send: %T", m)
 	}

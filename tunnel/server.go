@@ -43,6 +43,9 @@ type Server struct {
 	// Own hears of the sockets that listen for hosts, which are not to be
 	// announced; nil for nobody to tell.
 	Own *portwatch.Own
+	// Changed is called when [Server.Hosts] returns something else; nil for nobody to
+	// tell. It does not wait.
+	Changed func()
 
 	once      sync.Once
 	instance  [16]byte
@@ -211,6 +214,7 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 	}
 	shaken()
 	s.log().Info("host connected", "auth", l.agreed.auth)
+	s.hostsChanged()
 	err = l.run(ctx, conn)
 	if ctx.Err() == nil {
 		s.log().Info("host disconnected", "why", err)
@@ -224,9 +228,10 @@ var errTooManyAtOnce = fmt.Errorf("without a key %d links a second are the most"
 
 func (s *Server) forget(l *guestLink) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	// linkOf may be reading the old slice.
 	s.links = slices.DeleteFunc(slices.Clone(s.links), func(o *guestLink) bool { return o == l })
+	s.mu.Unlock()
+	s.hostsChanged()
 }
 
 var errNoLink = errors.New("raw connection with a token of no link")

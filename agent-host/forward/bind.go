@@ -31,6 +31,7 @@ func (t *Table) withdraw(f *forward) {
 	}
 	f.leave()
 	f.unsuggest()
+	f.vm.changed()
 	if released {
 		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.port)
 	}
@@ -76,7 +77,8 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	}
 	b.gotAddress()
 	b.open = &opening{listeners, done}
-	b.state, b.reason, b.shadowed, b.heldAt = control.Active, "", false, hostAddr{}
+	b.become(control.Active, "")
+	b.shadowed, b.heldAt = false, hostAddr{}
 	t.awaitMissing(b)
 	t.freed(b) // whoever waits for it says who has it
 	log := t.log.Info

@@ -246,6 +246,7 @@ func (v *VM) place(w *wanted, until time.Time) (more bool) {
 		}
 		f = newForward(v, k, g)
 		v.forwards[k] = f
+		v.changed()
 		if g.decision.Verdict != "" {
 			v.table.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.proto, "port", k.port, "reason", g.decision.Reason)
 		}

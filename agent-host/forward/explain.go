@@ -41,7 +41,8 @@ func (t *Table) explain(b *binding, err error) {
 		t.settle(b, control.Claim, fmt.Sprintf("%v %v", bind.addr, err))
 	case inUse && x.asked.IsZero():
 		// The log hears of it when it is known who that is.
-		b.heldAt, b.state, b.reason = bind.addr, control.Claim, x.holds(bind.addr)
+		b.heldAt = bind.addr
+		b.become(control.Claim, x.holds(bind.addr))
 	case inUse:
 		b.heldAt = bind.addr
 		t.settle(b, control.Claim, x.holds(bind.addr))
@@ -92,7 +93,7 @@ func denial(bind *bindError, err error) string {
 
 // settle gives what is unbound its state and says so when that is news.
 func (t *Table) settle(b *binding, state, reason string) {
-	b.state, b.reason = state, reason
+	b.become(state, reason)
 	if b.told == reason {
 		return
 	}

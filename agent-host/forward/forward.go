@@ -61,6 +61,9 @@ func newForward(v *VM, k key, g *group) *forward {
 
 // describe takes over what an announcement says and what needs no new listener.
 func (f *forward) describe(g *group) {
+	if f.expected != g.expected {
+		f.vm.changed()
+	}
 	f.guest.Store(&g.guest)
 	f.manner.Store(&manner{proxyProtocol: g.decision.ProxyProtocol})
 	f.process, f.uid, f.expected = g.process, g.uid, g.expected

@@ -300,7 +300,7 @@ func (t *Table) nextForRoom() *binding {
 // outOfRoom gives a binding that met a limit its state. The log hears of the
 // first of a VM: there may be thousands.
 func (t *Table) outOfRoom(b *binding, err error) {
-	b.state, b.reason = control.Denied, err.Error()
+	b.become(control.Denied, err.Error())
 	b.waitsForRoom(true)
 	if !b.vm.full {
 		b.vm.full = true

@@ -72,6 +72,7 @@ type Table struct {
 	losable   map[netip.Addr]int // what this host may lose, and how often it is bound
 	looking   bool               // the address keeper runs
 	keeping   bool               // the claim keeper runs
+	telling   bool               // the teller runs
 	closed    bool
 }
 

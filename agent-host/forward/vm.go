@@ -31,6 +31,9 @@ type Link struct {
 	// Reverse makes the listeners in the guest be these. It does not wait. nil
 	// where there can be none.
 	Reverse func([]*tunnel.Reverse) error
+	// Tell tells the guest what became of its ports. It does not wait. nil where
+	// that cannot be told.
+	Tell func([]wire.PortState)
 }
 
 // route is how a VM is reached now. It is replaced, never changed.
@@ -60,10 +63,13 @@ type VM struct {
 	used      int        // descriptors of those
 	consumers map[consumerKey]*consumer
 	suggested map[suggested]*forward
-	users     map[uint32]int // forwards that have host addresses, by the guest's user
-	waits     int            // bindings that wait for a limit alone
-	halves    []*binding     // of those, what is open elsewhere; some of them no longer
-	full      bool           // which the log has heard of
+	users     map[uint32]int   // forwards that have host addresses, by the guest's user
+	waits     int              // bindings that wait for a limit alone
+	halves    []*binding       // of those, what is open elsewhere; some of them no longer
+	full      bool             // which the log has heard of
+	untold    bool             // the guest is to be told what became of its ports
+	told      []wire.PortState // that, as it was told last, and over which link
+	toldTo    *Link
 	closed    bool
 }
 
@@ -101,6 +107,7 @@ func (v *VM) SetLink(l *Link) {
 		if r.link != l {
 			v.forgetReverse()
 			v.tellReverse(l)
+			v.changed()
 		}
 		wasGone := r.gone
 		r.link, r.gone = l, r.gone && l == nil

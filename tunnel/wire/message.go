@@ -43,6 +43,7 @@ const (
 	kindEnd          messageKind = 7
 	kindReverse      messageKind = 8
 	kindReverseState messageKind = 9
+	kindPortStates   messageKind = 10
 )
 
 func newMessage(k messageKind) Message {
@@ -65,6 +66,8 @@ func newMessage(k messageKind) Message {
 		return new(ReverseMessage)
 	case kindReverseState:
 		return new(ReverseStateMessage)
+	case kindPortStates:
+		return new(PortStatesMessage)
 	}
 	return nil
 }

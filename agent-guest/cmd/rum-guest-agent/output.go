@@ -18,6 +18,7 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitAbsent  = 3 // no agent runs that could tell
 )
 
 const usageText = `rum-guest-agent makes the ports of this VM reachable on its host.
@@ -25,6 +26,7 @@ const usageText = `rum-guest-agent makes the ports of this VM reachable on its h
 Usage:
   rum-guest-agent [flags]          serve the host until stopped
   rum-guest-agent ports [--json]   print the ports that listen here
+  rum-guest-agent status [--json]  print what became of them on the host
   rum-guest-agent version          print the version
 
 Flags:
@@ -32,9 +34,10 @@ Flags:
 
 // A problem is an error that knows what to do about it.
 type problem struct {
-	err   error
-	hint  string
-	usage bool
+	err    error
+	hint   string
+	usage  bool
+	absent bool
 }
 
 func (p *problem) Error() string { return p.err.Error() }
@@ -64,8 +67,11 @@ func report(stderr io.Writer, err error) int {
 		return exitFailure
 	}
 	fmt.Fprintln(stderr, p.hint)
-	if p.usage {
+	switch {
+	case p.usage:
 		return exitUsage
+	case p.absent:
+		return exitAbsent
 	}
 	return exitFailure
 }

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/pflag"
+
+	guestagent "github.com/rum-vm/rum-agent/agent-guest"
+)
+
+// statusDir is where an agent that systemd or OpenRC runs is told to keep its status.
+const statusDir = "RUNTIME_DIRECTORY"
+
+// status prints what the hosts have made of the ports here.
+func status(args []string, stdout io.Writer) error {
+	flags := pflag.NewFlagSet("status", pflag.ContinueOnError)
+	flags.Usage = func() {}
+	asJSON := flags.Bool("json", false, "print a JSON object")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		_, err = fmt.Fprintf(stdout, "rum-guest-agent status prints what became of the ports here on the host.\n\nFlags:\n%s", flags.FlagUsages())
+		return err
+	case err != nil:
+		return misuse(fmt.Errorf("status: %w", err))
+	case flags.NArg() > 0:
+		return misuse(fmt.Errorf("status takes no argument %q", flags.Arg(0)))
+	}
+	st, err := guestagent.ReadStatus(cmp.Or(os.Getenv(statusDir), guestagent.StatusDir))
+	if errors.Is(err, guestagent.ErrNotRunning) {
+		return &problem{err: err, hint: "start it with: systemctl start rum-guest-agent, or where there is OpenRC: rc-service rum-guest-agent start", absent: true}
+	}
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(st)
+	}
+	if len(st.Hosts) == 0 {
+		_, err := fmt.Fprintln(stdout, "no host is linked; rum-host-agent status there says why")
+		return err
+	}
+	for _, h := range st.Hosts {
+		fmt.Fprintf(stdout, "%s, auth %s\n", cmp.Or(h.Name, "a host"), h.Auth)
+		table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+		for _, p := range h.Ports {
+			fmt.Fprintf(table, "  %d/%s\t%s\n", p.Port, p.Proto, fate(p))
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		if len(h.Ports) == 0 {
+			fmt.Fprintln(stdout, "  no ports are there")
+		}
+	}
+	return nil
+}
+
+// fate says what became of a port.
+func fate(p guestagent.PortStatus) string {
+	switch p.State {
+	case "forwarded":
+		return fmt.Sprintf("-> localhost:%d on the host", p.HostPort)
+	case "taken":
+		return fmt.Sprintf("waits: %d is taken on the host", p.HostPort)
+	case "denied":
+		return fmt.Sprintf("waits: %d is not allowed on the host", p.HostPort)
+	}
+	return "kept in by the host's rules"
+}

@@ -1,0 +1,84 @@
+package forward_test
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
+)
+
+// awaitTold waits until a guest is told that its ports are these.
+func awaitTold(t *testing.T, said <-chan []wire.PortState, want ...wire.PortState) {
+	t.Helper()
+	slices.SortFunc(want, func(a, b wire.PortState) int { return int(a.Port) - int(b.Port) })
+	var last []wire.PortState
+	for {
+		select {
+		case last = <-said:
+			if slices.Equal(last, want) {
+				return
+			}
+		case <-time.After(patience):
+			t.Fatalf("the guest was told %v, want %v", last, want)
+		}
+	}
+}
+
+func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
+	open, moved, taken, kept, static := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
+	to := ownnet.FreePort(t)
+	rules := func(_ string, l portwatch.Listener) forward.Decision {
+		port := l.Addr.Port()
+		switch port {
+		case kept:
+			return forward.Decision{Verdict: control.Ignored, Reason: "ignored by rum.toml:1", Rule: "rum.toml:1"}
+		case moved:
+			port = to
+		}
+		return forward.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
+	}
+	vm := newTable(t, forward.Config{
+		Rules:  rules,
+		Static: func(string) []portwatch.Listener { return listeners(static, "0.0.0.0") },
+	}).Add("dev")
+	holder, err := net.Listen("tcp", addr("127.0.0.1", taken))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	link := linkTo("127.0.0.2:1")
+	said := make(chan []wire.PortState, 100)
+	link.Tell = func(ports []wire.PortState) { said <- ports }
+	vm.SetLink(link)
+
+	all := slices.Concat(listeners(open, "0.0.0.0"), listeners(moved, "127.0.0.1"), listeners(taken, "::"), listeners(kept, "0.0.0.0"))
+	vm.Announce(all)
+	is := func(port uint16, fate wire.PortFate, host uint16) wire.PortState {
+		return wire.PortState{Proto: "tcp", Port: port, Fate: fate, Host: host}
+	}
+	awaitTold(t, said, is(open, wire.PortForwarded, open), is(moved, wire.PortForwarded, to), is(taken, wire.PortTaken, taken), is(kept, wire.PortKept, 0))
+
+	// The claim is bound once its holder is away, and a static port is one when it is there.
+	holder.Close()
+	vm.Announce(append(all[1:], listeners(static, "0.0.0.0")...))
+	awaitTold(t, said, is(moved, wire.PortForwarded, to), is(taken, wire.PortForwarded, taken), is(kept, wire.PortKept, 0), is(static, wire.PortForwarded, static))
+
+	// Another link, whose guest agent may be another, is told all of it.
+	link = linkTo("127.0.0.2:1")
+	again := make(chan []wire.PortState, 100)
+	link.Tell = func(ports []wire.PortState) { again <- ports }
+	vm.SetLink(link)
+	awaitTold(t, again, is(moved, wire.PortForwarded, to), is(taken, wire.PortForwarded, taken), is(kept, wire.PortKept, 0), is(static, wire.PortForwarded, static))
+	select {
+	case ports := <-again:
+		t.Errorf("told %v although nothing has changed", ports)
+	case <-time.After(3 * 100 * time.Millisecond):
+	}
+}
