@@ -54,6 +54,16 @@ func Of(all []*Project, domain, disk string) *Project {
 	return found
 }
 
+// Called returns the projects that give their VM a name.
+func Called(all []*Project, domain string) (called []*Project) {
+	for _, p := range all {
+		if p.Domain == domain {
+			called = append(called, p)
+		}
+	}
+	return called
+}
+
 // overlay is the file in a work directory that rum has the VM run from.
 const overlay = "overlay.qcow2"
 

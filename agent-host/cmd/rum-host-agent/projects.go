@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
@@ -25,10 +27,11 @@ type rumProjects struct {
 	named   []string // VMs of the command line, which are tied by their names
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	all    []*projects.Project
-	told   map[*config.File]logged // as last logged
-	change []func()
+	mu       sync.Mutex
+	all      []*projects.Project
+	told     map[*config.File]logged // as last logged
+	followed map[string]string       // what was last logged of VMs whose name several projects have
+	change   []func()
 }
 
 // logged is what a file was when it was logged last.
@@ -41,7 +44,7 @@ type logged struct {
 func newProjects(agent *hostagent.Agent, named []string, remember string, log *slog.Logger) *rumProjects {
 	r := &rumProjects{
 		watcher: &projects.Watcher{Dir: projects.Dir(), Remember: remember, Log: log},
-		agent:   agent, named: named, log: log, told: make(map[*config.File]logged),
+		agent:   agent, named: named, log: log, told: make(map[*config.File]logged), followed: make(map[string]string),
 	}
 	all, _ := r.watcher.Scan()
 	r.update(all)
@@ -86,7 +89,7 @@ func (r *rumProjects) update(all []*projects.Project) {
 func (r *rumProjects) of(name, disk string) *hostagent.Project {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return forAgent(projects.Of(r.all, name, disk))
+	return r.follow(r.all, name, disk)
 }
 
 // at returns what tells which project a domain at a libvirt daemon follows.
@@ -95,7 +98,57 @@ func (r *rumProjects) at(uri string) func(libvirt.Domain) *hostagent.Project {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		here := slices.DeleteFunc(slices.Clone(r.all), func(p *projects.Project) bool { return !sameDaemon(p.URI(), uri) })
-		return forAgent(projects.Of(here, dom.Name, dom.Disk))
+		if dom.State == libvirt.Off { // and its disk is not known
+			return forAgent(projects.Of(here, dom.Name, dom.Disk))
+		}
+		return r.follow(here, dom.Name, dom.Disk)
+	}
+}
+
+// follow needs r.mu. It says in the log which project a VM follows, if more than one might have it.
+func (r *rumProjects) follow(all []*projects.Project, name, disk string) *hostagent.Project {
+	p := projects.Of(all, name, disk)
+	rivals := projects.Called(all, name)
+	if len(rivals) < 2 {
+		delete(r.followed, name)
+	} else if text := rivalry(p, rivals); text != r.followed[name] {
+		r.followed[name] = text
+		r.log.Warn("several projects have a VM of one name", "vm", name, "follows", text)
+	}
+	return forAgent(p)
+}
+
+// rivalry says which of several projects a VM follows; p is nil for none.
+func rivalry(p *projects.Project, rivals []*projects.Project) string {
+	var others []string
+	for _, o := range rivals {
+		if o != p {
+			others = append(others, o.File.Path())
+		}
+	}
+	if p == nil {
+		return "none of its projects " + strings.Join(others, " and ") + ", which have one name for their VMs: nothing tells whose disk it has"
+	}
+	return p.File.Path() + ", whose disk it has, and not " + strings.Join(others, " or ") + ", whose VM has that name too"
+}
+
+// noteRivals adds to what VMs say of themselves that several projects might have them.
+func (r *rumProjects) noteRivals(vms iter.Seq[control.VM]) iter.Seq[control.VM] {
+	return func(yield func(control.VM) bool) {
+		for vm := range vms {
+			r.mu.Lock()
+			text := r.followed[vm.Name]
+			r.mu.Unlock()
+			if text != "" {
+				if vm.Warning != "" {
+					vm.Warning += "; "
+				}
+				vm.Warning += "follows " + text
+			}
+			if !yield(vm) {
+				return
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -126,6 +127,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return st
 	}
 	server := &control.Server{Status: status, VMs: agent.VMs, Log: log}
+	if rum != nil {
+		server.VMs = func(q control.Query) iter.Seq[control.VM] { return rum.noteRivals(agent.VMs(q)) }
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	group.Go(func() error { return agent.Run(ctx) })

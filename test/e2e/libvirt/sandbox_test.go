@@ -83,7 +83,7 @@ func requirePrograms() error {
 	packages := map[string]string{
 		"libvirtd": "libvirt-daemon-system", "virtlogd": "libvirt-daemon-system", "dnsmasq": "dnsmasq-base",
 		"dbus-daemon": "dbus", "ip": "iproute2", "qemu-system-x86_64": "qemu-system-x86", "iptables": "iptables",
-		"virt-install": "virtinst", "debugfs": "e2fsprogs",
+		"virt-install": "virtinst", "debugfs": "e2fsprogs", "ssh": "openssh-client",
 	}
 	for program, pkg := range packages {
 		if _, err := exec.LookPath(program); err != nil {

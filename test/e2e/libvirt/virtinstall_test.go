@@ -99,7 +99,7 @@ runcmd:
 `
 
 // TestVirtInstallLineLeadsToALinkedGuest runs the lines that docs/cloud-init.md shows, from a cloud image to a page of the
-// guest on localhost.
+// guest on localhost. Then the guest's agent leaves and comes back, by each way there is.
 func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 	defaultNetwork(t)
 	define(t, "other", bare("other", "q35", "<interface type='user'/>"))
@@ -116,7 +116,8 @@ func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 	if err := os.WriteFile(mine, []byte(servesPage), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seed := seedImage(t, dir, "dev", "--user-data", mine, "--nat-mac", "52:54:00:12:34:56", "--hostonly-mac", "52:54:00:12:34:57")
+	key := newSSHKey(t, dir)
+	seed := seedImage(t, dir, "dev", "--user-data", mine, "--ssh-key", key+".pub", "--nat-mac", "52:54:00:12:34:56", "--hostonly-mac", "52:54:00:12:34:57")
 	a := runWithoutArguments(t)
 
 	line := exec.CommandContext(t.Context(), "virt-install", "--name", "dev", "--memory", "512", "--osinfo", "detect=on,require=off", "--virt-type", "qemu",
@@ -167,6 +168,8 @@ func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 	a.until(t, "the bridge address", cloudBootLimit, func(st control.Status) bool {
 		return strings.HasPrefix(st.VMs[0].BridgeIP, "192.168.50.")
 	})
+	makeRumProject(t, "dev", "debian", key)
+	goesAndComesBack(t, a, "dev")
 }
 
 // TestReadmeLeadsFromNothingToAServedVM runs the lines of README's "Use it" as they stand there, on a host that has libvirt's

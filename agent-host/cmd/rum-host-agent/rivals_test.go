@@ -1,0 +1,71 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/test/logbuf"
+)
+
+func TestOfProjectsWithOneNameForTheirVMTheDiskTellsAndStatusAndLogSaySo(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	var files, workDirs []string
+	for range 2 {
+		dir, err := filepath.EvalSymlinks(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "shop.rum.toml")
+		workDir := filepath.Join(projects.Dir(), config.ProjectID(file)+"-shop")
+		if err := os.MkdirAll(workDir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for path, text := range map[string]string{file: "[image]\nbase = \"x\"\n", filepath.Join(workDir, "config_path"): file} {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		files, workDirs = append(files, file), append(workDirs, workDir)
+	}
+	var log logbuf.Buffer
+	r := newProjects(nil, nil, "", slog.New(slog.NewTextHandler(&log, nil)))
+	of := r.at("qemu:///system")
+	follows := func(state libvirt.State, disk string) (id, warning string) {
+		if p := of(libvirt.Domain{Name: "shop", State: state, Disk: disk}); p != nil {
+			id = p.ID
+		}
+		for vm := range r.noteRivals(slices.Values([]control.VM{{Name: "shop"}})) {
+			warning = vm.Warning
+		}
+		return id, warning
+	}
+	for range 2 {
+		id, warning := follows(libvirt.Running, filepath.Join(workDirs[1], "overlay.qcow2"))
+		if id != config.ProjectID(files[1]) || !strings.HasPrefix(warning, "follows "+files[1]+", whose disk it has, and not "+files[0]) {
+			t.Errorf("%q: %s", id, warning)
+		}
+		follows(libvirt.Off, "") // where no disk is known
+	}
+	if id, warning := follows(libvirt.Running, "/images/mine.qcow2"); id != "" || !strings.HasPrefix(warning, "follows none of its projects ") {
+		t.Errorf("%q: %s", id, warning)
+	}
+	if n := strings.Count(log.String(), "several projects have a VM of one name"); n != 2 {
+		t.Errorf("the log says so %d times:\n%s", n, log.String())
+	}
+	if err := os.RemoveAll(workDirs[0]); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := r.watcher.Scan()
+	r.update(all)
+	if id, warning := follows(libvirt.Running, "/images/mine.qcow2"); id != config.ProjectID(files[1]) || warning != "" {
+		t.Errorf("%q: %s", id, warning)
+	}
+}

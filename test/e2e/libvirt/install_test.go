@@ -1,0 +1,103 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+)
+
+// newSSHKey makes a pair of keys and returns the file of the private one.
+func newSSHKey(t *testing.T, dir string) string {
+	t.Helper()
+	file := filepath.Join(dir, "ssh_ed25519")
+	if err := output(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rum", "-f", file)); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// makeRumProject makes a domain one of rum's, as far as install can see: there is a rum.toml of its name, and a work
+// directory with the key of its user.
+func makeRumProject(t *testing.T, name, user, key string) {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, name+".rum.toml")
+	saveRules(t, file, "[ssh]\nuser = \""+user+"\"\n")
+	data := t.TempDir()
+	workDir := filepath.Join(data, "rum", config.ProjectID(file)+"-"+name)
+	if err := os.MkdirAll(workDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(workDir, "config_path"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(key, filepath.Join(workDir, "ssh_ed25519")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_DATA_HOME", data)
+}
+
+// goesAndComesBack takes the guest agent out of a Debian guest and brings it in again: over its own sshd, with the key of a
+// project, and by the QEMU guest agent.
+func goesAndComesBack(t *testing.T, a *hostAgent, name string) {
+	agent := filepath.Join(os.Getenv(binVariable), "rum-guest-agent")
+	linked := func() {
+		t.Helper()
+		took := a.until(t, name+" connected with its key", cloudBootLimit, func(st control.Status) bool {
+			v := named(st, name)
+			return v.State == control.Connected && v.Auth == "psk"
+		})
+		t.Logf("linked after %v", took.Round(time.Millisecond))
+	}
+	gone := func() {
+		t.Helper()
+		a.until(t, name+" without an agent", time.Minute, func(st control.Status) bool { return named(st, name).State != control.Connected })
+	}
+	round := func(via ...string) {
+		t.Helper()
+		began := time.Now()
+		contains(t, rum(t, append([]string{"uninstall", name}, via...)...), "rum-guest-agent is removed", "a seed image brought it")
+		gone()
+		install := append([]string{"install", name, "--agent", agent}, via...)
+		contains(t, rum(t, install...), "installed, and started")
+		linked()
+		contains(t, rum(t, install...), "nothing to do: it is here already, with this key, and runs")
+		linked()
+		t.Logf("%q: %v", via, time.Since(began).Round(time.Second))
+	}
+	round()
+
+	refused, err := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "uninstall", name, "--via", "qga").CombinedOutput()
+	if err == nil {
+		t.Error("the domain has no channel to a QEMU guest agent")
+	}
+	contains(t, string(refused), libvirt.ErrNoQGA.Error(), "leave out --via to go in over ssh, or give the domain a channel "+libvirt.QGAChannel)
+	channel := filepath.Join(t.TempDir(), "channel.xml")
+	if err := os.WriteFile(channel, []byte("<channel type='unix'><target type='virtio' name='"+libvirt.QGAChannel+"'/></channel>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	virsh(t, "attach-device", name, channel, "--live")
+	const ping = `{"execute": "guest-ping"}`
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Second) {
+		out, err := exec.CommandContext(t.Context(), "virsh", "-q", "qemu-agent-command", name, ping).CombinedOutput()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the QEMU guest agent does not answer: %s", strings.TrimSpace(string(out)))
+		}
+	}
+	round("--via", "qga")
+}
