@@ -30,7 +30,7 @@ func openrcGuest(t testing.TB) *guest {
 		g.Write("local/sbin/"+name, sysroot.Recorder, 0o755)
 	}
 	busybox := tool(t, "busybox", "busybox")
-	for _, applet := range strings.Fields("sh base64 cat chmod cp id mkdir mktemp mv rm rmdir sed sha256sum tar") {
+	for _, applet := range strings.Fields("sh base64 cat chmod cp grep id mkdir mktemp mv rm rmdir sed sha256sum tar") {
 		if err := os.Symlink(busybox, filepath.Join(g.Dir, "local/sbin", applet)); err != nil {
 			t.Fatal(err)
 		}
@@ -334,9 +334,14 @@ func TestUninstallerLeavesNothing(t *testing.T) {
 	}
 	g := systemdGuest(t)
 	g.mustRun(script)
+	g.Write("etc/hosts", "127.0.0.1 localhost\n# rum-guest-agent keeps the line below; it is made anew when it is changed\n192.0.2.1 host.rum.internal\n"+
+		"192.0.2.2 mine\n# end of what rum-guest-agent keeps\n192.0.2.3 host.rum.internal\n", 0o640)
 	g.Write("etc/rum-agent/mine", "", 0o600)
 	if out, _, err := g.Run(t.Context(), cloudinit.Uninstaller()); err != nil || !strings.HasPrefix(out, "/etc/rum-agent has more in it and stays\n") {
 		t.Errorf("with a file of the user's: error %v, output %s", err, out)
+	}
+	if got := g.Read("etc/hosts"); got != "127.0.0.1 localhost\n192.0.2.2 mine\n192.0.2.3 host.rum.internal\n" {
+		t.Errorf("/etc/hosts is\n%s", got)
 	}
 }
 

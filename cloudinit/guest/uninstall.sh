@@ -30,6 +30,16 @@ remove /etc/init.d/rum-guest-agent
 [ -z "$removed" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 remove /usr/local/bin/rum-guest-agent
 remove /etc/rum-agent/key
+if grep -qs '^# rum-guest-agent keeps the line below' /etc/hosts; then
+	# In its place, because whose the file is and what label it has is not ours to say.
+	rest=$(sed '/^# rum-guest-agent keeps the line below/,/^# end of what rum-guest-agent keeps$/{
+		/^# rum-guest-agent keeps the line below/d
+		/^# end of what rum-guest-agent keeps$/d
+		/^[^ ]* host\.rum\.internal$/d
+	}' /etc/hosts)
+	printf '%s\n' "$rest" >/etc/hosts
+	removed=yes
+fi
 seeded=
 [ ! -e "$applied" ] || seeded=yes
 remove "$applied"
