@@ -132,3 +132,24 @@ func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 		}
 	}
 }
+
+func TestStatusSaysWhatBecameOfASetup(t *testing.T) {
+	at := time.Date(2026, 11, 29, 0, 10, 8, 0, time.Local)
+	setup := func(s control.Setup) control.Setup {
+		s.Domain, s.Source, s.RedefinedAt = "shop", "qemu:///system", at
+		return s
+	}
+	for want, s := range map[string]control.Setup{
+		"put back: add to shop: a channel; after the next start only: no free port": {Done: []string{"add to shop: a channel", "after the next start only: no free port"}},
+		"nothing was missing":                            {},
+		"nothing was put back: operation forbidden?[31m": {Error: "operation forbidden\x1b[31m"},
+	} {
+		var b strings.Builder
+		if err := printStatus(&b, control.Status{Setups: []control.Setup{setup(s)}}, false); err != nil {
+			t.Fatal(err)
+		}
+		if line, _, _ := strings.Cut(b.String(), "\n"); line != "setup of shop: defined anew at 2026-11-29 00:10:08; "+want {
+			t.Errorf("%s", line)
+		}
+	}
+}

@@ -49,6 +49,31 @@ func makeRumProject(t *testing.T, name, user, key string) {
 	t.Setenv("XDG_DATA_HOME", data)
 }
 
+const qgaChannel = "<channel type='unix'><target type='virtio' name='" + libvirt.QGAChannel + "'/></channel>"
+
+// TestWhatIsMissingForTheQEMUGuestAgentIsSaid has domains without an operating system.
+func TestWhatIsMissingForTheQEMUGuestAgentIsSaid(t *testing.T) {
+	for _, row := range []struct {
+		name, devices string
+		running       bool
+		remedy        string
+	}{
+		{"off", qgaChannel, false, "start the domain"},
+		{"bare", "", true, "leave out --via to go in over ssh, or give the domain a channel org.qemu.guest_agent.0"},
+		{"empty", qgaChannel, true, "have qemu-guest-agent installed and running in the VM, or leave out --via to go in over ssh"},
+	} {
+		define(t, row.name, bare(row.name, "q35", row.devices))
+		if row.running {
+			start(t, row.name)
+		}
+		said, err := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "uninstall", row.name, "--via", "qga").CombinedOutput()
+		if err == nil {
+			t.Errorf("%s: it is done", row.name)
+		}
+		contains(t, string(said), "rum-host-agent: "+libvirt.ErrNoQGA.Error()+": domain "+row.name+": guest-exec: ", "\n"+row.remedy+"\n")
+	}
+}
+
 // goesAndComesBack takes the guest agent out of a Debian guest and brings it in again: over its own sshd, with the key of a
 // project, and by the QEMU guest agent.
 func goesAndComesBack(t *testing.T, a *hostAgent, name string) {
@@ -79,13 +104,8 @@ func goesAndComesBack(t *testing.T, a *hostAgent, name string) {
 	round(func() {})
 	contains(t, rum(t, "install", name, "--agent", agent), "nothing to do: it is here already, with this key, and runs")
 
-	refused, err := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(binVariable), "rum-host-agent"), "uninstall", name, "--via", "qga").CombinedOutput()
-	if err == nil {
-		t.Error("the domain has no channel to a QEMU guest agent")
-	}
-	contains(t, string(refused), libvirt.ErrNoQGA.Error(), "leave out --via to go in over ssh, or give the domain a channel "+libvirt.QGAChannel)
 	channel := filepath.Join(t.TempDir(), "channel.xml")
-	if err := os.WriteFile(channel, []byte("<channel type='unix'><target type='virtio' name='"+libvirt.QGAChannel+"'/></channel>"), 0o600); err != nil {
+	if err := os.WriteFile(channel, []byte(qgaChannel), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	virsh(t, "attach-device", name, channel, "--live")
