@@ -105,6 +105,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.Ready != nil {
 		a.Ready()
 	}
+	if slices.ContainsFunc(a.Listen, func(e tunnel.Endpoint) bool { return e.Scheme == tunnel.SchemeVsock }) {
+		g.Go(func() error { tunnel.Knock(gctx); return nil })
+	}
 	if err := g.Wait(); ctx.Err() == nil && !errors.Is(err, errStdioEnded) {
 		return err
 	}

@@ -71,6 +71,7 @@ type Agent struct {
 	known   map[string][]string // ids of VMs that may be added, by where they are known from
 	ctx     context.Context     // of Run; nil before
 	group   *errgroup.Group
+	knocks  *tunnel.Knocks // nil while nobody hears them
 	stopped bool
 
 	discovery []control.Discovery

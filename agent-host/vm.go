@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -33,14 +34,17 @@ const (
 // vm is one supervised VM.
 type vm struct {
 	VM
-	cfg      Config
-	log      *slog.Logger
-	forwards *forward.VM
-	cancel   context.CancelFunc
-	budget   *rate.Limiter  // of announcements
-	work     *tunnel.Budget // of everything else that the guest sends
-	unnamed  unnamed
-	lost     *time.Timer // calls linkAway
+	cfg        Config
+	log        *slog.Logger
+	forwards   *forward.VM
+	cancel     context.CancelFunc
+	budget     *rate.Limiter  // of announcements
+	work       *tunnel.Budget // of everything else that the guest sends
+	unnamed    unnamed
+	lost       *time.Timer   // calls linkAway
+	hearKnocks func()        // has them heard
+	knocks     chan struct{} // has a token when the guest has knocked
+	knockedAt  time.Time     // when that was last heeded
 
 	mu         sync.Mutex
 	link       *tunnel.Link // nil while there is none that carries
@@ -61,6 +65,7 @@ func newVM(a *Agent, c VM) *vm {
 	v := &vm{
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
 		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), work: tunnel.NewBudget(), down: time.Now(),
+		hearKnocks: a.hearKnocks, knocks: make(chan struct{}, 1),
 	}
 	v.unnamed.announce = v.forwards.Announce
 	v.unnamed.asks = func(l portwatch.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
@@ -91,6 +96,10 @@ func (v *vm) supervise(ctx context.Context) {
 	logged := ""
 	for {
 		began := time.Now()
+		socket, _ := os.Stat(v.socket())
+		if v.Endpoint.Scheme == tunnel.SchemeVsock {
+			v.hearKnocks()
+		}
 		announced, err := v.serve(ctx)
 		if ctx.Err() != nil {
 			return
@@ -104,10 +113,11 @@ func (v *vm) supervise(ctx context.Context) {
 			logged = text
 			v.log.Warn("cannot reach the guest agent", "endpoint", v.Endpoint, "error", err)
 		}
-		select {
-		case <-ctx.Done():
+		// An attempt on a serial port lasts until the guest answers, or for seconds: the
+		// next one follows soon.
+		v.pause(ctx, max(backoffMin, wait.next(now)-now.Sub(began)), socket)
+		if ctx.Err() != nil {
 			return
-		case <-time.After(wait.next(now)):
 		}
 	}
 }
