@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -297,6 +298,20 @@ func TestInstallerRunsAsOftenAsOneLikes(t *testing.T) {
 	g.installed(byHand, unit)
 }
 
+// hostsBlock are the lines around what the agent keeps in /etc/hosts, as its source has them.
+func hostsBlock(t *testing.T) (begin, end string) {
+	t.Helper()
+	source, err := os.ReadFile("../agent-guest/hostsfile.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`hosts(?:Begin|End) *= "(.*)"`).FindAllSubmatch(source, 2)
+	if len(found) != 2 {
+		t.Fatalf("the agent's source has %q", found)
+	}
+	return string(found[0][1]), string(found[1][1])
+}
+
 func TestUninstallerLeavesNothing(t *testing.T) {
 	seed := newSeed(t)
 	script, err := seed.Installer()
@@ -334,8 +349,8 @@ func TestUninstallerLeavesNothing(t *testing.T) {
 	}
 	g := systemdGuest(t)
 	g.mustRun(script)
-	g.Write("etc/hosts", "127.0.0.1 localhost\n# rum-guest-agent keeps the line below; it is made anew when it is changed\n192.0.2.1 host.rum.internal\n"+
-		"192.0.2.2 mine\n# end of what rum-guest-agent keeps\n192.0.2.3 host.rum.internal\n", 0o640)
+	begin, end := hostsBlock(t)
+	g.Write("etc/hosts", "127.0.0.1 localhost\n"+begin+"\n192.0.2.1 host.rum.internal\n192.0.2.2 mine\n"+end+"\n192.0.2.3 host.rum.internal\n", 0o640)
 	g.Write("etc/rum-agent/mine", "", 0o600)
 	if out, _, err := g.Run(t.Context(), cloudinit.Uninstaller()); err != nil || !strings.HasPrefix(out, "/etc/rum-agent has more in it and stays\n") {
 		t.Errorf("with a file of the user's: error %v, output %s", err, out)

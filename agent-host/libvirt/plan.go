@@ -186,7 +186,11 @@ func (c *Conn) newPlan(domain string) (*Plan, *domainDef, error) {
 func (c *Conn) definition(dom golibvirt.Domain) (string, error) {
 	text, err := c.lv.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive|golibvirt.DomainXMLSecure)
 	if err != nil {
-		return "", fmt.Errorf("definition of domain %s: %w", dom.Name, err)
+		err = fmt.Errorf("definition of domain %s: %w", dom.Name, err)
+		if isCode(err, golibvirt.ErrOperationDenied) {
+			err = advise(err, "this connection may only read: use one that may change domains, such as "+systemURI+" as a user in the group libvirt")
+		}
+		return "", err
 	}
 	return text, nil
 }
