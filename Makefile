@@ -35,8 +35,8 @@ build: go ## both agents to bin/, static, for this machine and for amd64 and arm
 # They build the agents themselves, so that no result can be kept for next time.
 test: go ## unit and namespace tests, with the race detector; needs no VM
 	@sh test/deps.sh $(TEST_DEPS)
-	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v /test/integration)
-	go test -race -count=1 -timeout 5m $(TESTFLAGS) ./test/integration
+	go test -race -timeout 10m $(TESTFLAGS) $$(go list ./... | grep -v /test/integration)
+	go test -race -count=1 -timeout 10m $(TESTFLAGS) ./test/integration
 
 lint: go ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
