@@ -130,5 +130,8 @@ func announcement(w *portwatch.Watcher) (tunnel.Announcement, <-chan struct{}) {
 
 // usable leaves out what nobody can be connected to.
 func usable(all []portwatch.Listener) []portwatch.Listener {
+	if !slices.ContainsFunc(all, func(l portwatch.Listener) bool { return l.Unusable != "" }) {
+		return all
+	}
 	return slices.DeleteFunc(slices.Clone(all), func(l portwatch.Listener) bool { return l.Unusable != "" })
 }

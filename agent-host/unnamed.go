@@ -1,6 +1,7 @@
 package hostagent
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -21,7 +22,7 @@ type unnamed struct {
 
 	mu     sync.Mutex
 	latest []portwatch.Listener
-	since  map[unnamedKey]time.Time // when each was announced first
+	since  map[unnamedKey]time.Time // when those were announced first that may be kept back
 	again  *time.Timer              // nil while none is kept back
 }
 
@@ -30,24 +31,33 @@ type unnamedKey struct {
 	addr  netip.AddrPort
 }
 
-// take passes on what a guest announces, and reports whether something that was there
-// is not any more.
+func unnamedKeyOf(l portwatch.Listener) unnamedKey { return unnamedKey{l.Proto, l.Addr} }
+
+// take passes on what a guest announces, which is sorted, and reports whether something
+// that was there is not any more.
 func (u *unnamed) take(listeners []portwatch.Listener) (fewer bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	since, now, kept := make(map[unnamedKey]time.Time, len(listeners)), time.Now(), 0
-	for _, l := range listeners {
-		k := unnamedKey{l.Proto, l.Addr}
-		since[k] = now
-		if was, ok := u.since[k]; ok {
-			since[k] = was
-			kept++
+	now := time.Now()
+	if u.since == nil {
+		u.since = make(map[unnamedKey]time.Time)
+	}
+	added, removed := portwatch.Diff(u.latest, listeners)
+	was := func(l portwatch.Listener) bool {
+		_, known := slices.BinarySearchFunc(u.latest, l, portwatch.Compare)
+		return known
+	}
+	for _, l := range removed {
+		delete(u.since, unnamedKeyOf(l))
+	}
+	for _, l := range added {
+		if l.Process == "" && !was(l) && u.asks(l) {
+			u.since[unnamedKeyOf(l)] = now
 		}
 	}
-	fewer = kept < len(u.since)
-	u.latest, u.since = listeners, since
+	u.latest = listeners
 	u.pass(now)
-	return fewer
+	return len(removed) > 0
 }
 
 // pass announces what need not be kept back any longer, and comes again for the rest.
@@ -56,13 +66,18 @@ func (u *unnamed) pass(now time.Time) {
 		u.again.Stop()
 		u.again = nil
 	}
+	maps.DeleteFunc(u.since, func(_ unnamedKey, since time.Time) bool { return now.Sub(since) >= nameWait })
+	if len(u.since) == 0 {
+		u.announce(u.latest)
+		return
+	}
 	var longest time.Duration
 	u.announce(slices.DeleteFunc(slices.Clone(u.latest), func(l portwatch.Listener) bool {
-		left := nameWait - now.Sub(u.since[unnamedKey{l.Proto, l.Addr}])
-		if l.Process != "" || left <= 0 || !u.asks(l) {
+		since, may := u.since[unnamedKeyOf(l)]
+		if !may || l.Process != "" || !u.asks(l) {
 			return false
 		}
-		longest = max(longest, left)
+		longest = max(longest, nameWait-now.Sub(since))
 		return true
 	}))
 	if longest > 0 {

@@ -7,17 +7,21 @@ const (
 	// nameShare how much the search for names.
 	lookShare = 10 // percent
 	nameShare = 3
+	// userShare is how much of one CPU the sockets of one user may cost by being shown.
+	userShare = 4
 	// budgetBank is the CPU time that is saved up for a burst.
 	budgetBank = 50 * time.Millisecond
 	// newsCost is the least that a look counts for that finds something new, and
 	// listenerCost what it counts for besides for each listener: this is work for
 	// others too, for the link and for the host.
 	newsCost     = time.Millisecond
-	listenerCost = time.Microsecond
+	listenerCost = 200 * time.Nanosecond
 	// wakeCost is what it costs to be woken by events, and eventCost what each of them
 	// costs, about.
 	wakeCost  = 100 * time.Microsecond
 	eventCost = 2 * time.Microsecond
+	// lookCost is what it costs at least to look.
+	lookCost = 200 * time.Microsecond
 )
 
 // budget bounds the CPU time that something uses, however much happens: a burst is
@@ -25,12 +29,13 @@ const (
 // often if that is much work.
 type budget struct {
 	share time.Duration // percent of one CPU
+	least time.Duration // what has to be there after all is spent
 	left  time.Duration
 	at    time.Time
 }
 
-func newBudget(share time.Duration, now time.Time) budget {
-	return budget{share: share, left: budgetBank, at: now}
+func newBudget(share, least time.Duration, now time.Time) budget {
+	return budget{share: share, least: least, left: budgetBank, at: now}
 }
 
 // spend takes the CPU time that something took.
@@ -50,7 +55,7 @@ func (b *budget) wait(now time.Time) time.Duration {
 	if b.left > 0 {
 		return 0
 	}
-	return (newsCost - b.left) * 100 / b.share
+	return (b.least - b.left) * 100 / b.share
 }
 
 func (b *budget) refill(now time.Time) {

@@ -20,9 +20,22 @@ type server struct {
 // meanwhile at the address they had before.
 func (v *servers) only(sockets []socket) []socket {
 	seen := make(servers)
+	kept := v.among(sockets, seen)
+	for inode, old := range *v {
+		if _, again := seen[inode]; !again && !old.missed {
+			seen[inode] = server{addr: old.addr, missed: true}
+		}
+	}
+	*v = seen
+	return kept
+}
+
+// among is only for some sockets; those of them that are to be remembered are added to
+// seen, which may be v.
+func (v servers) among(sockets []socket, seen servers) []socket {
 	kept := make([]socket, 0, len(sockets))
 	for _, s := range sockets {
-		old, known := (*v)[s.inode]
+		old, known := v[s.inode]
 		switch {
 		case s.waiting():
 		case known && s.addr.Port() == old.addr.Port():
@@ -35,11 +48,5 @@ func (v *servers) only(sockets []socket) []socket {
 			seen[s.inode] = server{addr: s.addr}
 		}
 	}
-	for inode, old := range *v {
-		if _, again := seen[inode]; !again && !old.missed {
-			seen[inode] = server{addr: old.addr, missed: true}
-		}
-	}
-	*v = seen
 	return kept
 }

@@ -6,14 +6,16 @@ import (
 	"strings"
 )
 
-// compare orders listeners by protocol, port and address. Two listeners that
+// Compare orders listeners by protocol, port and address. Two listeners that
 // compare as equal are the same socket address, whoever owns it.
-func compare(a, b Listener) int {
-	return cmp.Or(
-		strings.Compare(a.Proto, b.Proto),
-		cmp.Compare(a.Addr.Port(), b.Addr.Port()),
-		a.Addr.Addr().Compare(b.Addr.Addr()),
-	)
+func Compare(a, b Listener) int {
+	if c := strings.Compare(a.Proto, b.Proto); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.Addr.Port(), b.Addr.Port()); c != 0 {
+		return c
+	}
+	return a.Addr.Addr().Compare(b.Addr.Addr())
 }
 
 // Diff tells how to get from one picture to a later one; both must be sorted
@@ -22,7 +24,7 @@ func compare(a, b Listener) int {
 // Process or Program: who applies a difference replaces by protocol and address.
 func Diff(before, after []Listener) (added, removed []Listener) {
 	for len(before) > 0 && len(after) > 0 {
-		switch c := compare(before[0], after[0]); {
+		switch c := Compare(before[0], after[0]); {
 		case c < 0:
 			removed = append(removed, before[0])
 			before = before[1:]

@@ -3,7 +3,9 @@ package portwatch_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -441,6 +443,50 @@ func TestAFloodOfEventsIsNotReadOneByOneAndHidesNoPort(t *testing.T) {
 			t.Errorf("waited %d times for %d events in %v", waits, events, took)
 		}
 		until(t, w, "what is left", func(s portwatch.State) bool { return len(s.Listeners) == 0 })
+	})
+}
+
+// Each change is listed for its port alone: all of them have to come to what a scan finds.
+func TestWhatIsShownAfterManyChangesIsWhatAScanFinds(t *testing.T) {
+	alone(t, func(cgroup string) {
+		w, _ := follow(t, never, openCgroup(t, cgroup))
+		dice := rand.New(rand.NewPCG(1, 2))
+		addrs := []string{"127.0.0.1", "0.0.0.0", "127.0.0.2", "[::1]", "[::]"}
+		open := make(map[string]io.Closer)
+		for range 3000 {
+			at := fmt.Sprintf("%s:%d", addrs[dice.IntN(len(addrs))], 2000+dice.IntN(40))
+			network := []string{"tcp", "udp"}[dice.IntN(2)]
+			if c := open[network+at]; c != nil {
+				c.Close()
+				delete(open, network+at)
+				continue
+			}
+			var c io.Closer
+			var err error
+			if network == "tcp" {
+				c, err = net.Listen("tcp", at)
+			} else {
+				c, err = net.ListenPacket("udp", at)
+			}
+			if err == nil { // or another has the address
+				open[network+at] = c
+			}
+		}
+		defer func() {
+			for _, c := range open {
+				c.Close()
+			}
+		}()
+		want, err := new(portwatch.Scanner).Scan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, w, "what a scan finds", func(s portwatch.State) bool {
+			return slices.EqualFunc(s.Listeners, want, func(a, b portwatch.Listener) bool {
+				a.Process, b.Process = "", ""
+				return a == b
+			})
+		})
 	})
 }
 

@@ -47,6 +47,8 @@ func (k *Kernel) awaitGo() {
 
 // Detach takes the programs from the cgroup, as another program could.
 func (k *Kernel) Detach() error {
+	k.mu.Lock() // it is not closed meanwhile
+	defer k.mu.Unlock()
 	for _, l := range k.source.(*bpf).links {
 		if err := l.(interface{ Detach() error }).Detach(); err != nil {
 			return err
@@ -64,6 +66,11 @@ func (k *Kernel) Read() (n int, err error) {
 		}
 		n += len(events)
 	}
+}
+
+func (k *Kernel) close() error {
+	k.awaitGo()
+	return k.source.close()
 }
 
 // Close ends it.

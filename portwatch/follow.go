@@ -2,9 +2,12 @@ package portwatch
 
 import (
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -18,6 +21,8 @@ const (
 	// is cheaper. The kernel walks all of it for each of them, and hands out both
 	// families' for two of them, but each row of these costs about a fiftieth of a walk.
 	minPlaces, maxPlaces, rowsForAPlace = 2, 8, 50
+	// olderPause is the time between two looks at all that is older than the events.
+	olderPause = 100 * time.Millisecond
 	// maxPending bounds the places that wait to be looked at.
 	maxPending = 256
 	// maxBatch bounds the events that are taken in before the next look.
@@ -61,10 +66,13 @@ type follower struct {
 	picture   picture
 	ephemeral ephemeral
 	told      map[uint64]bindKind // by cookie: the sockets whose end there will be an event for
+	older     map[uint64]place    // of those, TCP listeners older than the events
+	olderAt   time.Time           // when to look at all of these next, or when it was
 	pending   map[place]*pending
 	due       map[string]time.Time // when to look at all of a protocol
 	aliveAt   time.Time            // when to ask next whether events can still come
 	budget    budget
+	turns     turns
 	batch     []event
 }
 
@@ -81,10 +89,10 @@ type pending struct {
 func newFollower(w *Watcher, src source) *follower {
 	now := time.Now()
 	return &follower{
-		w: w, src: src, picture: picture{scanner: w.scanner, cookies: make(map[uint64]bool)},
-		told: make(map[uint64]bindKind), pending: make(map[place]*pending),
+		w: w, src: src, picture: newPicture(w.scanner),
+		told: make(map[uint64]bindKind), older: make(map[uint64]place), pending: make(map[place]*pending),
 		due:     map[string]time.Time{"tcp": now, "udp": now},
-		aliveAt: now.Add(w.safety), budget: newBudget(lookShare, now),
+		aliveAt: now.Add(w.safety), budget: newBudget(lookShare, lookCost, now), turns: newTurns(),
 	}
 }
 
@@ -93,7 +101,7 @@ func (f *follower) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, f.src.wake)
 	defer stop()
 	for {
-		if err := f.take(f.next()); err != nil {
+		if err := f.take(f.next(time.Now())); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -109,15 +117,17 @@ func (f *follower) run(ctx context.Context) error {
 				return err
 			}
 		}
-		if time.Now().Before(f.next()) {
+		now := time.Now()
+		if now.Before(f.next(now)) {
 			continue
 		}
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := f.w.cpuTime()
-		news := f.look(time.Now())
+		news := f.look(now)
 		spent = f.w.cpuTime() - spent
 		if news {
-			f.budget.spendNews(time.Now(), spent, len(f.picture.rows))
+			f.budget.spendNews(time.Now(), spent, f.picture.count)
+			f.turns.paid(time.Now(), spent, f.picture.count)
 		} else {
 			f.budget.spend(time.Now(), spent)
 		}
@@ -126,7 +136,7 @@ func (f *follower) run(ctx context.Context) error {
 }
 
 // next is when the next look is due.
-func (f *follower) next() time.Time {
+func (f *follower) next(now time.Time) time.Time {
 	next := f.due["tcp"]
 	if udp := f.due["udp"]; udp.Before(next) {
 		next = udp
@@ -136,7 +146,7 @@ func (f *follower) next() time.Time {
 			next = p.due
 		}
 	}
-	return next
+	return f.turns.next(next, now)
 }
 
 // take takes in what happens until a deadline, or nothing but what has happened.
@@ -169,9 +179,14 @@ func (f *follower) note(e event, now time.Time) {
 	if f.w.scanner.Own.hasCookie(e.cookie) {
 		return
 	}
+	if e.isTable() {
+		f.noteOlder(e, now)
+		return
+	}
 	p := f.pending[e.place]
 	if p == nil {
 		if e.cookie != 0 && !e.opened && !f.picture.has(e.cookie) {
+			delete(f.told, e.cookie)
 			return // it was gone before anybody knew of it
 		}
 		p = &pending{due: now, want: make(map[uint64]bool)}
@@ -186,6 +201,7 @@ func (f *follower) note(e event, now time.Time) {
 		p.blind = true
 	case !e.opened && !f.picture.has(e.cookie):
 		delete(p.want, e.cookie)
+		delete(f.told, e.cookie)
 		if len(p.want) == 0 && !p.blind {
 			delete(f.pending, e.place)
 		}
@@ -200,47 +216,110 @@ func (f *follower) note(e event, now time.Time) {
 	}
 }
 
+// noteOlder takes in that some listener of MPTCP has gone, which any Go program has. Of
+// one that began under the events there is word besides, so that it is one of the older,
+// or none of interest.
+func (f *follower) noteOlder(e event, now time.Time) {
+	if f.olderAt.After(now) || len(f.older) == 0 {
+		return
+	}
+	pause := olderPause
+	if len(f.older) > maxPlaces {
+		pause = maxPause
+	}
+	if f.olderAt = f.olderAt.Add(pause); f.olderAt.Before(now) {
+		f.olderAt = now
+	}
+	if len(f.older) > maxPlaces {
+		f.pending[e.place] = &pending{due: f.olderAt, want: make(map[uint64]bool), blind: true}
+		return
+	}
+	for _, at := range f.older {
+		if p := f.pending[at]; p == nil {
+			f.pending[at] = &pending{due: f.olderAt, want: make(map[uint64]bool), blind: true}
+		} else {
+			p.blind, p.tries = true, 0
+		}
+	}
+}
+
 // look looks at what is due and shows what it finds. It reports whether that is news.
 func (f *follower) look(now time.Time) bool {
-	places, whole := f.ask(now)
-	if len(places) == 0 {
-		return false
+	f.turns.paying = nil
+	a := f.ask(now)
+	if len(a.places) == 0 {
+		return f.show(now, nil)
 	}
-	changed, err := f.picture.look(places)
+	places, gone, come, err := f.picture.look(a.places)
 	if err != nil {
 		clear(f.pending)
 		f.due["tcp"], f.due["udp"] = now.Add(maxPause), now.Add(maxPause)
 		return f.w.update(nil, err)
 	}
-	for _, proto := range whole {
+	for _, proto := range a.whole {
 		f.due[proto] = now.Add(f.w.safety)
 		if f.src.of(proto) == SourcePoll || f.picture.anonymous(proto) {
 			f.due[proto] = now.Add(f.w.interval)
 		}
 		f.ephemeral = readEphemeral(f.w.scanner.root())
 	}
-	f.settle(now, changed)
-	f.tell(now)
-	return f.w.show(f.picture.rows, len(whole) > 0)
+	f.settle(now, slices.Concat(gone, come))
+	f.tell(now, places, gone)
+	f.w.forget(gone)
+	if a.everything || !slices.Equal(places, a.places) {
+		f.turns.all(now)
+		return f.w.showAll(f.picture.at(wholeTables))
+	}
+	f.turns.add(gone)
+	f.turns.add(come)
+	return f.show(now, a.ports)
 }
 
-// ask returns the places to look at, and the protocols of which these are all.
-func (f *follower) ask(now time.Time) (places []place, whole []string) {
-	most := min(minPlaces+len(f.picture.rows)/rowsForAPlace, maxPlaces)
+// show shows some ports where nothing has come or gone, and what has elsewhere as far
+// as it is its users' turn.
+func (f *follower) show(now time.Time, ports []port) bool {
+	ports = slices.DeleteFunc(ports, f.turns.waits)
+	ports = append(ports, f.turns.take(now)...)
+	if len(ports) == 0 {
+		return false
+	}
+	both := make([]place, 0, 2*len(ports))
+	for _, p := range ports {
+		both = append(both, place{p.proto, unix.AF_INET, p.number}, place{p.proto, unix.AF_INET6, p.number})
+	}
+	return f.w.show(ports, f.picture.at(both))
+}
+
+// asked is what to look at.
+type asked struct {
+	places []place
+	ports  []port   // of what has happened
+	whole  []string // the protocols of which places are all
+	// everything is that all of a protocol is due, whatever has happened.
+	everything bool
+}
+
+func (f *follower) ask(now time.Time) (a asked) {
+	most := min(minPlaces+f.picture.count/rowsForAPlace, maxPlaces)
 	for _, proto := range []string{"tcp", "udp"} {
 		var some []place
 		for at, p := range f.pending {
-			if at.proto == proto && !p.due.After(now) {
-				some = append(some, at)
+			if at.proto != proto || p.due.After(now) {
+				continue
+			}
+			some = append(some, at)
+			if p := at.both(); !slices.Contains(a.ports, p) {
+				a.ports = append(a.ports, p)
 			}
 		}
-		anyPort := slices.ContainsFunc(some, func(at place) bool { return at.port == 0 })
-		if anyPort || len(some) > most || !f.due[proto].After(now) {
-			some, whole = tables(proto), append(whole, proto)
+		due := slices.ContainsFunc(some, place.isTable) || !f.due[proto].After(now)
+		if due || len(some) > most {
+			some, a.whole = tables(proto), append(a.whole, proto)
 		}
-		places = append(places, some...)
+		a.everything = a.everything || due
+		a.places = append(a.places, some...)
 	}
-	return places, whole
+	return a
 }
 
 // settle forgets the places that look as the events said, or that have changed where
@@ -267,30 +346,44 @@ func (f *follower) settle(now time.Time, changed []socket) {
 }
 
 // tell sees to it that there is an event when a socket goes that was there before the
-// events, and learns how those with events came to their ports. What goes before it is
-// told of is found by looking once more.
-func (f *follower) tell(now time.Time) {
-	told := make(map[uint64]bindKind, len(f.told))
+// events, and learns how those with events came to their ports. It concerns the places
+// that were looked at. What goes before it is told of is found by looking once more.
+func (f *follower) tell(now time.Time, places []place, gone []socket) {
+	for _, s := range gone {
+		delete(f.told, s.cookie)
+		delete(f.older, s.cookie)
+	}
+	if slices.ContainsFunc(places, place.isTable) {
+		maps.DeleteFunc(f.told, func(cookie uint64, _ bindKind) bool { return !f.picture.has(cookie) })
+		maps.DeleteFunc(f.older, func(cookie uint64, _ place) bool { return !f.picture.has(cookie) })
+	}
 	var untold []socket
-	for i := range f.picture.rows {
-		s := &f.picture.rows[i]
-		if s.cookie == 0 || f.src.of(s.proto) != SourceEBPF {
+	for at, rows := range f.picture.in(places) {
+		if f.src.of(at.proto) != SourceEBPF {
 			continue
 		}
-		bind, known := f.told[s.cookie]
-		if !known && s.proto == "udp" {
-			bind = f.src.bindOf(s.cookie)
-			known = bind != bindUnknown
+		for i := range rows {
+			s := &rows[i]
+			if s.cookie == 0 {
+				continue
+			}
+			bind, known := f.told[s.cookie]
+			if !known && s.proto == "udp" {
+				bind = f.src.bindOf(s.cookie)
+				known = bind != bindUnknown
+			}
+			if !known {
+				f.src.tellClose(*s)
+				untold = append(untold, *s)
+				if s.proto == "tcp" {
+					f.older[s.cookie] = at
+				}
+			}
+			f.told[s.cookie], s.bind = bind, bind
 		}
-		if !known {
-			f.src.tellClose(*s)
-			untold = append(untold, *s)
-		}
-		told[s.cookie], s.bind = bind, bind
 	}
-	f.told = told
 	for _, s := range untold {
-		at := place{s.proto, s.family, s.addr.Port()}
+		at := s.place()
 		switch {
 		case len(untold) > maxPlaces:
 			f.due[s.proto] = now

@@ -3,6 +3,7 @@ package portwatch
 import (
 	"context"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,7 @@ const clientAge = time.Second
 func (w *Watcher) nameAll(ctx context.Context) {
 	known := processes{root: w.scanner.root()}
 	since := make(map[uint64]time.Time)
-	budget := newBudget(nameShare, time.Now())
+	budget := newBudget(nameShare, newsCost, time.Now())
 	step := len(nameAfter)
 	for {
 		var later <-chan time.Time
@@ -39,7 +40,7 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		}
 		step++
 		w.showing.Lock()
-		sockets := w.sockets
+		sockets := w.all()
 		w.showing.Unlock()
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := w.cpuTime()
@@ -58,11 +59,31 @@ func (w *Watcher) nameAll(ctx context.Context) {
 }
 
 // name shows the sockets with their owners, and reports whether those are others.
-func (w *Watcher) name(owners map[uint64]named) bool {
+func (w *Watcher) name(owners map[uint64]named) (news bool) {
+	renamed := make(map[uint64]bool)
+	for inode, owner := range owners {
+		if w.owners[inode] != owner {
+			renamed[inode] = true
+		}
+	}
+	for inode := range w.owners {
+		if _, ok := owners[inode]; !ok {
+			renamed[inode] = true
+		}
+	}
 	w.showing.Lock()
+	defer w.showing.Unlock()
 	w.owners = owners
-	w.showing.Unlock()
-	return w.showAgain()
+	if len(renamed) == 0 {
+		return false
+	}
+	var ports []port
+	for p, sockets := range w.shown {
+		if slices.ContainsFunc(sockets, func(s socket) bool { return renamed[s.inode] }) {
+			ports = append(ports, p)
+		}
+	}
+	return w.relist(ports)
 }
 
 // grown leaves out the sockets of clients that are younger than clientAge; since is

@@ -20,13 +20,17 @@ func (w *Watcher) watchNetworks(ctx context.Context, src source) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
+	lookAgain := func() {
+		w.nudged.Store(true)
+		src.wake()
+	}
+	lookAgain() // something may have changed before anybody was told
 	for ctx.Err() == nil {
 		// An error is a message too: that some did not fit.
 		if _, err := conn.Receive(); err != nil && !sleep(ctx, maxPause) {
 			return
 		}
-		w.nudged.Store(true)
-		src.wake()
+		lookAgain()
 		if !sleep(ctx, networkPause) {
 			return
 		}

@@ -2,6 +2,7 @@ package portwatch
 
 import (
 	"errors"
+	"iter"
 	"slices"
 	"time"
 
@@ -9,11 +10,17 @@ import (
 )
 
 // picture is what a Watcher with events knows: the rows of the kernel's tables as they
-// were when it last looked at each place, without the sockets of this program.
+// were when it last looked at each place, without the sockets of this program. A guest
+// may have thousands, so that what happens at one port must not cost work for all.
 type picture struct {
 	scanner *Scanner
-	rows    []socket
+	rows    map[place][]socket // by the port where they are
+	count   int
 	cookies map[uint64]bool // of the rows
+}
+
+func newPicture(s *Scanner) picture {
+	return picture{scanner: s, rows: make(map[place][]socket), cookies: make(map[uint64]bool)}
 }
 
 // has reports whether a socket was there when it was looked for.
@@ -22,29 +29,41 @@ func (p *picture) has(cookie uint64) bool { return p.cookies[cookie] }
 // anonymous reports whether there are sockets whose cookies are not known, since only
 // procfs told of them: no event can be recognized as theirs.
 func (p *picture) anonymous(proto string) bool {
-	return slices.ContainsFunc(p.rows, func(s socket) bool { return s.proto == proto && s.cookie == 0 })
+	for at, rows := range p.rows {
+		if at.proto == proto && slices.ContainsFunc(rows, func(s socket) bool { return s.cookie == 0 }) {
+			return true
+		}
+	}
+	return false
 }
 
-// look brings some places up to date, and returns the sockets that came or went.
-func (p *picture) look(places []place) (changed []socket, err error) {
+// look brings some places up to date, and returns them, or all where only that could
+// be, and the sockets that came or went.
+func (p *picture) look(places []place) (at []place, gone, come []socket, err error) {
 	rows, err := p.read(places)
 	if err != nil {
 		places = wholeTables
 		rows, err = p.twice(places, p.scanner.sockets)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	before := p.at(places)
-	p.rows = append(slices.DeleteFunc(p.rows, func(s socket) bool { return slices.ContainsFunc(places, s.isAt) }), rows...)
-	gone, come := missing(before, rows), missing(rows, before)
+	for _, s := range before {
+		delete(p.rows, s.place())
+	}
+	for _, s := range rows {
+		p.rows[s.place()] = append(p.rows[s.place()], s)
+	}
+	p.count += len(rows) - len(before)
+	gone, come = missing(before, rows), missing(rows, before)
 	for _, s := range gone {
 		delete(p.cookies, s.cookie)
 	}
 	for _, s := range come {
 		p.cookies[s.cookie] = true
 	}
-	return append(gone, come...), nil
+	return places, gone, come, nil
 }
 
 var errNoDiag = errors.New("sock_diag has failed a short while ago")
@@ -55,7 +74,7 @@ func (p *picture) read(places []place) ([]socket, error) {
 		return nil, errNoDiag
 	}
 	ask := func() ([]socket, error) { return p.scanner.fromDiag(places...) }
-	if !slices.ContainsFunc(places, func(at place) bool { return at.port == 0 }) {
+	if !slices.ContainsFunc(places, place.isTable) {
 		rows, err := ask()
 		return p.scanner.Own.without(rows), err
 	}
@@ -84,18 +103,44 @@ func (p *picture) twice(places []place, read func() ([]socket, error)) ([]socket
 
 // at returns the rows of some places.
 func (p *picture) at(places []place) (rows []socket) {
-	for _, s := range p.rows {
-		if slices.ContainsFunc(places, s.isAt) {
-			rows = append(rows, s)
-		}
+	for _, some := range p.in(places) {
+		rows = append(rows, some...)
 	}
 	return rows
 }
 
-// isAt reports whether a row belongs to a place.
-func (s socket) isAt(p place) bool {
-	return s.proto == p.proto && s.family == p.family && (p.port == 0 || p.port == s.addr.Port())
+// in is the rows of some places, by port.
+func (p *picture) in(places []place) iter.Seq2[place, []socket] {
+	return func(yield func(place, []socket) bool) {
+		if slices.ContainsFunc(places, place.isTable) {
+			for at, rows := range p.rows {
+				if slices.ContainsFunc(places, at.isIn) && !yield(at, rows) {
+					return
+				}
+			}
+			return
+		}
+		for _, at := range places {
+			if rows := p.rows[at]; len(rows) > 0 && !yield(at, rows) {
+				return
+			}
+		}
+	}
 }
+
+// place is the port where a socket is.
+func (s socket) place() place { return place{s.proto, s.family, s.addr.Port()} }
+
+// isTable reports whether a place is all ports.
+func (p place) isTable() bool { return p.port == 0 }
+
+// isIn reports whether a port is in a place.
+func (p place) isIn(o place) bool {
+	return p.proto == o.proto && p.family == o.family && (o.isTable() || p.port == o.port)
+}
+
+// isAt reports whether a row belongs to a place.
+func (s socket) isAt(p place) bool { return s.place().isIn(p) }
 
 // missing returns the sockets of before that are not in after.
 func missing(before, after []socket) (gone []socket) {
@@ -107,7 +152,7 @@ func missing(before, after []socket) (gone []socket) {
 		if s.cookie != 0 {
 			return identity{cookie: s.cookie}
 		}
-		return identity{inode: s.inode, place: place{s.proto, s.family, s.addr.Port()}}
+		return identity{inode: s.inode, place: s.place()}
 	}
 	there := make(map[identity]bool, len(after))
 	for _, s := range after {

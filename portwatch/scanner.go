@@ -3,6 +3,7 @@ package portwatch
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -107,6 +108,15 @@ func (s *Scanner) Scan() ([]Listener, error) {
 	return s.list(sockets, s.processes.owners(sockets)), nil
 }
 
+// listMore is list for some sockets beside those that are listed already.
+func (s *Scanner) listMore(sockets []socket, owners map[uint64]named) []Listener {
+	broadcasts, interfaces := s.broadcasts, s.interfaces
+	listeners := s.list(sockets, owners)
+	maps.Copy(s.broadcasts, broadcasts)
+	maps.Copy(s.interfaces, interfaces)
+	return listeners
+}
+
 // list makes listeners of sockets, whose owners are by inode.
 func (s *Scanner) list(sockets []socket, owners map[uint64]named) []Listener {
 	// The order by inode decides who names an address that several sockets
@@ -133,10 +143,13 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]named) []Listener {
 		})
 	}
 	slices.SortStableFunc(listeners, func(a, b Listener) int {
-		return cmp.Or(compare(a, b), cmp.Compare(min(len(a.Interface), 1), min(len(b.Interface), 1)),
+		if c := Compare(a, b); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(min(len(a.Interface), 1), min(len(b.Interface), 1)),
 			-cmp.Compare(min(len(a.Process), 1), min(len(b.Process), 1)))
 	})
-	return slices.CompactFunc(listeners, func(a, b Listener) bool { return compare(a, b) == 0 })
+	return slices.CompactFunc(listeners, func(a, b Listener) bool { return Compare(a, b) == 0 })
 }
 
 // ephemeralPorts reads the settings, of the kernel that runs once a second at most.

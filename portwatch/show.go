@@ -1,33 +1,135 @@
 package portwatch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 )
 
-// show makes rows of the kernel's tables known to those who follow, and reports whether
-// that was news to them. Then their processes are looked up, or if asked to.
-func (w *Watcher) show(rows []socket, lookUp bool) bool {
+// port is what listeners are listed by: the sockets of both families.
+type port struct {
+	proto  string
+	number uint16
+}
+
+func (p place) both() port    { return port{p.proto, p.port} }
+func (s socket) both() port   { return s.place().both() }
+func (l Listener) both() port { return port{l.Proto, l.Addr.Port()} }
+func (p port) compare(o port) int {
+	return cmp.Or(strings.Compare(p.proto, o.proto), cmp.Compare(p.number, o.number))
+}
+
+// maxRelisted is up to how many ports are listed anew one by one; for more the whole
+// list is cheaper.
+const maxRelisted = 64
+
+// showAll makes all rows of the kernel's tables known to those who follow, and reports
+// whether that was news to them. Then their processes are looked up.
+func (w *Watcher) showAll(rows []socket) (news bool) {
 	w.showing.Lock()
-	w.sockets = w.scanner.servers.only(rows)
-	w.showing.Unlock()
-	news := w.showAgain()
-	if news || lookUp {
-		select {
-		case w.nameless <- struct{}{}:
-		default:
+	defer w.showing.Unlock()
+	w.shown = make(map[port][]socket)
+	w.keep(w.scanner.servers.only(rows))
+	w.lookUp()
+	return w.list()
+}
+
+// forget is told which sockets are not there any more.
+func (w *Watcher) forget(gone []socket) {
+	w.showing.Lock()
+	defer w.showing.Unlock()
+	for _, s := range gone {
+		if s.cookie != 0 {
+			delete(w.scanner.servers, s.inode)
 		}
+	}
+}
+
+// show is showAll for some ports, of which rows are all. Processes are looked up if that
+// is news.
+func (w *Watcher) show(ports []port, rows []socket) (news bool) {
+	w.showing.Lock()
+	defer w.showing.Unlock()
+	for _, p := range ports {
+		delete(w.shown, p)
+	}
+	w.keep(w.scanner.servers.among(rows, w.scanner.servers))
+	if news = w.relist(ports); news {
+		w.lookUp()
 	}
 	return news
 }
 
-// showAgain is called where only names have changed.
-func (w *Watcher) showAgain() bool {
-	w.showing.Lock()
-	defer w.showing.Unlock()
-	return w.update(w.scanner.list(slices.Clone(w.sockets), w.owners), nil)
+// keep needs w.showing.
+func (w *Watcher) keep(sockets []socket) {
+	for _, s := range sockets {
+		w.shown[s.both()] = append(w.shown[s.both()], s)
+	}
+}
+
+// lookUp has processes looked up.
+func (w *Watcher) lookUp() {
+	select {
+	case w.nameless <- struct{}{}:
+	default:
+	}
+}
+
+// all is what is shown.
+func (w *Watcher) all() (sockets []socket) {
+	for _, some := range w.shown {
+		sockets = append(sockets, some...)
+	}
+	return sockets
+}
+
+// list needs w.showing.
+func (w *Watcher) list() (news bool) {
+	return w.update(w.scanner.list(w.all(), w.owners), nil)
+}
+
+// relist lists some ports anew. It needs w.showing.
+func (w *Watcher) relist(ports []port) (news bool) {
+	if len(ports) > maxRelisted {
+		return w.list()
+	}
+	var sockets []socket
+	for _, p := range ports {
+		sockets = append(sockets, w.shown[p]...)
+	}
+	listed := w.scanner.listMore(sockets, w.owners)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all, differ := w.state.Listeners, false
+	for _, p := range ports {
+		now := of(listed, p)
+		if slices.Equal(of(all, p), now) {
+			continue
+		}
+		if !differ {
+			all, differ = slices.Concat(all, listed)[:len(all)], true // with room for them
+		}
+		from, to := span(all, p)
+		all = slices.Replace(all, from, to, now...)
+	}
+	return w.set(all, differ, nil)
+}
+
+// span is where the listeners of a port are in a sorted list.
+func span(all []Listener, p port) (from, to int) {
+	from, _ = slices.BinarySearchFunc(all, p, func(l Listener, p port) int { return l.both().compare(p) })
+	for to = from; to < len(all) && all[to].both() == p; to++ {
+	}
+	return from, to
+}
+
+// of is the listeners of a port in a sorted list.
+func of(all []Listener, p port) []Listener {
+	from, to := span(all, p)
+	return all[from:to]
 }
 
 // follow looks when the best source of events says so, and then the next best, until

@@ -57,8 +57,8 @@ type Watcher struct {
 
 	nameless chan struct{} // has a token when sockets were shown
 	showing  sync.Mutex
-	sockets  []socket         // as shown last
-	owners   map[uint64]named // by inode
+	shown    map[port][]socket // last
+	owners   map[uint64]named  // of the sockets, by inode
 }
 
 // NewWatcher returns a Watcher that calls scan, usually Scanner.Scan, from Run
@@ -141,7 +141,7 @@ func (w *Watcher) confirmedScan() ([]Listener, error) {
 	}
 	_, missed := Diff(first, second)
 	second = append(second, missed...)
-	slices.SortFunc(second, compare)
+	slices.SortFunc(second, Compare)
 	return second, nil
 }
 
@@ -149,10 +149,15 @@ func (w *Watcher) confirmedScan() ([]Listener, error) {
 func (w *Watcher) update(listeners []Listener, err error) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.set(listeners, w.state.Generation == 0 || !slices.Equal(listeners, w.state.Listeners), err)
+}
+
+// set is update where it is known whether the listeners differ. It needs w.mu.
+func (w *Watcher) set(listeners []Listener, differ bool, err error) bool {
 	next := w.state
 	next.Err = err
 	changed := (err == nil) != (w.state.Err == nil)
-	if err == nil && (next.Generation == 0 || !slices.Equal(listeners, next.Listeners)) {
+	if err == nil && differ {
 		next.Generation++
 		next.Listeners = listeners
 		changed = true

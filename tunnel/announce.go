@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -37,19 +35,10 @@ type announced struct {
 	generation uint64
 	valid      bool // a snapshot has arrived
 	sameKernel bool // the guest is a container here, and its inodes are ours
-	set        map[listenerKey]portwatch.Listener
-	skipped    map[string]string // reasons by what tells an item apart
-	scanError  string
-}
-
-// listenerKey is what makes a listener the same one; the rest may change.
-type listenerKey struct {
-	proto string
-	addr  netip.AddrPort
-}
-
-func keyOf(l portwatch.Listener) listenerKey {
-	return listenerKey{l.Proto, l.Addr}
+	// set is sorted, and replaced by every message: whoever was given it has it still.
+	set       []portwatch.Listener
+	skipped   map[string]string // reasons by what tells an item apart
+	scanError string
 }
 
 // apply takes in one message and reports whether it was an announcement.
@@ -59,25 +48,19 @@ func (a *announced) apply(m wire.Message) (bool, error) {
 		if m.Generation == 0 {
 			return false, errors.New("snapshot of generation 0, which is none")
 		}
-		a.set = make(map[listenerKey]portwatch.Listener, len(m.Listeners))
+		a.set = nil
 		a.skipped = make(map[string]string)
 		a.generation, a.valid = m.Generation, true
-		return true, a.add(m.Listeners, m.Skipped)
+		return true, a.change(nil, m.Listeners, m.Skipped)
 	case *wire.DeltaMessage:
 		if !a.valid || m.From != a.generation {
 			return false, fmt.Errorf("delta from generation %d, expected %d", m.From, a.generation)
-		}
-		for _, l := range m.Removed {
-			if _, ok := a.set[keyOf(l)]; !ok {
-				return false, fmt.Errorf("delta removes %s %v, which was not announced", l.Proto, l.Addr)
-			}
-			delete(a.set, keyOf(l))
 		}
 		for _, i := range m.SkippedRemoved {
 			delete(a.skipped, i.Key())
 		}
 		a.generation = m.To
-		return true, a.add(m.Added, m.SkippedAdded)
+		return true, a.change(m.Removed, m.Added, m.SkippedAdded)
 	case *wire.ScanErrorMessage:
 		a.scanError = m.Text
 		return true, nil
@@ -85,10 +68,34 @@ func (a *announced) apply(m wire.Message) (bool, error) {
 	return false, nil
 }
 
-func (a *announced) add(ls []portwatch.Listener, skipped []wire.SkippedItem) error {
-	for _, l := range ls {
-		a.set[keyOf(l)] = l
+// change takes listeners from the set and adds others, which replace those of the same
+// addresses. What is done for each of those that stay is little, since a guest may have
+// thousands and change one of them again and again.
+func (a *announced) change(removed, added []portwatch.Listener, skipped []wire.SkippedItem) error {
+	removed, added = sortedListeners(removed), sortedListeners(added)
+	set := make([]portwatch.Listener, 0, len(a.set)+len(added))
+	for _, l := range a.set {
+		for len(added) > 0 && portwatch.Compare(added[0], l) < 0 {
+			set, added = append(set, a.known(added[0])), added[1:]
+		}
+		gone := len(removed) > 0 && portwatch.Compare(removed[0], l) == 0
+		if gone {
+			removed = removed[1:]
+		}
+		if len(added) > 0 && portwatch.Compare(added[0], l) == 0 {
+			l, added, gone = a.known(added[0]), added[1:], false
+		}
+		if !gone {
+			set = append(set, l)
+		}
 	}
+	for _, l := range added {
+		set = append(set, a.known(l))
+	}
+	if len(removed) > 0 {
+		return fmt.Errorf("delta removes %s %v, which was not announced", removed[0].Proto, removed[0].Addr)
+	}
+	a.set = set
 	for _, i := range skipped {
 		a.skipped[i.Key()] = i.Reason
 	}
@@ -98,16 +105,26 @@ func (a *announced) add(ls []portwatch.Listener, skipped []wire.SkippedItem) err
 	return nil
 }
 
-func (a *announced) announcement() Announcement {
-	listeners := slices.SortedFunc(maps.Values(a.set), compareListeners)
+// known leaves out what says nothing here.
+func (a *announced) known(l portwatch.Listener) portwatch.Listener {
 	if !a.sameKernel {
-		for i := range listeners {
-			listeners[i].Inode = 0
-		}
+		l.Inode = 0
 	}
+	return l
+}
+
+// sortedListeners sorts listeners. Of those with one address the last counts.
+func sortedListeners(ls []portwatch.Listener) []portwatch.Listener {
+	ls = slices.Clone(ls)
+	slices.Reverse(ls)
+	slices.SortStableFunc(ls, portwatch.Compare)
+	return slices.CompactFunc(ls, func(a, b portwatch.Listener) bool { return portwatch.Compare(a, b) == 0 })
+}
+
+func (a *announced) announcement() Announcement {
 	return Announcement{
 		Generation: a.generation,
-		Listeners:  listeners,
+		Listeners:  a.set,
 		Skipped:    len(a.skipped),
 		SkipReason: a.skipReason(),
 		ScanError:  a.scanError,
@@ -120,11 +137,4 @@ func (a *announced) skipReason() string {
 		return ""
 	}
 	return a.skipped[slices.Min(slices.Collect(maps.Keys(a.skipped)))]
-}
-
-func compareListeners(a, b portwatch.Listener) int {
-	if c := strings.Compare(a.Proto, b.Proto); c != 0 {
-		return c
-	}
-	return a.Addr.Compare(b.Addr)
 }

@@ -237,6 +237,17 @@ func FuzzAnnounced(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := wire.MessageReader{R: bytes.NewReader(b)}
 		var a announced
+		type address struct {
+			proto string
+			addr  netip.AddrPort
+		}
+		model := make(map[address]portwatch.Listener)
+		add := func(ls []portwatch.Listener) {
+			for _, l := range ls {
+				l.Inode = 0
+				model[address{l.Proto, l.Addr}] = l
+			}
+		}
 		for {
 			m, err := nextMessage(&r)
 			if err != nil {
@@ -245,13 +256,31 @@ func FuzzAnnounced(f *testing.F) {
 			if _, err := a.apply(m); err != nil {
 				return
 			}
+			switch m := m.(type) {
+			case *wire.SnapshotMessage:
+				clear(model)
+				add(m.Listeners)
+			case *wire.DeltaMessage:
+				for _, l := range m.Removed {
+					delete(model, address{l.Proto, l.Addr})
+				}
+				add(m.Added)
+			}
 			now := a.announcement()
+			if len(now.Listeners) != len(model) {
+				t.Fatalf("%d listeners, want %d", len(now.Listeners), len(model))
+			}
 			if len(now.Listeners) > wire.MaxListeners {
 				t.Fatalf("%d listeners", len(now.Listeners))
 			}
 			for i := 1; i < len(now.Listeners); i++ {
-				if compareListeners(now.Listeners[i-1], now.Listeners[i]) >= 0 {
+				if portwatch.Compare(now.Listeners[i-1], now.Listeners[i]) >= 0 {
 					t.Fatal("not sorted, or one twice")
+				}
+			}
+			for _, l := range now.Listeners {
+				if model[address{l.Proto, l.Addr}] != l {
+					t.Fatalf("%+v, want %+v", l, model[address{l.Proto, l.Addr}])
 				}
 			}
 		}

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -10,13 +11,8 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// portKey is what one forward on the host can stand for.
-type portKey struct {
-	proto string
-	port  uint16
-}
-
-// limited is what can be announced of a set, after what was announced before.
+// limited is what can be announced of a set, after what was announced before. Both are
+// sorted.
 //
 // A guest has users who do not know each other: one who opens thousands of sockets
 // must not hide the port of another. So what there is room for is shared by user.
@@ -27,76 +23,104 @@ func limited(a Announcement, before []portwatch.Listener) Announcement {
 	if extra <= 0 {
 		return a
 	}
-	announced := make(map[listenerKey]bool, len(before))
-	for _, l := range before {
-		announced[keyOf(l)] = true
+	all, announced := a.Listeners, inBoth(a.Listeners, before)
+	users := make(map[uint32]*needs)
+	for from, to := 0, 0; from < len(all); from = to {
+		for to++; to < len(all) && samePort(&all[from], &all[to]); to++ {
+		}
+		first := firstOfEach(all[from:to], announced[from:to])
+		for i := from; i < to; i++ {
+			user := portwatch.UserOf(all[i].UID)
+			n := users[user]
+			if n == nil {
+				n = &needs{}
+				users[user] = n
+			}
+			rank := 0
+			if to > from+1 && first[user] != i-from {
+				rank += 2
+			}
+			if !announced[i] {
+				rank++
+			}
+			n.ranks[rank] = append(n.ranks[rank], i)
+			n.count++
+		}
 	}
-	users := make(map[uint32][]portwatch.Listener)
-	for _, l := range a.Listeners {
-		user := portwatch.UserOf(l.UID)
-		users[user] = append(users[user], l)
+	chosen := shared(users, len(all), wire.MaxListeners)
+	a.Listeners = make([]portwatch.Listener, 0, wire.MaxListeners)
+	for i := range all {
+		if chosen[i] {
+			a.Listeners = append(a.Listeners, all[i])
+		}
 	}
-	for uid, ls := range users {
-		users[uid] = byNeed(ls, announced)
-	}
-	chosen := shared(users, wire.MaxListeners)
-	slices.SortFunc(chosen, func(a, b portwatch.Listener) int {
-		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Addr.Port(), b.Addr.Port()), a.Addr.Addr().Compare(b.Addr.Addr()))
-	})
-	a.Listeners = chosen
 	a.ScanError = fmt.Sprintf("%d listeners more than can be announced", extra)
 	return a
 }
 
-// byNeed puts a user's listeners in the order in which they are to be announced.
-func byNeed(ls []portwatch.Listener, announced map[listenerKey]bool) []portwatch.Listener {
-	first := make(map[portKey]portwatch.Listener) // the address of each port
-	better := func(a, b portwatch.Listener) bool {
-		if x, y := announced[keyOf(a)], announced[keyOf(b)]; x != y {
-			return x
-		}
-		return isLocalhost(a.Addr.Addr()) && !isLocalhost(b.Addr.Addr())
+// firstOfEach is which address of a port comes first, by user; nil where there is one.
+func firstOfEach(all []portwatch.Listener, announced []bool) map[uint32]int {
+	if len(all) == 1 {
+		return nil
 	}
-	for _, l := range ls {
-		k := portKey{l.Proto, l.Addr.Port()}
-		if f, ok := first[k]; !ok || better(l, f) {
-			first[k] = l
+	first := make(map[uint32]int)
+	for i := range all {
+		user := portwatch.UserOf(all[i].UID)
+		f, ok := first[user]
+		if !ok || announced[i] && !announced[f] ||
+			announced[i] == announced[f] && isLocalhost(all[i].Addr.Addr()) && !isLocalhost(all[f].Addr.Addr()) {
+			first[user] = i
 		}
 	}
-	var ranks [4][]portwatch.Listener
-	for _, l := range ls {
-		n := 0
-		if keyOf(first[portKey{l.Proto, l.Addr.Port()}]) != keyOf(l) {
-			n += 2
+	return first
+}
+
+// needs is a user's listeners by the order in which they are to be announced.
+type needs struct {
+	ranks [4][]int
+	count int
+}
+
+func samePort(a, b *portwatch.Listener) bool {
+	return a.Proto == b.Proto && a.Addr.Port() == b.Addr.Port()
+}
+
+// inBoth tells of each listener whether another list has its address.
+func inBoth(all, other []portwatch.Listener) []bool {
+	in := make([]bool, len(all))
+	for i, l := range all {
+		for len(other) > 0 && portwatch.Compare(other[0], l) < 0 {
+			other = other[1:]
 		}
-		if !announced[keyOf(l)] {
-			n++
-		}
-		ranks[n] = append(ranks[n], l)
+		in[i] = len(other) > 0 && portwatch.Compare(other[0], l) == 0
 	}
-	return slices.Concat(ranks[:]...)
+	return in
 }
 
 // isLocalhost reports whether the guest itself finds an address at localhost.
 func isLocalhost(ip netip.Addr) bool { return ip.IsUnspecified() || ip.IsLoopback() }
 
 // shared takes as much of each user as of any other, until a user has no more or
-// there is no room. Where there are more users than room, those with the lower
-// numbers come first: they are the system's and people's, the others containers'.
-func shared(users map[uint32][]portwatch.Listener, room int) []portwatch.Listener {
+// there is no room, and tells which of all listeners these are. Where there are more
+// users than room, those with the lower numbers come first: they are the system's and
+// people's, the others containers'.
+func shared(users map[uint32]*needs, all, room int) (chosen []bool) {
 	// From the user with the fewest to the one with the most.
-	order := make([]uint32, 0, len(users))
-	for uid := range users {
-		order = append(order, uid)
-	}
-	slices.SortFunc(order, func(a, b uint32) int {
-		return cmp.Or(cmp.Compare(len(users[a]), len(users[b])), cmp.Compare(a, b))
+	order := slices.SortedFunc(maps.Keys(users), func(a, b uint32) int {
+		return cmp.Or(cmp.Compare(users[a].count, users[b].count), cmp.Compare(a, b))
 	})
-	var chosen []portwatch.Listener
+	chosen = make([]bool, all)
 	for i, uid := range order {
 		left := len(order) - i
-		share := (room - len(chosen) + left - 1) / left
-		chosen = append(chosen, users[uid][:min(share, len(users[uid]))]...)
+		share := (room + left - 1) / left
+		for _, rank := range users[uid].ranks {
+			rank = rank[:min(share, len(rank))]
+			for _, at := range rank {
+				chosen[at] = true
+			}
+			share -= len(rank)
+			room -= len(rank)
+		}
 	}
 	return chosen
 }

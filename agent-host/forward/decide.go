@@ -2,6 +2,7 @@ package forward
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -35,14 +36,49 @@ type group struct {
 func (t *Table) SetRules(rules Rules, static Static, sockets Sockets) {
 	t.decideAnew(func() []*VM {
 		t.setRules(rules, static, sockets)
+		for _, v := range t.vms {
+			v.stale.all = true
+		}
 		return slices.Clone(t.vms)
 	})
+}
+
+// ports are some of a VM's, or all and its unix sockets.
+type ports struct {
+	all  bool
+	some map[spot]bool
+}
+
+func (p ports) has(proto string, port uint16) bool {
+	return p.all || p.some[spot{proto: proto, port: port}]
+}
+
+// of are the listeners on these ports.
+func (p ports) of(all []portwatch.Listener) []portwatch.Listener {
+	some := []portwatch.Listener{}
+	for _, l := range all {
+		if p.has(l.Proto, l.Addr.Port()) {
+			some = append(some, l)
+		}
+	}
+	return some
+}
+
+// add adds the ports of listeners.
+func (p *ports) add(listeners []portwatch.Listener) {
+	if p.some == nil {
+		p.some = make(map[spot]bool)
+	}
+	for _, l := range listeners {
+		p.some[spot{proto: l.Proto, port: l.Addr.Port()}] = true
+	}
 }
 
 // plan is a VM's forwards as they are to be.
 type plan struct {
 	*VM
 	wanted
+	of      ports
 	decided int
 	route   *route
 }
@@ -60,19 +96,20 @@ func (t *Table) decideAnew(change func() []*VM) {
 	t.inTurns(func(time.Time) bool {
 		for _, v := range change() {
 			v.decided++
-			plans = append(plans, &plan{VM: v, decided: v.decided, route: v.route.Load()})
-			announced = append(announced, v.others())
+			of := ports{all: v.stale.all, some: maps.Clone(v.stale.some)}
+			plans = append(plans, &plan{VM: v, of: of, decided: v.decided, route: v.route.Load()})
+			announced = append(announced, v.others(of))
 		}
 		rules = t.policy
 		return false
 	})
 	for i, p := range plans {
-		p.wanted = rules.decide(p.name, announced[i], p.route)
+		p.wanted = rules.decide(p.name, p.of, announced[i], p.route)
 	}
 	withdrawn, placed := 0, 0
 	t.inTurns(func(until time.Time) bool {
 		for ; withdrawn < len(plans); withdrawn++ {
-			if p := plans[withdrawn]; p.inForce() && p.withdrawBut(p.wanted, until) {
+			if p := plans[withdrawn]; p.inForce() && p.withdrawBut(p.wanted, p.of, until) {
 				return true
 			}
 		}
@@ -80,21 +117,26 @@ func (t *Table) decideAnew(change func() []*VM) {
 			return true
 		}
 		for ; placed < len(plans); placed++ {
-			if p := plans[placed]; p.inForce() && p.place(&p.wanted, until) {
+			p := plans[placed]
+			if !p.inForce() {
+				continue
+			}
+			if p.place(&p.wanted, until) {
 				return true
 			}
+			p.stale = ports{}
 		}
 		return t.handOver(until)
 	})
 }
 
-// others is what the guest announced without listeners of ours; nil if it has not
-// announced anything.
-func (v *VM) others() []portwatch.Listener {
+// others is what the guest announced on some ports without listeners of ours; nil if it
+// has not announced anything.
+func (v *VM) others(p ports) []portwatch.Listener {
 	if !v.started {
 		return nil
 	}
-	return slices.DeleteFunc(append([]portwatch.Listener{}, v.announced...), v.table.isOwn)
+	return slices.DeleteFunc(p.of(v.announced), v.table.isOwn)
 }
 
 // policy says what becomes of what listens in guests.
@@ -117,9 +159,10 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 	}
 }
 
-// decide asks the rules about every listener and groups those that go together.
-// What nothing reaches stays in the guest. The order is that of the listeners.
-func (p policy) decide(vm string, announced []portwatch.Listener, r *route) wanted {
+// decide asks the rules about every listener on some ports and groups those that go
+// together, which are on the same one. What nothing reaches stays in the guest. The
+// order is that of the listeners.
+func (p policy) decide(vm string, of ports, announced []portwatch.Listener, r *route) wanted {
 	w := wanted{groups: make(map[key]*group), first: make(map[key]key), renamed: make(map[key]key)}
 	if announced == nil {
 		return w
@@ -134,7 +177,7 @@ func (p policy) decide(vm string, announced []portwatch.Listener, r *route) want
 		}
 		g.process = cmp.Or(g.process, l.Process)
 	}
-	for _, l := range p.static(vm) {
+	for _, l := range of.of(p.static(vm)) {
 		d := p.rules(vm, l)
 		k := keyOf(l, d).localhost()
 		if first, ok := w.first[k]; ok {
@@ -145,6 +188,9 @@ func (p policy) decide(vm string, announced []portwatch.Listener, r *route) want
 		g.guest, g.expected = append(g.guest, l), true
 	}
 	for _, s := range p.sockets(vm) {
+		if !of.all {
+			break
+		}
 		w.at(key{proto: protoUnix, socket: s.Path, decision: s.Decision.key()}, s.Decision)
 	}
 	for i, k := range w.order {
@@ -212,11 +258,11 @@ func (w *wanted) at(k key, d Decision) *group {
 	return g
 }
 
-// withdrawBut takes all other forwards off the host, for one turn. It reports
-// whether there are more.
-func (v *VM) withdrawBut(w wanted, until time.Time) (more bool) {
+// withdrawBut takes all other forwards of some ports off the host, for one turn. It
+// reports whether there are more.
+func (v *VM) withdrawBut(w wanted, of ports, until time.Time) (more bool) {
 	for k, f := range v.forwards {
-		if w.groups[k] != nil {
+		if w.groups[k] != nil || !of.has(k.proto, k.port) {
 			continue
 		}
 		v.table.withdraw(f)

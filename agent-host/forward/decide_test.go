@@ -1,6 +1,8 @@
 package forward_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -251,5 +253,84 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		})
+	}
+}
+
+// aside sends every second port to one address of 127/8, at a port of its own for each
+// of the guest's addresses that is not localhost.
+func aside(rule string, odd uint16) forward.Rules {
+	return func(_ string, l portwatch.Listener) forward.Decision {
+		if l.Addr.Port()%2 == odd {
+			return forward.Decision{Rule: rule, Verdict: control.Ignored, Reason: "odd"}
+		}
+		return forward.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.99.3.1"), l.Addr.Port())}}
+	}
+}
+
+// Each announcement is decided on for the ports that changed: all of them have to come to
+// what the last one alone comes to.
+func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
+	dice := rand.New(rand.NewPCG(1, 2))
+	static := func(string) []portwatch.Listener {
+		return slices.Concat(listeners(2003, "127.0.0.1"), listeners(2004, "127.0.0.1"), listeners(2100, "127.0.0.1"))
+	}
+	status := func(vm *forward.VM) (all []string) {
+		for _, f := range vm.Status() {
+			all = append(all, fmt.Sprint(f.Proto, f.Port, f.Guest, f.Host, f.State, f.Reason, f.Process, f.Rule))
+		}
+		return all
+	}
+	table := newTable(t, forward.Config{Rules: aside("a", 0), Static: static})
+	vm := table.Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	var rules forward.Rules
+	var last []portwatch.Listener
+	for n := range 300 {
+		last = nil
+		for port := uint16(2000); port < 2020; port++ {
+			for _, ip := range []string{"0.0.0.0", "127.0.0.1", "::1"} {
+				if dice.IntN(3) == 0 {
+					l := listeners(port, ip)[0]
+					l.Process = []string{"", "one[1]", "two[2]"}[dice.IntN(3)]
+					last = append(last, l)
+				}
+			}
+		}
+		if n%50 == 0 {
+			rules = aside(fmt.Sprint(n), uint16(n/50%2))
+			table.SetRules(rules, static, nil)
+		}
+		vm.Announce(last)
+	}
+	many := status(vm)
+	table.Close()
+	other := newTable(t, forward.Config{Rules: rules, Static: static}).Add("dev")
+	other.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	other.Announce(last)
+	if once := status(other); !slices.Equal(many, once) {
+		t.Errorf("after many:\n%s\nafter the last alone:\n%s", strings.Join(many, "\n"), strings.Join(once, "\n"))
+	}
+}
+
+func TestAnAnnouncementAsksTheRulesAboutThePortsThatChanged(t *testing.T) {
+	var asked []uint16
+	table := newTable(t, forward.Config{Rules: func(_ string, l portwatch.Listener) forward.Decision {
+		asked = append(asked, l.Addr.Port())
+		return forward.Decision{Verdict: control.Ignored}
+	}})
+	vm := table.Add("dev")
+	var all []portwatch.Listener
+	for port := range uint16(4000) {
+		all = append(all, listeners(20_000+port, "127.0.0.1")...)
+	}
+	vm.Announce(all)
+	asked = nil
+	all = append(all[1:], listeners(8080, "0.0.0.0")...)
+	vm.Announce(all)
+	if !slices.Equal(asked, []uint16{8080}) {
+		t.Errorf("the rules were asked about %d ports for one that is new", len(asked))
+	}
+	if len(vm.Status()) != 4000 {
+		t.Errorf("%d forwards", len(vm.Status()))
 	}
 }

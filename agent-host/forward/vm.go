@@ -54,7 +54,8 @@ type VM struct {
 
 	// The rest is guarded by table.mu.
 	started   bool                 // something, if only nothing, was announced
-	announced []portwatch.Listener // last
+	announced []portwatch.Listener // last, sorted
+	stale     ports                // where the forwards are not what is wanted
 	forwards  map[key]*forward
 	reverse   []*reverse
 	loopback  netip.Addr // the zero Addr for none
@@ -115,6 +116,7 @@ func (v *VM) SetLink(l *Link) {
 		if v.closed || r.gone == wasGone {
 			return nil
 		}
+		v.stale.all = true
 		return []*VM{v}
 	})
 }
@@ -129,6 +131,7 @@ func (v *VM) LinkGone() {
 		}
 		r.gone = true
 		v.route.Store(&r)
+		v.stale.all = true
 		return []*VM{v}
 	})
 }
@@ -148,6 +151,7 @@ func (v *VM) SetBridge(ip netip.Addr) {
 		if !r.gone && !slices.ContainsFunc(v.announced, onInterface) {
 			return nil
 		}
+		v.stale.all = true
 		return []*VM{v}
 	})
 }
@@ -163,7 +167,15 @@ func (v *VM) Announce(listeners []portwatch.Listener) {
 		if v.closed {
 			return nil
 		}
-		v.announced, v.started = slices.Clone(listeners), true
+		sorted := slices.Clone(listeners)
+		if !slices.IsSortedFunc(sorted, portwatch.Compare) {
+			slices.SortStableFunc(sorted, portwatch.Compare)
+		}
+		added, removed := portwatch.Diff(v.announced, sorted)
+		v.stale.add(added)
+		v.stale.add(removed)
+		v.stale.all = v.stale.all || !v.started
+		v.announced, v.started = sorted, true
 		return []*VM{v}
 	})
 }
@@ -177,7 +189,7 @@ func (v *VM) Close() {
 			v.udp.cancel()
 			t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
 		}
-		return v.withdrawBut(wanted{}, until) || t.handOver(until)
+		return v.withdrawBut(wanted{}, ports{all: true}, until) || t.handOver(until)
 	})
 }
 
