@@ -76,6 +76,16 @@ type diskSource struct {
 // name is for a person; empty for a drive without a medium, and for one on the network.
 func (s diskSource) name() string { return cmp.Or(s.File, s.Dev, s.Volume) }
 
+// firstDisk is the source of the first disk that is no drive and not setup's; empty for none.
+func (d *domainDef) firstDisk() string {
+	for _, disk := range d.Disks {
+		if (disk.Device == "" || disk.Device == "disk") && disk.Alias.Name != seedAlias {
+			return disk.Source.name()
+		}
+	}
+	return ""
+}
+
 type vsockDef struct {
 	CID struct {
 		Address string `xml:"address,attr"`

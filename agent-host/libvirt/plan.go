@@ -34,6 +34,8 @@ type SetupOptions struct {
 type Plan struct {
 	// Domain is the domain's name, and UUID its UUID in the hyphenated lower-case form.
 	Domain, UUID string
+	// Disk is where the domain's first disk is, setup's own apart; empty for none.
+	Disk string
 	// Steps say in order what will be done; none when there is nothing to do.
 	Steps []string
 	// Diff is a unified diff of the definitions that change, passwords left out.
@@ -179,6 +181,7 @@ func (c *Conn) newPlan(domain string) (*Plan, *domainDef, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("domain %s: %w", dom.Name, err)
 	}
+	p.Disk = def.firstDisk()
 	return p, &def, nil
 }
 

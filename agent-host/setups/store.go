@@ -23,6 +23,8 @@ type Setup struct {
 	// MACsOf is the UUID that the MAC addresses of the NICs come from: that of the first definition, so that the guest has
 	// the NICs that it knows.
 	MACsOf string `json:"macs_of"`
+	// Disk is where the domain's first disk is, by which another VM of that name is known.
+	Disk string `json:"disk,omitempty"`
 	// HostOnly, Subnet, NAT, Seed and Rum are as in SetupOptions of the package libvirt.
 	HostOnly string       `json:"host_only,omitempty"`
 	Subnet   netip.Prefix `json:"subnet,omitzero"`

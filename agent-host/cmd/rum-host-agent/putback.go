@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 
@@ -61,7 +62,7 @@ func (o *setupOptions) remember(plan *libvirt.Plan, opts libvirt.SetupOptions) e
 		return err
 	}
 	return store.Put(setups.Setup{
-		Daemon: daemon, Domain: plan.Domain, UUID: plan.UUID, MACsOf: cmp.Or(was.MACsOf, plan.UUID),
+		Daemon: daemon, Domain: plan.Domain, UUID: plan.UUID, MACsOf: cmp.Or(was.MACsOf, plan.UUID), Disk: plan.Disk,
 		HostOnly: opts.HostOnly, Subnet: opts.Subnet, NAT: opts.NAT, Seed: cmp.Or(opts.Seed, was.Seed), Rum: opts.Rum,
 	})
 }
@@ -80,7 +81,7 @@ func keeper(uri string, log *slog.Logger) *hostagent.Keeper {
 	}
 }
 
-// putBack runs a setup again.
+// putBack runs a setup again, unless the domain is another VM that was given the name.
 func putBack(ctx context.Context, uri string, store setups.Store, s setups.Setup) (done []string, err error) {
 	conn, err := libvirt.Open(ctx, uri)
 	if err != nil {
@@ -98,6 +99,10 @@ func putBack(ctx context.Context, uri string, store setups.Store, s setups.Setup
 	})
 	if err != nil {
 		return nil, err
+	}
+	if plan.Disk != s.Disk {
+		return nil, fmt.Errorf("its disk is %[1]s and was %[2]s, so it may be another VM of that name: give it what it needs with "+
+			"'rum-host-agent setup %[3]s', or end this with 'rum-host-agent setup %[3]s --keep no'", cmp.Or(plan.Disk, "none"), cmp.Or(s.Disk, "none"), s.Domain)
 	}
 	done = append(done, plan.Steps...)
 	if !plan.Empty() {

@@ -62,6 +62,16 @@ func TestADomainDefinedAnewGetsBackItsNICWithItsAddress(t *testing.T) {
 	contains(t, virsh(t, "domblklist", "kept"), seed)
 	contains(t, host.run(t, false, "setup", "kept", "--seed", seed), "kept: nothing to do")
 
+	// Another VM that has its name gets nothing of its.
+	other := bare("kept", "q35", "<interface type='user'/><disk type='file'><source file='/images/other.img'/><target dev='vda'/></disk>")
+	redefine(t, "kept", other)
+	a.until(t, "that it is another", 10*time.Second, func(st control.Status) bool {
+		return len(st.Setups) == 1 && strings.Contains(st.Setups[0].Error, "its disk is /images/other.img and was none, so it may be another VM of that name")
+	})
+	if nic() != "" {
+		t.Error("another VM has been set up")
+	}
+
 	exec.Command("virsh", "-q", "undefine", "kept").Run()
 	contains(t, host.run(t, false, "setup", "kept", "--keep", "no"), "kept: forgotten")
 	contains(t, host.run(t, true, "setup", "kept", "--keep", "no"), "no such domain")
