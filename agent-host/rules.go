@@ -96,7 +96,10 @@ func statics(rules ruleSet) forward.Static {
 func decider(rules ruleSet) forward.Rules {
 	return func(vm string, l portwatch.Listener) forward.Decision {
 		d := rules.of(vm).Decide(vm, l)
-		out := forward.Decision{Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Rule: d.Rule, Label: d.Label, Reason: d.Reason}
+		out := forward.Decision{
+			Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Hold: d.Hold,
+			Rule: d.Rule, Label: d.Label, Reason: d.Reason,
+		}
 		if d.Ignored {
 			out.Verdict = control.Ignored
 		}
@@ -110,7 +113,7 @@ func sockets(rules ruleSet) forward.Sockets {
 		var out []forward.GuestSocket
 		for _, r := range rules.of(vm).Sockets(vm) {
 			d := forward.Decision{
-				Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), ProxyProtocol: r.ProxyProtocol,
+				Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), ProxyProtocol: r.ProxyProtocol, Hold: r.Hold,
 				Rule: r.Name, Label: r.Label,
 			}
 			out = append(out, forward.GuestSocket{Path: r.GuestSocket, Decision: d})

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -164,6 +165,14 @@ func (s *Stream) Read(b []byte) (int, error) {
 		err = s.endOfRead(err)
 	}
 	return 0, err
+}
+
+// Answer waits for the guest's answer, as the first Read does, and takes nothing of what
+// follows it. An error is that of Read. The stream is aborted when ctx ends.
+func (s *Stream) Answer(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.Abort)
+	defer stop()
+	return s.prepareRead()
 }
 
 func (s *Stream) Write(b []byte) (int, error) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -21,6 +22,8 @@ type Decision struct {
 	HostSocket string
 	// ProxyProtocol tells the service its client's address.
 	ProxyProtocol bool
+	// Hold is how long clients wait for the service; 0 for not at all, and for datagrams.
+	Hold time.Duration
 	// Ignored listeners stay in the guest, and Reason says why.
 	Ignored bool
 	Reason  string
@@ -93,6 +96,9 @@ func within(dir string, p portwatch.Program) bool {
 
 func (r *Rule) decision(l portwatch.Listener) Decision {
 	d := Decision{Rule: r.Name, Label: r.Label, ProxyProtocol: r.ProxyProtocol}
+	if l.Proto == string(TCP) {
+		d.Hold = r.Hold
+	}
 	switch {
 	case r.Ignore:
 		d.Ignored, d.Reason = true, "ignored by "+r.Name

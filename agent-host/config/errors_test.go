@@ -57,6 +57,7 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 		{p + "guest = 1\nproxy_protocol = true\n", `3:1: ports.proxy_protocol: want a string, not true or false`},
 		{p + "guest = 1\nproto = 'udp'\nproxy_protocol = 'v2'\n", `4:1: ports.proxy_protocol: is for tcp only, and this rule is for udp: say proto = "tcp"`},
 		{p + "vm = 'a'\nproxy_protocol = 'v2'\n", `3:1: ports.proxy_protocol: is for tcp only, and this rule is for any: say proto = "tcp"`},
+		{p + "guest = 1\nproto = 'udp'\nhold = '5s'\n", `4:1: ports.hold: is for tcp only: datagrams do not wait`},
 		{p + "process = '('\n", "2:1: ports.process: error parsing regexp: missing closing ): `(`"},
 		{"[network]\nmode = 'bridge'\n", `2:1: network.mode: "bridge" is not known; it is one of ["nat" "none"]`},
 		{"[network]\nsubnet = '192.168.50.1/24'\n", `2:1: network.subnet: "192.168.50.1/24" has bits behind its 24; did you mean "192.168.50.0/24"?`},

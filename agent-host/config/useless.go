@@ -18,9 +18,6 @@ func (rs Rules) Useless(local func(netip.Addr) bool) []string {
 		if by := rs.before(i); by != "" {
 			out = append(out, fmt.Sprintf("%s never matches: %s decides about all that it is for; put it above", r.Name, by))
 		}
-		if r.Hold > 0 {
-			out = append(out, fmt.Sprintf("%s: hold does nothing in this version", r.Name))
-		}
 		for _, ip := range r.HostIP {
 			if !r.Ignore && !r.Reverse && r.HostSocket == "" && !local(ip) {
 				out = append(out, fmt.Sprintf("%s: %s %v is no address of this host now", r.Name, r.hostIPKey, ip))

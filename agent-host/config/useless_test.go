@@ -20,7 +20,7 @@ func TestARuleThatDoesNothingIsNamed(t *testing.T) {
 		"[[ports]]\nguest = \"1-99\"\nignore = true\n[[ports]]\nguest = \"99-120\"\nignore = true\n[[ports]]\nguest = \"50-120\"\nhost = \"150-220\"\n": "rum.toml:7 never matches: rum.toml:4",
 		"[[ports]]\nhost_ip = \"*\"\n[[ports]]\nguest = 80\nhost = 8080\n":                                                                              "", // it names a port that stays in by default
 		"[[ports]]\nguest = 80\nhost_ip = \"192.0.2.7\"\n":                                                                                              "rum.toml:1: host_ip 192.0.2.7 is no address of this host now",
-		"[[ports]]\nguest = 80\nhold = \"5s\"\n":                                                                                                        "rum.toml:1: hold does nothing in this version",
+		"[[ports]]\nguest = 80\nhold = \"5s\"\n":                                                                                                        "",
 		"[[ports]]\nguest = 80\nhost_ip = \"127.9.8.7\"\n":                                                                                              "",
 	} {
 		c, err := config.Parse("rum.toml", []byte(text))

@@ -287,6 +287,8 @@ func (t table) checkWhole(r *Rule) {
 		t.errorf(t.firstOf(keyGuest, keyHost), "a socket belongs to one port, not to %d", max(r.Guest.Len(), r.Host.Len()))
 	case sockets && r.Proto != TCP:
 		t.errorf(keyProto, "a socket carries streams: leave proto out")
+	case r.Hold > 0 && r.Proto == UDP:
+		t.errorf(keyHold, "is for tcp only: datagrams do not wait")
 	case r.ProxyProtocol && r.Proto != TCP:
 		t.errorf(keyProxy, "is for tcp only, and this rule is for %s: say proto = %q", r.Proto, TCP)
 	case r.Reverse && r.Proto != TCP:

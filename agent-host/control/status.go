@@ -30,6 +30,10 @@ const (
 	Denied = "denied"
 )
 
+// Held is the reason of a forward that is active while nothing listens in the guest:
+// clients wait, as their rule says, and most often the service is back before long.
+const Held = "held"
+
 // Status is what a host agent knows.
 type Status struct {
 	Version       string  `json:"version"`

@@ -32,6 +32,7 @@ func (t *Table) withdraw(f *forward) {
 	f.leave()
 	f.unsuggest()
 	f.vm.changed()
+	f.hold.end()
 	if released {
 		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.port)
 	}

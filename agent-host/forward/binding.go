@@ -103,6 +103,8 @@ func (f *forward) reason() string {
 	switch {
 	case f.main == nil:
 		return f.decision.Reason
+	case f.main.open != nil && f.main.reason == "" && f.decision.Hold > 0 && (f.held || f.expected):
+		return control.Held
 	case f.own == nil || f.own.open != nil || f.own.shadowed:
 		return f.main.reason
 	case f.main.open != nil && f.main.reason == "":

@@ -27,6 +27,7 @@ type group struct {
 	process  string
 	uid      uint32 // of the guest, whose the first of them is
 	expected bool   // static, and nothing is seen to listen there
+	held     bool   // nothing is seen to listen there any more
 }
 
 // SetRules replaces the rules of all VMs. Forwards that stay the same keep their
@@ -92,19 +93,19 @@ func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
 func (t *Table) decideAnew(change func() []*VM) {
 	var plans []*plan
 	var rules policy
-	var announced [][]portwatch.Listener
+	var announced, gone [][]portwatch.Listener
 	t.inTurns(func(time.Time) bool {
 		for _, v := range change() {
 			v.decided++
 			of := ports{all: v.stale.all, some: maps.Clone(v.stale.some)}
 			plans = append(plans, &plan{VM: v, of: of, decided: v.decided, route: v.route.Load()})
-			announced = append(announced, v.others(of))
+			announced, gone = append(announced, v.others(of)), append(gone, v.goneOnes(of))
 		}
 		rules = t.policy
 		return false
 	})
 	for i, p := range plans {
-		p.wanted = rules.decide(p.name, p.of, announced[i], p.route)
+		p.wanted = rules.decide(p.name, p.of, announced[i], gone[i], p.route)
 	}
 	withdrawn, placed := 0, 0
 	t.inTurns(func(until time.Time) bool {
@@ -161,8 +162,9 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 
 // decide asks the rules about every listener on some ports and groups those that go
 // together, which are on the same one. What nothing reaches stays in the guest. The
-// order is that of the listeners.
-func (p policy) decide(vm string, of ports, announced []portwatch.Listener, r *route) wanted {
+// order is that of the listeners. What has gone is as it was, if rules still hold it and
+// nothing else is in its place.
+func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener, r *route) wanted {
 	w := wanted{groups: make(map[key]*group), first: make(map[key]key), renamed: make(map[key]key)}
 	if announced == nil {
 		return w
@@ -186,6 +188,19 @@ func (p policy) decide(vm string, of ports, announced []portwatch.Listener, r *r
 		}
 		g := w.at(k, d)
 		g.guest, g.expected = append(g.guest, l), true
+	}
+	for _, l := range gone {
+		d := p.rules(vm, l)
+		k := keyOf(l, d)
+		g := w.groups[k]
+		if _, taken := w.first[k.localhost()]; taken || g != nil && !g.held || d.Hold == 0 || d.Verdict != "" || r.unreached(l) != "" {
+			continue
+		}
+		if g == nil {
+			g = w.at(k, d)
+			g.held, g.process, g.uid = true, l.Process, l.UID
+		}
+		g.guest = append(g.guest, l)
 	}
 	for _, s := range p.sockets(vm) {
 		if !of.all {

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
@@ -18,6 +19,7 @@ type forward struct {
 	process   string
 	uid       uint32
 	expected  bool     // static, and nothing is seen to listen there
+	held      bool     // nothing is seen to listen there any more, for a moment
 	main      *binding // nil for what stays in the guest
 	own       *binding // nil where that has no place
 	opened    int      // of the two
@@ -28,6 +30,8 @@ type forward struct {
 	// Read by connections without a lock.
 	guest  atomic.Pointer[[]portwatch.Listener]
 	manner atomic.Pointer[manner]
+
+	hold holding
 
 	counters tunnel.Counters
 	active   atomic.Int64  // connections, or UDP flows
@@ -40,6 +44,7 @@ type forward struct {
 // manner is how a rule wants clients to be served.
 type manner struct {
 	proxyProtocol bool
+	hold          time.Duration
 }
 
 // carried is what carried a forward's last connection.
@@ -49,7 +54,7 @@ type carried struct {
 }
 
 func newForward(v *VM, k key, g *group) *forward {
-	f := &forward{vm: v, key: k, decision: g.decision}
+	f := &forward{vm: v, key: k, decision: g.decision, hold: newHolding()}
 	f.describe(g)
 	if f.decision.Verdict == "" {
 		f.main = newBinding(f, false, f.ruled()...)
@@ -61,12 +66,14 @@ func newForward(v *VM, k key, g *group) *forward {
 
 // describe takes over what an announcement says and what needs no new listener.
 func (f *forward) describe(g *group) {
-	if f.expected != g.expected {
+	if f.expected != g.expected || f.held != g.held {
 		f.vm.changed()
 	}
 	f.guest.Store(&g.guest)
-	f.manner.Store(&manner{proxyProtocol: g.decision.ProxyProtocol})
-	f.process, f.uid, f.expected = g.process, g.uid, g.expected
+	f.manner.Store(&manner{proxyProtocol: g.decision.ProxyProtocol, hold: g.decision.Hold})
+	f.hold.look()
+	f.process, f.uid, f.expected, f.held = g.process, g.uid, g.expected, g.held
+	f.decision.Hold = g.decision.Hold
 	f.decision.Rule, f.decision.Label, f.decision.Reason = g.decision.Rule, g.decision.Label, g.decision.Reason
 }
 
@@ -81,7 +88,7 @@ func (f *forward) status() control.Forward {
 	if f.key.socket != "" {
 		st.Guest = append(st.Guest, f.key.socket)
 	}
-	if !f.expected {
+	if !f.expected && !f.held {
 		for _, l := range *f.guest.Load() {
 			st.Guest = append(st.Guest, l.Addr.String())
 		}

@@ -3,6 +3,7 @@ package forward
 import (
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -29,6 +30,9 @@ type Decision struct {
 	// ProxyProtocol tells the service its client's address, with a header of the PROXY
 	// protocol, version 2, before the client's bytes. It is for TCP alone.
 	ProxyProtocol bool
+	// Hold is how long clients wait for a service that is not there, and how long the
+	// host listeners of one that has gone stay; 0 for not at all. It is for TCP alone.
+	Hold time.Duration
 	// Rule is the name of the rule, Label what it is for in the user's words, and Reason
 	// why the verdict is what it is.
 	Rule, Label, Reason string

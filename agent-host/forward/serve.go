@@ -21,6 +21,8 @@ const pathBridge = "bridge"
 // two seconds after which the kernel gives up a vsock connect.
 const openTimeout = 3 * time.Second
 
+var errLink = errors.New("link to the guest agent")
+
 var errNoWay = errors.New("no link to the guest agent, and no bridge address is known")
 
 // earlySize is how much of what a client has sent already travels with the
@@ -41,8 +43,9 @@ func (f *forward) serve(c *tunnel.Client) {
 		f.ended(c, err)
 		return
 	}
+	m := f.manner.Load()
 	first := prefix{early, len(early)}
-	if f.manner.Load().proxyProtocol {
+	if m.proxyProtocol {
 		header, err := proxyHeader(c)
 		if err != nil {
 			c.Abort()
@@ -51,9 +54,9 @@ func (f *forward) serve(c *tunnel.Client) {
 		}
 		first.bytes = append(header, early...)
 	}
-	if !f.relayNow(c, first) {
+	if m.hold > 0 || !f.relayNow(c, first) {
 		first.bytes = slices.Clone(first.bytes)
-		f.vm.table.wg.Go(func() { f.relay(c, first) })
+		f.vm.table.wg.Go(func() { f.relay(c, first, m.hold) })
 	}
 }
 
@@ -86,12 +89,17 @@ func (f *forward) relayNow(c *tunnel.Client, first prefix) bool {
 	return true
 }
 
-// relay carries a connection by whatever way there is. It returns as soon as the
-// connection needs no goroutine any more.
-func (f *forward) relay(c *tunnel.Client, first prefix) {
+// relay carries a connection by whatever way there is, and waits as long as hold for a
+// service that is not there. It returns as soon as the connection needs no goroutine any
+// more.
+func (f *forward) relay(c *tunnel.Client, first prefix, hold time.Duration) {
 	t := f.vm.table
 	conn := c.Conn()
-	guest, err := f.reach(t.ctx, c, conn, first.bytes)
+	reach := func() (tunnel.Conn, error) { return f.reach(t.ctx, c, conn, first.bytes) }
+	if hold > 0 {
+		reach = func() (tunnel.Conn, error) { return f.await(t.ctx, c, conn, first.bytes, hold) }
+	}
+	guest, err := reach()
 	if err != nil {
 		conn.Abort()
 		f.ended(c, err)
@@ -142,7 +150,7 @@ func (f *forward) reach(ctx context.Context, c *tunnel.Client, conn tunnel.Conn,
 		if err == nil {
 			return guest, nil
 		}
-		linkErr = fmt.Errorf("link to the guest agent: %w", err)
+		linkErr = fmt.Errorf("%w: %w", errLink, err)
 	}
 	if !r.bridge.IsValid() {
 		return nil, cmp.Or(linkErr, errNoWay)
@@ -199,10 +207,15 @@ func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge net
 	d := net.Dialer{Timeout: tunnel.DialTimeout, Control: tunnel.ControlTCP}
 	c, err := d.DialContext(there, f.key.proto, addr.String())
 	stop()
-	if err == nil {
-		err = tunnel.NotToItself(c)
-	} else if gone := context.Cause(there); errors.Is(gone, tunnel.ErrClient) {
+	gone := context.Cause(there)
+	switch {
+	case errors.Is(gone, tunnel.ErrClient):
+		if err == nil {
+			_ = c.Close()
+		}
 		err = gone
+	case err == nil:
+		err = tunnel.NotToItself(c)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)

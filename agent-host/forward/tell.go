@@ -74,7 +74,7 @@ func (v *VM) fates() []wire.PortState {
 	}
 	all := make([]wire.PortState, 0, len(v.forwards))
 	for _, f := range v.forwards {
-		if f.key.socket != "" || f.expected {
+		if f.key.socket != "" || f.expected || f.held {
 			continue
 		}
 		p := wire.PortState{Proto: f.key.proto, Port: f.key.port, Fate: fates[f.state()]}

@@ -56,6 +56,8 @@ type VM struct {
 	started   bool                 // something, if only nothing, was announced
 	announced []portwatch.Listener // last, sorted
 	stale     ports                // where the forwards are not what is wanted
+	gone      []gone               // no more announced, and held
+	goneTimer *time.Timer          // runs while there are such; nil before
 	forwards  map[key]*forward
 	reverse   []*reverse
 	loopback  netip.Addr // the zero Addr for none
@@ -109,6 +111,9 @@ func (v *VM) SetLink(l *Link) {
 			v.forgetReverse()
 			v.tellReverse(l)
 			v.changed()
+		}
+		for _, f := range v.forwards {
+			f.hold.look()
 		}
 		wasGone := r.gone
 		r.link, r.gone = l, r.gone && l == nil
@@ -167,6 +172,7 @@ func (v *VM) Announce(listeners []portwatch.Listener) {
 		if v.closed {
 			return nil
 		}
+		v.noteGone(listeners)
 		sorted := slices.Clone(listeners)
 		if !slices.IsSortedFunc(sorted, portwatch.Compare) {
 			slices.SortStableFunc(sorted, portwatch.Compare)
@@ -187,6 +193,9 @@ func (v *VM) Close() {
 		if !v.closed {
 			v.closed = true
 			v.udp.cancel()
+			if v.goneTimer != nil {
+				v.goneTimer.Stop()
+			}
 			t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
 		}
 		return v.withdrawBut(wanted{}, ports{all: true}, until) || t.handOver(until)
