@@ -48,10 +48,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	own := new(portwatch.Own)
 	scanner := &portwatch.Scanner{Own: own}
 	defer scanner.Close()
-	watcher := portwatch.Watch(scanner, a.Poll, a.Log)
+	announce := newAnnouncer(portwatch.Watch(scanner, a.Poll, a.Log), a.Log)
 	server := &tunnel.Server{
 		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log.With(LogFrom, "host")},
-		Source: func() (tunnel.Announcement, <-chan struct{}) { return announcement(watcher) },
+		Source: announce.source,
 		Own:    own,
 	}
 
@@ -98,7 +98,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return errStdioEnded
 		})
 	}
-	g.Go(func() error { return watcher.Run(gctx) })
+	g.Go(func() error { return announce.run(gctx) })
 	if a.Hosts != "" {
 		g.Go(func() error { keepHosts(gctx, a.Hosts, a.Log); return nil })
 	}
@@ -116,22 +116,3 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // errStdioEnded ends the group when the only link of a --stdio agent has ended.
 var errStdioEnded = errors.New("standard input has ended")
-
-func announcement(w *portwatch.Watcher) (tunnel.Announcement, <-chan struct{}) {
-	state, changed := w.State()
-	a := tunnel.Announcement{Generation: state.Generation, Listeners: usable(state.Listeners)}
-	if state.Err != nil {
-		a.ScanError = state.Err.Error()
-	} else if len(a.Listeners) < len(state.Listeners) && state.Listeners[0].Unusable == portwatch.LoopbackDown {
-		a.ScanError = "only what the bridge reaches is served: " + portwatch.LoopbackDown
-	}
-	return a, changed
-}
-
-// usable leaves out what nobody can be connected to.
-func usable(all []portwatch.Listener) []portwatch.Listener {
-	if !slices.ContainsFunc(all, func(l portwatch.Listener) bool { return l.Unusable != "" }) {
-		return all
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(l portwatch.Listener) bool { return l.Unusable != "" })
-}

@@ -18,7 +18,8 @@ var rooms = map[string][]string{
 	"tunnel/peerlog": nil,
 	"tunnel/wire":    {"portwatch"},
 	"tunnel":         {"portwatch", "tunnel/wire"},
-	"agent-guest":    {"portwatch", "tunnel", "tunnel/wire"},
+	"portwatch/nat":  nil,
+	"agent-guest":    {"portwatch", "portwatch/nat", "tunnel", "tunnel/wire"},
 }
 
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {

@@ -1,0 +1,131 @@
+// Package nat reads which ports of this machine the kernel's packet filter translates to
+// other addresses (DNAT). Containers are published that way, and nothing listens on such
+// a port.
+//
+// What is read is what nftables has, and iptables where that writes nftables' rules
+// (iptables-nft). The older iptables has tables of its own, which are not looked at.
+package nat
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Translation is some ports of this machine that lead elsewhere. It applies to what
+// programs of this machine connect to, too.
+type Translation struct {
+	Proto string // "tcp" or "udp"
+	// First and Last bound the ports.
+	First, Last uint16
+	// Addr is the address of this machine that it is for; the zero Addr for all but
+	// perhaps loopback's.
+	Addr netip.Addr
+	// To is where they lead. Port 0 is for each its own.
+	To netip.AddrPort
+}
+
+// maxTranslations bounds what is read; a machine of a cluster can have thousands.
+const maxTranslations = 1024
+
+// Read reads the translations, sorted, and in words the rules that it cannot follow. A
+// machine without any, and a user who may not see them, have none.
+func Read() (all []Translation, unclear []string, err error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, nil, err
+	}
+	chains, err := conn.ListChains()
+	if err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = nil
+		}
+		return nil, nil, err
+	}
+	w := walker{conn: conn, rules: make(map[chainKey][]*nftables.Rule), sets: make(map[setKey][]nftables.SetElement)}
+	for _, c := range chains {
+		if c.Type == nftables.ChainTypeNAT && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookOutput {
+			w.walk(c.Table, c.Name, match{}, 0)
+		}
+	}
+	slices.SortFunc(w.found, compare)
+	return slices.Compact(w.found), w.unclear, w.err
+}
+
+func compare(a, b Translation) int {
+	return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last),
+		a.Addr.Compare(b.Addr), a.To.Compare(b.To))
+}
+
+const (
+	// safetyInterval is how often the rules are read although none has changed.
+	safetyInterval = 30 * time.Second
+	// gather joins changes: a program that publishes a port makes several.
+	gather = 50 * time.Millisecond
+	// share bounds the time that reading takes, of all.
+	share = 20
+)
+
+// Watch calls changed with the translations at once, if there are any, and whenever they
+// have become others, until ctx ends. Where the kernel does not tell of changes, they are
+// seen half a minute later.
+func Watch(ctx context.Context, changed func(all []Translation, unclear []string, err error)) {
+	news := make(chan struct{}, 1)
+	if conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err == nil {
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		defer stop()
+		go func() {
+			for ctx.Err() == nil {
+				// An error is a message too: that some did not fit.
+				_, err := conn.Receive()
+				select {
+				case news <- struct{}{}:
+				default:
+				}
+				if err != nil && !sleep(ctx, gather) {
+					return
+				}
+			}
+		}()
+	}
+	var last []Translation
+	said := fmt.Sprint([]string(nil), nil)
+	for {
+		began := time.Now()
+		all, unclear, err := Read()
+		if now := fmt.Sprint(unclear, err); !slices.Equal(all, last) || now != said {
+			last, said = all, now
+			changed(all, unclear, err)
+		}
+		if !sleep(ctx, max(gather, share*time.Since(began))) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-news:
+			if !sleep(ctx, gather) {
+				return
+			}
+		case <-time.After(safetyInterval):
+		}
+	}
+}
+
+// sleep waits, and reports false if ctx ends before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
