@@ -38,8 +38,7 @@ type vm struct {
 	log        *slog.Logger
 	forwards   *forward.VM
 	cancel     context.CancelFunc
-	budget     *rate.Limiter  // of announcements
-	work       *tunnel.Budget // of everything else that the guest sends
+	budget     *rate.Limiter // of announcements
 	unnamed    unnamed
 	lost       *time.Timer   // calls linkAway
 	hearKnocks func()        // has them heard
@@ -64,7 +63,7 @@ type vm struct {
 func newVM(a *Agent, c VM) *vm {
 	v := &vm{
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
-		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), work: tunnel.NewBudget(), down: time.Now(),
+		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), down: time.Now(),
 		hearKnocks: a.hearKnocks, knocks: make(chan struct{}, 1),
 	}
 	v.unnamed.announce = v.forwards.Announce
@@ -162,7 +161,7 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.work, Log: v.log})
+	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Log: v.log})
 	if _, ok := errors.AsType[*tunnel.AuthError](err); ok {
 		err = fmt.Errorf("%w; %s", err, v.keyHint(key))
 	}

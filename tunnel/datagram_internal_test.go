@@ -237,3 +237,105 @@ func tcpPair(t *testing.T) (a, b *net.TCPConn) {
 	t.Cleanup(func() { one.Close(); two.Close() })
 	return one.(*net.TCPConn), two.(*net.TCPConn)
 }
+
+// large is a budget from which little comes back while a test runs.
+func large() *Budget { return &Budget{newEffort(effortLimits{1e-9, time.Hour})} }
+
+// taken is how much of it has been spent.
+func (b *Budget) taken() time.Duration {
+	return time.Duration(float64(b.work.left.Burst())-b.work.left.Tokens()) * time.Microsecond
+}
+
+// A guest may have links, and bridges, one after the other and beside each other.
+func TestDatagramsForNobodyAreTakenFromOneBudget(t *testing.T) {
+	const frames = 100
+	budget := large()
+	var before time.Duration
+	for link := range 3 {
+		host, guest := tcpPair(t)
+		seen := make(chan struct{}, frames)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- NewDatagrams().Run(ctx, TCP(host), DatagramHandler{Budget: budget, Reply: func(uint32, []byte) bool {
+				seen <- struct{}{}
+				return false
+			}})
+		}()
+		f := wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: 1, Payload: []byte("x")}
+		for range frames {
+			if _, err := guest.Write(f.Append(nil)); err != nil {
+				t.Fatal(err)
+			}
+			<-seen
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		// The last one may not be counted where the end came first.
+		if taken := budget.taken() - before; taken < (frames-1)*messageCost {
+			t.Errorf("link %d: %d datagrams for nobody have cost %v", link, frames, taken)
+		}
+		before = budget.taken()
+	}
+}
+
+func TestAChurnOfFlowsIsPaidForUnlessTheyAreAnswered(t *testing.T) {
+	const flows, most = 300, 50
+	for name, row := range map[string]struct{ answers, ends bool }{
+		"ended in vain":   {false, true},
+		"evicted in vain": {false, false},
+		"answered":        {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer service.Close()
+			host, guest := tcpPair(t)
+			budget := large()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, budget.work, nil) }()
+			answers := wire.NewDatagramReader(host)
+			_ = host.SetReadDeadline(time.Now().Add(20 * time.Second))
+			_ = service.SetReadDeadline(time.Now().Add(20 * time.Second))
+			buf := make([]byte, 10)
+			for i := range uint32(flows) {
+				f := wire.DatagramFrame{Kind: wire.DatagramToGuest, Flow: i, Target: service.LocalAddr().(*net.UDPAddr).AddrPort(), Payload: []byte("?")}
+				if _, err := host.Write(f.Append(nil)); err != nil {
+					t.Fatal(err)
+				}
+				_, from, err := service.ReadFrom(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if row.answers {
+					_, _ = service.WriteTo([]byte("!"), from)
+					if _, err := answers.Next(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if row.ends {
+					end := wire.DatagramFrame{Kind: wire.DatagramEnd, Flow: i}
+					if _, err := host.Write(end.Append(nil)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			taken, paid := budget.taken(), (flows-most-1)*flowCost
+			if row.answers && taken >= paid {
+				t.Errorf("%d flows that were answered have cost %v", flows, taken)
+			}
+			if !row.answers && taken < paid {
+				t.Errorf("%d flows that nobody answered have cost %v, want at least %v", flows, taken, paid)
+			}
+		})
+	}
+}

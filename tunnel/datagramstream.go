@@ -44,12 +44,21 @@ type DatagramHandler struct {
 	// Trouble is that the guest lost datagrams of a flow, in either
 	// direction, or that its service refused one, and why.
 	Trouble func(flow, lost uint32, reason string)
+	// Budget bounds what is of no use; nil for a budget of its own.
+	Budget *Budget
+}
+
+func (h *DatagramHandler) work() effort {
+	if h.Budget == nil {
+		return newEffort(linkEffort)
+	}
+	return h.Budget.work
 }
 
 // Run serves conn, a stream opened to [UDPTarget], until ctx or the stream ends,
 // and resets it then. It returns nil if ctx ended.
 func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) error {
-	return serveDatagrams(ctx, conn, d.queue, newEffort(linkEffort), func(f wire.DatagramFrame) (useful bool, err error) {
+	return serveDatagrams(ctx, conn, d.queue, on.work(), func(f wire.DatagramFrame) (useful bool, err error) {
 		switch f.Kind {
 		case wire.DatagramToHost:
 			return on.Reply(f.Flow, f.Payload), nil

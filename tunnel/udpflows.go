@@ -19,6 +19,7 @@ type UDPFlows struct {
 	on   DatagramHandler
 
 	work      effort // for what is of no use
+	inVain    func() // is told by Send and End of a flow that ends without an answer; nil for nobody
 	receivers sync.WaitGroup
 	ended     chan struct{} // closed by Close
 
@@ -37,7 +38,9 @@ type udpFlow struct {
 	peer    netip.AddrPort // where the service is now
 	settled bool           // it has answered from target
 
-	refused bool // nobody was there of late; guarded by UDPFlows.mu
+	// Guarded by UDPFlows.mu.
+	refused  bool // nobody was there of late
+	answered bool
 }
 
 // NewUDPFlows returns a set of at most limit flows whose sockets come from dial.
@@ -45,7 +48,7 @@ type udpFlow struct {
 // sockets.
 func NewUDPFlows(limit int, dial func(netip.AddrPort) (*UDPSocket, error), on DatagramHandler) *UDPFlows {
 	return &UDPFlows{
-		dial: dial, on: on, work: newEffort(linkEffort), ended: make(chan struct{}),
+		dial: dial, on: on, work: on.work(), ended: make(chan struct{}),
 		table: newFlowTable[uint32, *udpFlow](limit),
 	}
 }
@@ -73,7 +76,7 @@ func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort,
 			return f, f.peer, nil
 		}
 		u.table.remove(id)
-		_ = f.socket.Close()
+		u.over(f)
 	}
 	socket, err := u.dial(to)
 	if err != nil {
@@ -81,7 +84,7 @@ func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort,
 	}
 	f := &udpFlow{target: to, socket: socket, peer: socket.peer}
 	if old, evicted, ok := u.table.add(id, f); ok {
-		_ = evicted.socket.Close()
+		u.over(evicted)
 		u.on.Trouble(old, 1, errTooManyFlows)
 	}
 	u.receivers.Go(func() { u.receive(id, f) })
@@ -97,7 +100,7 @@ func (u *UDPFlows) answered(id uint32, f *udpFlow, from netip.AddrPort) bool {
 	if now, ok := u.table.answer(id); !ok || now != f {
 		return false
 	}
-	f.refused = false
+	f.refused, f.answered = false, true
 	first := f.socket.peer
 	switch {
 	case !first.IsValid():
@@ -169,12 +172,20 @@ func udpReason(target netip.AddrPort, err error) string {
 // End closes the socket of a flow, and reports whether there is one.
 func (u *UDPFlows) End(flow uint32) bool {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	f, ok := u.table.remove(flow)
-	u.mu.Unlock()
 	if ok {
-		_ = f.socket.Close()
+		u.over(f)
 	}
 	return ok
+}
+
+// over closes the socket of a flow that is not in the table any more. It needs u.mu.
+func (u *UDPFlows) over(f *udpFlow) {
+	if !f.answered && u.inVain != nil {
+		u.inVain()
+	}
+	_ = f.socket.Close()
 }
 
 // Close closes all sockets and waits until none is received from.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,9 @@ const (
 	// uses one, and a second while it replaces that.
 	maxDatagramStreams = 2
 )
+
+// flowCost is what a flow costs that was begun and ended, and never answered.
+const flowCost = 100 * time.Microsecond
 
 // serveUDP serves a datagram stream to its end.
 func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
@@ -61,16 +65,22 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort,
 		Trouble: queue.report,
 	})
 	defer flows.Close()
+	inVain := false
+	flows.inVain = func() {
+		inVain = true
+		work.spent(flowCost)
+	}
 	return serveDatagrams(ctx, conn, queue, work, func(f wire.DatagramFrame) (useful bool, err error) {
+		inVain = false
 		switch f.Kind {
 		case wire.DatagramToGuest:
 			if err := flows.Send(f.Flow, f.Target, f.Payload); err != nil {
 				queue.report(f.Flow, 1, udpReason(f.Target, err))
 				return false, nil
 			}
-			return !flows.isRefused(f.Flow), nil
+			return !flows.isRefused(f.Flow) && !inVain, nil
 		case wire.DatagramEnd:
-			return flows.End(f.Flow), nil
+			return flows.End(f.Flow) && !inVain, nil
 		}
 		return false, fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.Kind)
 	})

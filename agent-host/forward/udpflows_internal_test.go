@@ -211,3 +211,11 @@ func TestTwoForgedDatagramsPassForAClient(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Each link and the bridge have a stream of datagrams of their own.
+func TestTheDatagramsOfAVMHaveOneBudget(t *testing.T) {
+	u, _, _ := udpForward(t)
+	if of := u.handler().Budget; of == nil || of != u.vm.Budget() {
+		t.Errorf("the budget is %p, the VM's is %p", of, u.vm.Budget())
+	}
+}

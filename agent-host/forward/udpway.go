@@ -82,7 +82,11 @@ func (u *udpFlows) serve(ctx context.Context, w *udpWay) error {
 	}
 	w.taken = path
 	close(w.opened)
-	return w.Run(ctx, conn, tunnel.DatagramHandler{Reply: u.fromGuest, Trouble: u.trouble})
+	return w.Run(ctx, conn, u.handler())
+}
+
+func (u *udpFlows) handler() tunnel.DatagramHandler {
+	return tunnel.DatagramHandler{Reply: u.fromGuest, Trouble: u.trouble, Budget: u.vm.work}
 }
 
 // overBridge returns the sockets through which flows go without a link. They are
@@ -91,7 +95,7 @@ func (u *udpFlows) overBridge() *tunnel.UDPFlows {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.bridge == nil {
-		bridge := tunnel.NewUDPFlows(maxUDPFlows, u.dialBridge, tunnel.DatagramHandler{Reply: u.fromGuest, Trouble: u.trouble})
+		bridge := tunnel.NewUDPFlows(maxUDPFlows, u.dialBridge, u.handler())
 		u.bridge = bridge
 		u.vm.table.wg.Go(func() {
 			<-u.ctx.Done()

@@ -50,6 +50,7 @@ type VM struct {
 	name  string
 	route atomic.Pointer[route] // stored under table.mu
 	udp   *udpFlows
+	work  *tunnel.Budget
 	dials chan struct{} // bounds those over the bridge that wait
 
 	// The rest is guarded by table.mu.
@@ -93,6 +94,7 @@ type key struct {
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
 	v.dials = make(chan struct{}, tunnel.MaxPendingDials)
+	v.work = tunnel.NewBudget()
 	v.route.Store(&route{})
 	v.udp = newUDPFlows(v)
 	t.mu.Lock()
@@ -101,6 +103,10 @@ func (t *Table) Add(name string) *VM {
 	v.decideReverse()
 	return v
 }
+
+// Budget is what the VM may cost that serves no client, over all of its links and over
+// the bridge.
+func (v *VM) Budget() *tunnel.Budget { return v.work }
 
 // SetLink says that connections go through l from now on, or, with nil, that
 // the link is lost. Forwards and running connections stay.

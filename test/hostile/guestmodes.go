@@ -20,8 +20,8 @@ func guestModes() []mode {
 	unknown := message(99, bytes.Repeat([]byte{1}, 20))
 	reverse := message(8, append(append([]byte{0, 1}, append(number(1), 0, 4, 127, 0, 0, 1)...), 0x1f, 0x90))
 	end := append(append(number(1<<62), 2), number(0)...)
-	datagram := func(flow byte) []byte {
-		return []byte{1, 0, 0, flow, 1, 0, 17, 4, 127, 0, 0, 1, evilUDP >> 8, evilUDP & 0xff, 0, 10, 1, 1, 1, 1, 1, 1, 1, 1}
+	datagram := func(flow byte, port int) []byte {
+		return []byte{1, 0, 0, flow, 1, 0, 17, 4, 127, 0, 0, 1, byte(port >> 8), byte(port), 0, 10, 1, 1, 1, 1, 1, 1, 1, 1}
 	}
 	return []mode{
 		{name: "user: strangers", user: func(dial dialer) {
@@ -84,7 +84,21 @@ func guestModes() []mode {
 			}
 			var b []byte
 			for flow := range 256 {
-				b = append(b, datagram(byte(flow))...)
+				b = append(b, datagram(byte(flow), evilUDP)...)
+			}
+			_, _ = c.Write(append(frame(frameRaw, s.token), request(1, 1, 0)...))
+			go func() { _, _ = io.Copy(io.Discard, c) }()
+			spew(b)(c)
+		}), sink: chunk},
+		{name: "user: flows", user: onLinks(func(s *hostLink) {
+			// Each begins, which takes a socket, and ends.
+			c, err := s.dial()
+			if err != nil {
+				return
+			}
+			var b []byte
+			for flow := range 200 {
+				b = append(append(b, datagram(byte(flow), silentUDP)...), 3, 0, 0, byte(flow), 1, 0, 0)
 			}
 			_, _ = c.Write(append(frame(frameRaw, s.token), request(1, 1, 0)...))
 			go func() { _, _ = io.Copy(io.Discard, c) }()

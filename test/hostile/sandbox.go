@@ -118,8 +118,11 @@ func part(name string, args []string) error {
 	return fmt.Errorf("no part %q", name)
 }
 
-// goodPort is the honest guest's, where an echo answers.
-const goodPort = 7000
+// Ports of the honest guest: an echo answers at the one, at the other nobody ever does.
+const (
+	goodPort  = 7000
+	silentUDP = 6002
+)
 
 // honestGuest runs a guest agent, whose number it prints, an echo, and for each line of its
 // standard input one more on that port, or a program of that name.
@@ -137,6 +140,11 @@ func honestGuest(bin, socket string) error {
 	if err := echo(fmt.Sprint(goodPort)); err != nil {
 		return err
 	}
+	silent, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", silentUDP))
+	if err != nil {
+		return err
+	}
+	defer silent.Close()
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		order := in.Text()
