@@ -1,6 +1,8 @@
 package tunnel_test
 
 import (
+	"bytes"
+	"context"
 	"net/netip"
 	"slices"
 	"testing"
@@ -33,6 +35,29 @@ func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
 	// A second host gets all of it at once.
 	if got := awaitGeneration(t, announcements(t, g), 6); len(got.Listeners) != 1 {
 		t.Fatalf("a new link got %v", got.Listeners)
+	}
+}
+
+// Any user of the host could be at the other end.
+func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
+	web := listener("0.0.0.0:8080")
+	web.Process = "node[9]"
+	web.Program = portwatch.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
+	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, tunnel.KeySize)} {
+		g := startGuest(t, tunnel.PathRaw, tunnel.Config{Key: key})
+		g.source.set(tunnel.Announcement{Generation: 1, Listeners: []portwatch.Listener{web}})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		l, err := tunnel.Dial(ctx, g.endpoint, tunnel.Config{Key: key, Log: testLog(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard := make(chan tunnel.Announcement, 16)
+		run(t, l, func(a tunnel.Announcement) { heard <- a })
+		got := awaitGeneration(t, heard, 1).Listeners[0]
+		if told := got.Program == web.Program; got.Process != web.Process || told != (key != nil) || !told && got.Program != (portwatch.Program{}) {
+			t.Errorf("key %v: %s, the program is told: %v", key != nil, got.Process, told)
+		}
 	}
 }
 

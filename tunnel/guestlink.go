@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -226,6 +227,9 @@ func (l *guestLink) announce(ctx context.Context) error {
 	var sent Announcement
 	for {
 		now, changed := l.server.Source()
+		if l.orders == nil {
+			now.Listeners = withoutPrograms(now.Listeners)
+		}
 		now = limited(now, sent.Listeners)
 		switch {
 		case now.Generation == sent.Generation:
@@ -245,6 +249,16 @@ func (l *guestLink) announce(ctx context.Context) error {
 		case <-changed:
 		}
 	}
+}
+
+// withoutPrograms is what a host may know that is any user there: command lines may hold
+// passwords.
+func withoutPrograms(all []portwatch.Listener) []portwatch.Listener {
+	all = slices.Clone(all)
+	for i := range all {
+		all[i].Program = portwatch.Program{}
+	}
+	return all
 }
 
 // acceptStreams takes the yamux streams that the host opens. It never waits for

@@ -172,6 +172,11 @@ func checkNetwork(t *testing.T, m *machine) {
 			t.Errorf("%s has no address in %s0/24: %+v", mac, prefix, links)
 		}
 	}
+	// The agent may have to find out that cloud-init has written the file anew.
+	const host = "192.168.50.1 host.rum.internal"
+	if got := m.run("for i in $(seq 60); do grep -x '%s' /etc/hosts && break; sleep 1; done", host); got != host {
+		t.Errorf("/etc/hosts does not name the host:\n%s", m.run("cat /etc/hosts; journalctl -u %s --no-pager || :", service))
+	}
 	for _, family := range []string{"-4", "-6"} {
 		var routes []struct {
 			Dev string `json:"dev"`
