@@ -99,8 +99,13 @@ func New(cfg Config) *Agent {
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.table.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	// It ends last of all that add to the group.
-	group.Go(func() error { a.listen(ctx); return nil })
+	group.Go(func() error {
+		<-ctx.Done()
+		a.mu.Lock() // after which nothing is added to the group
+		a.stopped = true
+		a.mu.Unlock()
+		return nil
+	})
 	a.mu.Lock()
 	a.ctx, a.group = ctx, group
 	for _, v := range a.vms {
@@ -222,29 +227,6 @@ func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
 			}
 			if !yield(st) {
 				return
-			}
-		}
-	}
-}
-
-// listenEvery is how often it is looked for guests that have fallen silent. What is
-// sent to one, and status, do not wait for that.
-const listenEvery = 5 * time.Second
-
-// listen logs which guests fall silent, and which are back, until ctx ends.
-func (a *Agent) listen(ctx context.Context) {
-	tick := time.NewTicker(listenEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			a.mu.Lock()
-			a.stopped = true
-			a.mu.Unlock()
-			return
-		case <-tick.C:
-			for _, v := range a.snapshot() {
-				v.listen()
 			}
 		}
 	}

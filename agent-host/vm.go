@@ -57,7 +57,6 @@ type vm struct {
 	loopback   netip.Addr
 	down       time.Time // since when there is no link
 	away       bool      // and there has been none for withdrawAfter
-	silent     bool      // as last logged
 }
 
 func newVM(a *Agent, c VM) *vm {
@@ -201,7 +200,7 @@ func (v *vm) introduce(link *tunnel.Link) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.lost.Stop()
-	v.link, v.failed, v.away, v.silent = link, nil, false, false
+	v.link, v.failed, v.away = link, nil, false
 	v.forwards.SetLink(&forward.Link{
 		Path:     path,
 		Silent:   link.Silent,
@@ -315,37 +314,12 @@ func (v *vm) withdraw() {
 	}
 }
 
-// listen logs whether the guest is silent.
-func (v *vm) listen() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.link != nil {
-		v.noteSilence()
-	}
-}
-
-// noteSilence logs when the guest falls silent, and when it is back. It needs v.mu, and
-// a link.
-func (v *vm) noteSilence() {
-	silent := v.link.Silent()
-	if silent == v.silent {
-		return
-	}
-	v.silent = silent
-	if silent {
-		v.log.Info("guest gives no sign of life; it may be paused")
-	} else {
-		v.log.Info("guest is back")
-	}
-}
-
 // status tells about the VM and so many of its forwards; 0 rows is all.
 func (v *vm) status(rows int) control.VM {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	peer, seen := v.peer, v.lastSeen
 	if v.link != nil {
-		v.noteSilence() // the log has all that a status shows
 		peer, seen = v.link.Peer(), v.link.LastSeen()
 	}
 	st := control.VM{

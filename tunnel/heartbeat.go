@@ -72,10 +72,19 @@ func (p *pulse) silence(now, heard time.Duration) time.Duration {
 func (l *Link) LastSeen() time.Time { return time.Now().Add(l.control.lastHeard() - clock()) }
 
 // Silent reports that the guest has stopped answering although the connection
-// stands: most likely the VM is paused. A guest that was not asked is not silent.
+// stands: most likely the VM is paused. A guest that was not asked is not silent. What
+// it reports is in the log.
 func (l *Link) Silent() bool {
 	heard := max(l.control.lastHeard(), time.Duration(l.pulse.askedAt.Load()))
-	return l.pulse.waiting() && l.pulse.silence(clock(), heard) > silentAfter
+	silent := l.pulse.waiting() && l.pulse.silence(clock(), heard) > silentAfter
+	if l.silent.Load() != silent && l.silent.CompareAndSwap(!silent, silent) {
+		if silent {
+			l.cfg.log().Info("guest gives no sign of life; it may be paused")
+		} else {
+			l.cfg.log().Info("guest is back")
+		}
+	}
+	return silent
 }
 
 // rest has the heart beat slowly from now on if the link carries nothing but its control

@@ -63,6 +63,7 @@ type Link struct {
 	cfg      Config
 	agreed   agreed
 	pulse    pulse
+	silent   atomic.Bool   // as last logged
 	resting  atomic.Bool   // the heart beats slowly
 	busy     chan struct{} // and is to beat quickly again
 	orders   *orderSigner  // nil without a key
