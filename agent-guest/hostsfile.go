@@ -55,13 +55,16 @@ func withHost(text string, ip netip.Addr) string {
 
 // writeHosts makes a file name the host, and reports whether it did not before. The file
 // is replaced as a whole by one with its mode and owner, so that nobody ever reads half
-// of it. One that is a link to somewhere is left alone.
+// of it. One that is a link to somewhere is left alone, and one that is missing made.
 func writeHosts(path string, ip netip.Addr) (written bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
+	switch {
+	case errors.Is(err, unix.ELOOP):
 		return false, fmt.Errorf("%s is a symbolic link", path)
-	}
-	if err != nil {
+	case errors.Is(err, os.ErrNotExist):
+		err = createFile(path, []byte(withHost("", ip)))
+		return err == nil, err
+	case err != nil:
 		return false, err
 	}
 	defer f.Close()
@@ -95,22 +98,15 @@ var errJustChanged = errors.New("the file has just been changed")
 // replaceFile puts text in the place of a file that was read, unless it has changed since.
 func replaceFile(was *os.File, info os.FileInfo, text []byte) error {
 	path := was.Name()
-	next := filepath.Join(filepath.Dir(path), ".rum-agent."+filepath.Base(path))
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	owner := info.Sys().(*syscall.Stat_t)
+	next, err := writeBeside(path, text, func(f *os.File) error {
+		copyLabel(f, was)
+		return errors.Join(f.Chown(int(owner.Uid), int(owner.Gid)), f.Chmod(info.Mode().Perm()))
+	})
 	if err != nil {
 		return err
 	}
 	defer os.Remove(next) // which has its new name by then, unless something failed
-	_, err = f.Write(text)
-	owner := info.Sys().(*syscall.Stat_t)
-	err = errors.Join(err, f.Chown(int(owner.Uid), int(owner.Gid)), f.Chmod(info.Mode().Perm()))
-	copyLabel(f, was)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
 	switch latest, err := os.Lstat(path); {
 	case err != nil:
 		return err
@@ -118,6 +114,38 @@ func replaceFile(was *os.File, info os.FileInfo, text []byte) error {
 		return errJustChanged
 	}
 	return os.Rename(next, path)
+}
+
+// createFile makes a file of text where there is none.
+func createFile(path string, text []byte) error {
+	next, err := writeBeside(path, text, func(f *os.File) error { return f.Chmod(0o644) })
+	if err != nil {
+		return err
+	}
+	defer os.Remove(next)
+	err = os.Link(next, path)
+	if errors.Is(err, os.ErrExist) {
+		return errJustChanged
+	}
+	return err
+}
+
+// writeBeside makes the file that is to be another one, as prepare wants it.
+func writeBeside(path string, text []byte, prepare func(*os.File) error) (next string, err error) {
+	next = filepath.Join(filepath.Dir(path), ".rum-agent."+filepath.Base(path))
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err // it was left by an agent that was killed
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, prepare(f), f.Sync(), f.Close()); err != nil {
+		_ = os.Remove(next)
+		return "", err
+	}
+	return next, nil
 }
 
 // copyLabel gives a file the SELinux label of another. Without one there is nothing to do.

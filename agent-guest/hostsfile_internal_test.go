@@ -91,7 +91,7 @@ func TestAFileThatIsNotItselfIsLeftAlone(t *testing.T) {
 	if err := os.WriteFile(elsewhere, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	link, pipe, missing, huge := filepath.Join(dir, "link"), filepath.Join(dir, "pipe"), filepath.Join(dir, "missing"), filepath.Join(dir, "huge")
+	link, pipe, nowhere, huge := filepath.Join(dir, "link"), filepath.Join(dir, "pipe"), filepath.Join(dir, "missing", "hosts"), filepath.Join(dir, "huge")
 	if err := os.Symlink(elsewhere, link); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestAFileThatIsNotItselfIsLeftAlone(t *testing.T) {
 	if err := os.Truncate(huge, maxHosts+1); err != nil {
 		t.Fatal(err)
 	}
-	for path, why := range map[string]string{link: "symbolic link", pipe: "not a regular file", dir: "not a regular file", missing: "no such file", huge: "larger than"} {
+	for path, why := range map[string]string{link: "symbolic link", pipe: "not a regular file", dir: "not a regular file", nowhere: "no such file", huge: "larger than"} {
 		written, err := writeHosts(path, host)
 		if written || err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v, %v", filepath.Base(path), written, err)
@@ -115,6 +115,35 @@ func TestAFileThatIsNotItselfIsLeftAlone(t *testing.T) {
 	}
 	if target, _ := os.Readlink(link); target != elsewhere {
 		t.Errorf("the link leads to %q", target)
+	}
+}
+
+func TestAFileThatIsMissingIsMade(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "hosts")
+	// What an agent has left that was killed.
+	if err := os.WriteFile(filepath.Join(dir, ".rum-agent.hosts"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if written, err := writeHosts(path, host); !written || err != nil {
+		t.Fatal(written, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != block("192.168.50.1") {
+		t.Errorf("%q, %v", text, err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o644 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if all, _ := os.ReadDir(dir); len(all) != 1 {
+		t.Errorf("%v is left", all)
+	}
+	// It has come from somebody else meanwhile.
+	if err := createFile(path, []byte("ours\n")); err != errJustChanged {
+		t.Errorf("%v", err)
+	}
+	if again, _ := os.ReadFile(path); string(again) != string(text) {
+		t.Errorf("%q", again)
 	}
 }
 
