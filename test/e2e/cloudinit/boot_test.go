@@ -62,6 +62,7 @@ func TestSeedBringsTheAgentUpAndUpgradesIt(t *testing.T) {
 		checkUsersOwn(t, m)
 		checkCloudInit(t, m)
 		host.waitForPage(m.ctx, 8080, "hello from the guest", oldVersion)
+		checkStatus(t, m)
 	}); !ok {
 		return
 	}
@@ -130,6 +131,15 @@ func checkAgent(t *testing.T, m *machine, version string) {
 	}
 	if warnings := m.run("journalctl -b -u %s --no-pager -p warning -q || :", service); warnings != "" {
 		t.Errorf("warnings:\n%s", warnings)
+	}
+}
+
+// checkStatus wants any user of the guest to see what became of its ports.
+func checkStatus(t *testing.T, m *machine) {
+	t.Helper()
+	got := m.run("n=0; until setpriv --reuid=65534 --regid=65534 --clear-groups rum-guest-agent status | grep 8080/tcp || [ $n = 50 ]; do n=$((n+1)); sleep 0.2; done")
+	if !strings.HasSuffix(got, "-> localhost:8080 on the host") {
+		t.Errorf("rum-guest-agent status says: %q\n%s", got, m.run("ls -la /run/rum-guest-agent; rum-guest-agent status || :"))
 	}
 }
 
