@@ -9,8 +9,13 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// tellAfter joins changes of what the guest is told.
-const tellAfter = 100 * time.Millisecond
+const (
+	// tellAfter joins changes of what the guest is told.
+	tellAfter = 100 * time.Millisecond
+	// tellRest is how many times as long nothing is told as it took before: a VM may
+	// have thousands of ports, and changes without end.
+	tellRest = 20
+)
 
 // become notes the state of a binding. It needs table.mu.
 func (b *binding) become(state, reason string) {
@@ -31,42 +36,50 @@ func (v *VM) changed() {
 
 // teller tells guests what became of their ports until there is nothing to tell.
 func (t *Table) teller() {
-	for {
+	for pause := tellAfter; ; {
 		select {
 		case <-t.ctx.Done():
 			return
-		case <-time.After(tellAfter):
+		case <-time.After(pause):
 		}
+		began := time.Now()
+		var vms []*VM
 		t.mu.Lock()
-		t.telling = false
 		for _, v := range t.vms {
 			if v.untold {
-				v.untold, t.telling = false, true
-				v.tell()
+				v.untold = false
+				vms = append(vms, v)
 			}
 		}
-		more := t.telling
+		t.telling = len(vms) > 0
 		t.mu.Unlock()
-		if !more {
+		if len(vms) == 0 {
 			return
 		}
+		for _, v := range vms {
+			v.tell()
+		}
+		pause = max(tellAfter, tellRest*time.Since(began))
 	}
 }
 
-// tell needs table.mu.
+// tell is the teller's alone.
 func (v *VM) tell() {
+	v.table.mu.Lock()
 	l := v.route.Load().link
 	if l == nil || l.Tell == nil {
+		v.table.mu.Unlock()
 		return // the next link hears it
 	}
-	if ports := v.fates(); !slices.Equal(ports, v.told) || l != v.toldTo {
+	all := v.fates()
+	v.table.mu.Unlock()
+	if ports := best(all); !slices.Equal(ports, v.told) || l != v.toldTo {
 		v.told, v.toldTo = ports, l
 		l.Tell(ports)
 	}
 }
 
-// fates are what became of the ports that listen in the guest, each once: the best, where
-// it is several services. It needs table.mu.
+// fates are what became of the ports that listen in the guest. It needs table.mu.
 func (v *VM) fates() []wire.PortState {
 	fates := map[string]wire.PortFate{
 		control.Active: wire.PortForwarded, control.Claim: wire.PortTaken,
@@ -83,9 +96,17 @@ func (v *VM) fates() []wire.PortState {
 		}
 		all = append(all, p)
 	}
+	return all
+}
+
+// best is each port once: the best, where it is several services.
+func best(all []wire.PortState) []wire.PortState {
 	rank := func(p wire.PortState) int { return slices.Index(order, p.Fate) }
 	slices.SortFunc(all, func(a, b wire.PortState) int {
-		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Host, b.Host))
+		if c := cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port)); c != 0 {
+			return c
+		}
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Host, b.Host))
 	})
 	return slices.CompactFunc(all, func(a, b wire.PortState) bool { return a.Proto == b.Proto && a.Port == b.Port })
 }

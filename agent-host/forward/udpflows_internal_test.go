@@ -1,9 +1,12 @@
 package forward
 
 import (
+	"cmp"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -217,5 +220,22 @@ func TestTheDatagramsOfAVMHaveOneBudget(t *testing.T) {
 	u, _, _ := udpForward(t)
 	if of := u.handler().Budget; of == nil || of != u.vm.Budget() {
 		t.Errorf("the budget is %p, the VM's is %p", of, u.vm.Budget())
+	}
+}
+
+func TestTheFirstOfManyAreWhatSortingGives(t *testing.T) {
+	dice := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		all := make([]int, dice.IntN(50))
+		for i := range all {
+			all[i] = dice.IntN(40)
+		}
+		n := dice.IntN(len(all) + 1)
+		want := slices.Sorted(slices.Values(all))
+		got := slices.Clone(all)
+		first(got, n, cmp.Compare)
+		if !slices.Equal(got[:n], want[:n]) || !slices.Equal(slices.Sorted(slices.Values(got)), want) {
+			t.Fatalf("the first %d of %v: %v", n, all, got)
+		}
 	}
 }

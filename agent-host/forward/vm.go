@@ -222,9 +222,11 @@ func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 	defer v.table.mu.Unlock()
 	all := slices.Collect(maps.Values(v.forwards))
 	if room := max(0, rows-len(v.reverse)); rows > 0 && len(all) > room {
-		slices.SortFunc(all, func(a, b *forward) int {
-			return cmp.Or(cmp.Compare(a.consumer.forwards, b.consumer.forwards),
-				cmp.Compare(a.key.proto, b.key.proto), cmp.Compare(a.key.port, b.key.port))
+		first(all, room, func(a, b *forward) int {
+			if c := cmp.Compare(a.consumer.forwards, b.consumer.forwards); c != 0 {
+				return c
+			}
+			return cmp.Or(cmp.Compare(a.key.proto, b.key.proto), cmp.Compare(a.key.port, b.key.port))
 		})
 		more = make(map[string]int)
 		for _, f := range all[room:] {
@@ -244,4 +246,22 @@ func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
 	})
 	return shown, more
+}
+
+// first puts the n smallest of all at the beginning, sorted. That is quicker than to sort
+// thousands of which few are wanted.
+func first[T any](all []T, n int, compare func(a, b T) int) {
+	for i, x := range all {
+		end := min(i, n)
+		if end == n && (n == 0 || compare(x, all[n-1]) >= 0) {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(all[:end], x, compare)
+		if end == n {
+			end--
+			all[i] = all[end] // the largest of them makes room
+		}
+		copy(all[at+1:end+1], all[at:end])
+		all[at] = x
+	}
 }

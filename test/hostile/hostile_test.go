@@ -117,3 +117,15 @@ func awaitNone(t *testing.T, mode string) {
 		}
 	}
 }
+
+// TestManyVMsThatAnnounceTheSamePortsShareTheRoomFairly is the short form of twenty.
+func TestManyVMsThatAnnounceTheSamePortsShareTheRoomFairly(t *testing.T) {
+	r, err := measureCrowd(t.Context(), os.Getenv(binDir), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r)
+	if unfair := r.unfair(); len(unfair) > 0 {
+		t.Errorf("%s", strings.Join(unfair, ", "))
+	}
+}

@@ -37,6 +37,8 @@ type mode struct {
 	// they send as much as is taken.
 	clients int
 	sends   bool
+	// polite is to answer heartbeats, or the link is ended before long.
+	polite bool
 	// asks has a client send a datagram now and then.
 	asks bool
 	// user is what a user of the host does to a guest agent, local what a program in the
@@ -237,6 +239,7 @@ func serve(m mode, l net.Listener) {
 					return
 				}
 				s := newSession(c)
+				s.polite = m.polite
 				if m.clients > 0 {
 					s.opened = s.fill
 				}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -49,6 +50,12 @@ func part(name string, args []string) error {
 	switch name {
 	case "guest":
 		return honestGuest(args[0], args[1])
+	case "crowd":
+		vms, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return crowdOf(args[0], vms)
 	case "evil":
 		m, err := find(args[0])
 		if err != nil {

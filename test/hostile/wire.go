@@ -20,7 +20,7 @@ const (
 	frameHello, frameReply, frameProof, frameReady, frameRaw, frameEnds = 1, 2, 3, 4, 5, 6
 
 	messageHello, messageSnapshot, messageDelta, messageScanError = 1, 2, 3, 4
-	messagePong, messageReverseState                              = 6, 9
+	messagePing, messagePong, messageReverseState                 = 5, 6, 9
 )
 
 func frame(kind byte, body []byte) []byte {
@@ -113,6 +113,10 @@ type session struct {
 	credit int // bytes that the host takes on the control stream
 	ended  bool
 	opened func(id uint32) // a stream of the host; nil for nothing
+	// polite is to answer heartbeats and to grant windows on the control stream, as an
+	// honest guest does; heard is what has been read of a message there.
+	polite bool
+	heard  []byte
 }
 
 func newSession(c net.Conn) *session {
@@ -138,6 +142,12 @@ func (s *session) read(r io.Reader) {
 		id, length := binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint32(h[8:])
 		switch h[1] {
 		case muxData:
+			if s.polite && id == 1 {
+				if s.hear(in, length) != nil {
+					return
+				}
+				continue
+			}
 			if _, err := io.CopyN(io.Discard, in, int64(length)); err != nil {
 				return
 			}
@@ -153,6 +163,29 @@ func (s *session) read(r io.Reader) {
 			go s.opened(id)
 		}
 	}
+}
+
+// hear takes in so much of the control stream.
+func (s *session) hear(in io.Reader, length uint32) error {
+	b := make([]byte, length)
+	if _, err := io.ReadFull(in, b); err != nil {
+		return err
+	}
+	if _, err := s.conn.Write(mux(muxWindow, 0, 1, length, nil)); err != nil {
+		return err
+	}
+	for s.heard = append(s.heard, b...); len(s.heard) > 4; {
+		end := 4 + int(binary.BigEndian.Uint32(s.heard))
+		if len(s.heard) < end {
+			break
+		}
+		if kind, body := s.heard[4], s.heard[5:end]; kind == messagePing {
+			pong := message(messagePong, body)
+			go func() { _ = s.control(pong) }() // it may wait for what is read here
+		}
+		s.heard = s.heard[end:]
+	}
+	return nil
 }
 
 // control sends messages on the control stream, as fast as the host grants windows.

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// A crowd are VMs that announce the same ports, as many as can be announced.
+const (
+	crowdName  = "twenty VMs"
+	crowdVMs   = 20
+	crowdPorts = 4096
+	crowdFirst = 10_000
+	crowdRoom  = 400 // descriptors for listeners, for each VM
+	crowdAfter = 3 * time.Second
+)
+
+// Bounds of what a crowd may cost.
+const (
+	maxSettled = 5 * time.Second
+	maxStatus  = 100 * time.Millisecond
+	maxJSON    = 2 * time.Second
+)
+
+// crowdResult is what happened beside a crowd.
+type crowdResult struct {
+	vms            int
+	room           int           // descriptors that listeners may take
+	settled        time.Duration // until every port was bound or denied
+	status, ofVM   time.Duration // the slowest of rum-host-agent status, and of status VM
+	json           time.Duration // of status --json
+	before, during time.Duration // median, from listen in the honest guest to an answer
+	peak           int           // MiB
+	unserved       int           // ports of the honest guest that were not
+	listeners      int           // that the crowd has
+	least, most    int           // of one of them
+	denied         int           // ports of the crowd that there is no room for
+	silent         int           // that are not bound, without a reason
+}
+
+// bad says which bounds do not hold.
+func (r crowdResult) bad() (all []string) {
+	for _, b := range []struct {
+		what string
+		is   bool
+	}{
+		{"settled", r.settled > maxSettled || r.settled == 0},
+		{"status", max(r.status, r.ofVM) > maxStatus},
+		{"status --json", r.json > maxJSON},
+		{"new port", float64(r.during) > maxRatio*float64(r.before)},
+		{"memory", r.peak >= maxPeak},
+	} {
+		if b.is {
+			all = append(all, b.what)
+		}
+	}
+	return append(all, r.unfair()...)
+}
+
+// unfair says what no hurry excuses.
+func (r crowdResult) unfair() (all []string) {
+	if r.unserved > 0 {
+		all = append(all, "unserved")
+	}
+	if r.silent > 0 {
+		all = append(all, "denied without a reason")
+	}
+	if r.listeners > r.room || r.listeners < r.room*9/10 {
+		all = append(all, "not what there is room for")
+	}
+	if r.least < r.most*3/4 {
+		all = append(all, "unfair")
+	}
+	return all
+}
+
+func (r crowdResult) String() string {
+	return fmt.Sprintf("%d VMs: settled in %v (<%v); status %v, status VM %v (<%v), --json %v (<%v) at most;\n"+
+		"  a good VM's new port %v, before %v; %d MiB (<%d); %d listeners of %d, %d to %d each; %d denied, %d without a reason",
+		r.vms, r.settled, maxSettled, r.status, r.ofVM, maxStatus, r.json, maxJSON, r.during, r.before,
+		r.peak, maxPeak, r.listeners, r.room, r.least, r.most, r.denied, r.silent)
+}
+
+// crowdOf is a crowd's VMs, at unix sockets in a directory, which announce their ports
+// when standard input has a line.
+func crowdOf(dir string, vms int) error {
+	begin := make(chan struct{})
+	m := mode{polite: true, session: func(s *session) {
+		<-begin
+		ports := listeners(0, crowdFirst, crowdPorts-2) // beside those that are announced at first
+		_ = s.control(message(messageDelta, append(append(append(number(1), number(2)...), 0, 0), ports...)))
+	}}
+	for i := range vms {
+		l, err := net.Listen("unix", crowdSocket(dir, i))
+		if err != nil {
+			return err
+		}
+		go serve(m, l)
+	}
+	fmt.Println("ready")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	close(begin)
+	select {}
+}
+
+func crowdSocket(dir string, i int) string { return filepath.Join(dir, fmt.Sprint("crowd", i)) }
+
+// measureCrowd runs a host agent, an honest guest and a crowd.
+func measureCrowd(ctx context.Context, bin string, vms int) (r crowdResult, err error) {
+	r.vms, r.room = vms, vms*crowdRoom
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "rum-hostile")
+	if err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(dir)
+	var children sync.WaitGroup
+	defer children.Wait()
+	defer cancel()
+	// start starts a part that says a line when it is ready.
+	start := func(cmd *exec.Cmd) (orders io.Writer, err error) {
+		cmd.WaitDelay = time.Second
+		if orders, err = cmd.StdinPipe(); err != nil {
+			return nil, err
+		}
+		said, err := cmd.StdoutPipe()
+		if err != nil {
+			return nil, err
+		}
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		_, err = bufio.NewReader(said).ReadString('\n')
+		children.Go(func() { _ = cmd.Wait() })
+		return orders, err
+	}
+	good, socket := filepath.Join(dir, "good"), filepath.Join(dir, "control")
+	guest := self(ctx, "guest", true, bin, good)
+	guest.Stderr = nil
+	orders, err := start(guest)
+	if err != nil {
+		return r, fmt.Errorf("the honest guest: %w", err)
+	}
+	begin, err := start(self(ctx, "crowd", false, dir, fmt.Sprint(vms)))
+	if err != nil {
+		return r, fmt.Errorf("the crowd: %w", err)
+	}
+	args := []string{"run", "--socket", socket, "--vm", "good=unix:" + good}
+	for i := range vms {
+		args = append(args, "--vm", fmt.Sprintf("crowd%d=unix:%s", i, crowdSocket(dir, i)))
+	}
+	log := &lineCounter{}
+	// So many descriptors are far fewer than the crowd asks for.
+	run := []string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, 2*r.room), "sh", filepath.Join(bin, "rum-host-agent")}
+	host := exec.CommandContext(ctx, "/bin/sh", append(run, args...)...)
+	host.Stderr, host.WaitDelay = log, time.Second
+	host.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := host.Start(); err != nil {
+		return r, err
+	}
+	children.Go(func() { _ = host.Wait() })
+	client, err := dialUntil(ctx, goodPort, 20*time.Second)
+	if err != nil {
+		return r, fmt.Errorf("the honest guest is not served: %w\n%s", err, log.text())
+	}
+	defer client.Close()
+
+	var unserved atomic.Int32
+	port := goodPort
+	open := func() time.Duration {
+		port++
+		at := time.Now()
+		fmt.Fprintln(orders, port)
+		c, err := dialUntil(ctx, port, 5*time.Second)
+		if err != nil {
+			unserved.Add(1)
+			return 5 * time.Second
+		}
+		_ = c.Close()
+		return time.Since(at)
+	}
+	agent := control.NewClient(socket)
+	for linked := 0; linked < vms && ctx.Err() == nil; {
+		st, err := agent.StatusOf(ctx, control.Query{Rows: 1})
+		if err != nil {
+			return r, err
+		}
+		linked = 0
+		for _, vm := range st.VMs {
+			if vm.Name != "good" && vm.Generation > 0 {
+				linked++
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	var before, during []time.Duration
+	for range 5 {
+		before = append(before, open())
+		time.Sleep(100 * time.Millisecond)
+	}
+
+	began := time.Now()
+	if _, err := fmt.Fprintln(begin); err != nil {
+		return r, err
+	}
+	measuring, stop := context.WithCancel(ctx)
+	defer stop()
+	var asking sync.WaitGroup
+	// ask has a command of the agent run again and again, and keeps the longest time.
+	ask := func(longest *time.Duration, pause time.Duration, args ...string) {
+		asking.Go(func() {
+			for measuring.Err() == nil {
+				at := time.Now()
+				cmd := exec.CommandContext(ctx, filepath.Join(bin, "rum-host-agent"), append(args, "--socket", socket)...)
+				if err := cmd.Run(); err != nil && ctx.Err() == nil {
+					unserved.Add(1)
+				}
+				*longest = max(*longest, time.Since(at))
+				time.Sleep(pause)
+			}
+		})
+	}
+	ask(&r.status, 500*time.Millisecond, "status")
+	ask(&r.ofVM, 500*time.Millisecond, "status", "crowd0")
+	ask(&r.json, 3*time.Second, "status", "--json")
+	asking.Go(func() {
+		for measuring.Err() == nil {
+			during = append(during, open())
+			time.Sleep(300 * time.Millisecond)
+		}
+	})
+	for r.settled == 0 && time.Since(began) < time.Minute && ctx.Err() == nil {
+		time.Sleep(250 * time.Millisecond)
+		st, err := agent.StatusOf(ctx, control.Query{Rows: 1})
+		if err != nil {
+			return r, err
+		}
+		if settled(st) {
+			r.settled = time.Since(began)
+		}
+	}
+	time.Sleep(crowdAfter)
+	stop()
+	asking.Wait()
+	r.before, r.during, r.unserved = median(before), median(during), int(unserved.Load())
+	r.peak = memoryOf(host.Process.Pid, "VmHWM")
+	return r, r.count(ctx, agent)
+}
+
+// settled reports whether status has every port of a crowd. How they share is looked at
+// in the end.
+func settled(st control.Status) bool {
+	for _, vm := range st.VMs {
+		all := len(vm.Forwards)
+		for _, n := range vm.More {
+			all += n
+		}
+		if vm.Name != "good" && all < crowdPorts {
+			return false
+		}
+	}
+	return true
+}
+
+// count counts what the crowd has.
+func (r *crowdResult) count(ctx context.Context, agent *control.Client) error {
+	st, err := agent.Status(ctx)
+	if err != nil {
+		return err
+	}
+	r.least = r.room
+	for _, vm := range st.VMs {
+		n := 0
+		for _, f := range vm.Forwards {
+			n += len(f.Listening)
+			if f.State == control.Denied {
+				r.denied++
+			}
+			if f.State != control.Active && f.Reason == "" {
+				r.silent++
+			}
+		}
+		r.listeners += n
+		if vm.Name != "good" {
+			r.least, r.most = min(r.least, n), max(r.most, n)
+		}
+	}
+	return nil
+}
