@@ -58,7 +58,7 @@ func enterSandbox() (int, error) {
 		return 1, err
 	}
 	defer os.RemoveAll(bin)
-	build := exec.Command("go", "build", "-o", bin, "../../../agent-host/cmd/rum-host-agent", "../../../agent-guest/cmd/rum-guest-agent")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", bin, "../../../agent-host/cmd/rum-host-agent", "../../../agent-guest/cmd/rum-guest-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if err := output(build); err != nil {
 		return 1, err
