@@ -57,6 +57,20 @@ func (c *pipeConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// readRest takes in what a command has printed that ended before it was written to.
+func (c *pipeConn) readRest() {
+	raw, err := c.r.SyscallConn()
+	if c.said == nil || len(c.printed) > 0 || err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool {
+		b := make([]byte, maxPrinted)
+		n, _ := unix.Read(int(fd), b)
+		c.printed = b[:max(n, 0)]
+		return true // without waiting
+	})
+}
+
 func (c *pipeConn) Close() error {
 	var err error
 	c.once.Do(func() {

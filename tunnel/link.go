@@ -178,10 +178,12 @@ func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, a
 		err = ctx.Err()
 	}
 	if err != nil {
-		_ = conn.Close()
 		if c, ok := conn.(*pipeConn); ok {
+			c.readRest()
+			_ = conn.Close()
 			err = c.explain(err)
 		}
+		_ = conn.Close()
 		if _, ok := errors.AsType[*endedError](err); ok {
 			return nil, agreed{}, fmt.Errorf("%s: %w", e.Scheme, err) // the command itself would hide it
 		}
