@@ -220,14 +220,17 @@ func (f *follower) note(e event, now time.Time) {
 // one that began under the events there is word besides, so that it is one of the older,
 // or none of interest.
 func (f *follower) noteOlder(e event, now time.Time) {
-	if f.olderAt.After(now) || len(f.older) == 0 {
+	if len(f.older) == 0 {
 		return
 	}
 	pause := olderPause
 	if len(f.older) > maxPlaces {
 		pause = maxPause
 	}
-	if f.olderAt = f.olderAt.Add(pause); f.olderAt.Before(now) {
+	if !f.olderAt.After(now) {
+		f.olderAt = f.olderAt.Add(pause)
+	}
+	if f.olderAt.Before(now) {
 		f.olderAt = now
 	}
 	if len(f.older) > maxPlaces {
