@@ -271,7 +271,7 @@ func skipped(a tunnel.Announcement) string {
 const (
 	// withWhatCame counts an announcement twice, for the one that brought what goes.
 	withWhatCame  = 2
-	announceShare = 0.04
+	announceShare = 0.03
 	announceBurst = 300 * time.Millisecond
 )
 

@@ -115,6 +115,13 @@ func (a *announced) known(l portwatch.Listener) portwatch.Listener {
 
 // sortedListeners sorts listeners. Of those with one address the last counts.
 func sortedListeners(ls []portwatch.Listener) []portwatch.Listener {
+	sorted := true
+	for i := 1; i < len(ls) && sorted; i++ {
+		sorted = portwatch.Compare(ls[i-1], ls[i]) < 0
+	}
+	if sorted {
+		return ls // as agents send them
+	}
 	ls = slices.Clone(ls)
 	slices.Reverse(ls)
 	slices.SortStableFunc(ls, portwatch.Compare)

@@ -14,7 +14,7 @@ const (
 	tellAfter = 100 * time.Millisecond
 	// tellRest is how many times as long nothing is told as it took before: a VM may
 	// have thousands of ports, and changes without end.
-	tellRest = 20
+	tellRest = 50
 )
 
 // become notes the state of a binding. It needs table.mu.
