@@ -77,7 +77,7 @@ func parse(name string, data []byte, project bool) (*Config, error) {
 	src := withoutBOM(string(data))
 	root := make(map[string]any)
 	if _, err := toml.Decode(src, &root); err != nil {
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, src, err)
 	}
 	d := &document{file: name, src: src, at: keyPositions(src)}
 	d.rum = project || root["image"] != nil || root["resources"] != nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -32,14 +33,22 @@ func compareErrors(a, b *Error) int {
 	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 }
 
-// syntaxError converts an error of the TOML parser.
-func syntaxError(file string, err error) error {
+// syntaxError converts an error of the TOML parser about src. Of the parser's position only
+// the offset counts, because its line is the next one where a table header is not closed.
+func syntaxError(file, src string, err error) error {
 	e := &Error{File: file, Line: 1, Column: 1, Text: strings.TrimPrefix(err.Error(), "toml: ")}
 	if p, ok := errors.AsType[toml.ParseError](err); ok {
-		e.Line, e.Column = max(p.Position.Line, 1), max(p.Position.Col, 1)
+		e.Line, e.Column = lineAndColumn(src, min(max(p.Position.Start, 0), len(src)))
 		e.Key, e.Text = p.LastKey, p.Message
 	}
 	return e
+}
+
+// lineAndColumn tells where the byte of src at offset is.
+func lineAndColumn(src string, offset int) (line, column int) {
+	before := src[:offset]
+	start := strings.LastIndexByte(before, '\n') + 1
+	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[start:])
 }
 
 // document is a file that is TOML, while its meaning is worked out.
@@ -70,7 +79,5 @@ func (d *document) position(p keyPath) (line, column int) {
 		p = p.parent()
 		offset, ok = d.at[p]
 	}
-	before := d.src[:offset]
-	start := strings.LastIndexByte(before, '\n') + 1
-	return 1 + strings.Count(before, "\n"), 1 + len([]rune(before[start:]))
+	return lineAndColumn(d.src, offset)
 }

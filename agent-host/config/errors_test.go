@@ -15,7 +15,10 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 		// Syntax.
 		{"[[ports]]\nguest = \n", `2:9: ports.guest: expected value but found '\n' instead`},
 		{"guest 80", `1:7: expected '.' or '=', but got '8' instead`},
-		{"a = 1\na = 2\n", `2:7: a: Key 'a' has already been defined.`},
+		{"# é\n[[ports]\nguest = 80\n", `2:8: expected end of table array name delimiter ']', but got '\n' instead`},
+		{p + "[image\nbase = 'x'\n", `2:7: ports: expected '.' or ']' to end table name, but got '\n' instead`},
+		{"[image\n", `1:7: expected '.' or ']' to end table name, but got '\n' instead`},
+		{"a = 1\na = 2\n", `2:1: a: Key 'a' has already been defined.`},
 		// Unknown keys.
 		{p + "gust = 80\n", `2:1: ports.gust: unknown key; did you mean guest?`},
 		{p + "  hots = 80\n", `2:3: ports.hots: unknown key; did you mean host?`},
