@@ -153,6 +153,13 @@ func TestADaemonIsNamedAndNotTheParentThatStartedIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = syscall.Kill(pid, syscall.SIGKILL) }()
+	for comm := ""; comm != "sleep"; { // which the child is a moment after it was made
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		comm = strings.TrimSpace(string(text))
+	}
 	addr := unmapped(l.Addr().String())
 	var s portwatch.Scanner
 	defer s.Close()
