@@ -2,6 +2,7 @@ package config
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -33,13 +34,16 @@ func (rs Rules) conflict(d *document, earlier, later int) bool {
 	case a.HostSocket != "" || b.HostSocket != "" || !collide(a.HostIP, b.HostIP):
 		return false
 	}
+	// rum tells [[ports]] apart by the address too, so a file with both is good. The later
+	// one then waits for the host port.
+	goodForRum := d.asRum(a.at) && d.asRum(b.at) && !slices.Equal(a.HostIP, b.HostIP)
 	first, last := max(a.Host.First, b.Host.First), min(a.Host.Last, b.Host.Last)
 	switch {
 	case first > last || a.Host == (Ports{}) || b.Host == (Ports{}):
 		return false // or one of them ignores
 	case a.GuestSocket == b.GuestSocket && a.guestPort(first) == b.guestPort(first):
 		// An exception before a rule for more is no mistake, nor are rules for different addresses or programs.
-		if !a.ofProgram() && (a.GuestIP == (GuestIP{}) || a.GuestIP == b.GuestIP) && a.Guest != allPorts && a.Guest.First <= b.Guest.First && b.Guest.Last <= a.Guest.Last {
+		if !goodForRum && !a.ofProgram() && (a.GuestIP == (GuestIP{}) || a.GuestIP == b.GuestIP) && a.Guest != allPorts && a.Guest.First <= b.Guest.First && b.Guest.Last <= a.Guest.Last {
 			d.errorf(b.hostKey(), "%s has host port %d already, for the same guest port; make them one rule, or put the narrower one first", a.Name, first)
 			return true
 		}
@@ -50,6 +54,10 @@ func (rs Rules) conflict(d *document, earlier, later int) bool {
 	}
 	for port := int(first); port <= int(last); {
 		taken := max(rs.taken(earlier, a.guestPort(uint16(port))), rs.taken(later, b.guestPort(uint16(port))))
+		if taken == 0 && goodForRum {
+			d.warnf(b.hostKey(), "%s has host port %d already, for another guest port, and of %v and %v only one is open at a time", a.Name, port, a.HostIP[0], b.HostIP[0])
+			return true
+		}
 		if taken == 0 {
 			d.errorf(b.hostKey(), "%s has host port %d already, for another guest port", a.Name, port)
 			return true

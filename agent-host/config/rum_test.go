@@ -189,6 +189,9 @@ func TestWhatRumWillRefuseIsAWarningWithItsLine(t *testing.T) {
 		{minimal + "[[ports]]\nguest = 80\nhost = 8080\nreverse = true\n", "9:1: ports.reverse: rum takes the rule for a port to forward; put it into [[forward]]"},
 		{minimal + "[[ports]]\nguest = 80\nignore = true\n", "6:1: ports: " + refuses + "it wants integers, host and guest, in each [[ports]]; put the rule into [[forward]]; 8:1: ports.ignore: rum takes"},
 		{minimal + "[[ports]]\nguest = 80\nhost = 8080\nprocess = \"a\"\n[[ports]]\nguest = 80\nhost = 8080\n", "12:1: ports.host: " + refuses + "line 6 has host port 8080 already; put one of the rules into [[forward]]"},
+		// rum tells ports apart by the address too.
+		{minimal + "[[ports]]\nguest = 80\nhost = 8080\n[[ports]]\nguest = 81\nhost = 8080\nbind = \"0.0.0.0\"\n", "11:1: ports.host: rum.toml:6 has host port 8080 already, for another guest port, and of 127.0.0.1 and 0.0.0.0 only one is open at a time"},
+		{minimal + "[[ports]]\nguest = 80\nhost = 8080\nbind = \"0.0.0.0\"\n[[ports]]\nguest = 80\nhost = 8080\n", ""},
 		{minimal + "[advanced]\nlibvirt_uri = \"qemu+ext:///system?command=/tmp/x\"\n", "7:1: advanced.libvirt_uri: is not used"},
 		{minimal + "[advanced]\nlibvirt_uri = \"qemu:///system?socket=/tmp/x\"\n", "7:1: advanced.libvirt_uri: is not used"},
 	} {

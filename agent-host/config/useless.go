@@ -15,8 +15,12 @@ func (rs Rules) Useless(local func(netip.Addr) bool) []string {
 		if r.auto != nil {
 			continue
 		}
-		if by := rs.before(i); by != "" {
-			out = append(out, fmt.Sprintf("%s never matches: %s decides about all that it is for; put it above", r.Name, by))
+		switch by := rs.before(i); {
+		case by == nil:
+		case r.exchanges(by):
+			out = append(out, fmt.Sprintf("%s never matches: %s gives the guest port its place on the host, of which a port has one; remove one of the two", r.Name, by.Name))
+		default:
+			out = append(out, fmt.Sprintf("%s never matches: %s decides about all that it is for; put it above", r.Name, by.Name))
 		}
 		for _, ip := range r.HostIP {
 			if !r.Ignore && !r.Reverse && r.HostSocket == "" && !local(ip) {
@@ -27,23 +31,29 @@ func (rs Rules) Useless(local func(netip.Addr) bool) []string {
 	return out
 }
 
-// before names the last of the earlier rules that together leave a rule nothing;
-// empty when something is left.
-func (rs Rules) before(rule int) string {
+// exchanges reports whether a rule that an earlier one leaves nothing would leave that
+// one nothing if it stood above it.
+func (r *Rule) exchanges(earlier *Rule) bool {
+	return r.Ignore == earlier.Ignore && r.leavesNothing(earlier, earlier.Guest.First) && r.leavesNothing(earlier, earlier.Guest.Last)
+}
+
+// before is the last of the earlier rules that together leave a rule nothing;
+// nil when something is left.
+func (rs Rules) before(rule int) *Rule {
 	r := &rs[rule]
 	if r.Reverse || r.Guest.Len() == 0 {
-		return ""
+		return nil
 	}
-	by := ""
+	var by *Rule
 	for port := int(r.Guest.First); port <= int(r.Guest.Last); port++ {
 		found := false
 		for i := range rule {
 			if e := &rs[i]; e.leavesNothing(r, uint16(port)) {
-				found, by, port = true, e.Name, max(port, min(int(e.Guest.Last), int(r.Guest.Last)))
+				found, by, port = true, e, max(port, min(int(e.Guest.Last), int(r.Guest.Last)))
 			}
 		}
 		if !found {
-			return ""
+			return nil
 		}
 	}
 	return by

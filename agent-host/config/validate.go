@@ -165,8 +165,10 @@ func (t table) hostIP() (ips []netip.Addr, key string) {
 
 // asRum reports whether the rule means what it means to rum, which has other
 // defaults.
-func (t table) asRum() bool {
-	return t.doc.rum && strings.HasPrefix(string(t.path), string(keyPath("").key(tablePorts)+indexStep))
+func (t table) asRum() bool { return t.doc.asRum(t.path) }
+
+func (d *document) asRum(rule keyPath) bool {
+	return d.rum && strings.HasPrefix(string(rule), string(keyPath("").key(tablePorts)+indexStep))
 }
 
 // maxLabel bounds what is shown in a column, in bytes.

@@ -73,7 +73,10 @@ func (w *Watcher) Scan() (all []*Project, changed bool) {
 	for name, e := range w.known {
 		if !slices.Contains(names, name) {
 			delete(w.known, name)
-			changed = changed || e.project != nil
+			if e.project != nil {
+				changed = true
+				w.Log.Info("project is gone", "file", e.project.File.Path(), "domain", e.project.Domain)
+			}
 		}
 	}
 	for _, name := range names {

@@ -121,6 +121,31 @@ func TestProjectsAreFoundFollowedAndForgotten(t *testing.T) {
 	until(id + ": 0 in error")
 }
 
+func TestTheLogSaysWhichProjectCameAndWhichWent(t *testing.T) {
+	data, log := filepath.Join(t.TempDir(), "rum"), &strings.Builder{}
+	w := &projects.Watcher{Dir: data, Log: slog.New(slog.NewTextHandler(log, nil))}
+	path, workDir := project(t, data, "shop.rum.toml", minimal)
+	says := func(change string) {
+		t.Helper()
+		if _, changed := w.Scan(); !changed {
+			t.Error("nothing has changed")
+		}
+		want := fmt.Sprintf("msg=%q file=%s domain=shop\n", change, path)
+		if got := log.String(); !strings.Contains(got, want) {
+			t.Errorf("got %swant %s", got, want)
+		}
+		log.Reset()
+	}
+	says("project found")
+	if err := os.RemoveAll(workDir); err != nil {
+		t.Fatal(err)
+	}
+	says("project is gone")
+	if w.Scan(); log.Len() > 0 {
+		t.Errorf("said more than once: %s", log)
+	}
+}
+
 func TestAFileThatIsBrokenFromTheStartKeepsWhatALastRunKnew(t *testing.T) {
 	data, remember := filepath.Join(t.TempDir(), "rum"), t.TempDir()
 	path, _ := project(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 81\n")
