@@ -47,6 +47,7 @@ type stamp struct {
 	modified time.Time
 	size     int64
 	inode    uint64
+	changed  syscall.Timespec // also who may read it
 }
 
 // OpenFile reads a file that is to be followed. An optional one need not be
@@ -208,7 +209,7 @@ func (f *File) look() stamp {
 	}
 	s := stamp{modified: info.ModTime(), size: info.Size()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode = sys.Ino
+		s.inode, s.changed = sys.Ino, sys.Ctim
 	}
 	return s
 }
@@ -241,7 +242,7 @@ func (f *File) load() (*Config, []byte, error) {
 		// Reading a pipe would wait for its writer.
 		return nil, nil, fmt.Errorf("read configuration: %s is not a regular file", f.path)
 	case err == nil && f.project && os.Geteuid() == 0 && info.Sys().(*syscall.Stat_t).Uid != 0:
-		return nil, nil, fmt.Errorf("read configuration: %s is another user's, and root's agent does not read it", f.path)
+		return nil, nil, fmt.Errorf("read configuration: %s is another user's, and root's agent does not read it; run an agent as that user", f.path)
 	}
 	text, err := readText(f.path)
 	if err != nil {

@@ -51,6 +51,7 @@ type entry struct {
 // stamp tells versions of a file apart.
 type stamp struct {
 	modified time.Time
+	changed  syscall.Timespec // also who may read it
 	size     int64
 }
 
@@ -197,7 +198,7 @@ func (e *entry) configPath(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	now := stamp{info.ModTime(), info.Size()}
+	now := stamp{info.ModTime(), info.Sys().(*syscall.Stat_t).Ctim, info.Size()}
 	if now == e.seen || now.size == 0 {
 		return "", nil
 	}

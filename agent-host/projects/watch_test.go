@@ -121,6 +121,36 @@ func TestProjectsAreFoundFollowedAndForgotten(t *testing.T) {
 	until(id + ": 0 in error")
 }
 
+func TestAFileThatMayBeReadAgainIsRead(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "rum")
+	shop, _ := project(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n")
+	_, otherDir := project(t, data, "other.rum.toml", minimal)
+	// Root may read all, so what it does not read is another user's.
+	deny, allow := func(path string) error { return os.Chmod(path, 0) }, func(path string) error { return os.Chmod(path, 0o600) }
+	if os.Geteuid() == 0 {
+		deny, allow = func(path string) error { return os.Chown(path, 65534, -1) }, func(path string) error { return os.Chown(path, 0, -1) }
+	}
+	config := filepath.Join(otherDir, "config_path")
+	if err := deny(config); err != nil {
+		t.Fatal(err)
+	}
+	until := follow(t, data, t.TempDir())
+	until("shop: 1")
+	for _, step := range []struct {
+		do         func(string) error
+		path, want string
+	}{
+		{deny, shop, "shop: 1 in error"},
+		{allow, shop, "shop: 1"},
+		{allow, config, "other: 0, shop: 1"},
+	} {
+		if err := step.do(step.path); err != nil {
+			t.Fatal(err)
+		}
+		until(step.want)
+	}
+}
+
 func TestTheLogSaysWhichProjectCameAndWhichWent(t *testing.T) {
 	data, log := filepath.Join(t.TempDir(), "rum"), &strings.Builder{}
 	w := &projects.Watcher{Dir: data, Log: slog.New(slog.NewTextHandler(log, nil))}
