@@ -199,7 +199,7 @@ func TestHugeFilesAreRefused(t *testing.T) {
 	if _, err := config.Parse("f", []byte(strings.Repeat("#", 300<<10))); err == nil {
 		t.Error("a file of 300 KiB is accepted")
 	}
-	if _, err := config.Parse("f", []byte("\n"+strings.Repeat("[[ports]]\nguest=1\n", 1001))); err == nil || !strings.Contains(err.Error(), "f:2:1: ports: 1001 rules") {
+	if _, err := config.Parse("f", []byte("\n"+strings.Repeat("[[ports]]\nguest=1\n", 1001))); err == nil || !strings.Contains(err.Error(), "f:2002:1: ports: 1001 rules") {
 		t.Errorf("got %v", err)
 	}
 }

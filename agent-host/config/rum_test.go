@@ -180,6 +180,8 @@ func TestWhatRumWillRefuseIsAWarningWithItsLine(t *testing.T) {
 		{drive + "[[fs.zfs]]\ndrive = \"d\"\ntarget = \"/x\"\n", "8:1: fs.zfs.drives: " + refuses + "zfs takes drives; 9:1: fs.zfs.drive: " + refuses + "zfs takes drives"},
 		{drive + "[[fs.ext4]]\ndrive = \"d\"\ntarget = \"/x\"\npool = \"p\"\nmode = \"m\"\n", "11:1: fs.ext4.pool: " + refuses + "it is for zfs only; 12:1: fs.ext4.mode: " + refuses + "it is for zfs and btrfs only"},
 		{drive + "[[fs.ext4]]\ndrive = \"d\"\ntarget = \"/x\"\n[[fs.xfs]]\ndrive = \"d\"\ntarget = \"/y\"\n", "12:1: fs.xfs.drive: " + refuses + `drive "d" is in use`},
+		{minimal + "[drives]\nd = \"1G\"\ne = {size = 1}\n", "7:1: drives.d: " + refuses + "it wants a table, not a string; 8:6: drives.e.size: " + refuses + "it wants a string, not an integer"},
+		{minimal + "[drives.d]\n", "6:1: drives.d.size: " + refuses + `"" is not a size`},
 		{minimal + "[drives.d]\nsize = \"\"\n", "7:1: drives.d.size: " + refuses + `"" is not a size`},
 		{minimal + "[ssh]\nauthorized_keys = [1]\n", "7:1: ssh.authorized_keys: " + refuses + "it wants an array of strings, not an array"},
 		// [[ports]]: what is ours goes into [[forward]].

@@ -52,9 +52,10 @@ func (d *document) rumChecks(root table) {
 		root.refused("drives", "rum refuses the file: %d drives are more than %d", n, rumMaxDrives)
 	}
 	for name := range drives.values {
-		t, _ := drives.part(name)
-		s, _ := t.values["size"].(string)
-		t.size("size", s)
+		t, ok := drives.part(name)
+		if s, isText := t.values["size"].(string); ok && (isText || !t.has("size")) {
+			t.size("size", s)
+		}
 	}
 	d.rumMounts(root, drives)
 	d.rumPorts(root)

@@ -124,7 +124,7 @@ func (t table) tables(key string) []table {
 		return nil
 	}
 	if len(elements) > maxRules {
-		t.errorf(key, "%d rules are more than %d, which is the most", len(elements), maxRules)
+		t.doc.errorf(t.path.key(key).index(maxRules), "%d rules are more than %d, which is the most", len(elements), maxRules)
 		return nil
 	}
 	var out []table
