@@ -66,6 +66,8 @@ func (u *UDPFlows) Send(flow uint32, to netip.AddrPort, payload []byte) error {
 // flow returns the socket of a flow, and where it sends to. A flow whose target is
 // another one than before gets a new socket.
 func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort, error) {
+	var over []*udpFlow
+	defer func() { u.over(over...) }()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
@@ -76,7 +78,7 @@ func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort,
 			return f, f.peer, nil
 		}
 		u.table.remove(id)
-		u.over(f)
+		over = append(over, f)
 	}
 	socket, err := u.dial(to)
 	if err != nil {
@@ -84,7 +86,7 @@ func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort,
 	}
 	f := &udpFlow{target: to, socket: socket, peer: socket.peer}
 	if old, evicted, ok := u.table.add(id, f); ok {
-		u.over(evicted)
+		over = append(over, evicted)
 		u.on.Trouble(old, 1, errTooManyFlows)
 	}
 	u.receivers.Go(func() { u.receive(id, f) })
@@ -172,20 +174,27 @@ func udpReason(target netip.AddrPort, err error) string {
 // End closes the socket of a flow, and reports whether there is one.
 func (u *UDPFlows) End(flow uint32) bool {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	f, ok := u.table.remove(flow)
+	u.mu.Unlock()
 	if ok {
 		u.over(f)
 	}
 	return ok
 }
 
-// over closes the socket of a flow that is not in the table any more. It needs u.mu.
-func (u *UDPFlows) over(f *udpFlow) {
-	if !f.answered && u.inVain != nil {
-		u.inVain()
+// over closes the sockets of flows that are not in the table any more. It must not be
+// called with u.mu: a socket closes when what it has received was handed over, for which
+// that is needed.
+func (u *UDPFlows) over(all ...*udpFlow) {
+	for _, f := range all {
+		u.mu.Lock()
+		inVain := !f.answered
+		u.mu.Unlock()
+		if inVain && u.inVain != nil {
+			u.inVain()
+		}
+		_ = f.socket.Close()
 	}
-	_ = f.socket.Close()
 }
 
 // Close closes all sockets and waits until none is received from.
