@@ -96,15 +96,23 @@ func statics(rules ruleSet) forward.Static {
 func decider(rules ruleSet) forward.Rules {
 	return func(vm string, l portwatch.Listener) forward.Decision {
 		d := rules.of(vm).Decide(vm, l)
-		out := forward.Decision{
-			Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Hold: d.Hold,
-			Rule: d.Rule, Label: d.Label, Reason: d.Reason,
-		}
-		if d.Ignored {
-			out.Verdict = control.Ignored
+		out := decision(d)
+		for _, a := range d.Also {
+			out.Also = append(out.Also, decision(a))
 		}
 		return out
 	}
+}
+
+func decision(d config.Decision) forward.Decision {
+	out := forward.Decision{
+		Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Hold: d.Hold,
+		Rule: d.Rule, Label: d.Label, Reason: d.Reason,
+	}
+	if d.Ignored {
+		out.Verdict = control.Ignored
+	}
+	return out
 }
 
 // sockets makes rules about unix sockets of guests those of forwards.

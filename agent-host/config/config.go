@@ -128,6 +128,7 @@ func (d *document) config(root table) *Config {
 		r := t.rule()
 		r.Name = fmt.Sprintf("%s:%d", filepath.Base(d.file), line)
 		r.at = t.path
+		r.adds = d.asRum(t.path) && r.namesPort && !r.Ignore && !r.Reverse && r.HostSocket == ""
 		c.Rules = append(c.Rules, r)
 	}
 	if len(d.errs) == 0 {

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ type Decision struct {
 	Reason  string
 	// Rule is the name of the rule that decided, and Label what it is for.
 	Rule, Label string
+	// Also is where else the listener is on the host: to rum each of its [[ports]] is a
+	// place of its own.
+	Also []Decision
 }
 
 // Decide tells what becomes of a listener in a VM.
@@ -37,13 +41,33 @@ func (rs Rules) Decide(vm string, l portwatch.Listener) Decision {
 	kept := implied.auto.keptIn(l)
 	for i := range rs {
 		if r := &rs[i]; r.matches(vm, l) && !kept.holds(r) {
-			return r.decision(l)
+			d := r.decision(l)
+			d.Also = rs[i+1:].also(r, vm, l)
+			return d
 		}
 	}
 	if kept.reason != "" {
 		return Decision{Ignored: true, Reason: kept.reason, Rule: DefaultRule}
 	}
 	return implied.auto.decide(&implied, l)
+}
+
+// also is what rules decide beside an earlier one, up to the first that would replace it.
+func (rs Rules) also(first *Rule, vm string, l portwatch.Listener) (more []Decision) {
+	if !first.adds {
+		return nil
+	}
+	for i := range rs {
+		r := &rs[i]
+		if !r.matches(vm, l) {
+			continue
+		}
+		if !r.adds {
+			break
+		}
+		more = append(more, r.decision(l))
+	}
+	return more
 }
 
 // AsksProcess reports whether it takes knowing its process to decide about a
@@ -113,6 +137,11 @@ func (r *Rule) decision(l portwatch.Listener) Decision {
 	return d
 }
 
+// of reports whether a rule has a part in a decision.
+func (d Decision) of(rule string) bool {
+	return d.Rule == rule || slices.ContainsFunc(d.Also, func(a Decision) bool { return a.Rule == rule })
+}
+
 // Static returns a listener for each port that static rules keep open for a
 // VM, whether or not anything is seen to listen there. [Rules.Decide] says
 // where they go.
@@ -128,7 +157,7 @@ func (rs Rules) Static(vm string) []portwatch.Listener {
 				port := r.Guest.First + uint16(n)
 				l := portwatch.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.Expected(), port)}
 				// A rule before this one may decide otherwise.
-				if r.matches(vm, l) && rs.Decide(vm, l).Rule == r.Name {
+				if r.matches(vm, l) && rs.Decide(vm, l).of(r.Name) && !slices.Contains(out, l) {
 					out = append(out, l)
 				}
 			}

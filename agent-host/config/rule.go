@@ -67,6 +67,7 @@ type Rule struct {
 	Reverse bool
 
 	namesPort bool // guest is written
+	adds      bool // of a file of rum's: it does not replace others of its kind for the same port
 	at        keyPath
 	hostIPKey string // host_ip, or bind where that is written
 	auto      *auto  // of [auto_ports]; nil for all others

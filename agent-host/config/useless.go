@@ -48,7 +48,7 @@ func (rs Rules) before(rule int) *Rule {
 	for port := int(r.Guest.First); port <= int(r.Guest.Last); port++ {
 		found := false
 		for i := range rule {
-			if e := &rs[i]; e.leavesNothing(r, uint16(port)) {
+			if e := &rs[i]; !(e.adds && r.adds) && e.leavesNothing(r, uint16(port)) {
 				found, by, port = true, e, max(port, min(int(e.Guest.Last), int(r.Guest.Last)))
 			}
 		}

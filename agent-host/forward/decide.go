@@ -170,37 +170,32 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 		return w
 	}
 	for _, l := range announced {
-		g := w.group(l, p.rules(vm, l), r.unreached(l))
-		if len(g.guest) == 0 {
-			g.uid = l.UID
+		for _, d := range p.rules(vm, l).all() {
+			g := w.group(l, d, r.unreached(l))
+			if len(g.guest) == 0 {
+				g.uid = l.UID
+			}
+			if !slices.ContainsFunc(g.guest, func(o portwatch.Listener) bool { return o.Addr == l.Addr }) {
+				g.guest = append(g.guest, l)
+			}
+			g.process = cmp.Or(g.process, l.Process)
 		}
-		if !slices.ContainsFunc(g.guest, func(o portwatch.Listener) bool { return o.Addr == l.Addr }) {
-			g.guest = append(g.guest, l)
-		}
-		g.process = cmp.Or(g.process, l.Process)
 	}
 	for _, l := range of.of(p.static(vm)) {
-		d := p.rules(vm, l)
-		k := keyOf(l, d).localhost()
-		if first, ok := w.first[k]; ok {
-			w.rename(first, k)
-			continue
+		for _, d := range p.rules(vm, l).all() {
+			k := keyOf(l, d).localhost()
+			if first, ok := w.first[k]; ok {
+				w.rename(first, k)
+				continue
+			}
+			g := w.at(k, d)
+			g.guest, g.expected = append(g.guest, l), true
 		}
-		g := w.at(k, d)
-		g.guest, g.expected = append(g.guest, l), true
 	}
 	for _, l := range gone {
-		d := p.rules(vm, l)
-		k := keyOf(l, d)
-		g := w.groups[k]
-		if _, taken := w.first[k.localhost()]; taken || g != nil && !g.held || d.Hold == 0 || d.Verdict != "" || r.unreached(l) != "" {
-			continue
+		for _, d := range p.rules(vm, l).all() {
+			w.hold(l, d, r.unreached(l))
 		}
-		if g == nil {
-			g = w.at(k, d)
-			g.held, g.process, g.uid = true, l.Process, l.UID
-		}
-		g.guest = append(g.guest, l)
 	}
 	for _, s := range p.sockets(vm) {
 		if !of.all {
@@ -234,6 +229,20 @@ func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *grou
 		w.first[at] = k
 	}
 	return w.at(k, d)
+}
+
+// hold keeps what has gone as it was, if its rule says so and nothing is in its place.
+func (w *wanted) hold(l portwatch.Listener, d Decision, unreached string) {
+	k := keyOf(l, d)
+	g := w.groups[k]
+	if _, taken := w.first[k.localhost()]; taken || g != nil && !g.held || d.Hold == 0 || d.Verdict != "" || unreached != "" {
+		return
+	}
+	if g == nil {
+		g = w.at(k, d)
+		g.held, g.process, g.uid = true, l.Process, l.UID
+	}
+	g.guest = append(g.guest, l)
 }
 
 // rename puts what listens on a port in the place of what is expected there, if

@@ -57,7 +57,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 // ownBinding is a binding to the VM's own address; nil if there is none, or if
 // the rule's addresses have it in them.
 func (f *forward) ownBinding() *binding {
-	if !f.vm.loopback.IsValid() || f.main == nil || f.key.socket != "" || f.decision.HostSocket != "" {
+	if !f.vm.loopback.IsValid() || f.main == nil || f.decision.second || f.key.socket != "" || f.decision.HostSocket != "" {
 		return nil
 	}
 	own := hostAddr{proto: f.key.proto, addr: netip.AddrPortFrom(f.vm.loopback, f.key.port)}

@@ -36,6 +36,21 @@ type Decision struct {
 	// Rule is the name of the rule, Label what it is for in the user's words, and Reason
 	// why the verdict is what it is.
 	Rule, Label, Reason string
+	// Also is where the listener is besides, each a forward of its own. The VM's own
+	// address belongs to the first.
+	Also []Decision
+
+	second bool // it is one of Also
+}
+
+// all are a decision and those beside it.
+func (d Decision) all() []Decision {
+	all := []Decision{d}
+	for _, a := range d.Also {
+		a.second = true
+		all = append(all, a)
+	}
+	return all
 }
 
 // key tells decisions apart that need different host listeners. The name of
@@ -49,6 +64,9 @@ func (d Decision) key() string {
 		return d.HostSocket
 	}
 	var b strings.Builder
+	if d.second {
+		b.WriteString("also ") // without the VM's own address
+	}
 	for _, a := range d.Host {
 		b.WriteString(a.String())
 		b.WriteByte(' ')
