@@ -19,19 +19,10 @@ import (
 // ports prints what listens: a table, or with --json an array of listeners as
 // package portwatch writes them, each with what would tell this program of its change.
 func ports(args []string, stdout io.Writer) error {
-	flags := pflag.NewFlagSet("ports", pflag.ContinueOnError)
-	flags.Usage = func() {}
-	asJSON := flags.Bool("json", false, "print a JSON array")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, pflag.ErrHelp):
-		_, err = fmt.Fprintf(stdout, "rum-guest-agent ports prints the ports that listen here.\n\nFlags:\n%s", flags.FlagUsages())
+	asJSON, help, err := wantsJSON("ports", "the ports that listen here", args, stdout)
+	if help || err != nil {
 		return err
-	case err != nil:
-		return misuse(fmt.Errorf("ports: %w", err))
-	case flags.NArg() > 0:
-		return misuse(fmt.Errorf("ports takes no argument %q", flags.Arg(0)))
 	}
-
 	var scanner portwatch.Scanner
 	defer scanner.Close()
 	listeners, err := scanner.Scan()
@@ -39,7 +30,7 @@ func ports(args []string, stdout io.Writer) error {
 		return advise(err, "check that /proc is mounted and can be read")
 	}
 	listeners = slices.DeleteFunc(listeners, isFlow)
-	if *asJSON {
+	if asJSON {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(withSources(listeners))
@@ -50,6 +41,24 @@ func ports(args []string, stdout io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", l.Proto, l.Addr, cmp.Or(l.Process, "-"), note(l))
 	}
 	return table.Flush()
+}
+
+// wantsJSON reads the arguments of a command that prints something, as a table or with
+// --json. help says that it was asked for, and given.
+func wantsJSON(command, what string, args []string, stdout io.Writer) (asJSON, help bool, err error) {
+	flags := pflag.NewFlagSet(command, pflag.ContinueOnError)
+	flags.Usage = func() {}
+	flags.BoolVar(&asJSON, "json", false, "print JSON")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		_, err = fmt.Fprintf(stdout, "rum-guest-agent %s prints %s.\n\nFlags:\n%s", command, what, flags.FlagUsages())
+		return false, true, err
+	case err != nil:
+		return false, false, misuse(fmt.Errorf("%s: %w", command, err))
+	case flags.NArg() > 0:
+		return false, false, misuse(fmt.Errorf("%s takes no argument %q", command, flags.Arg(0)))
+	}
+	return asJSON, false, nil
 }
 
 // isFlow reports whether a listener looks like the socket with which an agent that runs

@@ -9,8 +9,6 @@ import (
 	"os"
 	"text/tabwriter"
 
-	"github.com/spf13/pflag"
-
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
 )
 
@@ -19,17 +17,9 @@ const statusDir = "RUNTIME_DIRECTORY"
 
 // status prints what the hosts have made of the ports here.
 func status(args []string, stdout io.Writer) error {
-	flags := pflag.NewFlagSet("status", pflag.ContinueOnError)
-	flags.Usage = func() {}
-	asJSON := flags.Bool("json", false, "print a JSON object")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, pflag.ErrHelp):
-		_, err = fmt.Fprintf(stdout, "rum-guest-agent status prints what became of the ports here on the host.\n\nFlags:\n%s", flags.FlagUsages())
+	asJSON, help, err := wantsJSON("status", "what became of the ports here on the host", args, stdout)
+	if help || err != nil {
 		return err
-	case err != nil:
-		return misuse(fmt.Errorf("status: %w", err))
-	case flags.NArg() > 0:
-		return misuse(fmt.Errorf("status takes no argument %q", flags.Arg(0)))
 	}
 	st, err := guestagent.ReadStatus(cmp.Or(os.Getenv(statusDir), guestagent.StatusDir))
 	if errors.Is(err, guestagent.ErrNotRunning) {
@@ -38,7 +28,7 @@ func status(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if *asJSON {
+	if asJSON {
 		enc := json.NewEncoder(stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(st)
