@@ -93,7 +93,7 @@ func (a *announcer) translated(all []nat.Translation, unclear []string, err erro
 
 // update makes what is announced what there is now. It reports whether any ports are
 // translated.
-func (a *announcer) update(state portwatch.State) (any bool) {
+func (a *announcer) update(state portwatch.State) (translates bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := tunnel.Announcement{Generation: a.now.Generation, Listeners: usable(state.Listeners)}

@@ -7,8 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/portwatch/netevents"
 )
 
 // HostName is what the host is called in its guests.
@@ -28,7 +29,18 @@ func keepHosts(ctx context.Context, path string, log *slog.Logger) {
 	networks := make(chan struct{}, 1)
 	var events sync.WaitGroup
 	defer events.Wait()
-	events.Go(func() { networkEvents(ctx, networks, log) })
+	events.Go(func() {
+		const groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1)
+		err := netevents.Follow(ctx, unix.NETLINK_ROUTE, groups, 0, func() {
+			select {
+			case networks <- struct{}{}:
+			default:
+			}
+		})
+		if err != nil {
+			log.Debug("no events of networks", "err", err)
+		}
+	})
 	complained := ""
 	for {
 		next := hostsEvery
@@ -55,37 +67,6 @@ func keepHosts(ctx context.Context, path string, log *slog.Logger) {
 				return
 			case <-time.After(hostsPause):
 			}
-		}
-	}
-}
-
-// networkEvents puts a token in a channel once an address or a route of this machine has
-// changed, until ctx ends. Where the kernel does not tell, there are none.
-func networkEvents(ctx context.Context, events chan<- struct{}, log *slog.Logger) {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{
-		Groups: 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1),
-	})
-	if err != nil {
-		log.Debug("no events of networks", "err", err)
-		return
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	for {
-		// An error is an event too: that some did not fit.
-		_, err := conn.Receive()
-		select {
-		case events <- struct{}{}:
-		default:
-		}
-		pause := time.Duration(0)
-		if err != nil {
-			pause = hostsPause
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
 		}
 	}
 }

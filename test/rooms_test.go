@@ -12,14 +12,14 @@ const module = "github.com/rum-vm/rum-agent/"
 // What each package may know of ours, directly or not. A package that is not here may
 // know whatever its job needs.
 var rooms = map[string][]string{
-	"portwatch":      nil,
+	"portwatch":      {"portwatch/netevents"},
 	"cloudinit":      {"tunnel/keyfile"},
 	"tunnel/keyfile": nil,
 	"tunnel/peerlog": nil,
-	"tunnel/wire":    {"portwatch"},
-	"tunnel":         {"portwatch", "tunnel/wire"},
-	"portwatch/nat":  nil,
-	"agent-guest":    {"portwatch", "portwatch/nat", "tunnel", "tunnel/wire"},
+	"tunnel/wire":    {"portwatch", "portwatch/netevents"},
+	"tunnel":         {"portwatch", "portwatch/netevents", "tunnel/wire"},
+	"portwatch/nat":  {"portwatch/netevents"},
+	"agent-guest":    {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/wire"},
 }
 
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {

@@ -13,11 +13,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/portwatch/netevents"
 )
 
 // Translation is some ports of this machine that lead elsewhere. It applies to what
@@ -79,23 +81,17 @@ const (
 // seen half a minute later.
 func Watch(ctx context.Context, changed func(all []Translation, unclear []string, err error)) {
 	news := make(chan struct{}, 1)
-	if conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err == nil {
-		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-		defer stop()
-		go func() {
-			for ctx.Err() == nil {
-				// An error is a message too: that some did not fit.
-				_, err := conn.Receive()
-				select {
-				case news <- struct{}{}:
-				default:
-				}
-				if err != nil && !sleep(ctx, gather) {
-					return
-				}
+	var events sync.WaitGroup
+	defer events.Wait()
+	events.Go(func() {
+		// Without them there is the safety interval.
+		_ = netevents.Follow(ctx, unix.NETLINK_NETFILTER, 1<<(unix.NFNLGRP_NFTABLES-1), 0, func() {
+			select {
+			case news <- struct{}{}:
+			default:
 			}
-		}()
-	}
+		})
+	})
 	var last []Translation
 	said := fmt.Sprint([]string(nil), nil)
 	for {
