@@ -170,7 +170,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 		return w
 	}
 	for _, l := range announced {
-		for _, d := range p.rules(vm, l).all() {
+		for d := range p.rules(vm, l).all() {
 			g := w.group(l, d, r.unreached(l))
 			if len(g.guest) == 0 {
 				g.uid = l.UID
@@ -182,7 +182,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 		}
 	}
 	for _, l := range of.of(p.static(vm)) {
-		for _, d := range p.rules(vm, l).all() {
+		for d := range p.rules(vm, l).all() {
 			k := keyOf(l, d).localhost()
 			if first, ok := w.first[k]; ok {
 				w.rename(first, k)
@@ -193,7 +193,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 		}
 	}
 	for _, l := range gone {
-		for _, d := range p.rules(vm, l).all() {
+		for d := range p.rules(vm, l).all() {
 			w.hold(l, d, r.unreached(l))
 		}
 	}

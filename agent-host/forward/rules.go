@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"iter"
 	"net/netip"
 	"strings"
 	"time"
@@ -44,13 +45,18 @@ type Decision struct {
 }
 
 // all are a decision and those beside it.
-func (d Decision) all() []Decision {
-	all := []Decision{d}
-	for _, a := range d.Also {
-		a.second = true
-		all = append(all, a)
+func (d Decision) all() iter.Seq[Decision] {
+	return func(yield func(Decision) bool) {
+		if !yield(d) {
+			return
+		}
+		for _, a := range d.Also {
+			a.second = true
+			if !yield(a) {
+				return
+			}
+		}
 	}
-	return all
 }
 
 // key tells decisions apart that need different host listeners. The name of
