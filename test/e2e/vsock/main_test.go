@@ -21,12 +21,15 @@ import (
 // host is the Debian VM that plays the host.
 var host *vm.VM
 
-// An attempt is a process of its own, because tests run once in each. One that ends with panicked is followed by
-// another, up to attempts.
+// hostStalled is set when it stopped.
+var hostStalled bool
+
+// An attempt is a process of its own, because tests run once in each. One that ends with broken, because the machine
+// that the host VM is broke, is followed by another, up to attempts.
 const (
 	attempt  = "RUM_TEST_ATTEMPT"
 	attempts = 3
-	panicked = 75
+	broken   = 75
 )
 
 func TestMain(m *testing.M) {
@@ -41,7 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// try runs the tests, and again where the host VM's kernel panicked, which is no fault of what they test.
+// try runs the tests, and again where the host VM's kernel panicked or its processors stalled, as emulated ones with
+// guests of their own do now and then. It is said each time: no program in the VM can be to blame for that.
 func try() int {
 	runtime.LockOSThread() // Pdeathsig is sent when the thread that forked ends
 	for n := 1; ; n++ {
@@ -55,10 +59,10 @@ func try() int {
 			return 1
 		}
 		code := cmd.ProcessState.ExitCode()
-		if code != panicked || n == attempts {
+		if code != broken || n == attempts {
 			return code
 		}
-		fmt.Printf("attempt %d of %d: the kernel of the host VM panicked; once more from the beginning\n", n, attempts)
+		fmt.Printf("attempt %d of %d: the host VM panicked or stalled; once more from the beginning\n", n, attempts)
 	}
 }
 
@@ -81,8 +85,8 @@ func testMain(m *testing.M) (code int, err error) {
 	defer func() {
 		if code != 0 || err != nil {
 			fmt.Fprintf(os.Stderr, "console of the host VM:\n%s\n", host.Console())
-			if debian.Panicked(host) {
-				code = panicked
+			if hostStalled || debian.Panicked(host) {
+				code = broken
 			}
 		}
 	}()

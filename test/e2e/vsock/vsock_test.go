@@ -18,25 +18,51 @@ import (
 // bootLimit is for a guest emulated in an emulated machine.
 const bootLimit = 12 * time.Minute
 
+// commandLimit is how long a command on the host VM may take, by the clock of that VM.
+const commandLimit = 4 * time.Minute
+
 // sh runs a command on the host VM.
 func sh(t *testing.T, command string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), commandLimit+time.Minute)
 	defer cancel()
-	out, err := host.Run(ctx, command)
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", command, err, out)
+	limited := fmt.Sprintf("timeout -k 5 %.0f sh -c '%s'", commandLimit.Seconds(), strings.ReplaceAll(command, "'", `'\''`))
+	out, err := host.Run(ctx, limited)
+	if err == nil {
+		return out
 	}
-	return out
+	if ctx.Err() != nil && !errors.Is(err, vm.ErrEnded) {
+		stalled(t, command)
+	}
+	if exit := (*vm.ExitError)(nil); errors.As(err, &exit) && exit.Status == 124 {
+		state, _ := host.Run(t.Context(), "ps -eLo pid,ppid,stat,wchan:24,time,args; dmesg | tail -n 40; cat /run/agent.log; journalctl -q -n 60 -u libvirtd")
+		out += "\nnot within " + commandLimit.String() + ", with this on the host VM:\n" + state
+	}
+	t.Fatalf("%s: %v\n%s", command, err, out)
+	return ""
+}
+
+// stalled ends the attempt of a host VM that answers no more, although what it was asked for ends by its own clock.
+func stalled(t *testing.T, command string) {
+	t.Helper()
+	hostStalled = true
+	cpus, err := host.QMP(context.WithoutCancel(t.Context()), "human-monitor-command", map[string]string{"command-line": "info registers -a"})
+	t.Fatalf("the host VM stalled: it did not end %q, which its own clock bounds by %v\n%s%v", command, commandLimit, strings.ReplaceAll(string(cpus), `\r\n`, "\n"), err)
 }
 
 // until polls the host agent's status until it fits.
 func until(t *testing.T, what string, limit time.Duration, fits func(control.Status) bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
+	answered := begin
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		out, err := host.Run(ctx, "rum-host-agent status --json")
+		out, err := host.Run(ctx, "timeout -k 5 50 rum-host-agent status --json")
+		if ctx.Err() == nil {
+			answered = time.Now()
+		} else if time.Since(answered) > commandLimit {
+			stalled(t, "rum-host-agent status")
+		}
 		cancel()
 		var st control.Status
 		if err == nil && json.Unmarshal([]byte(out), &st) == nil && fits(st) {
