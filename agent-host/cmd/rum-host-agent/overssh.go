@@ -27,7 +27,8 @@ script=$(mktemp)
 trap 'rm -f "$script"' EXIT
 trap 'exit 1' HUP INT TERM
 cat >"$script"
-if [ "$(id -u)" = 0 ]; then sh "$script"; else sudo -n sh "$script"; fi`
+if [ "$(id -u)" = 0 ]; then sh "$script"; else sudo -n sh "$script"; fi
+printf 'rum-host-agent: the script %s\n' 'has run to its end'`
 
 // hostKeyRefused is what ssh says last when the host's key is not what it knows.
 const hostKeyRefused = "Host key verification failed."
@@ -40,14 +41,18 @@ func overSSH(to string, options []string, newKey string) way {
 		// The login shell there may be one of another family.
 		command := "exec sh -c '" + strings.ReplaceAll(receive, "'", `'\''`) + "'"
 		args := append(append([]string{"-T"}, options...), "--", to, command)
-		said := &tail{w: stderr}
+		said, end := &tail{w: stderr}, &proof{w: stdout}
 		ssh := exec.CommandContext(ctx, "ssh", args...)
-		ssh.Stdin, ssh.Stdout, ssh.Stderr = newProgress(stderr, len(script)).reader(bytes.NewReader(script)), stdout, said
+		ssh.Stdin, ssh.Stdout, ssh.Stderr = newProgress(stderr, len(script)).reader(bytes.NewReader(script)), end, said
 		ssh.Cancel = func() error { return ssh.Process.Signal(syscall.SIGTERM) }
 		ssh.WaitDelay = 5 * time.Second
 		err := ssh.Run()
+		proven := end.check()
 		exit, ok := errors.AsType[*exec.ExitError](err)
 		switch {
+		case err == nil && proven != nil:
+			return advise(fmt.Errorf("%s: %w", to, proven), "let that login run commands: the key there has command= in authorized_keys, or sshd has a ForceCommand, "+
+				"or its shell is none; see with: ssh "+to+" id")
 		case errors.Is(err, exec.ErrNotFound):
 			return advise(err, "install openssh-client")
 		case !ok || exit.ExitCode() != 255: // what ssh itself returns when it fails

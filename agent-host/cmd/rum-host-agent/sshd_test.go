@@ -201,6 +201,37 @@ func TestInstallGoesIntoAVMOfRumsWithItsKeyOverSSH(t *testing.T) {
 		return runHere(t, append(args, withSSH...)...)
 	}
 
+	// A login that leads to something else ends well, and nothing is installed.
+	enter := filepath.Join(server.dir, "enter")
+	command, err := os.ReadFile(enter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := keys.Store{Dir: filepath.Join(state, "rum-agent", "keys")}
+	for instead, want := range map[string]string{
+		"true": "printed nothing",
+		"echo Welcome; echo This account is not available.; cat >/dev/null": `its last line is "This account is not available."`,
+		`echo "$SSH_ORIGINAL_COMMAND"`:                                      "its last line is ",
+		"head -c 10000000 /dev/zero":                                        "its last line is ",
+	} {
+		if err := os.WriteFile(enter, []byte(instead), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, does := range []string{"install --agent " + agent, "uninstall"} {
+			does := strings.Fields(does)
+			_, _, err := in(does[0], does[1:]...)
+			if err == nil || !strings.Contains(err.Error(), "has not run the script") || !strings.Contains(err.Error(), want) || !strings.Contains(hintOf(err), "command=") {
+				t.Errorf("%s led to %q: %v; %s", does[0], instead, err, hintOf(err))
+			}
+		}
+	}
+	if _, err := store.Lookup("shop", ""); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("a key is kept that no guest has: %v", err)
+	}
+	if err := os.WriteFile(enter, command, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
 	out, said, err := in("install", "--agent", agent)
 	if err != nil || out != "rum-guest-agent v1.2.3\ninstalled, and started\n" {
 		t.Fatalf("error %v, output %s\n%s", err, out, said)
@@ -213,7 +244,6 @@ func TestInstallGoesIntoAVMOfRumsWithItsKeyOverSSH(t *testing.T) {
 	if strings.Contains(said, "\rsending") {
 		t.Errorf("a line changes, where there is no terminal: %q", said)
 	}
-	store := keys.Store{Dir: filepath.Join(state, "rum-agent", "keys")}
 	key, err := store.Lookup("shop", hostagent.ProjectIdentity(id))
 	if err != nil || guest.Read("etc/rum-agent/key") != string(key.Encode()) {
 		t.Errorf("the guest has another key than this host: %v", err)
