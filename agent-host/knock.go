@@ -52,6 +52,7 @@ func (a *Agent) knocked(cid uint32) {
 		if v.Endpoint.Scheme == tunnel.SchemeVsock && v.Endpoint.CID == cid {
 			select {
 			case v.knocks <- struct{}{}:
+				v.log.Info("the guest agent has come up")
 			default:
 			}
 		}
@@ -88,7 +89,6 @@ func (v *vm) pause(ctx context.Context, wait time.Duration, was os.FileInfo) {
 			return
 		case <-v.knocks:
 			v.knockedAt = time.Now()
-			v.log.Info("the guest agent has come up")
 			return
 		case <-files:
 			if now, err := os.Stat(path); err == nil && !same(was, now) {
