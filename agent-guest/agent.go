@@ -11,13 +11,14 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"golang.org/x/sync/errgroup"
 )
 
 // Agent serves links to host agents. At least one of Listen and Stdio is needed.
 type Agent struct {
 	// Listen is where hosts connect.
-	Listen []tunnel.Endpoint
+	Listen []endpoint.Endpoint
 	// Stdio serves one link on standard input and output, and ends Run with it.
 	Stdio bool
 	// Key is what both ends must prove; nil for none.
@@ -61,7 +62,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if !e.Many() {
 			continue
 		}
-		l, err := tunnel.Listen(e, a.AllowCID, a.Log)
+		l, err := endpoint.Listen(e, a.AllowCID, a.Log)
 		if errors.Is(err, syscall.EAFNOSUPPORT) && len(a.Listen) > 1 {
 			// A kernel without vsock; the serial port is what is left.
 			a.Log.Warn("not listening", "err", err)
@@ -92,7 +93,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.Stdio {
 		g.Go(func() error {
-			if err := server.ServeLine(gctx, tunnel.Stdio(), false); err != nil {
+			if err := server.ServeLine(gctx, endpoint.Stdio(), false); err != nil {
 				return err
 			}
 			return errStdioEnded
@@ -105,8 +106,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.Ready != nil {
 		a.Ready()
 	}
-	if slices.ContainsFunc(a.Listen, func(e tunnel.Endpoint) bool { return e.Scheme == tunnel.SchemeVsock }) {
-		g.Go(func() error { tunnel.Knock(gctx); return nil })
+	if slices.ContainsFunc(a.Listen, func(e endpoint.Endpoint) bool { return e.Scheme == endpoint.SchemeVsock }) {
+		g.Go(func() error { endpoint.Knock(gctx); return nil })
 	}
 	if err := g.Wait(); ctx.Err() == nil && !errors.Is(err, errStdioEnded) {
 		return err

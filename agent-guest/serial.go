@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // serialRetry is the time between two looks at a port that has no host at its
@@ -39,7 +40,7 @@ func serveSerial(ctx context.Context, server *tunnel.Server, path string, log *s
 }
 
 func serveSerialOnce(ctx context.Context, server *tunnel.Server, path string) error {
-	port, err := tunnel.OpenSerial(path)
+	port, err := endpoint.OpenSerial(path)
 	if err != nil {
 		return err
 	}

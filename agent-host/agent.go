@@ -19,7 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // ErrNameTaken is the error of adding a second VM under one name.
@@ -36,7 +36,7 @@ type VM struct {
 	Project *Project
 	// Endpoint is how the guest agent is reached; the zero Endpoint for a VM
 	// that has none, and Problem then says why.
-	Endpoint tunnel.Endpoint
+	Endpoint endpoint.Endpoint
 	Problem  string
 	// Bridge is where the host reaches the VM without its agent; the zero
 	// Addr for nowhere.
@@ -71,7 +71,7 @@ type Agent struct {
 	known   map[string][]string // ids of VMs that may be added, by where they are known from
 	ctx     context.Context     // of Run; nil before
 	group   *errgroup.Group
-	knocks  *tunnel.Knocks // nil while nobody hears them
+	knocks  *endpoint.Knocks // nil while nobody hears them
 	stopped bool
 
 	discovery []control.Discovery

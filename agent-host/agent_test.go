@@ -21,6 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 func TestMain(m *testing.M) {
@@ -90,7 +91,7 @@ func (g *guest) start() {
 		defer g.mu.Unlock()
 		return g.now, g.news
 	}}
-	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: g.path}, nil, quiet)
+	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: g.path}, nil, quiet)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func (g *guest) announce(ports ...uint16) {
 var guestIP = netip.MustParseAddr("127.0.0.2")
 
 func (g *guest) vm(name string) hostagent.VM {
-	return hostagent.VM{Name: name, Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: g.path}}
+	return hostagent.VM{Name: name, Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: g.path}}
 }
 
 // echo serves on a port of the guest that is free on the host.
@@ -363,7 +364,7 @@ func TestGuestThatNeverSpeaksIsDown(t *testing.T) {
 		}
 	})
 	defer func() { l.Close(); g.stop(); wg.Wait() }()
-	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: front}})
+	add(t, a, hostagent.VM{Name: "dev", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: front}})
 	within(t, a, patience, "shown as down", func(vms []control.VM) bool { return vms[0].State == control.Down && vms[0].Error != "" })
 }
 
@@ -413,7 +414,7 @@ func TestAgentEndsWhileGuestsCannotBeReached(t *testing.T) {
 	a := startAgent(t)
 	g := newGuest(t)
 	add(t, a, g.vm("absent"))
-	add(t, a, hostagent.VM{Name: "mute", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeExec, Command: "sleep 60"}})
+	add(t, a, hostagent.VM{Name: "mute", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeExec, Command: "sleep 60"}})
 	within(t, a, patience, "shown", func(vms []control.VM) bool {
 		return vms[0].State == control.Down && vms[1].State == control.Connecting
 	})

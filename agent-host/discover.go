@@ -12,7 +12,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // Discovery makes an agent serve the domains of a libvirt daemon, each for as long as it runs.
@@ -139,13 +139,13 @@ func (d *Discovery) add(dom libvirt.Domain, identity string, own *Project) bool 
 	vm := VM{Name: dom.Name, ID: identity, Project: own, Bridge: dom.BridgeIP, Problem: dom.Problem, Redefined: d.anew[identity]}
 	var err error
 	if dom.Endpoint != "" {
-		vm.Endpoint, err = tunnel.ParseEndpoint(dom.Endpoint)
+		vm.Endpoint, err = endpoint.Parse(dom.Endpoint)
 	}
 	if d.Key != nil {
 		vm.KeyOf = func() ([]byte, error) { return d.Key(dom.Name, identity) }
 	}
 	if err != nil {
-		vm.Endpoint, vm.Problem = tunnel.Endpoint{}, err.Error()
+		vm.Endpoint, vm.Problem = endpoint.Endpoint{}, err.Error()
 	}
 	switch err := d.Agent.AddVM(vm); {
 	case errors.Is(err, ErrNameTaken):

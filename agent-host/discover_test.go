@@ -16,7 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // discover runs a discovery that sees the given snapshots, and returns what the status says after each.
@@ -85,7 +85,7 @@ func TestWhatRunsUnderLibvirtIsServed(t *testing.T) {
 
 func TestANameGivenOnTheCommandLineStaysItsOwn(t *testing.T) {
 	agent := newAgent()
-	if err := agent.AddVM(hostagent.VM{Name: "web", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: "/run/mine"}}); err != nil {
+	if err := agent.AddVM(hostagent.VM{Name: "web", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: "/run/mine"}}); err != nil {
 		t.Fatal(err)
 	}
 	web := libvirt.Domain{Name: "web", UUID: "1", State: libvirt.Running, Endpoint: "serial:/run/1"}

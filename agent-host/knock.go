@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/filewatch"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 const (
@@ -24,7 +24,7 @@ func (a *Agent) hearKnocks() {
 	if a.knocks != nil || a.stopped {
 		return
 	}
-	k, err := tunnel.ListenKnocks()
+	k, err := endpoint.ListenKnocks()
 	if err != nil {
 		return // dialled they are all the same, if later
 	}
@@ -49,7 +49,7 @@ func (a *Agent) hearKnocks() {
 // knocked has the VM dialled whose guest agent has come up.
 func (a *Agent) knocked(cid uint32) {
 	for _, v := range a.snapshot() {
-		if v.Endpoint.Scheme == tunnel.SchemeVsock && v.Endpoint.CID == cid {
+		if v.Endpoint.Scheme == endpoint.SchemeVsock && v.Endpoint.CID == cid {
 			select {
 			case v.knocks <- struct{}{}:
 				v.log.Info("the guest agent has come up")
@@ -103,7 +103,7 @@ func (v *vm) pause(ctx context.Context, wait time.Duration, was os.FileInfo) {
 // socket is the unix socket that appears with the guest agent or its VM; "" for none.
 func (v *vm) socket() string {
 	switch v.Endpoint.Scheme {
-	case tunnel.SchemeUnix, tunnel.SchemeSerial, tunnel.SchemeHybrid:
+	case endpoint.SchemeUnix, endpoint.SchemeSerial, endpoint.SchemeHybrid:
 		return v.Endpoint.Path
 	}
 	return ""

@@ -9,12 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 func TestAKnockIsFollowedByAnAttemptButNotByMoreThanOneASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		v := &vm{VM: VM{Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeVsock, CID: 7}}, knocks: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler)}
+		v := &vm{VM: VM{Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeVsock, CID: 7}}, knocks: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler)}
 		a := &Agent{vms: []*vm{v}}
 		pause := func(knock uint32, after time.Duration) time.Duration {
 			began := time.Now()
@@ -45,9 +45,9 @@ func TestAKnockIsFollowedByAnAttemptButNotByMoreThanOneASecond(t *testing.T) {
 }
 
 func TestASocketThatAppearsIsFollowedByAnAttempt(t *testing.T) {
-	for _, scheme := range []string{tunnel.SchemeUnix, tunnel.SchemeSerial, tunnel.SchemeHybrid} {
+	for _, scheme := range []string{endpoint.SchemeUnix, endpoint.SchemeSerial, endpoint.SchemeHybrid} {
 		path := filepath.Join(t.TempDir(), "later", "agent.sock")
-		v := &vm{VM: VM{Endpoint: tunnel.Endpoint{Scheme: scheme, Path: path}}, knocks: make(chan struct{}, 1)}
+		v := &vm{VM: VM{Endpoint: endpoint.Endpoint{Scheme: scheme, Path: path}}, knocks: make(chan struct{}, 1)}
 		pause := func(was os.FileInfo) <-chan struct{} {
 			over := make(chan struct{})
 			go func() { defer close(over); v.pause(t.Context(), time.Hour, was) }()
@@ -65,7 +65,7 @@ func TestASocketThatAppearsIsFollowedByAnAttempt(t *testing.T) {
 		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		l, err := tunnel.ListenSocket(path, 0o600)
+		l, err := endpoint.ListenSocket(path, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestASocketThatAppearsIsFollowedByAnAttempt(t *testing.T) {
 		}
 		l.Close()
 		over = pause(was)
-		if l, err = tunnel.ListenSocket(path, 0o600); err != nil {
+		if l, err = endpoint.ListenSocket(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		await(over, "another socket is in its place")

@@ -12,7 +12,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // Two ids that lead to one address: the second in lexical order has the next.
@@ -73,7 +73,7 @@ func TestLoopbackAddressComesFromTheUUIDAmongAllDefinedDomains(t *testing.T) {
 
 func TestVMOfTheCommandLineHasALoopbackAddressFromItsName(t *testing.T) {
 	name := func(name string) hostagent.VM {
-		return hostagent.VM{Name: name, Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: "/run/absent"}}
+		return hostagent.VM{Name: name, Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: "/run/absent"}}
 	}
 	for _, names := range [][]string{{"dev"}, {"dev", "web"}, {"web", "dev"}} {
 		agent := newAgent()

@@ -12,7 +12,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/test/logbuf"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
@@ -95,7 +95,7 @@ func TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand(t *testing.T) {
 		}
 	}()
 	a := startAgentWith(t, hostagent.Config{Version: "v1.2.3", Log: slog.New(slog.DiscardHandler)})
-	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}})
+	add(t, a, hostagent.VM{Name: "dev", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}})
 	within(t, a, patience, "an answer", func(vms []control.VM) bool {
 		return vms[0].State == control.Incompatible &&
 			strings.Contains(vms[0].Error, "the guest agent is older, upgrade it with a newer seed image, or with: rum-host-agent install dev")

@@ -11,7 +11,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 func rules(t *testing.T, format string, args ...any) config.Rules {
@@ -89,7 +89,7 @@ func TestStaticPortsNeedNoAgentInTheGuest(t *testing.T) {
 	a := startAgent(t)
 	a.SetRules(rules(t, "[[ports]]\nvm = \"dev\"\nguest = %d\nstatic = true\n", port))
 	// Nobody serves the socket. The one VM has a bridge, the other is not meant.
-	add(t, a, hostagent.VM{Name: "dev", Endpoint: tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: "/nowhere/agent.sock"}, Bridge: guestIP})
+	add(t, a, hostagent.VM{Name: "dev", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: "/nowhere/agent.sock"}, Bridge: guestIP})
 	add(t, a, hostagent.VM{Name: "bare", Problem: "it has neither vsock nor a channel", Bridge: netip.MustParseAddr("127.0.0.3")})
 	within(t, a, patience, "open", active(0, 1))
 	say(t, open(t, onHost(port)), "hello")

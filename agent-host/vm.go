@@ -17,6 +17,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -85,7 +86,7 @@ func (v *vm) setBridge(ip netip.Addr) {
 // supervise keeps a link until ctx ends.
 func (v *vm) supervise(ctx context.Context) {
 	defer v.lost.Stop()
-	if v.Endpoint == (tunnel.Endpoint{}) {
+	if v.Endpoint == (endpoint.Endpoint{}) {
 		v.dialFailed(errors.New(v.Problem))
 		<-ctx.Done()
 		return
@@ -95,7 +96,7 @@ func (v *vm) supervise(ctx context.Context) {
 	for {
 		began := time.Now()
 		socket, _ := os.Stat(v.socket())
-		if v.Endpoint.Scheme == tunnel.SchemeVsock {
+		if v.Endpoint.Scheme == endpoint.SchemeVsock {
 			v.hearKnocks()
 		}
 		announced, err := v.serve(ctx)
@@ -335,7 +336,7 @@ func (v *vm) status(rows int) control.VM {
 		st.Warning += "the guest agent is " + how + " this host agent, " + v.cfg.Version +
 			"; replace it with a newer seed image, or with: rum-host-agent install " + v.Name
 	}
-	if v.Endpoint != (tunnel.Endpoint{}) {
+	if v.Endpoint != (endpoint.Endpoint{}) {
 		st.Endpoint = v.Endpoint.String()
 	}
 	if !v.Redefined.IsZero() {

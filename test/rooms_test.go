@@ -12,14 +12,17 @@ const module = "github.com/rum-vm/rum-agent/"
 // What each package may know of ours, directly or not. A package that is not here may
 // know whatever its job needs.
 var rooms = map[string][]string{
-	"portwatch":      {"portwatch/netevents"},
-	"cloudinit":      {"tunnel/keyfile"},
-	"tunnel/keyfile": nil,
-	"tunnel/peerlog": nil,
-	"tunnel/wire":    {"portwatch", "portwatch/netevents"},
-	"tunnel":         {"portwatch", "portwatch/netevents", "tunnel/wire"},
-	"portwatch/nat":  {"portwatch/netevents"},
-	"agent-guest":    {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/wire"},
+	"portwatch":       {"portwatch/netevents"},
+	"cloudinit":       {"tunnel/keyfile"},
+	"tunnel/budget":   nil,
+	"tunnel/clock":    nil,
+	"tunnel/keyfile":  nil,
+	"tunnel/peerlog":  nil,
+	"tunnel/wire":     {"portwatch", "portwatch/netevents"},
+	"tunnel/endpoint": {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/wire"},
+	"tunnel":          {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/wire"},
+	"portwatch/nat":   {"portwatch/netevents"},
+	"agent-guest":     {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/wire"},
 }
 
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,7 +16,7 @@ import (
 type Acceptor struct {
 	place
 	fd     int
-	named  *socketListener // a unix socket, whose file goes with it; else nil
+	named  *endpoint.SocketListener // a unix socket, whose file goes with it; else nil
 	serve  func(*Client)
 	failed func(error)
 	lost   func(error)
@@ -57,7 +58,7 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 			}
 		}
 	} else {
-		a.named = l.(*socketListener)
+		a.named = l.(*endpoint.SocketListener)
 		a.fd, err = copyDescriptor(l)
 	}
 	if err != nil {
@@ -76,7 +77,7 @@ func (a *Acceptor) Serve(serve func(*Client), failed, lost func(error)) error {
 	a.serve, a.failed, a.lost = serve, failed, lost
 	err := pickLoop().addFD(a, a.fd, unix.EPOLLIN)
 	if err == nil && a.named != nil {
-		a.named.whenLost(lost)
+		a.named.WhenLost(lost)
 	}
 	return err
 }

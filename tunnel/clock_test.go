@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -56,7 +57,7 @@ func answerForAnHour(t *testing.T) {
 		accepted <- s
 	}
 	go func() { lost <- guest.run(ctx, guestEnd) }()
-	host, err := newLink(Endpoint{Scheme: SchemeSerial, Path: "pipe"}, Config{}, hostEnd, agreed{})
+	host, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial, Path: "pipe"}, Config{}, hostEnd, agreed{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -18,7 +20,7 @@ import (
 type control struct {
 	conn  net.Conn
 	ended <-chan struct{} // closed with the session
-	work  effort          // for what serves no client
+	work  *budget.Budget  // for what serves no client
 	heard atomic.Int64    // when anything last arrived, by clock
 
 	mu      sync.Mutex
@@ -34,9 +36,9 @@ const maxQueue = 4 << 20
 
 var errPeerStalled = errors.New("the other end has stopped reading the control stream")
 
-func newControl(conn net.Conn, ended <-chan struct{}, work effort) *control {
+func newControl(conn net.Conn, ended <-chan struct{}, work *budget.Budget) *control {
 	c := &control{conn: conn, ended: ended, work: work, waiting: make(chan struct{}, 1)}
-	c.heard.Store(int64(clock()))
+	c.heard.Store(int64(clock.Now()))
 	return c
 }
 
@@ -103,7 +105,7 @@ func (c *control) read(handle func(wire.Message) (useful bool, err error)) error
 		if err != nil {
 			return err
 		}
-		began, useful := clock(), false
+		began, useful := clock.Now(), false
 		c.heard.Store(int64(began))
 		m, err := wire.DecodeMessage(b)
 		if err != nil {
@@ -117,8 +119,8 @@ func (c *control) read(handle func(wire.Message) (useful bool, err error)) error
 		if useful {
 			continue
 		}
-		c.work.spent(messageCost + time.Duration(len(b))*byteCost + clock() - began)
-		if err := c.work.rest(c.ended); err != nil {
+		c.work.Spend(budget.MessageCost + time.Duration(len(b))*budget.ByteCost + clock.Now() - began)
+		if err := c.work.Wait(c.ended); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -185,7 +186,7 @@ func TestGuestFlowsAreBounded(t *testing.T) {
 	host, guest := tcpPair(t)
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, newEffort(linkEffort), nil) }()
+	go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, budget.New(budget.Link), nil) }()
 	target := service.LocalAddr().(*net.UDPAddr).AddrPort()
 	buf := make([]byte, 100)
 	peers := make(map[string]bool)
@@ -239,17 +240,17 @@ func tcpPair(t *testing.T) (a, b *net.TCPConn) {
 }
 
 // large is a budget from which little comes back while a test runs.
-func large() *Budget { return &Budget{newEffort(effortLimits{1e-9, time.Hour})} }
+func large() *budget.Budget { return budget.New(largeBudget) }
+
+var largeBudget = budget.Limits{Share: 1e-9, Burst: time.Hour}
 
 // taken is how much of it has been spent.
-func (b *Budget) taken() time.Duration {
-	return time.Duration(float64(b.work.left.Burst())-b.work.left.Tokens()) * time.Microsecond
-}
+func taken(b *budget.Budget) time.Duration { return largeBudget.Burst - b.Left() }
 
 // A guest may have links, and bridges, one after the other and beside each other.
 func TestDatagramsForNobodyAreTakenFromOneBudget(t *testing.T) {
 	const frames = 100
-	budget := large()
+	all := large()
 	var before time.Duration
 	for link := range 3 {
 		host, guest := tcpPair(t)
@@ -257,7 +258,7 @@ func TestDatagramsForNobodyAreTakenFromOneBudget(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- NewDatagrams().Run(ctx, TCP(host), DatagramHandler{Budget: budget, Reply: func(uint32, []byte) bool {
+			done <- NewDatagrams().Run(ctx, TCP(host), DatagramHandler{Budget: all, Reply: func(uint32, []byte) bool {
 				seen <- struct{}{}
 				return false
 			}})
@@ -274,10 +275,10 @@ func TestDatagramsForNobodyAreTakenFromOneBudget(t *testing.T) {
 			t.Error(err)
 		}
 		// The last one may not be counted where the end came first.
-		if taken := budget.taken() - before; taken < (frames-1)*messageCost {
+		if taken := taken(all) - before; taken < (frames-1)*budget.MessageCost {
 			t.Errorf("link %d: %d datagrams for nobody have cost %v", link, frames, taken)
 		}
-		before = budget.taken()
+		before = taken(all)
 	}
 }
 
@@ -295,10 +296,10 @@ func TestAChurnOfFlowsIsPaidForUnlessTheyAreAnswered(t *testing.T) {
 			}
 			defer service.Close()
 			host, guest := tcpPair(t)
-			budget := large()
+			all := large()
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
-			go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, budget.work, nil) }()
+			go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, all, nil) }()
 			answers := wire.NewDatagramReader(host)
 			_ = host.SetReadDeadline(time.Now().Add(20 * time.Second))
 			_ = service.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -329,7 +330,7 @@ func TestAChurnOfFlowsIsPaidForUnlessTheyAreAnswered(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
-			taken, paid := budget.taken(), (flows-most-1)*flowCost
+			taken, paid := taken(all), (flows-most-1)*flowCost
 			if row.answers && taken >= paid {
 				t.Errorf("%d flows that were answered have cost %v", flows, taken)
 			}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 )
@@ -45,14 +47,14 @@ type DatagramHandler struct {
 	// direction, or that its service refused one, and why.
 	Trouble func(flow, lost uint32, reason string)
 	// Budget bounds what is of no use; nil for a budget of its own.
-	Budget *Budget
+	Budget *budget.Budget
 }
 
-func (h *DatagramHandler) work() effort {
+func (h *DatagramHandler) work() *budget.Budget {
 	if h.Budget == nil {
-		return newEffort(linkEffort)
+		return budget.New(budget.Link)
 	}
-	return h.Budget.work
+	return h.Budget
 }
 
 // Run serves conn, a stream opened to [UDPTarget], until ctx or the stream ends,
@@ -73,7 +75,7 @@ func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) erro
 // serveDatagrams writes what is queued and hands over what arrives. What is of no use
 // to anybody may take some processor time; beyond that the stream is not read for a
 // while.
-func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work effort, handle func(wire.DatagramFrame) (useful bool, err error)) error {
+func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work *budget.Budget, handle func(wire.DatagramFrame) (useful bool, err error)) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { <-gctx.Done(); conn.Abort(); return nil })
 	g.Go(func() error { return q.write(gctx, conn) })
@@ -84,7 +86,7 @@ func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work effor
 			if err != nil {
 				return err
 			}
-			began, useful := clock(), false
+			began, useful := clock.Now(), false
 			if f.Kind != 0 {
 				if useful, err = handle(f); err != nil {
 					return err
@@ -93,8 +95,8 @@ func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work effor
 			if useful {
 				continue
 			}
-			work.spent(messageCost + clock() - began)
-			if err := work.rest(gctx.Done()); err != nil {
+			work.Spend(budget.MessageCost + clock.Now() - began)
+			if err := work.Wait(gctx.Done()); err != nil {
 				return err
 			}
 		}

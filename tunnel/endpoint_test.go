@@ -17,6 +17,7 @@ import (
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"go.uber.org/goleak"
 )
 
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	ownnet.Enter()
 	if os.Getenv(asStdioGuest) != "" {
 		s := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
-		if err := s.ServeLine(context.Background(), tunnel.Stdio(), false); err != nil {
+		if err := s.ServeLine(context.Background(), endpoint.Stdio(), false); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -39,53 +40,6 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
-}
-
-func TestEndpointsReadAndWriteTheSame(t *testing.T) {
-	for text, want := range map[string]tunnel.Endpoint{
-		"vsock:3":                    {Scheme: "vsock", CID: 3, Port: 1021},
-		"vsock:4294967294:99":        {Scheme: "vsock", CID: 4294967294, Port: 99},
-		"hybrid:/run/v.sock":         {Scheme: "hybrid", Path: "/run/v.sock", Port: 1021},
-		"hybrid:/run/a:b.sock:52":    {Scheme: "hybrid", Path: "/run/a:b.sock", Port: 52},
-		"unix:/run/agent.sock":       {Scheme: "unix", Path: "/run/agent.sock"},
-		"serial:/run/vm.sock":        {Scheme: "serial", Path: "/run/vm.sock"},
-		"exec:ssh box rum --stdio":   {Scheme: "exec", Command: "ssh box rum --stdio"},
-		"exec:docker exec -i a:b, c": {Scheme: "exec", Command: "docker exec -i a:b, c"},
-	} {
-		got, err := tunnel.ParseEndpoint(text)
-		if err != nil || got != want {
-			t.Errorf("%s: %+v, %v; want %+v", text, got, err, want)
-		}
-		if again, err := tunnel.ParseEndpoint(got.String()); err != nil || again != want {
-			t.Errorf("%s is written %s, which reads as %+v, %v", text, got, again, err)
-		}
-	}
-}
-
-func TestABadEndpointSaysWhatIsWanted(t *testing.T) {
-	for text, part := range map[string]string{
-		"":                  "vsock:CID",
-		"vsock":             "vsock:CID",
-		"vsock:x":           `CID "x" is not a number`,
-		"vsock:0":           "CID",
-		"vsock:2":           "host itself",
-		"vsock:-1":          "CID",
-		"vsock:3:0":         "port",
-		"vsock:3:1:2":       "port",
-		"hybrid::52":        "path",
-		"tcp:1.2.3.4":       `unknown kind "tcp"`,
-		"unix:":             "vsock:CID",
-		"vsock:99999999999": "CID",
-	} {
-		if _, err := tunnel.ParseEndpoint(text); err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("%q: %v, want an error with %q", text, err, part)
-		}
-	}
-	for _, text := range []string{"", "vsock:", "vsock:x", "exec:a", "hybrid:/x", "unix:", "serial:"} {
-		if _, err := tunnel.ParseListenEndpoint(text); err == nil {
-			t.Errorf("%q was taken for a place to listen", text)
-		}
-	}
 }
 
 // eachEndpoint runs a test over every kind of endpoint that needs no VM.
@@ -106,7 +60,7 @@ func eachEndpoint(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := tunnel.ParseEndpoint(fmt.Sprintf("exec:%s=1 %s", asStdioGuest, self))
+		e, err := endpoint.Parse(fmt.Sprintf("exec:%s=1 %s", asStdioGuest, self))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +70,7 @@ func eachEndpoint(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
 
 // startVMM stands for the VMM of a hybrid endpoint: it reads CONNECT and then
 // passes bytes, half-closes included.
-func startVMM(t *testing.T, agent string) tunnel.Endpoint {
+func startVMM(t *testing.T, agent string) endpoint.Endpoint {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "vmm.sock")
 	l, err := net.Listen("unix", path)
@@ -155,7 +109,7 @@ func startVMM(t *testing.T, agent string) tunnel.Endpoint {
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
-	return tunnel.Endpoint{Scheme: tunnel.SchemeHybrid, Path: path, Port: tunnel.DefaultPort}
+	return endpoint.Endpoint{Scheme: endpoint.SchemeHybrid, Path: path, Port: endpoint.DefaultPort}
 }
 
 func TestHalfCloseWorksThroughEveryEndpoint(t *testing.T) {
@@ -197,7 +151,7 @@ func TestAVMMThatRefusesIsNamed(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	_, err = dial(t, tunnel.Endpoint{Scheme: tunnel.SchemeHybrid, Path: path, Port: 7}, tunnel.Config{})
+	_, err = dial(t, endpoint.Endpoint{Scheme: endpoint.SchemeHybrid, Path: path, Port: 7}, tunnel.Config{})
 	if err == nil || !strings.Contains(err.Error(), "port 7") {
 		t.Fatalf("%v, want an error that names the port", err)
 	}
@@ -208,7 +162,7 @@ func TestACommandThatDoesNotSpeakIsGivenUp(t *testing.T) {
 	defer cancel()
 	var logged logbuf.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))
-	_, err := tunnel.Dial(ctx, tunnel.Endpoint{Scheme: tunnel.SchemeExec, Command: "echo permission denied >&2; exec sleep 60"}, tunnel.Config{Log: log})
+	_, err := tunnel.Dial(ctx, endpoint.Endpoint{Scheme: endpoint.SchemeExec, Command: "echo permission denied >&2; exec sleep 60"}, tunnel.Config{Log: log})
 	if err == nil {
 		t.Fatal("a link with sleep")
 	}
@@ -218,14 +172,14 @@ func TestACommandThatDoesNotSpeakIsGivenUp(t *testing.T) {
 }
 
 func TestASecondAgentOnOneSocketIsRefused(t *testing.T) {
-	e := tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: filepath.Join(t.TempDir(), "a.sock")}
+	e := endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: filepath.Join(t.TempDir(), "a.sock")}
 	log := slog.New(slog.DiscardHandler)
-	first, err := tunnel.Listen(e, nil, log)
+	first, err := endpoint.Listen(e, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	if second, err := tunnel.Listen(e, nil, log); err == nil {
+	if second, err := endpoint.Listen(e, nil, log); err == nil {
 		_ = second.Close()
 		t.Fatal("two agents on one socket")
 	}
@@ -238,7 +192,7 @@ func TestASecondAgentOnOneSocketIsRefused(t *testing.T) {
 	}
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	_ = dead.Close()
-	third, err := tunnel.Listen(e, nil, log)
+	third, err := endpoint.Listen(e, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ type endsConn struct {
 
 	// Used by the loop's thread only.
 	in   []byte // a record that has come in part
-	work effort
+	work *budget.Budget
 
 	mu     sync.Mutex
 	out    []byte // what the kernel did not take yet
@@ -42,7 +43,7 @@ const (
 )
 
 // newEndsConn takes over a connection.
-func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work effort) (*endsConn, error) {
+func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work *budget.Budget) (*endsConn, error) {
 	fd, err := takeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
@@ -133,7 +134,7 @@ func (c *endsConn) read() {
 	if err == nil {
 		err = c.parse(buf[:n])
 	}
-	owed := c.work.owed()
+	owed := c.work.Pause()
 	if err == nil && owed <= 0 {
 		return
 	}
@@ -182,7 +183,7 @@ func (c *endsConn) parse(b []byte) error {
 			return err
 		}
 		if !known || !c.deliver(m) {
-			c.work.spent(endCost)
+			c.work.Spend(endCost)
 		}
 		b = b[wire.EndRecord:]
 	}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,7 +57,7 @@ func TestNoExchangeAmongOthersThatWork(t *testing.T) {
 	for name, w := range map[string]waiter{
 		"now and then":   {},
 		"much moved":     {near: awakeMany, bulk: true},
-		"others compute": {near: awakeMany, crowded: clock() + crowdedFor},
+		"others compute": {near: awakeMany, crowded: clock.Now() + crowdedFor},
 	} {
 		e := newExchange(t)
 		e.loop.waiter = w

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 func TestACommandThatEndsSaysWhy(t *testing.T) {
@@ -18,7 +19,7 @@ func TestACommandThatEndsSaysWhy(t *testing.T) {
 		"echo Welcome to dev": `exec: the command ended with exit status 0; it printed "Welcome to dev", ` +
 			"which no guest agent does: its command is rum-guest-agent --stdio",
 	} {
-		e, err := tunnel.ParseEndpoint("exec:" + command)
+		e, err := endpoint.Parse("exec:" + command)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,8 +38,13 @@ func withoutPath(err error) error {
 	return err
 }
 
-func (c fdConn) LocalAddr() net.Addr  { return pipeAddr(c.Name()) }
-func (c fdConn) RemoteAddr() net.Addr { return pipeAddr(c.Name()) }
+func (c fdConn) LocalAddr() net.Addr  { return fdAddr(c.Name()) }
+func (c fdConn) RemoteAddr() net.Addr { return fdAddr(c.Name()) }
+
+type fdAddr string
+
+func (fdAddr) Network() string  { return "file" }
+func (a fdAddr) String() string { return string(a) }
 
 func (c fdConn) CloseWrite() error {
 	raw, err := c.SyscallConn()

@@ -41,8 +41,8 @@ func rawWriter(c io.ReadWriteCloser) syscall.RawConn {
 	switch c := c.(type) {
 	case *bufferedLine:
 		return rawWriter(c.ReadWriteCloser)
-	case *pipeConn:
-		sc = c.w
+	case interface{ Writer() syscall.Conn }:
+		sc = c.Writer()
 	case syscall.Conn:
 		sc = c
 	default:

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -216,11 +217,11 @@ func FuzzEndpoint(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		e, err := ParseEndpoint(s)
+		e, err := endpoint.Parse(s)
 		if err != nil {
 			return
 		}
-		again, err := ParseEndpoint(e.String())
+		again, err := endpoint.Parse(e.String())
 		if err != nil || again != e {
 			t.Fatalf("%q is %+v, which is written %q and read as %+v, %v", s, e, e.String(), again, err)
 		}

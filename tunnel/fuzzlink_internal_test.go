@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -122,7 +123,7 @@ func FuzzAGuestOnALink(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := newLink(Endpoint{Scheme: SchemeSerial}, Config{}, hostEnd, agreed{auth: "none"})
+		l, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial}, Config{}, hostEnd, agreed{auth: "none"})
 		if err != nil {
 			t.Fatal(err)
 		}

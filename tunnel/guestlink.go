@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 )
@@ -23,8 +24,8 @@ type guestLink struct {
 	agreed  agreed
 	session *muxSession
 	control *control
-	orders  *orderJudge // nil without a key
-	work    effort      // for what serves no client
+	orders  *orderJudge    // nil without a key
+	work    *budget.Budget // for what serves no client
 	ends    ends
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, wire.OpenRequest) // serveStream, but in tests
@@ -52,10 +53,10 @@ func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
 		dials: make(chan struct{}, MaxPendingDials),
 	}
-	l.work = newEffort(keylessEffort)
+	l.work = budget.New(keylessBudget)
 	if a.orderKey != nil {
 		l.orders = &orderJudge{key: *a.orderKey}
-		l.work = newEffort(linkEffort)
+		l.work = budget.New(budget.Link)
 	}
 	l.ends.keepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
@@ -292,9 +293,9 @@ func (l *guestLink) dropped(err error) {
 // cameToNothing charges a host for a stream that served no client. One without a key
 // is any user there, who can also make connections for them.
 func (l *guestLink) cameToNothing() {
-	l.work.spent(streamCost)
+	l.work.Spend(streamCost)
 	if l.many && l.orders == nil {
-		l.server.strangers.work.spent(strangerCost)
+		l.server.strangers.work.Spend(strangerCost)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 var (
@@ -156,7 +157,7 @@ func TestStaleBytesOnALineAreSkipped(t *testing.T) {
 		}
 		return b
 	}, nil)
-	tap.Scheme = tunnel.SchemeSerial
+	tap.Scheme = endpoint.SchemeSerial
 	l, err := dial(t, tap, tunnel.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +172,7 @@ func TestStaleBytesOnALineAreSkipped(t *testing.T) {
 	}
 }
 
-func dial(t *testing.T, e tunnel.Endpoint, cfg tunnel.Config) (*tunnel.Link, error) {
+func dial(t *testing.T, e endpoint.Endpoint, cfg tunnel.Config) (*tunnel.Link, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -180,7 +181,7 @@ func dial(t *testing.T, e tunnel.Endpoint, cfg tunnel.Config) (*tunnel.Link, err
 
 // startTap forwards connections to a unix endpoint and lets up and down change
 // what passes; nil leaves it alone.
-func startTap(t *testing.T, e tunnel.Endpoint, up, down func([]byte) []byte) tunnel.Endpoint {
+func startTap(t *testing.T, e endpoint.Endpoint, up, down func([]byte) []byte) endpoint.Endpoint {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tap.sock")
 	l, err := net.Listen("unix", path)
@@ -204,7 +205,7 @@ func startTap(t *testing.T, e tunnel.Endpoint, up, down func([]byte) []byte) tun
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
-	return tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}
+	return endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}
 }
 
 func pass(dst, src net.Conn, change func([]byte) []byte) {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -69,14 +70,14 @@ func (p *pulse) silence(now, heard time.Duration) time.Duration {
 }
 
 // LastSeen is when the guest was last heard.
-func (l *Link) LastSeen() time.Time { return time.Now().Add(l.control.lastHeard() - clock()) }
+func (l *Link) LastSeen() time.Time { return time.Now().Add(l.control.lastHeard() - clock.Now()) }
 
 // Silent reports that the guest has stopped answering although the connection
 // stands: most likely the VM is paused. A guest that was not asked is not silent. What
 // it reports is in the log.
 func (l *Link) Silent() bool {
 	heard := max(l.control.lastHeard(), time.Duration(l.pulse.askedAt.Load()))
-	silent := l.pulse.waiting() && l.pulse.silence(clock(), heard) > silentAfter
+	silent := l.pulse.waiting() && l.pulse.silence(clock.Now(), heard) > silentAfter
 	if l.silent.Load() != silent && l.silent.CompareAndSwap(!silent, silent) {
 		if silent {
 			l.cfg.log().Info("guest gives no sign of life; it may be paused")
@@ -121,7 +122,7 @@ func (l *Link) heartbeat(ctx context.Context) error {
 		case <-next.C:
 		case <-l.busy: // what has begun is not to wait for the next heartbeat of an idle link
 		}
-		now, interval := clock(), pingInterval
+		now, interval := clock.Now(), pingInterval
 		if !l.pulse.waiting() && l.rest() {
 			interval = idleInterval
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -22,7 +23,7 @@ func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
 			<-ctx.Done()
 		}
 		go func() { lost <- guest.run(ctx, guestEnd) }()
-		host, err := newLink(Endpoint{Scheme: SchemeSerial, Path: "pipe"}, Config{}, hostEnd, agreed{})
+		host, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial, Path: "pipe"}, Config{}, hostEnd, agreed{})
 		if err != nil {
 			t.Fatal(err)
 		}

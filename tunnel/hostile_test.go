@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 func TestGarbageEndsOnlyItsOwnConnection(t *testing.T) {
@@ -62,7 +63,7 @@ func TestAGuestThatTalksGarbageIsAnErrorWithAReason(t *testing.T) {
 				_ = c.Close()
 			}
 		}()
-		_, err = dial(t, tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, tunnel.Config{})
+		_, err = dial(t, endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, tunnel.Config{})
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Fatalf("%q: %v, want an error that names the endpoint", garbage, err)
 		}
@@ -87,7 +88,7 @@ func TestAGuestThatGoesMadNeverHurtsTheHost(t *testing.T) {
 			}
 			return b
 		})
-		tap.Scheme = tunnel.SchemeSerial
+		tap.Scheme = endpoint.SchemeSerial
 		l, err := dial(t, tap, tunnel.Config{})
 		if err != nil {
 			continue

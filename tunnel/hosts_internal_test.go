@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -13,7 +14,7 @@ import (
 func TestAPausedGuestHasTheNewestStatesOfItsPortsWaitingOnly(t *testing.T) {
 	hostEnd, guestEnd := net.Pipe()
 	defer guestEnd.Close()
-	l := &Link{control: newControl(hostEnd, nil, newEffort(linkEffort))}
+	l := &Link{control: newControl(hostEnd, nil, budget.New(budget.Link))}
 	many := make([]wire.PortState, wire.MaxListeners)
 	for i := range many {
 		many[i] = wire.PortState{Proto: "tcp", Port: 1, Fate: wire.PortTaken, Host: 1}

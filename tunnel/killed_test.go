@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -35,7 +36,7 @@ func beChild(role []string) error {
 // beGuest serves links on a unix socket.
 func beGuest(kind, path string) error {
 	server := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
-	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, nil, nil)
+	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -48,8 +49,8 @@ func beGuest(kind, path string) error {
 }
 
 // beHost forwards a port to a target, and says which port it is.
-func beHost(endpoint, target string) error {
-	e, err := tunnel.ParseEndpoint(endpoint)
+func beHost(at, target string) error {
+	e, err := endpoint.Parse(at)
 	if err != nil {
 		return err
 	}

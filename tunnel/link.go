@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -28,7 +31,7 @@ type Config struct {
 	AgentVersion string
 	// Budget is what the host lets a guest cost; nil for one of each link's own. A
 	// server has its own.
-	Budget *Budget
+	Budget *budget.Budget
 	// Log gets one line for each event; nil for none.
 	Log *slog.Logger
 }
@@ -59,15 +62,15 @@ const (
 
 // Link is the host's end of a live, authenticated connection to a guest agent.
 type Link struct {
-	endpoint Endpoint
+	endpoint endpoint.Endpoint
 	cfg      Config
 	agreed   agreed
 	pulse    pulse
-	silent   atomic.Bool   // as last logged
-	resting  atomic.Bool   // the heart beats slowly
-	busy     chan struct{} // and is to beat quickly again
-	orders   *orderSigner  // nil without a key
-	work     effort        // for what serves no client
+	silent   atomic.Bool    // as last logged
+	resting  atomic.Bool    // the heart beats slowly
+	busy     chan struct{}  // and is to beat quickly again
+	orders   *orderSigner   // nil without a key
+	work     *budget.Budget // for what serves no client
 	session  *muxSession
 	control  *control
 	ends     ends
@@ -84,7 +87,7 @@ type Link struct {
 // Dial connects to a guest agent and shakes hands with it. An agent of another
 // protocol is an *IncompatibleError, a key that was not proved an *AuthError.
 // The link does nothing before Run is called.
-func Dial(ctx context.Context, e Endpoint, cfg Config) (*Link, error) {
+func Dial(ctx context.Context, e endpoint.Endpoint, cfg Config) (*Link, error) {
 	if err := checkKey(cfg.Key); err != nil {
 		return nil, err
 	}
@@ -124,7 +127,7 @@ func (l *Link) dialEnds(ctx context.Context) error {
 }
 
 // newLink starts the session on a connection that hands were shaken on.
-func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, error) {
+func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, error) {
 	l := &Link{
 		endpoint: e,
 		cfg:      cfg,
@@ -133,9 +136,9 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 		peer:     Peer{Auth: a.auth, Instance: fmt.Sprintf("%x", a.instance)},
 	}
 	if cfg.Budget == nil {
-		cfg.Budget = NewBudget()
+		cfg.Budget = budget.New(budget.Link)
 	}
-	l.work = cfg.Budget.work
+	l.work = cfg.Budget
 	if a.orderKey != nil {
 		l.orders = &orderSigner{key: *a.orderKey}
 	}
@@ -152,7 +155,7 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 	l.ends.tell = func(m wire.EndMessage) { l.control.send(&m) }
 	l.ends.heard = l.control.lastHeard
 	l.ends.keepEarly = func(id uint64) bool { return id&wire.GuestOpened != 0 }
-	l.pulse.beat(clock(), pingInterval)
+	l.pulse.beat(clock.Now(), pingInterval)
 	l.busy = make(chan struct{}, 1)
 	l.ends.began = l.wake
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
@@ -163,8 +166,8 @@ func newLink(e Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, 
 }
 
 // connect makes a connection and shakes hands on it; ctx bounds both.
-func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, agreed, error) {
-	conn, err := dialEndpoint(ctx, e, func(line string) { cfg.log().Info("command says", "line", line) })
+func connect(ctx context.Context, e endpoint.Endpoint, cfg Config) (io.ReadWriteCloser, agreed, error) {
+	conn, err := endpoint.Dial(ctx, e, func(line string) { cfg.log().Info("command says", "line", line) })
 	if err != nil {
 		return nil, agreed{}, err
 	}
@@ -178,18 +181,23 @@ func connect(ctx context.Context, e Endpoint, cfg Config) (io.ReadWriteCloser, a
 		err = ctx.Err()
 	}
 	if err != nil {
-		if c, ok := conn.(*pipeConn); ok {
-			c.readRest()
-			_ = conn.Close()
-			err = c.explain(err)
+		if c, ok := conn.(*endpoint.Command); ok && !spoken(err) {
+			err = c.Explain(err)
 		}
 		_ = conn.Close()
-		if _, ok := errors.AsType[*endedError](err); ok {
+		if _, ok := errors.AsType[*endpoint.EndedError](err); ok {
 			return nil, agreed{}, fmt.Errorf("%s: %w", e.Scheme, err) // the command itself would hide it
 		}
 		return nil, agreed{}, fmt.Errorf("shake hands with %s: %w", e, err)
 	}
 	return line, a, nil
+}
+
+// spoken tells whether a handshake failed by what the peer said in it.
+func spoken(err error) bool {
+	_, auth := errors.AsType[*AuthError](err)
+	_, incompatible := errors.AsType[*IncompatibleError](err)
+	return auth || incompatible
 }
 
 func hello(version string) *wire.HelloMessage {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // TestAGuestAgentWithoutAKeyHasFewLinks makes links as any user of the host may.
@@ -63,7 +64,7 @@ func TestConnectionsThatSayNothingMakeRoomForAHost(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	l, err := tunnel.Dial(ctx, tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, tunnel.Config{})
+	l, err := tunnel.Dial(ctx, endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, tunnel.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"golang.org/x/sys/unix"
 )
 
@@ -192,7 +193,7 @@ func (l *loop) run() {
 	l.buf = make([]byte, loopBuffer)
 	events := make([]unix.EpollEvent, 128)
 	brisk := 0
-	yielded := clock()
+	yielded := clock.Now()
 	before := int32(0) // the serial of what the last event was about, if it came alone
 	for {
 		timeout := -1

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
 // muxLimits bound in bytes what is kept of what has come on the streams of a link.
@@ -66,7 +69,7 @@ func (g *muxGuard) settle(f *muxFlow) {
 // large, those that are empty go. It needs g.mu.
 func (g *muxGuard) hold(f *muxFlow, size int) {
 	if size > f.held {
-		g.work.spent(time.Duration(size-f.held) * growthCost)
+		g.work.Spend(time.Duration(size-f.held) * growthCost)
 	}
 	g.held += size - f.held
 	f.held = size
@@ -110,13 +113,13 @@ func (g *muxGuard) awaitRelief() error {
 		defer g.mu.Unlock()
 		return g.held > g.limits.held
 	}
-	for began := clock(); tooMuch(); {
-		if clock()-began > reliefMost {
+	for began := clock.Now(); tooMuch(); {
+		if clock.Now()-began > reliefMost {
 			return fmt.Errorf("more than %d MiB are held for connections of this VM that ended, because it does not read", g.limits.held>>20)
 		}
 		select {
 		case <-g.closed:
-			return errEnded
+			return budget.ErrEnded
 		case <-time.After(reliefLook):
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 )
 
 // What a peer may make a session hold or do.
@@ -56,7 +58,7 @@ type muxGuard struct {
 	admit   func(open int) error // whether the peer may open one more stream
 	limits  muxLimits
 	peerBit uint32 // the lowest bit of IDs of streams that the peer opens
-	work    effort
+	work    *budget.Budget
 	closed  chan struct{}
 	close   sync.Once
 
@@ -92,7 +94,7 @@ func newMuxHead(kind uint8, flags uint16, id uint32) (h muxHead) {
 
 // newMuxGuard guards a connection. admit is asked for each stream that the peer
 // opens.
-func newMuxGuard(conn io.ReadWriteCloser, client bool, limits muxLimits, work effort, admit func(open int) error) *muxGuard {
+func newMuxGuard(conn io.ReadWriteCloser, client bool, limits muxLimits, work *budget.Budget, admit func(open int) error) *muxGuard {
 	g := &muxGuard{
 		ReadWriteCloser: conn, admit: admit, limits: limits, flows: make(map[uint32]*muxFlow), closed: make(chan struct{}),
 		work: work,
@@ -118,7 +120,7 @@ func (g *muxGuard) Read(b []byte) (int, error) {
 		if n := g.forget(b); n > 0 {
 			return n, nil
 		}
-		if err := errors.Join(g.work.rest(g.closed), g.awaitRelief()); err != nil {
+		if err := errors.Join(g.work.Wait(g.closed), g.awaitRelief()); err != nil {
 			return 0, g.why(err)
 		}
 		// Behind what is there of a header, so that there is room for the rest.
@@ -214,7 +216,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 	id, length := binary.BigEndian.Uint32(g.head[4:]), binary.BigEndian.Uint32(g.head[8:])
 	switch {
 	case g.head[0] != 0 || kind > yamuxPing:
-		g.work.spent(frameCost)
+		g.work.Spend(frameCost)
 		return true, 0, nil // an end of the session, or an error, that yamux knows
 	case kind == yamuxPing:
 		return false, 0, errors.New("the other end sent a yamux ping, which no agent does")
@@ -233,7 +235,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 		}
 	}
 	if f == nil || f.over || body == 0 || id == controlID {
-		g.work.spent(frameCost)
+		g.work.Spend(frameCost)
 	}
 	if f == nil {
 		return false, body, nil // over on both sides, and forgotten
@@ -264,7 +266,7 @@ func (g *muxGuard) opened(id uint32, there *muxFlow) (*muxFlow, error) {
 	if err := g.admit(g.peerOpen); err != nil {
 		return nil, fmt.Errorf("the other end opened a stream: %w", err)
 	}
-	g.work.spent(openCost)
+	g.work.Spend(openCost)
 	g.lastPeer = id
 	g.peerOpen++
 	f := &muxFlow{id: id, peers: true, acked: true}

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 )
 
 // muxPeer is the other end of a session, written by hand.
@@ -25,7 +25,7 @@ type muxPeer struct {
 func guardedSession(t *testing.T) (*muxSession, *muxPeer) {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	s, err := newMuxSession(ours, true, trustedLimits, newEffort(linkEffort), slog.New(slog.DiscardHandler), new(reverses).admit)
+	s, err := newMuxSession(ours, true, trustedLimits, budget.New(budget.Link), slog.New(slog.DiscardHandler), new(reverses).admit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestStreamsThePeerLeavesOpenHoldNothing(t *testing.T) {
 func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		head := newMuxHead(yamuxWindow, 0, 1)
-		g := newMuxGuard(endless{head[:]}, true, trustedLimits, newEffort(linkEffort), new(reverses).admit)
+		g := newMuxGuard(endless{head[:]}, true, trustedLimits, budget.New(budget.Link), new(reverses).admit)
 		g.flows[1] = &muxFlow{id: 1}
 		const seconds = 10
 		frames := 0
@@ -178,7 +178,7 @@ func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 			}
 			frames += n / yamuxHeader
 		}
-		allowed := linkEffort.burst + time.Duration(linkEffort.share*seconds*float64(time.Second))
+		allowed := budget.Link.Burst + time.Duration(budget.Link.Share*seconds*float64(time.Second))
 		if most := int(allowed/frameCost) + len(buf); frames > most {
 			t.Errorf("%d frames in %d s, want at most %d", frames, seconds, most)
 		}
@@ -215,8 +215,7 @@ func FuzzMuxGuard(f *testing.F) {
 		g := newMuxGuard(struct {
 			io.Reader
 			io.WriteCloser
-		}{r, endless{}}, true, trustedLimits, newEffort(linkEffort), new(reverses).admit)
-		g.work.left.SetLimit(rate.Inf)
+		}{r, endless{}}, true, trustedLimits, budget.New(budget.Limits{Share: 1000, Burst: time.Hour}), new(reverses).admit)
 		g.flows[1] = &muxFlow{id: 1}
 		g.flows[3] = &muxFlow{id: 3, over: true}
 		out, err := io.ReadAll(readerOf{g})

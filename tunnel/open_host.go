@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -131,7 +132,7 @@ func (l *Link) openOn(conn net.Conn, before []byte, t wire.Target, early []byte)
 func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, rawDialTimeout)
 	defer cancel()
-	conn, err := dialEndpoint(ctx, l.endpoint, nil)
+	conn, err := endpoint.Dial(ctx, l.endpoint, nil)
 	if err != nil {
 		return nil, err
 	}

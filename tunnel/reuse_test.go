@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -35,7 +36,7 @@ func exchange(t *testing.T, l *tunnel.Link, target wire.Target, request []byte) 
 }
 
 // countingTap passes connections on to a guest and counts them.
-func countingTap(t *testing.T, e tunnel.Endpoint) (tunnel.Endpoint, *atomic.Int32) {
+func countingTap(t *testing.T, e endpoint.Endpoint) (endpoint.Endpoint, *atomic.Int32) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "count.sock")
 	l, err := net.Listen("unix", path)
@@ -62,7 +63,7 @@ func countingTap(t *testing.T, e tunnel.Endpoint) (tunnel.Endpoint, *atomic.Int3
 		}
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
-	return tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, &count
+	return endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, &count
 }
 
 func TestRawConnectionsAreUsedAgain(t *testing.T) {

@@ -137,7 +137,7 @@ func (l *Link) acceptStreams(ctx context.Context) error {
 // for as long as it likes.
 func (l *Link) refuse(s *muxConn, why string) {
 	l.logRefusal(why)
-	l.work.spent(streamCost)
+	l.work.Spend(streamCost)
 	_ = s.Close()
 }
 
@@ -171,7 +171,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
 		return
 	}
 	if err := s.attach(conn); err != nil {
-		l.work.spent(streamCost)
+		l.work.Spend(streamCost)
 		return // reset by the guest already, or the link has ended
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, DialTimeout)

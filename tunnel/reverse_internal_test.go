@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -25,7 +26,7 @@ func guestSession(t *testing.T) (*Link, *guestLink) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)
 	go func() { _ = server.Serve(ctx, ln); done <- struct{}{} }()
-	l, err := Dial(ctx, Endpoint{Scheme: SchemeUnix, Path: path}, Config{})
+	l, err := Dial(ctx, endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -139,7 +140,7 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 	var ln net.Listener
 	var err error
 	if t := l.spec.Listen; t.Network == wire.NetworkUnix {
-		ln, err = ListenSocket(t.Path, reverseSocketMode)
+		ln, err = endpoint.ListenSocket(t.Path, reverseSocketMode)
 	} else {
 		// Known before it listens, so that it is in no scan.
 		own := l.guest.link.server.Own
@@ -163,8 +164,8 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 		return nil, err
 	}
 	l.open = newAcceptor(ln)
-	if s, ok := ln.(*socketListener); ok {
-		s.whenLost(func(error) { _ = s.Close() }) // and run listens again
+	if s, ok := ln.(*endpoint.SocketListener); ok {
+		s.WhenLost(func(error) { _ = s.Close() }) // and run listens again
 	}
 	return l.open, nil
 }

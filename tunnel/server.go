@@ -13,9 +13,14 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/time/rate"
 )
+
+// keylessBudget is for each of the maxKeyless links that any user of a host may have
+// with a guest agent.
+var keylessBudget = budget.Limits{Share: 0.01, Burst: 20 * time.Millisecond}
 
 const (
 	// helloTimeout is how long a new connection has to say what it is.
@@ -24,7 +29,7 @@ const (
 	// user of the host may make them. A host agent has one, and for a moment two.
 	maxKeyless = 8
 	// keylessInterval is how often one more can be made for long, and keylessBurst how
-	// many at a time. Each may take its burst of keylessEffort.
+	// many at a time. Each may take its burst of keylessBudget.
 	keylessInterval = time.Second / 2
 	keylessBurst    = 2 * maxKeyless
 	// acceptPause follows an accept that failed, mostly for want of
@@ -80,7 +85,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	accept := newAcceptor(l)
 	defer accept.Close()
 	for {
-		if s.strangers.work.rest(ctx.Done()) != nil {
+		if s.strangers.work.Wait(ctx.Done()) != nil {
 			return nil
 		}
 		conn, err := accept.Accept()
@@ -153,7 +158,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *stranger) {
 			err = fmt.Errorf("a connection cannot begin with a frame of kind %d", kind)
 		}
 	}
-	s.strangers.work.spent(strangerCost)
+	s.strangers.work.Spend(strangerCost)
 	if s.strangers.wasPushed(st) {
 		err = errTooManyStrangers
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 )
 
 // muxWindow is the receive window of a yamux stream in bytes: the measured knee
@@ -33,7 +34,7 @@ type muxSession struct {
 
 // newMuxSession starts the host's end of a session, or the guest's. admit is
 // asked, with how many are open, for each stream that the peer opens.
-func newMuxSession(conn io.ReadWriteCloser, host bool, limits muxLimits, work effort, log *slog.Logger, admit func(open int) error) (*muxSession, error) {
+func newMuxSession(conn io.ReadWriteCloser, host bool, limits muxLimits, work *budget.Budget, log *slog.Logger, admit func(open int) error) (*muxSession, error) {
 	s := &muxSession{guard: newMuxGuard(newFrameConn(conn), host, limits, work, admit)}
 	begin := yamux.Server
 	if host {

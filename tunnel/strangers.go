@@ -7,6 +7,9 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
 const (
@@ -20,13 +23,16 @@ const (
 	strangerCost = 400 * time.Microsecond
 )
 
+// strangersBudget is for all of them that come to nothing.
+var strangersBudget = budget.Limits{Share: 0.08, Burst: time.Second / 4}
+
 var errTooManyStrangers = errors.New("it did not say what it is, and others wanted its place")
 
 // strangers are the connections at a guest agent that have not said what they are. Any
 // user of the host may make them.
 type strangers struct {
-	left chan struct{} // has a token when one of them may have gone
-	work effort        // for those that come to nothing
+	left chan struct{}  // has a token when one of them may have gone
+	work *budget.Budget // for those that come to nothing
 
 	mu  sync.Mutex
 	all list.List // of *stranger, the oldest first
@@ -40,7 +46,7 @@ type stranger struct {
 }
 
 func newStrangers() *strangers {
-	return &strangers{left: make(chan struct{}, 1), work: newEffort(strangersEffort)}
+	return &strangers{left: make(chan struct{}, 1), work: budget.New(strangersBudget)}
 }
 
 // admit takes a connection in. Where there are too many, the oldest has to go, which
@@ -67,7 +73,7 @@ func (s *strangers) admit(ctx context.Context, conn net.Conn) (*stranger, error)
 func (s *strangers) tryAdmit(conn net.Conn) (st *stranger, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := clock()
+	now := clock.Now()
 	if s.all.Len() >= maxStrangers {
 		oldest := s.all.Front().Value.(*stranger)
 		if wait := oldest.since + strangerGrace - now; wait > 0 {

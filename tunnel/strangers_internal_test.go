@@ -49,7 +49,7 @@ func TestConnectionsThatComeToNothingCostABoundedShareOfAProcessor(t *testing.T)
 		if err := s.Serve(ctx, l); err != nil {
 			t.Fatal(err)
 		}
-		allowed := strangersEffort.burst + time.Duration(strangersEffort.share*seconds*float64(time.Second))
+		allowed := strangersBudget.Burst + time.Duration(strangersBudget.Share*seconds*float64(time.Second))
 		most := int(allowed/strangerCost) + maxStrangers // which may be under way
 		if l.accepted > most || l.accepted < most/4 {
 			t.Errorf("%d connections in %d s, at most %d are allowed", l.accepted, seconds, most)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -461,7 +462,7 @@ func (s *Stream) expectEnd() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.endTimer == nil {
-		s.watchEnd(clock())
+		s.watchEnd(clock.Now())
 	}
 }
 

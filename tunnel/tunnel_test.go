@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -53,7 +54,7 @@ func init() { vsockPort.Store(5000) }
 // guest is a guest agent's end in this process.
 type guest struct {
 	server   *tunnel.Server
-	endpoint tunnel.Endpoint
+	endpoint endpoint.Endpoint
 	stop     func()
 	source   *source
 }
@@ -90,14 +91,14 @@ func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writ
 	g := &guest{source: &source{changed: make(chan struct{})}}
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.server = &tunnel.Server{Config: cfg, Source: g.source.get}
-	at, reached := tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: path}, "unix:"+path
+	at, reached := endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, "unix:"+path
 	if kind == tunnel.PathMux {
 		reached = "serial:" + path
 	} else if os.Getenv(overVsock) != "" {
-		at = tunnel.Endpoint{Scheme: tunnel.SchemeVsock, Port: vsockPort.Add(1)}
+		at = endpoint.Endpoint{Scheme: endpoint.SchemeVsock, Port: vsockPort.Add(1)}
 		reached = fmt.Sprintf("vsock:%d:%d", vsockLoopback, at.Port)
 	}
-	l, err := tunnel.Listen(at, []uint32{vsockLoopback}, cfg.Log)
+	l, err := endpoint.Listen(at, []uint32{vsockLoopback}, cfg.Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writ
 		}
 		serveLines(ctx, g.server, l)
 	}()
-	if g.endpoint, err = tunnel.ParseEndpoint(reached); err != nil {
+	if g.endpoint, err = endpoint.Parse(reached); err != nil {
 		t.Fatal(err)
 	}
 	g.stop = func() { cancel(); <-done }

@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+
+	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
 // UDPFlows keeps a UDP socket for every flow, so that a service sees each client at
@@ -18,8 +21,8 @@ type UDPFlows struct {
 	dial func(netip.AddrPort) (*UDPSocket, error)
 	on   DatagramHandler
 
-	work      effort // for what is of no use
-	inVain    func() // is told by Send and End of a flow that ends without an answer; nil for nobody
+	work      *budget.Budget // for what is of no use
+	inVain    func()         // is told by Send and End of a flow that ends without an answer; nil for nobody
 	receivers sync.WaitGroup
 	ended     chan struct{} // closed by Close
 
@@ -141,18 +144,18 @@ func (u *UDPFlows) receive(id uint32, f *udpFlow) {
 	var err error
 	for err == nil {
 		err = f.socket.Receive(func(b []byte, from UDPPeer) (enough bool) {
-			began := clock()
+			began := clock.Now()
 			if u.answered(id, f, from.Addr) && u.on.Reply(id, b) {
 				return false
 			}
-			u.work.spent(messageCost + clock() - began)
-			return u.work.owed() > 0
+			u.work.Spend(budget.MessageCost + clock.Now() - began)
+			return u.work.Left() < 0
 		}, trouble)
 		if err == nil {
-			err = u.work.rest(u.ended)
+			err = u.work.Wait(u.ended)
 		}
 	}
-	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, errEnded) {
+	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, budget.ErrEnded) {
 		u.on.Trouble(id, 0, udpReason(f.target, err))
 	}
 	u.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -51,7 +52,7 @@ func (l *guestLink) maxFlows() int {
 	return maxGuestFlows
 }
 
-func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort, own *portwatch.Own) error {
+func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work *budget.Budget, own *portwatch.Own) error {
 	queue := newDatagramQueue()
 	dial := func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, own) }
 	flows := NewUDPFlows(limit, dial, DatagramHandler{
@@ -68,7 +69,7 @@ func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work effort,
 	inVain := false
 	flows.inVain = func() {
 		inVain = true
-		work.spent(flowCost)
+		work.Spend(flowCost)
 	}
 	return serveDatagrams(ctx, conn, queue, work, func(f wire.DatagramFrame) (useful bool, err error) {
 		inVain = false

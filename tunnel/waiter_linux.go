@@ -4,6 +4,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,19 +41,13 @@ const (
 	crowdedFor  = 2 * time.Second
 )
 
-// clock is the time since the process began. It asks for one clock where time.Now
-// asks for two.
-func clock() time.Duration { return time.Since(processBegan) }
-
-var processBegan = time.Now()
-
 // wait is epoll_wait(2).
 func (w *waiter) wait(epoll int, events []unix.EpollEvent, timeout int) (int, error) {
 	enough := awakeMany
 	if w.bulk {
 		enough, w.bulk = 1, false
 	}
-	w.now = clock()
+	w.now = clock.Now()
 	began := w.now
 	for w.near >= enough && !w.crowd() {
 		n, err := epollNow(epoll, events)
@@ -65,7 +60,7 @@ func (w *waiter) wait(epoll int, events []unix.EpollEvent, timeout int) (int, er
 		}
 	}
 	n, err := unix.EpollWait(epoll, events, timeout)
-	w.now = clock()
+	w.now = clock.Now()
 	if n > 0 && w.now-began < awakeNear {
 		w.near++
 	} else {
@@ -87,7 +82,7 @@ func (w *waiter) crowd() bool { return w.now < w.crowded }
 func (w *waiter) letOthersRun() {
 	before := w.now
 	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-	w.now = clock()
+	w.now = clock.Now()
 	took := w.now - before
 	if w.yielded += took; took >= slice {
 		w.slices += took

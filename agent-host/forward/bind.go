@@ -10,6 +10,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -168,7 +169,7 @@ func (t *Table) listen(h hostAddr) (listener, error) {
 	case protoUnix:
 		// A directory such as ~/.rum need not be there; a failure is told by listening.
 		_ = os.MkdirAll(filepath.Dir(h.path), 0o700)
-		l, err := tunnel.ListenSocket(h.path, 0o600)
+		l, err := endpoint.ListenSocket(h.path, 0o600)
 		if err != nil {
 			return listener{}, err
 		}

@@ -120,7 +120,7 @@ func inUse(h hostAddr) bool {
 }
 
 // served reports whether a program listens on a unix socket. Connecting to it as
-// if it were for datagrams disturbs nobody; see [tunnel.ListenSocket].
+// if it were for datagrams disturbs nobody; see [endpoint.ListenSocket].
 func served(path string) bool {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -33,8 +34,8 @@ const guestIP = "127.0.0.7"
 // udpLink is a link to a guest agent in this process.
 func udpLink(t *testing.T) *forward.Link {
 	t.Helper()
-	e := tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: filepath.Join(t.TempDir(), "s")}
-	l, err := tunnel.Listen(e, nil, quiet)
+	e := endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: filepath.Join(t.TempDir(), "s")}
+	l, err := endpoint.Listen(e, nil, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -50,7 +51,7 @@ type VM struct {
 	name  string
 	route atomic.Pointer[route] // stored under table.mu
 	udp   *udpFlows
-	work  *tunnel.Budget
+	work  *budget.Budget
 	dials chan struct{} // bounds those over the bridge that wait
 
 	// The rest is guarded by table.mu.
@@ -94,7 +95,7 @@ type key struct {
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
 	v.dials = make(chan struct{}, tunnel.MaxPendingDials)
-	v.work = tunnel.NewBudget()
+	v.work = budget.New(budget.Link)
 	v.route.Store(&route{})
 	v.udp = newUDPFlows(v)
 	t.mu.Lock()
@@ -106,7 +107,7 @@ func (t *Table) Add(name string) *VM {
 
 // Budget is what the VM may cost that serves no client, over all of its links and over
 // the bridge.
-func (v *VM) Budget() *tunnel.Budget { return v.work }
+func (v *VM) Budget() *budget.Budget { return v.work }
 
 // SetLink says that connections go through l from now on, or, with nil, that
 // the link is lost. Forwards and running connections stay.

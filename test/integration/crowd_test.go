@@ -16,6 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // crowded is a guest agent that says that n ports are open from 10000 up, from
@@ -37,7 +38,7 @@ func crowded(t *testing.T, socket string, n int, begin <-chan struct{}) {
 			return tunnel.Announcement{Generation: 1}, begin
 		}
 	}}
-	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: socket}, nil, quiet)
+	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: socket}, nil, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // serialDevice is the virtio-serial port that the host's set-up adds under the
@@ -68,15 +68,15 @@ const hostsFile = "/etc/hosts"
 
 // hostsKept returns where the host's name is kept; "" for nowhere. Whoever is no root,
 // or is not reached as a VM is, may share the file with a machine that is no guest.
-func (o *options) hostsKept(endpoints []tunnel.Endpoint, root bool) string {
+func (o *options) hostsKept(endpoints []endpoint.Endpoint, root bool) string {
 	switch {
 	case o.hosts == "none":
 		return ""
 	case o.hosts != "":
 		return o.hosts
 	}
-	inVM := slices.ContainsFunc(endpoints, func(e tunnel.Endpoint) bool {
-		return e.Scheme == tunnel.SchemeVsock || strings.HasPrefix(e.Path, "/dev/virtio-ports/")
+	inVM := slices.ContainsFunc(endpoints, func(e endpoint.Endpoint) bool {
+		return e.Scheme == endpoint.SchemeVsock || strings.HasPrefix(e.Path, "/dev/virtio-ports/")
 	})
 	if !root || !inVM {
 		return ""
@@ -86,7 +86,7 @@ func (o *options) hostsKept(endpoints []tunnel.Endpoint, root bool) string {
 
 // endpoints returns where to listen; without --listen that is wherever a host
 // could be.
-func (o *options) endpoints() ([]tunnel.Endpoint, error) {
+func (o *options) endpoints() ([]endpoint.Endpoint, error) {
 	names := o.listen
 	if len(names) == 0 && !o.stdio {
 		names = []string{"vsock"}
@@ -94,9 +94,9 @@ func (o *options) endpoints() ([]tunnel.Endpoint, error) {
 			names = append(names, "serial:"+serialDevice)
 		}
 	}
-	endpoints := make([]tunnel.Endpoint, 0, len(names))
+	endpoints := make([]endpoint.Endpoint, 0, len(names))
 	for _, name := range names {
-		e, err := tunnel.ParseListenEndpoint(name)
+		e, err := endpoint.ParseListen(name)
 		if err != nil {
 			return nil, misuse(fmt.Errorf("--listen: %w", err))
 		}

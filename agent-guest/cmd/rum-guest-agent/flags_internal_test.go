@@ -3,7 +3,7 @@ package main
 import (
 	"testing"
 
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
 // Agents of tests, of containers and behind ssh share this file with their host.
@@ -23,9 +23,9 @@ func TestOnlyRootOfAVMWritesNamesUnasked(t *testing.T) {
 		{nil, "", true, ""}, // --stdio
 		{[]string{"unix:/run/agent.sock"}, "/tmp/hosts", false, "/tmp/hosts"},
 	} {
-		var endpoints []tunnel.Endpoint
+		var endpoints []endpoint.Endpoint
 		for _, l := range row.listen {
-			e, err := tunnel.ParseListenEndpoint(l)
+			e, err := endpoint.ParseListen(l)
 			if err != nil {
 				t.Fatal(err)
 			}

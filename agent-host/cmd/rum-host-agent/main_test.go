@@ -23,6 +23,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
@@ -148,7 +149,7 @@ func fakeGuest() {
 	s := &tunnel.Server{Config: config, Source: func() (tunnel.Announcement, <-chan struct{}) {
 		return announcement, nil
 	}}
-	l, err := tunnel.Listen(tunnel.Endpoint{Scheme: tunnel.SchemeUnix, Path: os.Args[1]}, nil, log)
+	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: os.Args[1]}, nil, log)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

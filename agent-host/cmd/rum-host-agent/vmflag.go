@@ -9,7 +9,7 @@ import (
 	"unicode"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
@@ -32,7 +32,7 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 		return vm, err
 	}
 	seen := map[string]bool{}
-	isExec := strings.HasPrefix(rest, tunnel.SchemeExec+":")
+	isExec := strings.HasPrefix(rest, endpoint.SchemeExec+":")
 	options := anyOption
 	if isExec {
 		options = ownOption
@@ -72,7 +72,7 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 	if word := bareWord.FindString(rest); word != "" && !isExec {
 		return vm, fmt.Errorf("unknown option %q: after the endpoint come ,bridge=IP and ,key=FILE", word[1:])
 	}
-	vm.Endpoint, err = tunnel.ParseEndpoint(rest)
+	vm.Endpoint, err = endpoint.Parse(rest)
 	return vm, err
 }
 

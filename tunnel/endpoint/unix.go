@@ -1,6 +1,7 @@
-package tunnel
+package endpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketListener is a unix socket with a name. Closing it removes the file, as
+func dialUnix(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err // the path is named by whoever reports it
+	}
+	return conn, err
+}
+
+// SocketListener is a unix socket with a name, listening. Closing it removes the file, as
 // long as it is still the one that was made.
-type socketListener struct {
+type SocketListener struct {
 	net.Listener
 	path string
 	made os.FileInfo // the file as it was made
@@ -28,9 +37,9 @@ type socketListener struct {
 // fileCheck is the time between two looks whether a socket still has its file.
 const fileCheck = time.Second
 
-// whenLost has lost called, once, when the file that leads here is gone. It may be
+// WhenLost has lost called, once, when the file that leads here is gone. It may be
 // called still while Close is.
-func (l *socketListener) whenLost(lost func(error)) {
+func (l *SocketListener) WhenLost(lost func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.look = time.AfterFunc(fileCheck, func() {
@@ -46,18 +55,19 @@ func (l *socketListener) whenLost(lost func(error)) {
 	})
 }
 
-// SyscallConn makes the descriptor known to an [Acceptor].
-func (l *socketListener) SyscallConn() (syscall.RawConn, error) {
+// SyscallConn lends the descriptor.
+func (l *SocketListener) SyscallConn() (syscall.RawConn, error) {
 	return l.Listener.(*net.UnixListener).SyscallConn()
 }
 
 // has tells whether the file is there and leads here.
-func (l *socketListener) has() bool {
+func (l *SocketListener) has() bool {
 	now, err := os.Lstat(l.path)
 	return err == nil && os.SameFile(now, l.made)
 }
 
-func (l *socketListener) Close() error {
+// Close ends the listener and removes its file.
+func (l *SocketListener) Close() error {
 	l.mu.Lock()
 	l.closed = true
 	if l.look != nil {
@@ -74,7 +84,7 @@ func (l *socketListener) Close() error {
 // program left behind that is gone is replaced. A socket that is served is
 // EADDRINUSE, a file of another kind is an error too: neither is ours to remove.
 // Closing removes the file.
-func ListenSocket(path string, mode fs.FileMode) (net.Listener, error) {
+func ListenSocket(path string, mode fs.FileMode) (*SocketListener, error) {
 	l, err := bindSocket(path, mode)
 	if errors.Is(err, unix.EADDRINUSE) {
 		if err := removeStale(path); err != nil {
@@ -92,7 +102,7 @@ func ListenSocket(path string, mode fs.FileMode) (net.Listener, error) {
 // its own; the kernel cuts it to net.core.somaxconn.
 const listenBacklog = 4096
 
-func bindSocket(path string, mode fs.FileMode) (*socketListener, error) {
+func bindSocket(path string, mode fs.FileMode) (*SocketListener, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -115,7 +125,7 @@ func bindSocket(path string, mode fs.FileMode) (*socketListener, error) {
 	return l, nil
 }
 
-func listenBound(file *os.File, path string, mode fs.FileMode) (*socketListener, error) {
+func listenBound(file *os.File, path string, mode fs.FileMode) (*SocketListener, error) {
 	if err := os.Chmod(path, mode); err != nil {
 		return nil, err
 	}
@@ -131,7 +141,7 @@ func listenBound(file *os.File, path string, mode fs.FileMode) (*socketListener,
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return &socketListener{Listener: l, path: path, made: made}, nil
+	return &SocketListener{Listener: l, path: path, made: made}, nil
 }
 
 var (

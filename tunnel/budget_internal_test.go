@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -28,7 +29,7 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 		const seconds = 10
 		flood := wire.AppendMessage(nil, &wire.ScanErrorMessage{Text: "x"})
 		ended := make(chan struct{})
-		c := newControl(floodConn{endless: endless{flood}}, ended, newEffort(linkEffort))
+		c := newControl(floodConn{endless: endless{flood}}, ended, budget.New(budget.Link))
 		handled := 0
 		began := time.Now()
 		stop := errors.New("enough")
@@ -43,12 +44,12 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 		if err != stop {
 			t.Fatal(err)
 		}
-		most := int((linkEffort.burst+time.Duration(linkEffort.share*seconds*float64(time.Second)))/time.Millisecond) + 2
+		most := int((budget.Link.Burst+time.Duration(budget.Link.Share*seconds*float64(time.Second)))/time.Millisecond) + 2
 		if handled > most || handled < most/2 {
 			t.Errorf("%d messages of a millisecond each in %d s, want about %d", handled, seconds, most)
 		}
 		close(ended)
-		if err := c.read(func(wire.Message) (bool, error) { time.Sleep(2 * linkEffort.burst); return false, nil }); !errors.Is(err, errEnded) {
+		if err := c.read(func(wire.Message) (bool, error) { time.Sleep(2 * budget.Link.Burst); return false, nil }); !errors.Is(err, budget.ErrEnded) {
 			t.Errorf("a link that ended is waited for: %v", err)
 		}
 	})
@@ -57,7 +58,7 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 // What a client of this side is waiting for is not held up.
 func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newControl(floodConn{endless: endless{wire.AppendMessage(nil, &wire.EndMessage{ID: 1, Kind: wire.EndStopped})}}, nil, newEffort(linkEffort))
+		c := newControl(floodConn{endless: endless{wire.AppendMessage(nil, &wire.EndMessage{ID: 1, Kind: wire.EndStopped})}}, nil, budget.New(budget.Link))
 		n, began := 0, time.Now()
 		err := c.read(func(wire.Message) (bool, error) {
 			if n++; n == 2000 {

@@ -1,9 +1,12 @@
-package tunnel
+package endpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"net"
 	"strconv"
 	"strings"
 )
@@ -20,7 +23,7 @@ const anyID = math.MaxUint32
 // hostCID is VMADDR_CID_HOST of linux/vm_sockets.h.
 const hostCID = 2
 
-// Endpoint schemes.
+// Kinds of endpoints.
 const (
 	SchemeVsock  = "vsock"
 	SchemeHybrid = "hybrid"
@@ -31,7 +34,7 @@ const (
 )
 
 // Endpoint is how to reach a guest agent, or where a guest agent listens. Its
-// zero value is no endpoint; use [ParseEndpoint] or [ParseListenEndpoint].
+// zero value is no endpoint; use [Parse] or [ParseListen].
 type Endpoint struct {
 	// Scheme is one of the Scheme constants.
 	Scheme string
@@ -45,17 +48,17 @@ type Endpoint struct {
 	Command string
 }
 
-// ParseEndpoint reads an endpoint as the host writes it: vsock:CID[:PORT],
+// Parse reads an endpoint as the host writes it: vsock:CID[:PORT],
 // hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND.
-func ParseEndpoint(s string) (Endpoint, error) {
-	e, err := parseEndpoint(s)
+func Parse(s string) (Endpoint, error) {
+	e, err := parse(s)
 	if err != nil {
 		return Endpoint{}, fmt.Errorf("endpoint %q: %w", s, err)
 	}
 	return e, nil
 }
 
-func parseEndpoint(s string) (Endpoint, error) {
+func parse(s string) (Endpoint, error) {
 	scheme, rest, found := strings.Cut(s, ":")
 	if !found || rest == "" {
 		return Endpoint{}, errors.New("want vsock:CID[:PORT], hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND")
@@ -97,17 +100,17 @@ func parseEndpoint(s string) (Endpoint, error) {
 	return e, nil
 }
 
-// ParseListenEndpoint reads an endpoint as the guest writes it: vsock[:PORT],
+// ParseListen reads an endpoint as the guest writes it: vsock[:PORT],
 // unix:PATH or serial:DEVICE.
-func ParseListenEndpoint(s string) (Endpoint, error) {
-	e, err := parseListenEndpoint(s)
+func ParseListen(s string) (Endpoint, error) {
+	e, err := parseListen(s)
 	if err != nil {
 		return Endpoint{}, fmt.Errorf("listen endpoint %q: %w", s, err)
 	}
 	return e, nil
 }
 
-func parseListenEndpoint(s string) (Endpoint, error) {
+func parseListen(s string) (Endpoint, error) {
 	scheme, rest, found := strings.Cut(s, ":")
 	switch {
 	case scheme == SchemeVsock && !found:
@@ -162,4 +165,56 @@ func (e Endpoint) Many() bool {
 		return true
 	}
 	return false
+}
+
+// Dial makes a connection to an endpoint, in the host. What it returns has deadlines. For
+// exec it is a [Command], whose lines on standard error go to logOutput.
+func Dial(ctx context.Context, e Endpoint, logOutput func(string)) (net.Conn, error) {
+	var (
+		conn net.Conn
+		err  error
+	)
+	switch e.Scheme {
+	case SchemeVsock:
+		conn, err = dialVsock(ctx, e.CID, e.Port)
+	case SchemeUnix, SchemeSerial:
+		conn, err = dialUnix(ctx, e.Path)
+	case SchemeHybrid:
+		conn, err = dialHybrid(ctx, e.Path, e.Port)
+	case SchemeExec:
+		var c *Command
+		if c, err = startCommand(e.Command, logOutput); err == nil {
+			return c, nil
+		}
+	default:
+		err = errors.New("not an endpoint to dial")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", e, err)
+	}
+	return conn, nil
+}
+
+// Listen opens an endpoint that allows many connections, in the guest: vsock or
+// unix. For vsock only the host, and the CIDs in allowed, may connect; who else
+// tries is logged.
+func Listen(e Endpoint, allowed []uint32, log *slog.Logger) (net.Listener, error) {
+	var (
+		l   net.Listener
+		err error
+	)
+	switch e.Scheme {
+	case SchemeVsock:
+		l, err = listenVsock(e.Port, allowed, func(cid uint32) {
+			log.Warn("refused a vsock connection that is not from the host", "cid", cid)
+		})
+	case SchemeUnix:
+		l, err = ListenSocket(e.Path, 0o600)
+	default:
+		err = errors.New("not an endpoint to listen on")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", e, err)
+	}
+	return l, nil
 }

@@ -1,8 +1,7 @@
-package tunnel
+package endpoint
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,39 +10,6 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
-
-// dialEndpoint makes a connection to an endpoint. What it returns has deadlines
-// except for exec, whose Close unblocks all the same.
-func dialEndpoint(ctx context.Context, e Endpoint, logOutput func(string)) (net.Conn, error) {
-	var (
-		conn net.Conn
-		err  error
-	)
-	switch e.Scheme {
-	case SchemeVsock:
-		conn, err = dialVsock(ctx, e.CID, e.Port)
-	case SchemeUnix, SchemeSerial:
-		conn, err = dialUnix(ctx, e.Path)
-	case SchemeHybrid:
-		conn, err = dialHybrid(ctx, e.Path, e.Port)
-	case SchemeExec:
-		conn, err = startCommand(e.Command, logOutput)
-	default:
-		err = errors.New("not an endpoint to dial")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", e, err)
-	}
-	return conn, nil
-}
-
-func dialUnix(ctx context.Context, path string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		err = op.Err // the path is named by whoever reports it
-	}
-	return conn, err
-}
 
 // dialHybrid reaches a vsock port through the unix socket of a VMM that emulates
 // vsock in user space. The host writes "CONNECT port" and reads "OK hostport"
