@@ -46,6 +46,8 @@ type Status struct {
 	Config Config `json:"config,omitzero"`
 	// Projects are the files of rum's projects, whether or not their VMs run.
 	Projects []Config `json:"projects,omitempty"`
+	// Refused are work directories of rum's whose projects are not followed.
+	Refused []Refused `json:"refused_projects,omitempty"`
 	// Discovery is where VMs are looked for; empty when all were named.
 	Discovery []Discovery `json:"discovery,omitempty"`
 	// Setups are the domains that setup was run on and that were defined anew since.
@@ -69,6 +71,13 @@ type Config struct {
 	VM string `json:"vm,omitempty"`
 	// Warnings say what in it does nothing, and what rum will refuse.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Refused is a work directory of rum's whose project is not followed.
+type Refused struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+	Remedy string `json:"remedy"` // what to do about it
 }
 
 // Discovery is a source of VMs.

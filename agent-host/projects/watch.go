@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -12,8 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/filewatch"
@@ -37,43 +34,39 @@ type Watcher struct {
 	Remember string
 	Log      *slog.Logger
 
-	known map[string]*entry // by the name of the work directory
-	err   string            // why Dir cannot be read, as last logged
+	known  map[string]*entry // by the name of the work directory
+	unread *Refusal          // of Dir; nil where that can be read
 }
 
-// entry is a work directory.
+// entry is a work directory. One that is neither a project's nor refused is not complete.
 type entry struct {
-	seen    stamp    // of the file that names the rum.toml
-	project *Project // nil if it is none, and problem says why
-	problem string
-}
-
-// stamp tells versions of a file apart.
-type stamp struct {
-	modified time.Time
-	changed  syscall.Timespec // also who may read it
-	size     int64
+	project *Project
+	refusal *Refusal
 }
 
 // Scan looks for projects, and returns those there are now, by domain and id. changed
-// is false if neither they nor their files differ from the last time.
+// is false if neither they nor their files nor what is refused differ from the last time.
 func (w *Watcher) Scan() (all []*Project, changed bool) {
 	names, err := w.list()
 	if err != nil {
 		// A failed scan is not one that finds nothing.
-		if text := err.Error(); text != w.err {
-			w.err = text
+		was := w.unread
+		if w.unread = newRefusal(w.Dir, err); w.unread.differs(was) {
+			changed = true
 			w.Log.Warn("rum's projects cannot be looked for", "error", err)
 		}
-		return w.all(), w.poll()
+		return w.all(), w.poll() || changed
 	}
-	w.err = ""
+	if w.unread != nil {
+		w.unread, changed = nil, true
+	}
 	if w.known == nil {
 		w.known, changed = make(map[string]*entry), true
 	}
 	for name, e := range w.known {
 		if !slices.Contains(names, name) {
 			delete(w.known, name)
+			changed = changed || e.refusal != nil
 			if e.project != nil {
 				changed = true
 				w.Log.Info("project is gone", "file", e.project.File.Path(), "domain", e.project.Domain)
@@ -149,8 +142,8 @@ func (w *Watcher) list() ([]string, error) {
 	return names, nil
 }
 
-// look sees to one work directory, and reports whether it is that of a project from
-// now on. It is until it goes: what it is named after is a hash of the file's path.
+// look sees to one work directory, and reports whether something about it is new. That it
+// is a project's stays until it goes: what it is named after is a hash of the file's path.
 func (w *Watcher) look(name string) bool {
 	e := w.known[name]
 	if e == nil {
@@ -160,20 +153,23 @@ func (w *Watcher) look(name string) bool {
 	if e.project != nil {
 		return false
 	}
-	dir := filepath.Join(w.Dir, name)
-	path, err := e.configPath(dir)
+	dir, was := filepath.Join(w.Dir, name), e.refusal
+	e.refusal = nil
+	path, err := readConfigPath(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && path == "":
-		return false // rum has not made it yet, or nothing is new
+		return was != nil // rum has not made it yet
 	case err == nil && name != workDirOf(path):
-		err = fmt.Errorf("%s is not the directory that rum has for %s; the project was moved, or is not rum's", dir, path)
+		err = refuse("put the project back where it was; or remove the directory, if its VM is gone or it is not rum's",
+			"%s is not the directory that rum has for %s; the project was moved, or is not rum's", dir, path)
 	}
 	if err != nil {
-		if text := err.Error(); text != e.problem {
-			e.problem = text
-			w.Log.Warn("a project is not used", "error", err)
+		e.refusal = newRefusal(dir, err)
+		if !e.refusal.differs(was) {
+			return false
 		}
-		return false
+		w.Log.Warn("a project is not used", "error", err, "remedy", e.refusal.Remedy)
+		return true
 	}
 	id := config.ProjectID(path)
 	e.project = &Project{
@@ -191,22 +187,17 @@ func workDirOf(path string) string {
 	return config.ProjectID(path)
 }
 
-// configPath reads which file a work directory is for; empty if that is as it was.
-func (e *entry) configPath(dir string) (string, error) {
+// readConfigPath reads which file a work directory is for; empty if that is not written yet.
+func readConfigPath(dir string) (string, error) {
 	file := filepath.Join(dir, configPath)
 	info, err := os.Lstat(file)
 	if err != nil {
 		return "", err
 	}
-	now := stamp{info.ModTime(), info.Sys().(*syscall.Stat_t).Ctim, info.Size()}
-	if now == e.seen || now.size == 0 {
-		return "", nil
-	}
-	e.seen = now
 	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is not a regular file", file)
+		return "", refuse("remove the directory, if it is not rum's", "%s is not a regular file", file)
 	}
-	if err := errors.Join(own(dir), own(file)); err != nil {
+	if err := cmp.Or(own(dir), own(file)); err != nil {
 		return "", err
 	}
 	f, err := os.Open(file)
@@ -219,22 +210,10 @@ func (e *entry) configPath(dir string) (string, error) {
 		return "", err
 	}
 	path := strings.TrimRight(string(text), "\n")
-	if !filepath.IsAbs(path) || len(path) > maxPath || strings.ContainsRune(path, 0) {
-		return "", fmt.Errorf("%s holds no path", file)
+	if path != "" && !filepath.IsAbs(path) || len(path) > maxPath || strings.ContainsRune(path, 0) {
+		return "", refuse("remove the directory, if it is not rum's", "%s holds no path", file)
 	}
 	return path, nil
-}
-
-// own refuses what is another user's.
-func own(path string) error {
-	var st syscall.Stat_t
-	if err := syscall.Lstat(path, &st); err != nil {
-		return &fs.PathError{Op: "stat", Path: path, Err: err}
-	}
-	if uid := os.Geteuid(); int(st.Uid) != uid {
-		return fmt.Errorf("%s belongs to user %d, not to %d", path, st.Uid, uid)
-	}
-	return nil
 }
 
 // poll looks at the projects' files, and reports whether one was read anew.

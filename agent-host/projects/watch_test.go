@@ -251,6 +251,72 @@ func TestWhatIsNotThisUsersOrNotRumsIsNotRead(t *testing.T) {
 	}
 }
 
+func TestAWorkDirectoryThatIsNotUsedIsToldWithTheReasonAndWhatToDo(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "rum")
+	_, workDir := project(t, data, "shop.rum.toml", minimal)
+	config := filepath.Join(workDir, "config_path")
+	w := &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := []struct {
+		spoil, mend    func() error
+		reason, remedy string
+	}{
+		{
+			func() error { return os.Chmod(workDir, 0o777) }, func() error { return os.Chmod(workDir, 0o755) },
+			"every user may change " + workDir, "chmod o-w \"" + workDir + "\"",
+		},
+		{
+			func() error { return os.Chmod(config, 0o646) }, func() error { return os.Chmod(config, 0o644) },
+			"every user may change " + config, "chmod o-w \"" + config + "\"",
+		},
+		{
+			func() error { return os.WriteFile(config, []byte("/elsewhere/shop.rum.toml"), 0o644) },
+			func() error { return os.WriteFile(config, text, 0o644) },
+			"the project was moved, or is not rum's", "put the project back where it was",
+		},
+		{
+			func() error { return os.WriteFile(config, []byte("shop.rum.toml"), 0o644) },
+			func() error { return os.WriteFile(config, text, 0o644) },
+			config + " holds no path", "remove the directory",
+		},
+	}
+	if os.Geteuid() == 0 {
+		steps = append(steps, steps[0])
+		last := &steps[len(steps)-1]
+		last.spoil, last.mend = func() error { return os.Chown(workDir, 65534, -1) }, func() error { return os.Chown(workDir, 0, -1) }
+		last.reason, last.remedy = workDir+" belongs to user 65534, not to 0", "chown 0 \""+workDir+"\""
+	}
+	for _, step := range steps {
+		w = &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
+		if err := step.spoil(); err != nil {
+			t.Fatal(err)
+		}
+		all, changed := w.Scan()
+		got := w.Refused()
+		if len(all) != 0 || !changed || len(got) != 1 || got[0].Path != workDir || !strings.Contains(got[0].Reason.Error(), step.reason) || !strings.Contains(got[0].Remedy, step.remedy) {
+			t.Fatalf("%s: projects %v, changed %v, refused %+v", step.reason, all, changed, got)
+		}
+		if _, changed := w.Scan(); changed {
+			t.Errorf("%s: it is told as new twice", step.reason)
+		}
+		if err := step.mend(); err != nil {
+			t.Fatal(err)
+		}
+		if all, changed := w.Scan(); len(all) != 1 || !changed || len(w.Refused()) != 0 {
+			t.Errorf("%s, and mended: projects %v, changed %v, refused %+v", step.reason, all, changed, w.Refused())
+		}
+	}
+	if err := os.WriteFile(filepath.Join(data, "deadbeef-web"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if w.Scan(); len(w.Refused()) != 0 {
+		t.Errorf("what is no directory is told: %+v", w.Refused())
+	}
+}
+
 func TestADomainBelongsToTheProjectWhoseDiskItHas(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "rum")
 	first, firstDir := project(t, data, "shop.rum.toml", minimal)

@@ -65,7 +65,7 @@ func (o *installOptions) run(ctx context.Context, name string, sshOptions []stri
 	if seed.Agents, err = o.agents.read(); err != nil {
 		return err
 	}
-	p := ownProject(name)
+	p := ownProject(name, stderr)
 	owner := seed.UUID
 	if p != nil && owner == "" {
 		owner = keyOwner(name, p)

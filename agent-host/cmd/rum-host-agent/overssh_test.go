@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,8 +34,8 @@ func TestInstallGoesIntoAVMOfRumsAsRumDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := ownProject("shop")
-	if p == nil || p.File.Current().User != "ops" || ownProject("web") != nil {
+	p := ownProject("shop", io.Discard)
+	if p == nil || p.File.Current().User != "ops" || ownProject("web", io.Discard) != nil {
 		t.Fatalf("%+v", p)
 	}
 	options, _, err := sshAsRum(p)

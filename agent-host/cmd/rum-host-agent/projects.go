@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +32,7 @@ type rumProjects struct {
 
 	mu       sync.Mutex
 	all      []*projects.Project
+	refused  []projects.Refusal
 	told     map[*config.File]logged // as last logged
 	followed map[string]string       // what was last logged of VMs whose name several projects have
 	change   []func()
@@ -65,7 +69,7 @@ func (r *rumProjects) onChange(f func()) {
 
 func (r *rumProjects) update(all []*projects.Project) {
 	r.mu.Lock()
-	r.all = all
+	r.all, r.refused = all, r.watcher.Refused()
 	for _, p := range all {
 		now := logged{p.File.Current(), p.File.Err()}
 		if r.told[p.File] == now {
@@ -197,8 +201,27 @@ func (r *rumProjects) status() []control.Config {
 	return all
 }
 
-// ownProject returns the project of this user's that has a VM of that name; nil for none, or for more than one.
-func ownProject(vm string) *projects.Project {
-	all, _ := (&projects.Watcher{Dir: projects.Dir(), Log: slog.New(slog.DiscardHandler)}).Scan()
-	return projects.Of(all, vm, "")
+// notUsed tells about the work directories that are no project's.
+func (r *rumProjects) notUsed() []control.Refused {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []control.Refused
+	for _, d := range r.refused {
+		all = append(all, control.Refused{Path: d.Path, Reason: d.Reason.Error(), Remedy: d.Remedy})
+	}
+	return all
+}
+
+// ownProject returns the project of this user's that has a VM of that name; nil for none, or for more than one. One that
+// is not used, and might be it, is said on stderr.
+func ownProject(vm string, stderr io.Writer) *projects.Project {
+	w := &projects.Watcher{Dir: projects.Dir(), Log: slog.New(slog.DiscardHandler)}
+	all, _ := w.Scan()
+	p := projects.Of(all, vm, "")
+	for _, r := range w.Refused() {
+		if name := filepath.Base(r.Path); p == nil && (name == vm || strings.HasSuffix(name, "-"+vm)) {
+			fmt.Fprintf(stderr, "the project of %s is not used: %s; %s\n", clean(r.Path), cleanError(r.Reason.Error()), clean(r.Remedy))
+		}
+	}
+	return p
 }

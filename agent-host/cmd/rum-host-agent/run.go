@@ -119,7 +119,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		st := agent.Summary()
 		st.Config = configStatus(file, why)
 		if rum != nil {
-			st.Projects = rum.status()
+			st.Projects, st.Refused = rum.status(), rum.notUsed()
 		}
 		if discovery != nil {
 			st.Setups = discovery.setups()

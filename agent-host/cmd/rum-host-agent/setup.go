@@ -119,7 +119,7 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if o.undo {
 		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
 	} else {
-		opts = libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain) != nil, MACsOf: o.macsOf(domain)}
+		opts = libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain, io.Discard) != nil, MACsOf: o.macsOf(domain)}
 		if network.Mode == config.ModeNAT {
 			opts.NAT = natNetwork
 		}

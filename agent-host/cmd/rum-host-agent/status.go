@@ -22,8 +22,8 @@ func newStatus(s *shared) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [VM]",
 		Short: "Show VMs and their forwards",
-		Long: `Show VMs and their forwards. It exits 3 where no agent runs, and 1 where rum.toml or
-libvirt is in error.`,
+		Long: `Show VMs and their forwards. It exits 3 where no agent runs, and 1 where rum.toml, a
+project of rum's or libvirt is in error.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var q control.Query
@@ -68,6 +68,9 @@ func inError(st control.Status) error {
 		if c.Error != "" {
 			return advise(fmt.Errorf("the configuration of %s is in error, and the last good one in use", clean(c.VM)), "correct "+clean(c.File)+" as status says")
 		}
+	}
+	if len(st.Refused) > 0 {
+		return advise(fmt.Errorf("the project of %s is not used", clean(st.Refused[0].Path)), "do what status says")
 	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {

@@ -44,6 +44,9 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 			b.WriteString("configuration error of " + clean(c.VM) + ", which is not served: " + cleanError(c.Error) + "\n")
 		}
 	}
+	for _, r := range st.Refused {
+		b.WriteString("project of " + clean(r.Path) + " is not used: " + cleanError(r.Reason) + "; " + cleanError(r.Remedy) + "\n")
+	}
 	for _, s := range st.Setups {
 		writeSetup(&b, s)
 	}

@@ -31,7 +31,7 @@ func uninstall(ctx context.Context, o *reachOptions, name string, sshOptions []s
 	if err := checkDomainName(name); err != nil {
 		return err
 	}
-	way, err := o.way(ctx, name, ownProject(name), sshOptions, stderr)
+	way, err := o.way(ctx, name, ownProject(name, stderr), sshOptions, stderr)
 	if err != nil {
 		return err
 	}
