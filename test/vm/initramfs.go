@@ -38,6 +38,8 @@ type Initramfs struct {
 	Script string
 	// Files are further files, executable: guest path to host path.
 	Files map[string]string
+	// Secrets are further files, which only root may read: guest path to content.
+	Secrets map[string]string
 	// Modules are kernel modules beyond the virtio ones. What they need is
 	// found in modules.dep.
 	Modules []string
@@ -76,6 +78,11 @@ func (r *Initramfs) Write(ctx context.Context, k *Kernel, dst string) error {
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
 		addParents(archive, made, path.Dir(name))
 		archive.add(name, modeFile|0o755, entries[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Secrets)) {
+		inside := strings.TrimPrefix(path.Clean(name), "/")
+		addParents(archive, made, path.Dir(inside))
+		archive.add(inside, modeFile|0o600, []byte(r.Secrets[name]))
 	}
 	if err := archive.close(); err != nil {
 		return fmt.Errorf("write %s: %w", dst, err)

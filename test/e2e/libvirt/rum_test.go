@@ -16,7 +16,6 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/test/vm"
-	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 // rumHost is where rum and the host agent have what is theirs.
@@ -77,17 +76,13 @@ func (h rumHost) project(t *testing.T, name, subnet, rules string) rumProject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyFile := filepath.Join(dir, "key")
-	if err := keyfile.WritePrivate(keyFile, key.Encode()); err != nil {
-		t.Fatal(err)
-	}
 	network := "rum-" + p.id + "-lan"
 	isolatedNetwork(t, network, subnet)
 	guest := vm.Initramfs{
-		Script:    "umask 077; cp /etc/key /run/key\n" + serve, // the file is there for everybody in the initramfs
+		Script:    serve,
 		Agent:     filepath.Join(os.Getenv(binVariable), "rum-guest-agent"),
-		AgentArgs: []string{"--key-file", "/run/key", "--listen", "serial:/dev/virtio-ports/" + vm.AgentPort},
-		Files:     map[string]string{"/etc/key": keyFile},
+		AgentArgs: []string{"--key-file", "/etc/key", "--listen", "serial:/dev/virtio-ports/" + vm.AgentPort},
+		Secrets:   map[string]string{"/etc/key": string(key.Encode())},
 	}
 	p.xml = guestXML(t, name, guest, shellChannel(name)+fmt.Sprintf(`    <disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='%s'/><target dev='sda' bus='sata'/><readonly/></disk>
     <interface type='network'><source network='default'/><model type='virtio'/></interface>

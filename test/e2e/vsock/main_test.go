@@ -137,6 +137,9 @@ func loadCargo(ctx context.Context, dir string) (string, error) {
 	if err := guest.Write(ctx, kernel, filepath.Join(content, "initramfs")); err != nil {
 		return "", err
 	}
+	if err := loadProject(ctx, kernel, content); err != nil {
+		return "", err
+	}
 	image, err := os.ReadFile(kernel.Image)
 	if err != nil {
 		return "", err

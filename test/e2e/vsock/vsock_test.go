@@ -114,10 +114,10 @@ const domain = `<domain type="%[3]s">
   <os>
     <type arch="x86_64" machine="q35">hvm</type>
     <kernel>/cargo/vmlinuz</kernel>
-    <initrd>/cargo/initramfs</initrd>
+    <initrd>/cargo/%[5]s</initrd>
     <cmdline>quiet console=ttyS0</cmdline>
   </os>
-  <features><acpi/></features>
+  <features><acpi/><apic/></features>
   %[4]s
   <devices>
     <controller type="usb" model="none"/>
@@ -127,15 +127,21 @@ const domain = `<domain type="%[3]s">
   </devices>
 </domain>`
 
-// define defines a domain. Where the host VM's processor, emulated or not, can virtualize, the nested guest is several
-// times faster.
+// define defines a domain whose guest has an agent without a key.
 func define(t *testing.T, name, devices string) {
+	t.Helper()
+	defineGuest(t, name, "initramfs", devices)
+}
+
+// defineGuest defines a domain that boots an initramfs of the cargo. Where the host VM's processor, emulated or not, can
+// virtualize, the nested guest is several times faster.
+func defineGuest(t *testing.T, name, initramfs, devices string) {
 	t.Helper()
 	kind, cpu := "kvm", `<cpu mode="host-passthrough"/>`
 	if _, err := host.Run(t.Context(), "test -e /dev/kvm"); err != nil {
 		kind, cpu = "qemu", ""
 	}
-	xml := fmt.Sprintf(domain, name, devices, kind, cpu)
+	xml := fmt.Sprintf(domain, name, devices, kind, cpu, initramfs)
 	sh(t, fmt.Sprintf("cat >/run/%s.xml <<'END'\n%s\nEND\nvirsh -q define /run/%[1]s.xml", name, xml))
 }
 
