@@ -81,6 +81,9 @@ func parse(name string, data []byte, project bool) (*Config, error) {
 	}
 	d := &document{file: name, src: src, at: keyPositions(src)}
 	d.rum = project || root["image"] != nil || root["resources"] != nil
+	if project {
+		d.domain = DomainName(name)
+	}
 	c := d.config(table{doc: d, values: root})
 	if len(d.errs) > 0 {
 		slices.SortStableFunc(d.errs, compareErrors)
@@ -128,6 +131,9 @@ func (d *document) config(root table) *Config {
 		r := t.rule()
 		r.Name = fmt.Sprintf("%s:%d", filepath.Base(d.file), line)
 		r.at = t.path
+		if d.domain != "" && !r.forVM(d.domain) {
+			d.warnf(t.path.key(keyVM), "the rule never matches: the file is for the VM %s alone; leave vm out, or put the rule into the file of the other VM", shorten(d.domain))
+		}
 		r.adds = d.asRum(t.path) && r.namesPort && !r.Ignore && !r.Reverse && r.HostSocket == ""
 		c.Rules = append(c.Rules, r)
 	}

@@ -58,7 +58,8 @@ type document struct {
 	at   map[keyPath]int // byte offsets of keys and table headers
 	errs []*Error
 
-	rum      bool // rum reads it too
+	rum      bool   // rum reads it too
+	domain   string // the only VM that a project's file is for
 	warnings []*Error
 }
 

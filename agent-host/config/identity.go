@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"path/filepath"
@@ -17,6 +18,10 @@ func VMName(path string) string {
 	}
 	return strings.TrimSuffix(stem, ".rum")
 }
+
+// DomainName is the name that rum gives to the domain of a file, whose path has to be free
+// of symbolic links: that of its VM, or the id where the VM has none.
+func DomainName(path string) string { return cmp.Or(VMName(path), ProjectID(path)) }
 
 // goodVMName reports whether rum takes the name.
 func goodVMName(name string) bool {

@@ -284,3 +284,29 @@ func TestEitherTableTakesEverythingWithConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestARuleOfAProjectForAnotherVMIsAWarningWithItsLine(t *testing.T) {
+	unnamed := config.ProjectID("/home/me/shop/rum.toml")
+	for _, row := range []struct{ file, vm, want string }{
+		{"/home/me/shop/shop.rum.toml", "shop", ""},
+		{"/home/me/shop/shop.rum.toml", "sh*", ""},
+		{"/home/me/shop/shop.rum.toml", "blog", "/home/me/shop/shop.rum.toml:8:1: forward.vm: the rule never matches: the file is for the VM shop alone; leave vm out"},
+		{"/home/me/shop/shop.rum.toml", unnamed, ":8:1: forward.vm: the rule never matches"},
+		{"/home/me/shop/rum.toml", unnamed, ""},
+		{"/home/me/shop/rum.toml", "shop", "/home/me/shop/rum.toml:8:1: forward.vm: the rule never matches: the file is for the VM " + unnamed + " alone"},
+	} {
+		text := minimal + "[[forward]]\nguest = 80\nvm = \"" + row.vm + "\"\n"
+		c, err := config.ParseProject(row.file, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := fmt.Sprint(c.Warnings)
+		if row.want == "" && len(c.Warnings) > 0 || !strings.Contains(got, row.want) {
+			t.Errorf("%s, vm = %q: got %s, want %q", row.file, row.vm, got, row.want)
+		}
+		// A file that holds for all VMs may name any.
+		if c, err := config.Parse(row.file, []byte(text)); err != nil || len(c.Warnings) > 0 {
+			t.Errorf("%s with --config: %v, %v", row.file, c.Warnings, err)
+		}
+	}
+}

@@ -171,9 +171,8 @@ func (w *Watcher) look(name string) bool {
 		w.Log.Warn("a project is not used", "error", err, "remedy", e.refusal.Remedy)
 		return true
 	}
-	id := config.ProjectID(path)
 	e.project = &Project{
-		ID: id, Domain: cmp.Or(config.VMName(path), id), WorkDir: dir, File: config.OpenProject(path, w.Remember),
+		ID: config.ProjectID(path), Domain: config.DomainName(path), WorkDir: dir, File: config.OpenProject(path, w.Remember),
 	}
 	w.Log.Info("project found", "file", path, "domain", e.project.Domain)
 	return true
