@@ -17,12 +17,13 @@ var rooms = map[string][]string{
 	"tunnel/budget":   nil,
 	"tunnel/clock":    nil,
 	"tunnel/keyfile":  nil,
+	"tunnel/mux":      {"tunnel/budget", "tunnel/clock"},
 	"tunnel/peerlog":  nil,
 	"tunnel/wire":     {"portwatch", "portwatch/netevents"},
 	"tunnel/endpoint": {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/wire"},
-	"tunnel":          {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/wire"},
+	"tunnel":          {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/mux", "tunnel/wire"},
 	"portwatch/nat":   {"portwatch/netevents"},
-	"agent-guest":     {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/wire"},
+	"agent-guest":     {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/mux", "tunnel/wire"},
 }
 
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {

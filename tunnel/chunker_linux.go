@@ -7,11 +7,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"golang.org/x/sys/unix"
 )
 
 // chunkBuffers are for what goes to a yamux stream, a frame at a time.
-var chunkBuffers = newBuffers(muxChunk, 64)
+var chunkBuffers = newBuffers(mux.Chunk, 64)
 
 // chunker copies from a socket to a yamux stream in pieces that make one
 // frame each. While it waits for the descriptor it holds no buffer, and it

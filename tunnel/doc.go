@@ -1,8 +1,8 @@
 // Package tunnel is what crosses the boundary between a VM and its host.
 //
-// An [Endpoint] says how to reach a guest agent. [Dial] connects to one,
+// An [endpoint.Endpoint] says how to reach a guest agent. [Dial] connects to one,
 // proves the key and returns a [Link]; [Server] is the guest's end. A link is
-// one yamux session whose first stream is the control stream: the guest
+// one session of package mux whose first stream is the control stream: the guest
 // announces its listeners there as a snapshot and then deltas, the host sends
 // heartbeats, and both tell each other how each forwarded connection ended.
 //

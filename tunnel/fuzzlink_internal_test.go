@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"testing"
@@ -111,6 +110,13 @@ var fuzzScripts = [][]byte{
 	{0, 0, 8, 1, 1, 0, 0, 9, 1, 2, 0, 0, 10, 3, 99, 1, 2},
 }
 
+// peersConfig is for a session that has no guard.
+func peersConfig() *yamux.Config {
+	c := yamux.DefaultConfig()
+	c.EnableKeepAlive, c.LogOutput = false, io.Discard
+	return c
+}
+
 // FuzzAGuestOnALink has a guest say anything in any order. The host's link goes on or
 // ends, soon, and does not panic.
 func FuzzAGuestOnALink(f *testing.F) {
@@ -119,7 +125,7 @@ func FuzzAGuestOnALink(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		hostEnd, guestEnd := net.Pipe()
-		session, err := yamux.Server(guestEnd, muxConfig(slog.New(slog.DiscardHandler)))
+		session, err := yamux.Server(guestEnd, peersConfig())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +183,7 @@ func FuzzAHostOnALink(f *testing.F) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- g.run(ctx, guestEnd) }()
-		session, err := yamux.Client(hostEnd, muxConfig(slog.New(slog.DiscardHandler)))
+		session, err := yamux.Client(hostEnd, peersConfig())
 		if err != nil {
 			t.Fatal(err)
 		}

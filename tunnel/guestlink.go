@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 )
@@ -22,7 +23,7 @@ import (
 type guestLink struct {
 	server  *Server
 	agreed  agreed
-	session *muxSession
+	session *mux.Session
 	control *control
 	orders  *orderJudge    // nil without a key
 	work    *budget.Budget // for what serves no client
@@ -78,17 +79,17 @@ func (l *guestLink) run(ctx context.Context, conn io.ReadWriteCloser) error {
 // start begins the session and waits for the host's first stream, as long as for
 // a hello.
 func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err error) {
-	limits := trustedLimits
+	limits := linkLimits
 	if l.orders == nil {
-		limits = strangerLimits
+		limits = keylessLimits
 	}
-	if l.session, err = newMuxSession(conn, false, limits, l.work, l.server.log(), l.admitHost); err != nil {
+	if l.session, err = mux.New(conn, false, limits, l.work, l.server.log(), l.admitHost); err != nil {
 		_ = conn.Close()
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
-	first, err := l.session.accept(ctx)
+	first, err := l.session.Accept(ctx)
 	if err != nil {
 		_ = l.session.Close()
 		return fmt.Errorf("no control stream: %w", err)
@@ -117,6 +118,8 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 
 // What a guest agent without a key lets hosts have: any user there may be one.
 const (
+	// maxHostStreams is how many streams a host may have open.
+	maxHostStreams = 16 << 10
 	// maxKeylessConns is for the connections of all links, whether they carry a stream
 	// or not, and keylessConnsOf which part of all descriptors they are at most. A
 	// stream takes two.
@@ -266,7 +269,7 @@ func withoutPrograms(all []portwatch.Listener) []portwatch.Listener {
 // one of them: a full backlog would stall the session.
 func (l *guestLink) acceptStreams(ctx context.Context) error {
 	for {
-		conn, err := l.session.accept(ctx)
+		conn, err := l.session.Accept(ctx)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -350,3 +351,14 @@ func newBufferedLine(c io.ReadWriteCloser) *bufferedLine {
 }
 
 func (l *bufferedLine) Read(b []byte) (int, error) { return l.r.Read(b) }
+
+// Writer is what has the descriptor that is written to, or nil.
+func (l *bufferedLine) Writer() syscall.Conn {
+	switch c := l.ReadWriteCloser.(type) {
+	case interface{ Writer() syscall.Conn }:
+		return c.Writer()
+	case syscall.Conn:
+		return c
+	}
+	return nil
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -60,6 +61,9 @@ const (
 	announceBurst    = 10
 )
 
+// linkLimits are for what waits on a link for those who read it.
+var linkLimits = mux.Limits{Waiting: 16 << 20, Held: 48 << 20}
+
 // Link is the host's end of a live, authenticated connection to a guest agent.
 type Link struct {
 	endpoint endpoint.Endpoint
@@ -71,7 +75,7 @@ type Link struct {
 	busy     chan struct{}  // and is to beat quickly again
 	orders   *orderSigner   // nil without a key
 	work     *budget.Budget // for what serves no client
-	session  *muxSession
+	session  *mux.Session
 	control  *control
 	ends     ends
 	endsConn *endsConn // nil where there is one connection only
@@ -142,11 +146,11 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed)
 	if a.orderKey != nil {
 		l.orders = &orderSigner{key: *a.orderKey}
 	}
-	session, err := newMuxSession(conn, true, trustedLimits, l.work, cfg.log(), l.reverse.admit)
+	session, err := mux.New(conn, true, linkLimits, l.work, cfg.log(), l.reverse.admit)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := session.open()
+	stream, err := session.Open()
 	if err != nil {
 		_ = session.Close()
 		return nil, fmt.Errorf("control stream: %w", err)
@@ -282,7 +286,7 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 
 // sessionError is why a session ended. The streams of an ended session only say
 // EOF; the session itself knows more.
-func sessionError(s *muxSession, err error) error {
+func sessionError(s *mux.Session, err error) error {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, yamux.ErrSessionShutdown) {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -162,12 +163,12 @@ func (l *Link) openMux(ctx context.Context) (net.Conn, error) {
 		return nil, errors.New("the link has ended")
 	}
 	type result struct {
-		conn *muxConn
+		conn *mux.Conn
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		c, err := l.session.open()
+		c, err := l.session.Open()
 		<-l.opening
 		done <- result{c, err}
 	}()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -32,6 +33,10 @@ type Reverse struct {
 // maxReverseStreams is how many connections a guest can have open to the host,
 // those included that have not said yet what they are.
 const maxReverseStreams = 512
+
+// maxGuestStreams is how many streams a guest may have open, which are for reverse
+// listeners only; some may be under way of a listener that was taken back.
+const maxGuestStreams = 2 * maxReverseStreams
 
 // reverses are the listeners of a link's guest.
 type reverses struct {
@@ -116,7 +121,7 @@ func (l *Link) reverseState(m *wire.ReverseStateMessage) {
 func (l *Link) acceptStreams(ctx context.Context) error {
 	v := &l.reverse
 	for {
-		s, err := l.session.accept(ctx)
+		s, err := l.session.Accept(ctx)
 		if err != nil {
 			return err
 		}
@@ -135,7 +140,7 @@ func (l *Link) acceptStreams(ctx context.Context) error {
 
 // refuse closes a stream of the guest. The log is told once: a guest can go on
 // for as long as it likes.
-func (l *Link) refuse(s *muxConn, why string) {
+func (l *Link) refuse(s *mux.Conn, why string) {
 	l.logRefusal(why)
 	l.work.Spend(streamCost)
 	_ = s.Close()
@@ -149,7 +154,7 @@ func (l *Link) logRefusal(why string) {
 
 // serveReverse connects a stream of the guest to the host's service. The guest is
 // told how that ended, but not in words: those are the host's own.
-func (l *Link) serveReverse(ctx context.Context, conn *muxConn) {
+func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	open, err := wire.ReadReverseOpen(conn)
 	_ = conn.SetReadDeadline(time.Time{})

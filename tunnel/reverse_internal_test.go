@@ -45,7 +45,7 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 	l, g := guestSession(t)
 	open := func(first []byte) error {
 		t.Helper()
-		s, err := g.session.open()
+		s, err := g.session.Open()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 // opens one.
 func TestAGuestThatOpensAStreamUnaskedEndsItsLink(t *testing.T) {
 	l, g := guestSession(t)
-	if s, err := g.session.open(); err == nil {
+	if s, err := g.session.Open(); err == nil {
 		_ = s.SetDeadline(time.Now().Add(5 * time.Second))
 		_, _ = io.ReadAll(s)
 	}

@@ -238,7 +238,7 @@ func (l *reverseListener) carry(client Conn) {
 
 func (l *reverseListener) openStream() (*Stream, error) {
 	link := l.guest.link
-	conn, err := link.session.open()
+	conn, err := link.session.Open()
 	if err != nil {
 		return nil, err
 	}

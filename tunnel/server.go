@@ -14,9 +14,14 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/time/rate"
 )
+
+// keylessLimits are a guest agent's for a host without a key, who may be any user
+// there and have maxKeyless links.
+var keylessLimits = mux.Limits{Waiting: 4 << 20, Held: 12 << 20}
 
 // keylessBudget is for each of the maxKeyless links that any user of a host may have
 // with a guest agent.

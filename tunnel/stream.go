@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/clock"
+	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +43,7 @@ const answerTimeout = DialTimeout + 5*time.Second
 type Stream struct {
 	id   uint64
 	ends *ends
-	conn net.Conn // a raw connection or a *muxConn; nil if it is fd
+	conn net.Conn // a raw connection or a *mux.Conn; nil if it is fd
 	fd   int      // a raw connection until a pair takes over, else -1
 	path string
 	// again takes back the raw connection after a clean end, for the next
@@ -100,12 +101,12 @@ func (s *Stream) attach(conn net.Conn) error {
 		return s.err
 	}
 	s.conn, s.path = conn, PathMux
-	if mux, ok := conn.(*muxConn); !ok {
+	if c, ok := conn.(*mux.Conn); !ok {
 		s.path = PathRaw
 	} else {
-		mux.whenEvicted(s.abort)
+		c.WhenEvicted(s.abort)
 		if s.stopped {
-			mux.refuseWrites()
+			c.RefuseWrites()
 		}
 	}
 	return nil
@@ -321,8 +322,8 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 		s.stopped = true
 		conn := s.conn
 		s.mu.Unlock()
-		if c, ok := conn.(*muxConn); ok {
-			c.refuseWrites() // a raw connection refuses by itself
+		if c, ok := conn.(*mux.Conn); ok {
+			c.RefuseWrites() // a raw connection refuses by itself
 		}
 	case wire.EndAborted:
 		first = s.peerAborted(m.Sent)
@@ -354,8 +355,8 @@ func (s *Stream) peerAborted(sent uint64) bool {
 		s.gaveUp = s.giveUp(newDrain(s.received.Load()))
 	}
 	s.mu.Unlock()
-	if c, ok := conn.(*muxConn); ok {
-		c.refuseWrites()
+	if c, ok := conn.(*mux.Conn); ok {
+		c.RefuseWrites()
 	}
 	if pair != nil {
 		pair.news()

@@ -18,7 +18,7 @@ func WhileThere(ctx context.Context, client Conn) (there context.Context, stop f
 		}
 	}()
 	return there, func() {
-		_ = client.SetReadDeadline(longAgo)
+		_ = client.SetReadDeadline(time.Unix(1, 0))
 		<-done
 		_ = client.SetReadDeadline(time.Time{})
 		cancel(nil)

@@ -1,4 +1,4 @@
-package tunnel
+package mux
 
 import (
 	"encoding/binary"
@@ -16,10 +16,6 @@ const (
 	// maxForgotten is how many streams may be closed on our side and not yet on
 	// the peer's.
 	maxForgotten = 16 << 10
-	// maxGuestStreams and maxHostStreams bound how many streams the other end may
-	// have open: a guest for reverse listeners only, a host for its clients.
-	maxGuestStreams = 2 * maxReverseStreams
-	maxHostStreams  = 16 << 10
 	// openCost is what a stream is charged with that the peer opens.
 	openCost = 20 * time.Microsecond
 	// growthCost is what each byte is charged with that the buffer of a stream grows by.
@@ -44,7 +40,7 @@ const (
 	yamuxRST = 8
 )
 
-// muxGuard stands between a connection and yamux, and knows what our agents ever
+// guard stands between a connection and yamux, and knows what our agents ever
 // send. yamux believes its peer: it answers every ping with a goroutine, keeps what
 // comes on streams that nobody reads, and remembers streams for as long as the
 // peer does not close them.
@@ -53,10 +49,10 @@ const (
 // streams that are over here are dropped, and yamux is told that the peer has reset
 // them, so that it forgets them. Where more waits than allowed, the stream
 // that holds the most is ended.
-type muxGuard struct {
+type guard struct {
 	io.ReadWriteCloser
 	admit   func(open int) error // whether the peer may open one more stream
-	limits  muxLimits
+	limits  Limits
 	peerBit uint32 // the lowest bit of IDs of streams that the peer opens
 	work    *budget.Budget
 	closed  chan struct{}
@@ -71,32 +67,32 @@ type muxGuard struct {
 	outBody int // the same in the other direction; used by yamux's sender only
 
 	mu       sync.Mutex
-	flows    map[uint32]*muxFlow
-	waiting  int       // bytes, of all flows
-	held     int       // bytes that their buffers have room for
-	leaving  int       // of those, what streams keep that were ended
-	resets   []muxHead // what yamux is to be told in the peer's name
-	lastPeer uint32    // the highest ID of the peer's
+	flows    map[uint32]*flow
+	waiting  int      // bytes, of all flows
+	held     int      // bytes that their buffers have room for
+	leaving  int      // of those, what streams keep that were ended
+	resets   []header // what yamux is to be told in the peer's name
+	lastPeer uint32   // the highest ID of the peer's
 	peerOpen int
 	gone     int   // flows that are over here and not in the peer
 	bad      error // why the connection was closed from here
 }
 
-// muxHead is the header of a frame without a body.
-type muxHead [yamuxHeader]byte
+// header is the header of a frame without a body.
+type header [yamuxHeader]byte
 
-func newMuxHead(kind uint8, flags uint16, id uint32) (h muxHead) {
+func newHeader(kind uint8, flags uint16, id uint32) (h header) {
 	h[1] = kind
 	binary.BigEndian.PutUint16(h[2:], flags)
 	binary.BigEndian.PutUint32(h[4:], id)
 	return h
 }
 
-// newMuxGuard guards a connection. admit is asked for each stream that the peer
+// newGuard guards a connection. admit is asked for each stream that the peer
 // opens.
-func newMuxGuard(conn io.ReadWriteCloser, client bool, limits muxLimits, work *budget.Budget, admit func(open int) error) *muxGuard {
-	g := &muxGuard{
-		ReadWriteCloser: conn, admit: admit, limits: limits, flows: make(map[uint32]*muxFlow), closed: make(chan struct{}),
+func newGuard(conn io.ReadWriteCloser, client bool, limits Limits, work *budget.Budget, admit func(open int) error) *guard {
+	g := &guard{
+		ReadWriteCloser: conn, admit: admit, limits: limits, flows: make(map[uint32]*flow), closed: make(chan struct{}),
 		work: work,
 	}
 	if !client {
@@ -105,14 +101,14 @@ func newMuxGuard(conn io.ReadWriteCloser, client bool, limits muxLimits, work *b
 	return g
 }
 
-func (g *muxGuard) Close() error {
+func (g *guard) Close() error {
 	g.close.Do(func() { close(g.closed) })
 	return g.ReadWriteCloser.Close()
 }
 
 // Read returns whole headers only, of frames that yamux is to see. It is called
 // with a buffer of 4 KiB or more, bufio's.
-func (g *muxGuard) Read(b []byte) (int, error) {
+func (g *guard) Read(b []byte) (int, error) {
 	if len(b) < yamuxHeader {
 		return 0, io.ErrShortBuffer
 	}
@@ -139,7 +135,7 @@ func (g *muxGuard) Read(b []byte) (int, error) {
 }
 
 // why is the reason that the connection was closed for, if it was from here.
-func (g *muxGuard) why(err error) error {
+func (g *guard) why(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.bad != nil {
@@ -149,7 +145,7 @@ func (g *muxGuard) why(err error) error {
 }
 
 // forget puts what makes yamux forget a stream into b, where a frame can begin.
-func (g *muxGuard) forget(b []byte) int {
+func (g *guard) forget(b []byte) int {
 	if g.headLen > 0 || g.body > 0 {
 		return 0
 	}
@@ -165,7 +161,7 @@ func (g *muxGuard) forget(b []byte) int {
 
 // until is how far to read: not beyond the end of a frame if something is to go
 // between it and the next.
-func (g *muxGuard) until(size int) int {
+func (g *guard) until(size int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -179,7 +175,7 @@ func (g *muxGuard) until(size int) int {
 
 // filter moves what yamux is to see of b[from:to] to the beginning of b, and
 // returns how much that is.
-func (g *muxGuard) filter(b []byte, from, to int) (int, error) {
+func (g *guard) filter(b []byte, from, to int) (int, error) {
 	kept := 0
 	for from < to {
 		if g.body > 0 {
@@ -211,7 +207,7 @@ func (g *muxGuard) filter(b []byte, from, to int) (int, error) {
 
 // check looks at a frame's header. It tells whether the frame is for yamux, and
 // how long its body is.
-func (g *muxGuard) check() (pass bool, body int, err error) {
+func (g *guard) check() (pass bool, body int, err error) {
 	kind, flags := g.head[1], binary.BigEndian.Uint16(g.head[2:])
 	id, length := binary.BigEndian.Uint32(g.head[4:]), binary.BigEndian.Uint32(g.head[8:])
 	switch {
@@ -220,8 +216,8 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 		return true, 0, nil // an end of the session, or an error, that yamux knows
 	case kind == yamuxPing:
 		return false, 0, errors.New("the other end sent a yamux ping, which no agent does")
-	case kind == yamuxData && length > muxChunk:
-		return false, 0, fmt.Errorf("the other end sent a frame of %d bytes, at most %d are allowed", length, muxChunk)
+	case kind == yamuxData && length > Chunk:
+		return false, 0, fmt.Errorf("the other end sent a frame of %d bytes, at most %d are allowed", length, Chunk)
 	}
 	if kind == yamuxData {
 		body = int(length)
@@ -259,7 +255,7 @@ func (g *muxGuard) check() (pass bool, body int, err error) {
 
 // opened is called for a stream that the peer opens; there is the flow of that
 // ID. It needs g.mu.
-func (g *muxGuard) opened(id uint32, there *muxFlow) (*muxFlow, error) {
+func (g *guard) opened(id uint32, there *flow) (*flow, error) {
 	if there != nil || id&1 != g.peerBit || id <= g.lastPeer {
 		return nil, fmt.Errorf("the other end opened stream %d, which it cannot", id)
 	}
@@ -269,14 +265,14 @@ func (g *muxGuard) opened(id uint32, there *muxFlow) (*muxFlow, error) {
 	g.work.Spend(openCost)
 	g.lastPeer = id
 	g.peerOpen++
-	f := &muxFlow{id: id, peers: true, acked: true}
+	f := &flow{id: id, peers: true, acked: true}
 	g.flows[id] = f
 	return f, nil
 }
 
 // Write passes on what yamux sends, a header or a body at a time, and takes in
 // what that says about streams.
-func (g *muxGuard) Write(b []byte) (int, error) {
+func (g *guard) Write(b []byte) (int, error) {
 	switch {
 	case g.outBody > 0:
 		g.outBody -= len(b)
@@ -290,14 +286,14 @@ func (g *muxGuard) Write(b []byte) (int, error) {
 }
 
 // sent takes in the flags of a frame to the peer.
-func (g *muxGuard) sent(id uint32, flags uint16) {
+func (g *guard) sent(id uint32, flags uint16) {
 	if flags&(yamuxSYN|yamuxFIN|yamuxRST) == 0 {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if flags&yamuxSYN != 0 {
-		g.flows[id] = &muxFlow{id: id}
+		g.flows[id] = &flow{id: id}
 	}
 	f := g.flows[id]
 	if f == nil || flags&(yamuxFIN|yamuxRST) == 0 {

@@ -1,4 +1,4 @@
-package tunnel
+package mux
 
 import (
 	"errors"
@@ -9,28 +9,21 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
-// muxLimits bound in bytes what is kept of what has come on the streams of a link.
-type muxLimits struct {
-	// waiting is what was not taken yet by whom it is for. yamux's windows alone would
+// Limits bound in bytes what is kept of what has come on the streams of a session.
+type Limits struct {
+	// Waiting is what was not taken yet by whom it is for. yamux's windows alone would
 	// allow a mebibyte for each stream.
-	waiting int
-	// held is for the buffers that yamux keeps for streams which once had much
+	Waiting int
+	// Held is for the buffers that yamux keeps for streams which once had much
 	// waiting. Those of streams that have nothing waiting are let go of first.
-	held int
+	Held int
 }
-
-var (
-	trustedLimits = muxLimits{waiting: 16 << 20, held: 48 << 20}
-	// strangerLimits are a guest agent's for a host without a key, who may be any user
-	// there and have maxKeyless links.
-	strangerLimits = muxLimits{waiting: 4 << 20, held: 12 << 20}
-)
 
 // errTooMuchWaits ends the stream that holds the most when too much waits.
 var errTooMuchWaits = errors.New("reset: too much waits for connections of this VM that do not read, and most of it was this one's")
 
-// muxFlow is what the guard knows of a stream.
-type muxFlow struct {
+// flow is what the guard knows of a stream.
+type flow struct {
 	id               uint32
 	peers            bool // opened by the peer
 	acked            bool
@@ -41,15 +34,15 @@ type muxFlow struct {
 	waiting          int   // bytes that have come and are not done with
 	held             int   // how large its buffer may be, by the most that ever waited
 	err              error // why it was ended from here, if it was
-	conn             *muxConn
+	conn             *Conn
 }
 
 // finished tells whether both sides have closed the stream.
-func (f *muxFlow) finished() bool { return f.finHere && f.finPeer }
+func (f *flow) finished() bool { return f.finHere && f.finPeer }
 
 // settle forgets a flow of which nothing can come any more, and nothing waits. It
 // needs g.mu.
-func (g *muxGuard) settle(f *muxFlow) {
+func (g *guard) settle(f *flow) {
 	if !f.finished() || f.waiting > 0 || g.flows[f.id] != f {
 		return
 	}
@@ -67,13 +60,13 @@ func (g *muxGuard) settle(f *muxFlow) {
 
 // hold notes how large the buffer of a stream may be. Where all together are too
 // large, those that are empty go. It needs g.mu.
-func (g *muxGuard) hold(f *muxFlow, size int) {
+func (g *guard) hold(f *flow, size int) {
 	if size > f.held {
 		g.work.Spend(time.Duration(size-f.held) * growthCost)
 	}
 	g.held += size - f.held
 	f.held = size
-	if g.held <= g.limits.held {
+	if g.held <= g.limits.Held {
 		return
 	}
 	for _, f := range g.flows {
@@ -90,8 +83,8 @@ const controlID = 1
 
 // relieve ends streams until what waits, and the buffers of those that are left, are
 // within the limits. It needs g.mu.
-func (g *muxGuard) relieve() {
-	for g.waiting > g.limits.waiting || g.held-g.leaving > g.limits.held {
+func (g *guard) relieve() {
+	for g.waiting > g.limits.Waiting || g.held-g.leaving > g.limits.Held {
 		if !g.endLargest() {
 			return
 		}
@@ -107,15 +100,15 @@ const (
 )
 
 // awaitRelief waits until streams that were ended have let go of their buffers.
-func (g *muxGuard) awaitRelief() error {
+func (g *guard) awaitRelief() error {
 	tooMuch := func() bool {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return g.held > g.limits.held
+		return g.held > g.limits.Held
 	}
 	for began := clock.Now(); tooMuch(); {
 		if clock.Now()-began > reliefMost {
-			return fmt.Errorf("more than %d MiB are held for connections of this VM that ended, because it does not read", g.limits.held>>20)
+			return fmt.Errorf("more than %d MiB are held for connections of this VM that ended, because it does not read", g.limits.Held>>20)
 		}
 		select {
 		case <-g.closed:
@@ -128,12 +121,12 @@ func (g *muxGuard) awaitRelief() error {
 
 // endLargest ends the stream of which the most waits, or whose buffer is the largest,
 // and reports whether there is one. It needs g.mu.
-func (g *muxGuard) endLargest() bool {
-	size := func(f *muxFlow) int { return f.held }
-	if g.waiting > g.limits.waiting {
-		size = func(f *muxFlow) int { return f.waiting }
+func (g *guard) endLargest() bool {
+	size := func(f *flow) int { return f.held }
+	if g.waiting > g.limits.Waiting {
+		size = func(f *flow) int { return f.waiting }
 	}
-	var most *muxFlow
+	var most *flow
 	for _, f := range g.flows {
 		if f.id != controlID && !f.over && (most == nil || size(f) > size(most)) {
 			most = f
@@ -152,7 +145,7 @@ func (g *muxGuard) endLargest() bool {
 
 // end makes a stream be over here: what comes on it is dropped, and what has come
 // counts no more. It needs g.mu.
-func (g *muxGuard) end(f *muxFlow) {
+func (g *guard) end(f *flow) {
 	if f.over {
 		return
 	}
@@ -177,7 +170,7 @@ func (g *muxGuard) end(f *muxFlow) {
 
 // done is called when a stream was closed here, in both directions. It makes yamux
 // forget it.
-func (g *muxGuard) done(f *muxFlow) {
+func (g *guard) done(f *flow) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f.leaving {
@@ -194,11 +187,11 @@ func (g *muxGuard) done(f *muxFlow) {
 	if !f.acked {
 		flags |= yamuxACK // else yamux counts it as one being opened, for ever
 	}
-	g.resets = append(g.resets, newMuxHead(yamuxWindow, flags, f.id))
+	g.resets = append(g.resets, newHeader(yamuxWindow, flags, f.id))
 }
 
 // consumed is called when the reader of a stream has done with bytes.
-func (g *muxGuard) consumed(f *muxFlow, n int) {
+func (g *guard) consumed(f *flow, n int) {
 	if n == 0 {
 		return
 	}
@@ -212,19 +205,19 @@ func (g *muxGuard) consumed(f *muxFlow, n int) {
 }
 
 // failure is why a stream was ended by the guard, or nil.
-func (g *muxGuard) failure(f *muxFlow) error {
+func (g *guard) failure(f *flow) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return f.err
 }
 
 // attach returns the flow of a stream that conn will read.
-func (g *muxGuard) attach(id uint32, conn *muxConn) *muxFlow {
+func (g *guard) attach(id uint32, conn *Conn) *flow {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := g.flows[id]
 	if f == nil {
-		f = &muxFlow{id: id, over: true} // ended on both sides already
+		f = &flow{id: id, over: true} // ended on both sides already
 	}
 	f.conn = conn
 	return f

@@ -1,4 +1,4 @@
-package tunnel
+package mux
 
 import (
 	"bytes"
@@ -16,35 +16,40 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 )
 
-// muxPeer is the other end of a session, written by hand.
-type muxPeer struct {
+var testLimits = Limits{Waiting: 16 << 20, Held: 48 << 20}
+
+// peer is the other end of a session, written by hand.
+type peer struct {
 	t    *testing.T
 	conn net.Conn
 }
 
-func guardedSession(t *testing.T) (*muxSession, *muxPeer) {
+// admitNone lets the peer open nothing.
+func admitNone(int) error { return errors.New("it has no listener of ours") }
+
+func guardedSession(t *testing.T) (*Session, *peer) {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	s, err := newMuxSession(ours, true, trustedLimits, budget.New(budget.Link), slog.New(slog.DiscardHandler), new(reverses).admit)
+	s, err := New(ours, true, testLimits, budget.New(budget.Link), slog.New(slog.DiscardHandler), admitNone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close(); _ = theirs.Close() })
 	go func() { _, _ = io.Copy(io.Discard, theirs) }()
 	_ = theirs.SetWriteDeadline(time.Now().Add(time.Minute))
-	return s, &muxPeer{t, theirs}
+	return s, &peer{t, theirs}
 }
 
 // send writes a frame, and reports whether the session took it.
-func (p *muxPeer) send(kind uint8, flags uint16, id uint32, length int, body []byte) bool {
-	head := newMuxHead(kind, flags, id)
+func (p *peer) send(kind uint8, flags uint16, id uint32, length int, body []byte) bool {
+	head := newHeader(kind, flags, id)
 	binary.BigEndian.PutUint32(head[8:], uint32(length))
 	_, err := p.conn.Write(append(head[:], body...))
 	return err == nil
 }
 
 // ended is why the session ended.
-func ended(t *testing.T, s *muxSession) string {
+func ended(t *testing.T, s *Session) string {
 	t.Helper()
 	select {
 	case <-s.CloseChan():
@@ -67,11 +72,11 @@ func TestWhatNoAgentSendsEndsTheSession(t *testing.T) {
 		"a pong":            {yamuxPing, yamuxACK, 0, 1, "yamux ping"},
 		"a stream unasked":  {yamuxWindow, yamuxSYN, 2, 0, "no listener of ours"},
 		"an ID of the host": {yamuxWindow, yamuxSYN, 7, 0, "which it cannot"},
-		"a huge frame":      {yamuxData, 0, 1, muxChunk + 1, "at most"},
+		"a huge frame":      {yamuxData, 0, 1, Chunk + 1, "at most"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, peer := guardedSession(t)
-			if _, err := s.open(); err != nil {
+			if _, err := s.Open(); err != nil {
 				t.Fatal(err)
 			}
 			peer.send(c.kind, c.flags, c.id, c.size, nil)
@@ -86,10 +91,10 @@ func TestWhatNoAgentSendsEndsTheSession(t *testing.T) {
 // wait. Those that lose are reset with the reason; of the others nothing is lost.
 func TestWhatWaitsForSlowClientsHasABound(t *testing.T) {
 	s, peer := guardedSession(t)
-	streams := 2 * trustedLimits.waiting / muxWindow
-	conns := make([]*muxConn, streams+1)
+	streams := 2 * testLimits.Waiting / window
+	conns := make([]*Conn, streams+1)
 	for i := range conns {
-		c, err := s.open()
+		c, err := s.Open()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,17 +103,17 @@ func TestWhatWaitsForSlowClientsHasABound(t *testing.T) {
 		}
 		conns[i] = c
 	}
-	chunk := make([]byte, muxChunk)
-	sent := muxWindow / muxChunk * muxChunk
+	chunk := make([]byte, Chunk)
+	sent := window / Chunk * Chunk
 	for _, c := range conns[1:] { // the first is the control stream
-		for range sent / muxChunk {
+		for range sent / Chunk {
 			if !peer.send(yamuxData, 0, c.StreamID(), len(chunk), chunk) {
 				t.Fatal(ended(t, s))
 			}
 		}
 		s.guard.mu.Lock()
-		if s.guard.waiting > trustedLimits.waiting {
-			t.Errorf("%d bytes wait, at most %d may", s.guard.waiting, trustedLimits.waiting)
+		if s.guard.waiting > testLimits.Waiting {
+			t.Errorf("%d bytes wait, at most %d may", s.guard.waiting, testLimits.Waiting)
 		}
 		s.guard.mu.Unlock()
 	}
@@ -123,7 +128,7 @@ func TestWhatWaitsForSlowClientsHasABound(t *testing.T) {
 		}
 	}
 	if whole < streams/2-2 || whole == streams {
-		t.Errorf("%d of %d streams came whole, want what %d bytes hold", whole, streams, trustedLimits.waiting)
+		t.Errorf("%d of %d streams came whole, want what %d bytes hold", whole, streams, testLimits.Waiting)
 	}
 }
 
@@ -133,7 +138,7 @@ func TestStreamsThePeerLeavesOpenHoldNothing(t *testing.T) {
 	s, peer := guardedSession(t)
 	chunk := make([]byte, 4096)
 	for range 2000 {
-		c, err := s.open()
+		c, err := s.Open()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +156,7 @@ func TestStreamsThePeerLeavesOpenHoldNothing(t *testing.T) {
 	s.guard.mu.Lock()
 	s.guard.gone = maxForgotten
 	s.guard.mu.Unlock()
-	c, err := s.open()
+	c, err := s.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,9 +170,9 @@ func TestStreamsThePeerLeavesOpenHoldNothing(t *testing.T) {
 // updates makes yamux do.
 func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		head := newMuxHead(yamuxWindow, 0, 1)
-		g := newMuxGuard(endless{head[:]}, true, trustedLimits, budget.New(budget.Link), new(reverses).admit)
-		g.flows[1] = &muxFlow{id: 1}
+		head := newHeader(yamuxWindow, 0, 1)
+		g := newGuard(endless{head[:]}, true, testLimits, budget.New(budget.Link), admitNone)
+		g.flows[1] = &flow{id: 1}
 		const seconds = 10
 		frames := 0
 		buf := make([]byte, 4096)
@@ -198,12 +203,12 @@ func (e endless) Read(p []byte) (int, error) {
 func (endless) Write(p []byte) (int, error) { return len(p), nil }
 func (endless) Close() error                { return nil }
 
-// FuzzMuxGuard gives the guard what a peer may send, in pieces of any size. yamux
+// FuzzGuard gives the guard what a peer may send, in pieces of any size. yamux
 // must see whole frames, those of open streams unchanged.
-func FuzzMuxGuard(f *testing.F) {
-	data := newMuxHead(yamuxData, 0, 1)
+func FuzzGuard(f *testing.F) {
+	data := newHeader(yamuxData, 0, 1)
 	data[11] = 3
-	reset := newMuxHead(yamuxWindow, yamuxRST, 1)
+	reset := newHeader(yamuxWindow, yamuxRST, 1)
 	f.Add(append(append(data[:], "abc"...), reset[:]...), true)
 	f.Add(append(data[:], "abc"...), false)
 	f.Add(append(append([]byte(nil), reset[:]...), append(data[:], "abc"...)...), true)
@@ -212,12 +217,12 @@ func FuzzMuxGuard(f *testing.F) {
 		if small {
 			r = iotest.OneByteReader(r)
 		}
-		g := newMuxGuard(struct {
+		g := newGuard(struct {
 			io.Reader
 			io.WriteCloser
-		}{r, endless{}}, true, trustedLimits, budget.New(budget.Limits{Share: 1000, Burst: time.Hour}), new(reverses).admit)
-		g.flows[1] = &muxFlow{id: 1}
-		g.flows[3] = &muxFlow{id: 3, over: true}
+		}{r, endless{}}, true, testLimits, budget.New(budget.Limits{Share: 1000, Burst: time.Hour}), admitNone)
+		g.flows[1] = &flow{id: 1}
+		g.flows[3] = &flow{id: 3, over: true}
 		out, err := io.ReadAll(readerOf{g})
 		if len(out) > len(in) {
 			t.Fatalf("%d bytes became %d", len(in), len(out))
@@ -235,7 +240,7 @@ func FuzzMuxGuard(f *testing.F) {
 			}
 			rest = rest[min(yamuxHeader+body, len(rest)):]
 		}
-		if g.waiting > trustedLimits.waiting || g.waiting < 0 {
+		if g.waiting > testLimits.Waiting || g.waiting < 0 {
 			t.Fatalf("%d bytes wait", g.waiting)
 		}
 	})

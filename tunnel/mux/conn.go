@@ -1,4 +1,4 @@
-package tunnel
+package mux
 
 import (
 	"errors"
@@ -11,19 +11,19 @@ import (
 	"github.com/hashicorp/yamux"
 )
 
-// muxChunk is how much is written to a yamux stream at a time. With yamux's
+// Chunk is how much is written to a yamux stream at a time. With yamux's
 // 12-byte header it makes 64 KiB, the largest packet that virtio-vsock sends
 // (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE, linux/virtio_vsock.h), and it lets the
 // frames of other streams through in between.
-const muxChunk = 64<<10 - yamuxHeader
+const Chunk = 64<<10 - yamuxHeader
 
-// muxConn makes a connection with the usual meaning of Close, CloseWrite and
+// Conn makes a connection with the usual meaning of Close, CloseWrite and
 // deadlines of a yamux stream, whose Close is a half-close and whose deadlines
 // are looked at only when it has to wait.
-type muxConn struct {
+type Conn struct {
 	*yamux.Stream
-	guard           *muxGuard
-	flow            *muxFlow
+	guard           *guard
+	flow            *flow
 	reading         sync.Mutex   // two readers of a yamux stream can wait for each other for ever
 	readBy, writeBy atomic.Int64 // deadlines in Unix nanoseconds, 0 for none
 	taken           atomic.Int64 // bytes of the last read, which the reader has until the next one
@@ -32,7 +32,7 @@ type muxConn struct {
 	closed          atomic.Bool
 }
 
-func (c *muxConn) Read(b []byte) (int, error) {
+func (c *Conn) Read(b []byte) (int, error) {
 	if c.closed.Load() {
 		return 0, c.closedErr()
 	}
@@ -47,7 +47,7 @@ func (c *muxConn) Read(b []byte) (int, error) {
 	return n, c.translate(err)
 }
 
-func (c *muxConn) Write(b []byte) (int, error) {
+func (c *Conn) Write(b []byte) (int, error) {
 	written := 0
 	for {
 		switch {
@@ -58,7 +58,7 @@ func (c *muxConn) Write(b []byte) (int, error) {
 		case expired(&c.writeBy):
 			return written, os.ErrDeadlineExceeded
 		}
-		n, err := c.Stream.Write(b[:min(len(b), muxChunk)])
+		n, err := c.Stream.Write(b[:min(len(b), Chunk)])
 		written += n
 		if err != nil {
 			if c.refused.Load() {
@@ -73,7 +73,7 @@ func (c *muxConn) Write(b []byte) (int, error) {
 }
 
 // translate turns yamux's errors into those of a connection.
-func (c *muxConn) translate(err error) error {
+func (c *Conn) translate(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -85,11 +85,11 @@ func (c *muxConn) translate(err error) error {
 	return err
 }
 
-func (c *muxConn) CloseWrite() error { return c.Stream.Close() }
+func (c *Conn) CloseWrite() error { return c.Stream.Close() }
 
 // closedErr is the error of a connection that was closed here, by the guard or
 // whoever else.
-func (c *muxConn) closedErr() error {
+func (c *Conn) closedErr() error {
 	if err := c.guard.failure(c.flow); err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (c *muxConn) closedErr() error {
 }
 
 // evict ends the connection for the guard, whose reason it is.
-func (c *muxConn) evict(why error) {
+func (c *Conn) evict(why error) {
 	c.guard.mu.Lock()
 	evicted := c.evicted
 	c.guard.mu.Unlock()
@@ -107,8 +107,8 @@ func (c *muxConn) evict(why error) {
 	_ = c.Close()
 }
 
-// whenEvicted has f called when the guard ends the stream.
-func (c *muxConn) whenEvicted(f func(error)) {
+// WhenEvicted has f called when the guard ends the stream.
+func (c *Conn) WhenEvicted(f func(error)) {
 	c.guard.mu.Lock()
 	defer c.guard.mu.Unlock()
 	c.evicted = f
@@ -116,7 +116,7 @@ func (c *muxConn) whenEvicted(f func(error)) {
 
 // Close ends both directions here. What has come is thrown away, also where a
 // reader that waits for something else still holds on to the connection.
-func (c *muxConn) Close() error {
+func (c *Conn) Close() error {
 	c.closed.Store(true)
 	_ = c.Stream.SetDeadline(longAgo)
 	err := c.Stream.Close()
@@ -133,23 +133,23 @@ func (c *muxConn) Close() error {
 	return err
 }
 
-// refuseWrites makes writes fail, also one that waits for the window.
-func (c *muxConn) refuseWrites() {
+// RefuseWrites makes writes fail, also one that waits for the window.
+func (c *Conn) RefuseWrites() {
 	c.refused.Store(true)
 	_ = c.Stream.SetWriteDeadline(longAgo)
 }
 
-func (c *muxConn) SetReadDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	setDeadline(&c.readBy, t)
 	return c.Stream.SetReadDeadline(t)
 }
 
-func (c *muxConn) SetWriteDeadline(t time.Time) error {
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	setDeadline(&c.writeBy, t)
 	return c.Stream.SetWriteDeadline(t)
 }
 
-func (c *muxConn) SetDeadline(t time.Time) error {
+func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 

@@ -1,4 +1,4 @@
-package tunnel
+package mux
 
 import (
 	"encoding/binary"
@@ -35,17 +35,15 @@ func newFrameConn(c io.ReadWriteCloser) *frameConn {
 	return f
 }
 
-// rawWriter is the descriptor that writes to c go to.
+// rawWriter is the descriptor that writes to c go to, where there is one. A connection
+// over two files names the one that is written.
 func rawWriter(c io.ReadWriteCloser) syscall.RawConn {
-	var sc syscall.Conn
-	switch c := c.(type) {
-	case *bufferedLine:
-		return rawWriter(c.ReadWriteCloser)
-	case interface{ Writer() syscall.Conn }:
-		sc = c.Writer()
-	case syscall.Conn:
-		sc = c
-	default:
+	sc, ok := c.(syscall.Conn)
+	if files, is := c.(interface{ Writer() syscall.Conn }); is {
+		sc = files.Writer()
+		ok = sc != nil
+	}
+	if !ok {
 		return nil
 	}
 	raw, err := sc.SyscallConn()
@@ -81,8 +79,11 @@ func (f *frameConn) Write(b []byte) (int, error) {
 // write is called by Go's poller until it returns true.
 func (f *frameConn) write(fd uintptr) bool {
 	for len(f.parts[1]) > 0 {
-		n, err := ignoringEINTR(func() (int, error) { return unix.Writev(int(fd), f.parts[:]) })
-		if err == unix.EAGAIN {
+		n, err := unix.Writev(int(fd), f.parts[:])
+		switch err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
 			return false
 		}
 		if err != nil {
