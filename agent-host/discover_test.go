@@ -123,7 +123,7 @@ func TestADomainWhoseKeyIsAnothersIsNotLinkedTo(t *testing.T) {
 			if asked++; asked == 3 { // the second attempt has failed too
 				cancel()
 			}
-			return nil, fmt.Errorf("no key of %s fits %s: %w", name, uuid, keys.ErrOtherDomain)
+			return nil, &keys.OtherDomainError{Path: "/keys/web.json", Name: name, Bound: "9", UUID: uuid}
 		},
 		Watch: func(ctx context.Context, seen func(libvirt.Snapshot)) error {
 			seen(libvirt.Snapshot{Domains: []libvirt.Domain{{Name: "web", UUID: "1", State: libvirt.Running, Endpoint: "unix:" + path}}})
@@ -134,7 +134,9 @@ func TestADomainWhoseKeyIsAnothersIsNotLinkedTo(t *testing.T) {
 		t.Fatalf("asked %d times for the key, error %v", asked, err)
 	}
 	vm := agent.Status().VMs[0]
-	want := "no key of web fits 1: the key belongs to another domain of that name; if that domain is gone, forget its key with: rum-host-agent keys forget web"
+	want := `/keys/web.json: key of "web" is for domain 9, this one is 1: the key belongs to another domain of that name; ` +
+		"if it is the same VM, defined anew, bind its key to it with: rum-host-agent keys bind web 1; if it is another, and that one is gone, " +
+		"forget the key with: rum-host-agent keys forget web; else give it another name"
 	if vm.State != control.Down || !strings.HasPrefix(vm.Error, want) {
 		t.Errorf("%s: %s", vm.State, vm.Error)
 	}

@@ -117,6 +117,17 @@ func (s Store) Rotate(name string) error {
 	})
 }
 
+// Bind has the guest's key be for the domain with that UUID from now on, and for no other. Without a key it is ErrNotFound.
+func (s Store) Bind(name, uuid string) error {
+	return s.change(name, "", func(rec *record, old *keyfile.Key) error {
+		if old == nil {
+			return fmt.Errorf("%q: %w", name, ErrNotFound)
+		}
+		rec.set(uuid, *old)
+		return nil
+	})
+}
+
 // errUnchanged ends a change that has nothing to write.
 var errUnchanged = errors.New("unchanged")
 
@@ -199,8 +210,7 @@ func (s Store) read(path, name, uuid string) (record, keyfile.Key, error) {
 		return record{}, keyfile.Key{}, fmt.Errorf("key store: %s is the key of %q: %w", path, rec.Name, ErrDamaged)
 	}
 	if rec.UUID != "" && uuid != "" && !strings.EqualFold(rec.UUID, uuid) {
-		return record{}, keyfile.Key{}, fmt.Errorf("%s: key of %q is for domain %s, this one is %s: %w", path, name, rec.UUID,
-			uuid, ErrOtherDomain)
+		return record{}, keyfile.Key{}, &OtherDomainError{Path: path, Name: name, Bound: rec.UUID, UUID: uuid}
 	}
 	key, err := keyfile.Parse([]byte(rec.Key))
 	if err != nil {

@@ -114,6 +114,24 @@ func TestRotateKeepsTheDomain(t *testing.T) {
 	}
 }
 
+func TestAKeyIsBoundToTheDomainThatItIsToBeFor(t *testing.T) {
+	s := newStore(t)
+	if err := s.Bind("dev", uuidB); !errors.Is(err, keys.ErrNotFound) {
+		t.Errorf("without a key: %v", err)
+	}
+	key := mustEnsure(t, s, "dev", uuidA)
+	if err := s.Bind("dev", uuidB); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Lookup("dev", uuidB); err != nil || got != key {
+		t.Errorf("another key, error %v", err)
+	}
+	_, err := s.Lookup("dev", uuidA)
+	if e, ok := errors.AsType[*keys.OtherDomainError](err); !ok || !errors.Is(err, keys.ErrOtherDomain) || e.Bound != uuidB || e.UUID != uuidA {
+		t.Errorf("the domain that it was for: %v", err)
+	}
+}
+
 func TestListNamesKeysAndWhatIsWrongWithThem(t *testing.T) {
 	s := newStore(t)
 	if all, err := s.List(); err != nil || len(all) != 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -54,6 +55,21 @@ func domainUUID(value string) (string, error) {
 	id, err := uuid.Parse(value)
 	if err != nil {
 		return "", misuse(fmt.Errorf("--uuid %q: want a domain's UUID, as virsh domuuid prints it", value))
+	}
+	return id.String(), nil
+}
+
+// projectIdentity is what rum's ids look like in the place of a UUID.
+var projectIdentity = regexp.MustCompile("^" + hostagent.ProjectIdentity("[0-9a-f]{8}") + "$")
+
+// domainIdentity reads a UUID, or what a project's domain has in its place.
+func domainIdentity(value string) (string, error) {
+	if projectIdentity.MatchString(value) {
+		return value, nil
+	}
+	id, err := uuid.Parse(value)
+	if err != nil {
+		return "", misuse(fmt.Errorf("%q: want a domain's UUID, as virsh domuuid prints it, or rum-ID of a project", value))
 	}
 	return id.String(), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -20,7 +21,7 @@ A running agent uses what is changed here at its next attempt to reach the VM.`,
 		Args: noSubcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newKeysNew(), newKeysList(), newKeysForget(), newKeysRotate())
+	c.AddCommand(newKeysNew(), newKeysList(), newKeysForget(), newKeysRotate(), newKeysBind())
 	return c
 }
 
@@ -68,6 +69,32 @@ func newKeysForget() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			const done = "The key of %s is forgotten.\n"
 			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Remove(args[0]) })
+		},
+	}
+}
+
+func newKeysBind() *cobra.Command {
+	return &cobra.Command{
+		Use:   "bind VM UUID",
+		Short: "Have the key of a VM be for another libvirt domain",
+		Long: `Have the key of a VM be for the libvirt domain with that UUID, and for no other: for
+a VM that was undefined and defined anew. See to it that it is the same VM, since any
+other of its name would have its trust. The key of a VM that rum made follows its
+project, and needs this only where the project was moved: UUID is then rum-ID.`,
+		Example: "  rum-host-agent keys bind dev $(virsh domuuid dev)",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return misuse(errors.New("bind takes one VM and one UUID"))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			identity, err := domainIdentity(args[1])
+			if err != nil {
+				return err
+			}
+			const done = "The key of %s is for that domain alone.\n"
+			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Bind(args[0], identity) })
 		},
 	}
 }
