@@ -21,6 +21,7 @@ func places(c *config.Config, port uint16) (all []string) {
 
 func TestEachOfRumsPortsIsAPlaceOfItsOwn(t *testing.T) {
 	const two = "[[ports]]\nhost = 8080\nguest = 80\n[[ports]]\nhost = 8090\nguest = 80\nbind = \"0.0.0.0\"\n"
+	const forwards = "[[forward]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 80\nhost = 8090\n"
 	const third = "[[ports]]\nhost = 8100\nguest = 80\nstatic = true\n"
 	for _, test := range []struct {
 		text    string
@@ -33,8 +34,15 @@ func TestEachOfRumsPortsIsAPlaceOfItsOwn(t *testing.T) {
 		{minimal + "[[forward]]\nguest = 80\nhost = 8000\nhost_ip = \"127.0.0.1\"\n" + two, []string{"rum.toml:6[127.0.0.1:8000]"}, 2},
 		// What is for another program is a place of that alone.
 		{minimal + two + "[[ports]]\nhost = 8100\nguest = 80\nprocess = \"nginx\"\n", []string{"rum.toml:6[127.0.0.1:8080]", "rum.toml:9[0.0.0.0:8090]"}, 0},
-		// A file that is not rum's has one place for a port.
-		{two, []string{"rum.toml:1[127.0.0.1:8080 [::1]:8080]"}, 1},
+		// In a file that is not rum's those are places beside others that ask for the same, in one table.
+		{two, []string{"rum.toml:1[127.0.0.1:8080 [::1]:8080]", "rum.toml:4[0.0.0.0:8090]"}, 0},
+		{forwards, []string{"rum.toml:1[127.0.0.1:8080 [::1]:8080]", "rum.toml:4[127.0.0.1:8090 [::1]:8090]"}, 0},
+		{minimal + forwards, []string{"rum.toml:6[127.0.0.1:8080 [::1]:8080]", "rum.toml:9[127.0.0.1:8090 [::1]:8090]"}, 0},
+		{"[[ports]]\nguest = 80\nhost = 8000\n" + forwards, []string{"rum.toml:1[127.0.0.1:8000 [::1]:8000]"}, 2},
+		// An exception for some VMs or programs is none.
+		{"[[ports]]\nguest = 80\nhost = 8000\nvm = \"v*\"\n" + two, []string{"rum.toml:1[127.0.0.1:8000 [::1]:8000]"}, 0},
+		{"[[ports]]\nguest = 80\nhost = 8000\nguest_ip = \"wildcard\"\n" + two, []string{"rum.toml:1[127.0.0.1:8000 [::1]:8000]"}, 0},
+		{two + "[[ports]]\nguest = \"80-81\"\nhost = \"8100-8101\"\n", []string{"rum.toml:1[127.0.0.1:8080 [::1]:8080]", "rum.toml:4[0.0.0.0:8090]"}, 0},
 	} {
 		c, err := config.Parse("rum.toml", []byte(test.text))
 		if err != nil {

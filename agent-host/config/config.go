@@ -134,7 +134,8 @@ func (d *document) config(root table) *Config {
 		if d.domain != "" && !r.forVM(d.domain) {
 			d.warnf(t.path.key(keyVM), "the rule never matches: the file is for the VM %s alone; leave vm out, or put the rule into the file of the other VM", shorten(d.domain))
 		}
-		r.adds = d.asRum(t.path) && r.namesPort && !r.Ignore && !r.Reverse && r.HostSocket == ""
+		r.asRum = d.asRum(t.path)
+		r.adds = r.namesPort && !r.Ignore && !r.Reverse && r.HostSocket == ""
 		c.Rules = append(c.Rules, r)
 	}
 	if len(d.errs) == 0 {

@@ -30,8 +30,7 @@ type Decision struct {
 	Reason  string
 	// Rule is the name of the rule that decided, and Label what it is for.
 	Rule, Label string
-	// Also is where else the listener is on the host: to rum each of its [[ports]] is a
-	// place of its own.
+	// Also is where else the listener is on the host.
 	Also []Decision
 }
 
@@ -62,7 +61,7 @@ func (rs Rules) also(first *Rule, vm string, l portwatch.Listener) (more []Decis
 		if !r.matches(vm, l) {
 			continue
 		}
-		if !r.adds {
+		if !r.joins(first) {
 			break
 		}
 		more = append(more, r.decision(l))

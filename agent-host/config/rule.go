@@ -67,7 +67,8 @@ type Rule struct {
 	Reverse bool
 
 	namesPort bool // guest is written
-	adds      bool // of a file of rum's: it does not replace others of its kind for the same port
+	adds      bool // it may be a place beside others for the same port: see joins
+	asRum     bool // of [[ports]] in a file that rum reads too
 	at        keyPath
 	hostIPKey string // host_ip, or bind where that is written
 	auto      *auto  // of [auto_ports]; nil for all others
@@ -81,6 +82,30 @@ type Rules []Rule
 func (r *Rule) forVM(name string) bool {
 	ok, err := path.Match(r.VM, name)
 	return r.VM == "" || ok && err == nil
+}
+
+// joins reports whether what the rule says is a place on the host beside that of an earlier
+// one, and does not wait for that to go: to rum each of its [[ports]] is one. Of others those
+// are that ask for the same listeners, and are in one table; the later one could mean nothing else.
+func (r *Rule) joins(first *Rule) bool {
+	if !r.adds || !first.adds {
+		return false
+	}
+	return r.asRum && first.asRum || r.at.parent() == first.at.parent() && r.asksTheSame(first)
+}
+
+// asksTheSame reports whether two rules are for the same listeners.
+func (r *Rule) asksTheSame(other *Rule) bool {
+	return r.Guest == other.Guest && r.VM == other.VM && r.Proto == other.Proto && r.GuestIP == other.GuestIP &&
+		r.Dir == other.Dir && r.program() == other.program()
+}
+
+// program is the pattern for the program; empty for any.
+func (r *Rule) program() string {
+	if r.Process == nil {
+		return ""
+	}
+	return r.Process.String()
 }
 
 // ofProgram reports whether the rule asks for the program that listens.

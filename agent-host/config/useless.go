@@ -18,7 +18,7 @@ func (rs Rules) Useless(local func(netip.Addr) bool) []string {
 		switch by := rs.before(i); {
 		case by == nil:
 		case r.exchanges(by):
-			out = append(out, fmt.Sprintf("%s never matches: %s gives the guest port its place on the host, of which a port has one; remove one of the two", r.Name, by.Name))
+			out = append(out, fmt.Sprintf("%s never matches: %s gives the guest port its place on the host, of which a port has one; remove one of the two, or have both in one table", r.Name, by.Name))
 		default:
 			out = append(out, fmt.Sprintf("%s never matches: %s decides about all that it is for; put it above", r.Name, by.Name))
 		}
@@ -48,7 +48,7 @@ func (rs Rules) before(rule int) *Rule {
 	for port := int(r.Guest.First); port <= int(r.Guest.Last); port++ {
 		found := false
 		for i := range rule {
-			if e := &rs[i]; !(e.adds && r.adds) && e.leavesNothing(r, uint16(port)) {
+			if e := &rs[i]; !r.joins(e) && e.leavesNothing(r, uint16(port)) {
 				found, by, port = true, e, max(port, min(int(e.Guest.Last), int(r.Guest.Last)))
 			}
 		}

@@ -13,7 +13,8 @@ func TestARuleThatDoesNothingIsNamed(t *testing.T) {
 	for text, want := range map[string]string{
 		"[[ports]]\nignore = true\n[[ports]]\nguest = 8080\n":                                                                                           "rum.toml:3 never matches: rum.toml:1",
 		"[[ports]]\nproto = \"any\"\nignore = true\n[[ports]]\nguest = 8080\n":                                                                          "rum.toml:4 never matches: rum.toml:1 decides about all that it is for; put it above",
-		"[[ports]]\nguest = 80\nhost = 8080\n[[ports]]\nguest = 80\nhost = 8081\n":                                                                      "rum.toml:4 never matches: rum.toml:1 gives the guest port its place on the host, of which a port has one; remove one of the two",
+		"[[ports]]\nguest = 80\nhost = 8080\n[[ports]]\nguest = 80\nhost = 8081\n":                                                                      "",
+		"[[ports]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 80\nhost = 8081\n":                                                                    "rum.toml:4 never matches: rum.toml:1 gives the guest port its place on the host, of which a port has one; remove one of the two, or have both in one table",
 		"[[ports]]\nguest = \"80-89\"\n[[ports]]\nguest = 80\nhost = 8081\n":                                                                            "rum.toml:3 never matches: rum.toml:1 decides about all that it is for; put it above",
 		"[[ports]]\nguest = 8080\nhost = 80\n[[ports]]\nguest = 8080\nignore = true\n":                                                                  "rum.toml:4 never matches: rum.toml:1 decides about all that it is for; put it above",
 		"[[ports]]\nguest = 8080\n[[ports]]\nproto = \"any\"\nignore = true\n":                                                                          "",
