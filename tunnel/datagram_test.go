@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -27,17 +28,17 @@ type answer struct {
 }
 
 // datagrams runs a datagram stream until the test ends.
-func datagrams(t *testing.T, l *tunnel.Link) (*tunnel.Datagrams, <-chan answer) {
+func datagrams(t *testing.T, l *tunnel.Link) (*udp.Datagrams, <-chan answer) {
 	t.Helper()
-	s, err := l.Open(t.Context(), tunnel.UDPTarget(), nil)
+	s, err := l.Open(t.Context(), wire.UDPTarget(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, answers := tunnel.NewDatagrams(), make(chan answer, 10_000)
+	d, answers := udp.NewDatagrams(), make(chan answer, 10_000)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- d.Run(ctx, s, tunnel.DatagramHandler{
+		done <- d.Run(ctx, s, udp.Handler{
 			Reply:   func(flow uint32, b []byte) bool { answers <- answer{flow: flow, payload: bytes.Clone(b)}; return true },
 			Trouble: func(flow, lost uint32, reason string) { answers <- answer{flow: flow, lost: lost, reason: reason} },
 		})
@@ -326,11 +327,11 @@ func TestALinkHasFewDatagramStreams(t *testing.T) {
 		d.Send(1, addr, nil)
 		next(t, answers)
 	}
-	s, err := l.Open(t.Context(), tunnel.UDPTarget(), nil)
+	s, err := l.Open(t.Context(), wire.UDPTarget(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = tunnel.NewDatagrams().Run(t.Context(), s, tunnel.DatagramHandler{})
+	err = udp.NewDatagrams().Run(t.Context(), s, udp.Handler{})
 	if refused, ok := errors.AsType[*wire.AnswerError](err); !ok || refused.Status != wire.AnswerDenied {
 		t.Errorf("the third: %v", err)
 	}
@@ -366,7 +367,7 @@ func TestGarbageEndsADatagramStreamWithAReason(t *testing.T) {
 		}
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		replies := 0
-		err = tunnel.NewDatagrams().Run(t.Context(), tunnel.TCP(c.(*net.TCPConn)), tunnel.DatagramHandler{
+		err = udp.NewDatagrams().Run(t.Context(), tunnel.TCP(c.(*net.TCPConn)), udp.Handler{
 			Reply: func(uint32, []byte) bool { replies++; return true },
 		})
 		if err == nil || replies != 1 || strings.Contains(err.Error(), "timeout") {

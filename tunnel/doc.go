@@ -29,9 +29,9 @@
 // yamux streams that the guest opens; it names the listener, never what is to be
 // reached, and any other stream of a guest is refused.
 //
-// UDP has one stream per VM, a datagram stream ([Datagrams]). Its frames carry a
+// UDP has one stream per VM, a datagram stream ([udp.Datagrams]). Its frames carry a
 // flow's number and a whole datagram; what there is no room for is dropped and
-// counted. The guest has a socket for each flow ([UDPFlows]), so that a service tells
+// counted. The guest has a socket for each flow ([udp.Flows]), so that a service tells
 // clients apart; one that answers from another port than it was asked at, as TFTP
 // does, is followed there. Multicast is not served.
 //

@@ -88,7 +88,7 @@ func (s *script) play(session *yamux.Session, control *yamux.Stream) {
 				streams = append(streams, stream)
 			}
 		case 5:
-			open, err := wire.OpenRequest{ID: uint64(s.byte() % 4), Target: UDPTarget()}.Append(nil)
+			open, err := wire.OpenRequest{ID: uint64(s.byte() % 4), Target: wire.UDPTarget()}.Append(nil)
 			if s.byte()%2 == 1 {
 				open, err = wire.OpenRequest{ID: uint64(s.byte() % 4), Target: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}}.Append(nil)
 			}

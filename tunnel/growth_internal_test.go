@@ -13,7 +13,7 @@ import (
 func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
 	field := func(kind byte) []byte { return []byte{kind, 0, 2, 'a', 'b'} }
 	ping := encoded(&wire.PingMessage{Seq: 3})
-	open, err := wire.OpenRequest{ID: 1, Target: UDPTarget()}.Append(nil)
+	open, err := wire.OpenRequest{ID: 1, Target: wire.UDPTarget()}.Append(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

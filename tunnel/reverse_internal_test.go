@@ -124,7 +124,7 @@ func TestReverseListenersAreBounded(t *testing.T) {
 		t.Error("more than MaxReverse listeners without an error")
 	}
 	for _, bad := range []wire.Target{
-		{}, UDPTarget(), wire.UnixTarget("relative"),
+		{}, wire.UDPTarget(), wire.UnixTarget("relative"),
 		{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}},
 		{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("224.0.0.1:80")}},
 		{Network: "tcp", Addrs: make([]netip.AddrPort, 2)},

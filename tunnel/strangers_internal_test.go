@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"net"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,44 +54,4 @@ func TestConnectionsThatComeToNothingCostABoundedShareOfAProcessor(t *testing.T)
 			t.Errorf("%d connections in %d s, at most %d are allowed", l.accepted, seconds, most)
 		}
 	})
-}
-
-func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
-	service, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := service.LocalAddr().(*net.UDPAddr).AddrPort()
-	_ = service.Close()
-	answers, trouble := make(chan struct{}, 8), make(chan string, 8)
-	flows := NewUDPFlows(8, func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, nil) }, DatagramHandler{
-		Reply:   func(uint32, []byte) bool { answers <- struct{}{}; return true },
-		Trouble: func(_, _ uint32, reason string) { trouble <- reason },
-	})
-	defer flows.Close()
-	if err := flows.Send(1, addr, []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	<-trouble
-	if !flows.isRefused(1) {
-		t.Error("a flow to nobody passes for one that is served")
-	}
-	if service, err = net.ListenPacket("udp", addr.String()); err != nil {
-		t.Fatalf("another program has taken the port: %v", err)
-	}
-	defer service.Close()
-	if err := flows.Send(1, addr, []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	_, from, err := service.ReadFrom(make([]byte, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := service.WriteTo([]byte("y"), from); err != nil {
-		t.Fatal(err)
-	}
-	<-answers
-	if flows.isRefused(1) {
-		t.Error("a flow that is answered passes for one that is not")
-	}
 }

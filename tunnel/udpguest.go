@@ -3,16 +3,14 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -25,9 +23,6 @@ const (
 	maxDatagramStreams = 2
 )
 
-// flowCost is what a flow costs that was begun and ended, and never answered.
-const flowCost = 100 * time.Microsecond
-
 // serveUDP serves a datagram stream to its end.
 func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
 	status, reason := wire.AnswerOK, ""
@@ -39,7 +34,8 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
 		s.die(net.ErrClosed)
 		return
 	}
-	if err := serveGuestDatagrams(ctx, s, l.maxFlows(), l.work, l.server.Own); err != nil {
+	dial := func(to netip.AddrPort) (*udp.Socket, error) { return dialUDP(to, l.server.Own) }
+	if err := udp.Serve(ctx, s, l.maxFlows(), l.work, dial); err != nil {
 		l.server.log().Debug("datagram stream ended", "err", err)
 	}
 }
@@ -52,46 +48,9 @@ func (l *guestLink) maxFlows() int {
 	return maxGuestFlows
 }
 
-func serveGuestDatagrams(ctx context.Context, conn Conn, limit int, work *budget.Budget, own *portwatch.Own) error {
-	queue := newDatagramQueue()
-	dial := func(to netip.AddrPort) (*UDPSocket, error) { return dialUDP(to, own) }
-	flows := NewUDPFlows(limit, dial, DatagramHandler{
-		Reply: func(flow uint32, payload []byte) bool {
-			ok := queue.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: flow, Payload: payload})
-			if !ok {
-				queue.report(flow, 1, errHostSlow)
-			}
-			return true
-		},
-		Trouble: queue.report,
-	})
-	defer flows.Close()
-	inVain := false
-	flows.inVain = func() {
-		inVain = true
-		work.Spend(flowCost)
-	}
-	return serveDatagrams(ctx, conn, queue, work, func(f wire.DatagramFrame) (useful bool, err error) {
-		inVain = false
-		switch f.Kind {
-		case wire.DatagramToGuest:
-			if err := flows.Send(f.Flow, f.Target, f.Payload); err != nil {
-				queue.report(f.Flow, 1, udpReason(f.Target, err))
-				return false, nil
-			}
-			return !flows.isRefused(f.Flow) && !inVain, nil
-		case wire.DatagramEnd:
-			return flows.End(f.Flow) && !inVain, nil
-		}
-		return false, fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.Kind)
-	})
-}
-
-const errHostSlow = "the host takes datagrams more slowly than they come"
-
 // dialUDP makes a socket for an address of this machine, which waits for nothing.
 // A server on :: is reached by IPv4 where IPv6 is switched off.
-func dialUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
+func dialUDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
 	addr, err := dialAddr(to)
 	if err != nil {
 		return nil, err
@@ -106,7 +65,7 @@ func dialUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
 // besideUDP makes a socket at the address from where a service is talked to. It
 // is not connected, or answers from another port would not arrive; the scan of what
 // listens is told to leave it out.
-func besideUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
+func besideUDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
 	network, level, option := "udp4", unix.IPPROTO_IP, unix.IP_RECVERR
 	if to.Addr().Is6() {
 		network, level, option = "udp6", unix.IPPROTO_IPV6, unix.IPV6_RECVERR
@@ -129,7 +88,7 @@ func besideUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
 		own.Remove(inode)
 		return nil, err
 	}
-	s, err := NewUDPSocket(conn.(*net.UDPConn))
+	s, err := udp.NewSocket(conn.(*net.UDPConn))
 	if err == nil && s.LocalAddr() == to {
 		err = syscall.ECONNREFUSED // nobody is there, or we would not have got the port
 	}
@@ -138,6 +97,6 @@ func besideUDP(to netip.AddrPort, own *portwatch.Own) (*UDPSocket, error) {
 		own.Remove(inode)
 		return nil, err
 	}
-	s.peer, s.closed = to, func() { own.Remove(inode) }
+	s.SetPeer(to, func() { own.Remove(inode) })
 	return s, nil
 }

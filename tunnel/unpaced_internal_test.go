@@ -91,3 +91,22 @@ func congestionControl(t *testing.T, fd int) string {
 	}
 	return name
 }
+
+func tcpPair(t *testing.T) (a, b *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	one, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { one.Close(); two.Close() })
+	return one.(*net.TCPConn), two.(*net.TCPConn)
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
 // attend serves what comes to a listener until done is closed, which is with the
@@ -17,7 +18,7 @@ func (b *binding) attend(l io.Closer, done chan struct{}) error {
 		return l.Serve(b.serve, b.cannotAccept, func(err error) {
 			t.wg.Go(func() { t.lost(b, done, err) })
 		})
-	case *tunnel.UDPSocket:
+	case *udp.Socket:
 		t.wg.Go(func() { b.receive(l, done) })
 	}
 	return nil

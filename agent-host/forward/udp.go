@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
 // listenUDP opens a host socket. One on :: is for IPv6 alone, as with TCP.
@@ -24,7 +24,7 @@ func (t *Table) listenUDP(addr netip.AddrPort) (listener, error) {
 		_ = conn.Close()
 		return listener{}, err
 	}
-	socket, err := tunnel.NewUDPSocket(conn)
+	socket, err := udp.NewSocket(conn)
 	if err != nil {
 		_ = conn.Close()
 		t.ours.Remove(inode)
@@ -41,12 +41,12 @@ const (
 
 // receive takes datagrams from clients until the socket or done is closed, and ends
 // the flows then: their answers have no place to leave from.
-func (f *forward) receive(s *tunnel.UDPSocket, done <-chan struct{}) {
+func (f *forward) receive(s *udp.Socket, done <-chan struct{}) {
 	u := f.vm.udp
 	defer u.forget(s)
 	var delay time.Duration
 	for {
-		err := s.Receive(func(b []byte, from tunnel.UDPPeer) (enough bool) {
+		err := s.Receive(func(b []byte, from udp.Peer) (enough bool) {
 			u.fromClient(f, s, from, b)
 			return false
 		}, f.lost)
@@ -76,7 +76,7 @@ func (f *forward) lost(n uint32, err error) {
 }
 
 // fromClient carries one datagram to the guest.
-func (u *udpFlows) fromClient(f *forward, s *tunnel.UDPSocket, from tunnel.UDPPeer, b []byte) {
+func (u *udpFlows) fromClient(f *forward, s *udp.Socket, from udp.Peer, b []byte) {
 	id, to := u.asks(f, s, from, len(b))
 	if err := u.send(f, id, to, b); err != nil {
 		f.lost(1, err)

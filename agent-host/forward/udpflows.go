@@ -12,6 +12,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
 const (
@@ -43,15 +44,15 @@ type udpFlows struct {
 	byClient map[udpKey]*udpFlow
 	byID     map[uint32]*udpFlow
 	nextID   uint32
-	looked   time.Time        // when the kernel was last asked for lack of room
-	way      *udpWay          // through the link that was used last
-	bridge   *tunnel.UDPFlows // nil until needed
+	looked   time.Time  // when the kernel was last asked for lack of room
+	way      *udpWay    // through the link that was used last
+	bridge   *udp.Flows // nil until needed
 	sweeping bool
 }
 
 type udpKey struct {
-	socket *tunnel.UDPSocket
-	peer   tunnel.UDPPeer
+	socket *udp.Socket
+	peer   udp.Peer
 }
 
 // udpFlow is guarded by udpFlows.mu, but for what says otherwise.
@@ -112,7 +113,7 @@ func newUDPFlows(v *VM) *udpFlows {
 
 // asks returns the number of the flow of a client that has sent n bytes, and where
 // they go. The flow begins with its first datagram.
-func (u *udpFlows) asks(f *forward, s *tunnel.UDPSocket, peer tunnel.UDPPeer, n int) (id uint32, to netip.AddrPort) {
+func (u *udpFlows) asks(f *forward, s *udp.Socket, peer udp.Peer, n int) (id uint32, to netip.AddrPort) {
 	now := time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -197,7 +198,7 @@ func (u *udpFlows) lostInGuest(id uint32) *udpFlow {
 }
 
 // forget ends the flows of a socket.
-func (u *udpFlows) forget(s *tunnel.UDPSocket) {
+func (u *udpFlows) forget(s *udp.Socket) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for k, fl := range u.byClient {

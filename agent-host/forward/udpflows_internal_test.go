@@ -11,16 +11,16 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
 // udpForward is a forward of a VM that nobody reaches, and its host socket.
-func udpForward(t *testing.T) (*udpFlows, *forward, *tunnel.UDPSocket) {
+func udpForward(t *testing.T) (*udpFlows, *forward, *udp.Socket) {
 	t.Helper()
 	return udpForwardAt(t, "127.0.0.1:0")
 }
 
-func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *tunnel.UDPSocket) {
+func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *udp.Socket) {
 	t.Helper()
 	vm := New(Config{Log: slog.New(slog.DiscardHandler)}).Add("dev")
 	t.Cleanup(vm.table.Close)
@@ -31,7 +31,7 @@ func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *tunnel.UDPSo
 	t.Cleanup(func() { _ = l.Close() })
 	f := &forward{vm: vm, key: key{proto: "udp", port: 53}}
 	f.guest.Store(&[]portwatch.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.1:53")}})
-	return vm.udp, f, l.Closer.(*tunnel.UDPSocket)
+	return vm.udp, f, l.Closer.(*udp.Socket)
 }
 
 // TestALocalClientsFlowLivesAsLongAsItsSocket looks hours later: the flow of a client
@@ -39,7 +39,7 @@ func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *tunnel.UDPSo
 func TestALocalClientsFlowLivesAsLongAsItsSocket(t *testing.T) {
 	u, f, host := udpForward(t)
 	begin := func(from string) uint32 {
-		id, _ := u.asks(f, host, tunnel.UDPPeer{Addr: netip.MustParseAddrPort(from)}, 5)
+		id, _ := u.asks(f, host, udp.Peer{Addr: netip.MustParseAddrPort(from)}, 5)
 		return id
 	}
 	client := func() (*net.UDPConn, uint32) {
@@ -92,7 +92,7 @@ func TestAnswersToWhoHasNotAnsweredBackAreBounded(t *testing.T) {
 		}
 		return bytes
 	}
-	far := tunnel.UDPPeer{Addr: netip.MustParseAddrPort("192.0.2.7:1000")}
+	far := udp.Peer{Addr: netip.MustParseAddrPort("192.0.2.7:1000")}
 	id, _ := u.asks(f, host, far, 10)
 	if got := given(id); got > amplificationFree {
 		t.Errorf("one datagram of 10 bytes was answered with %d", got)
@@ -103,7 +103,7 @@ func TestAnswersToWhoHasNotAnsweredBackAreBounded(t *testing.T) {
 	if got := given(id); got != 1000*1000 {
 		t.Errorf("who had answered back got %d bytes", got)
 	}
-	near, _ := u.asks(f, host, tunnel.UDPPeer{Addr: netip.MustParseAddrPort("127.0.0.1:1000")}, 10)
+	near, _ := u.asks(f, host, udp.Peer{Addr: netip.MustParseAddrPort("127.0.0.1:1000")}, 10)
 	if got := given(near); got != 1000*1000 {
 		t.Errorf("a client of this host got %d bytes", got)
 	}
@@ -136,7 +136,7 @@ func TestWhatAClientDoesNotReadIsOfNoUse(t *testing.T) {
 			if host.LocalAddr().Addr().Is6() {
 				loopback = netip.IPv6Loopback()
 			}
-			peer := tunnel.UDPPeer{Addr: netip.AddrPortFrom(loopback, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())}
+			peer := udp.Peer{Addr: netip.AddrPortFrom(loopback, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())}
 			if host.LocalAddr().Addr().IsUnspecified() {
 				peer.Local = loopback
 			}
@@ -178,7 +178,7 @@ func TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	peer := tunnel.UDPPeer{Addr: c.LocalAddr().(*net.UDPAddr).AddrPort()}
+	peer := udp.Peer{Addr: c.LocalAddr().(*net.UDPAddr).AddrPort()}
 	id, _ := u.asks(f, host, peer, 1)
 	u.mu.Lock()
 	u.byID[id].local, u.byID[id].confirmed = false, true
@@ -200,7 +200,7 @@ func TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse(t *testing.T) {
 // TestTwoForgedDatagramsPassForAClient: a bound that docs/security.md admits.
 func TestTwoForgedDatagramsPassForAClient(t *testing.T) {
 	u, f, host := udpForward(t)
-	victim := tunnel.UDPPeer{Addr: netip.MustParseAddrPort("192.0.2.7:1000")}
+	victim := udp.Peer{Addr: netip.MustParseAddrPort("192.0.2.7:1000")}
 	id, _ := u.asks(f, host, victim, 1)
 	u.asks(f, host, victim, 1) // before any answer: no more than one
 	if _, err := u.answer(id, amplificationFree); err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // udpRetry is how long a link whose datagram stream failed is left alone.
@@ -15,7 +17,7 @@ const udpRetry = time.Second
 
 // udpWay is the datagram stream of a link.
 type udpWay struct {
-	*tunnel.Datagrams
+	*udp.Datagrams
 	link   *Link
 	cancel context.CancelFunc
 
@@ -52,7 +54,7 @@ func (u *udpFlows) wayThrough(link *Link) (*udpWay, error) {
 			return nil, w.failed
 		}
 	}
-	w := &udpWay{Datagrams: tunnel.NewDatagrams(), link: link, opened: make(chan struct{})}
+	w := &udpWay{Datagrams: udp.NewDatagrams(), link: link, opened: make(chan struct{})}
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(u.ctx)
 	u.way = w
@@ -76,7 +78,7 @@ func (u *udpFlows) run(ctx context.Context, w *udpWay) {
 func (u *udpFlows) serve(ctx context.Context, w *udpWay) error {
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	conn, path, err := w.link.Open(opening, tunnel.UDPTarget(), nil)
+	conn, path, err := w.link.Open(opening, wire.UDPTarget(), nil)
 	if err != nil {
 		return err
 	}
@@ -85,17 +87,17 @@ func (u *udpFlows) serve(ctx context.Context, w *udpWay) error {
 	return w.Run(ctx, conn, u.handler())
 }
 
-func (u *udpFlows) handler() tunnel.DatagramHandler {
-	return tunnel.DatagramHandler{Reply: u.fromGuest, Trouble: u.trouble, Budget: u.vm.work}
+func (u *udpFlows) handler() udp.Handler {
+	return udp.Handler{Reply: u.fromGuest, Trouble: u.trouble, Budget: u.vm.work}
 }
 
 // overBridge returns the sockets through which flows go without a link. They are
 // closed with the VM.
-func (u *udpFlows) overBridge() *tunnel.UDPFlows {
+func (u *udpFlows) overBridge() *udp.Flows {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.bridge == nil {
-		bridge := tunnel.NewUDPFlows(maxUDPFlows, u.dialBridge, u.handler())
+		bridge := udp.NewFlows(maxUDPFlows, u.dialBridge, u.handler())
 		u.bridge = bridge
 		u.vm.table.wg.Go(func() {
 			<-u.ctx.Done()
@@ -105,7 +107,7 @@ func (u *udpFlows) overBridge() *tunnel.UDPFlows {
 	return u.bridge
 }
 
-func (u *udpFlows) dialBridge(to netip.AddrPort) (*tunnel.UDPSocket, error) {
+func (u *udpFlows) dialBridge(to netip.AddrPort) (*udp.Socket, error) {
 	if u.vm.table.isOurs(hostAddr{"udp", to, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", to)
 	}
@@ -116,5 +118,5 @@ func (u *udpFlows) dialBridge(to netip.AddrPort) (*tunnel.UDPSocket, error) {
 	if err := tunnel.NotToItself(conn); err != nil {
 		return nil, err
 	}
-	return tunnel.NewUDPSocket(conn)
+	return udp.NewSocket(conn)
 }

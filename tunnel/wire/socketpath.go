@@ -15,6 +15,9 @@ const MaxSocketPath = 107
 // UnixTarget is the unix stream socket at an absolute path of the guest.
 func UnixTarget(path string) Target { return Target{Network: NetworkUnix, Path: path} }
 
+// UDPTarget is what a datagram stream is opened to.
+func UDPTarget() Target { return Target{Network: NetworkUDP} }
+
 // checkSocketPath reports what is wrong with the path of a socket.
 func checkSocketPath(p string) error {
 	switch {

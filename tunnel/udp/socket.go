@@ -1,4 +1,4 @@
-package tunnel
+package udp
 
 import (
 	"encoding/binary"
@@ -16,35 +16,35 @@ import (
 )
 
 const (
-	// udpReceiveBuffer is what a socket asks for: datagrams arrive in bursts,
+	// receiveBuffer is what a socket asks for: datagrams arrive in bursts,
 	// and the kernel drops what the buffer has no room for. The kernel gives
 	// what net.core.rmem_max allows, and all of it to root.
-	udpReceiveBuffer = 4 << 20
-	udpSendBuffer    = 1 << 20
-	// udpBurst is how many datagrams are received before it is looked whether
+	receiveBuffer = 4 << 20
+	sendBuffer    = 1 << 20
+	// burst is how many datagrams are received before it is looked whether
 	// the socket has been closed.
-	udpBurst = 64
-	// maxUDPErrors is after how many errors in a row, and nothing else, a
+	burst = 64
+	// maxErrors is after how many errors in a row, and nothing else, a
 	// socket is given up.
-	maxUDPErrors = 64
+	maxErrors = 64
 )
 
-// udpBuffers have one byte more than can be carried, to see that a datagram is
+// buffers have one byte more than can be carried, to see that a datagram is
 // too long.
-var udpBuffers = sync.Pool{New: func() any { return new([wire.MaxDatagram + 1]byte) }}
+var buffers = sync.Pool{New: func() any { return new([wire.MaxDatagram + 1]byte) }}
 
-var errDatagramTooLong = fmt.Errorf("a datagram is longer than %d bytes", wire.MaxDatagram)
+var errTooLong = fmt.Errorf("a datagram is longer than %d bytes", wire.MaxDatagram)
 
-// UDPPeer is who sent a datagram, and the address it was sent to where the socket
+// Peer is who sent a datagram, and the address it was sent to where the socket
 // has no address of its own. It is zero on a connected socket.
-type UDPPeer struct {
+type Peer struct {
 	Addr  netip.AddrPort
 	Local netip.Addr
 }
 
-// UDPSocket is a UDP socket that never waits to send, and that needs no buffer
+// Socket is a UDP socket that never waits to send, and that needs no buffer
 // while it waits to receive.
-type UDPSocket struct {
+type Socket struct {
 	conn    *net.UDPConn
 	raw     syscall.RawConn
 	dropped atomic.Uint32 // by the kernel, in all
@@ -53,21 +53,21 @@ type UDPSocket struct {
 	closed func()         // called once it is closed; nil for nobody
 }
 
-// NewUDPSocket takes over a socket, bound or connected.
-func NewUDPSocket(conn *net.UDPConn) (*UDPSocket, error) {
+// NewSocket takes over a socket, bound or connected.
+func NewSocket(conn *net.UDPConn) (*Socket, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	s := &UDPSocket{conn: conn, raw: raw}
+	s := &Socket{conn: conn, raw: raw}
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
 	var serr error
 	err = raw.Control(func(fd uintptr) {
 		fdi := int(fd)
-		if unix.SetsockoptInt(fdi, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, udpReceiveBuffer) != nil {
-			_ = unix.SetsockoptInt(fdi, unix.SOL_SOCKET, unix.SO_RCVBUF, udpReceiveBuffer)
+		if unix.SetsockoptInt(fdi, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+			_ = unix.SetsockoptInt(fdi, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 		}
-		_ = unix.SetsockoptInt(fdi, unix.SOL_SOCKET, unix.SO_SNDBUF, udpSendBuffer)
+		_ = unix.SetsockoptInt(fdi, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 		_ = unix.SetsockoptInt(fdi, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 		switch {
 		case !local.IsUnspecified():
@@ -80,8 +80,12 @@ func NewUDPSocket(conn *net.UDPConn) (*UDPSocket, error) {
 	return s, errors.Join(err, serr)
 }
 
+// SetPeer has datagrams go to an address to which the socket is not connected, so that
+// answers from other ports arrive too, and closed be called once it is closed.
+func (s *Socket) SetPeer(peer netip.AddrPort, closed func()) { s.peer, s.closed = peer, closed }
+
 // Close closes the socket; Receive returns then.
-func (s *UDPSocket) Close() error {
+func (s *Socket) Close() error {
 	err := s.conn.Close()
 	if s.closed != nil && !errors.Is(err, net.ErrClosed) {
 		s.closed()
@@ -90,7 +94,7 @@ func (s *UDPSocket) Close() error {
 }
 
 // LocalAddr is the address that the socket is bound to.
-func (s *UDPSocket) LocalAddr() netip.AddrPort {
+func (s *Socket) LocalAddr() netip.AddrPort {
 	return s.conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
@@ -99,26 +103,26 @@ func (s *UDPSocket) LocalAddr() netip.AddrPort {
 // says that it is enough, which is no error. On a connected socket trouble is also
 // that the peer refused a datagram. handle must not wait, and must keep nothing of its
 // argument.
-func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer) (enough bool), trouble func(lost uint32, err error)) error {
+func (s *Socket) Receive(handle func(b []byte, from Peer) (enough bool), trouble func(lost uint32, err error)) error {
 	failed, enough := 0, false
 	var rerr error
 	burst := func(fd uintptr) bool {
-		buf := udpBuffers.Get().(*[wire.MaxDatagram + 1]byte)
-		defer udpBuffers.Put(buf)
+		buf := buffers.Get().(*[wire.MaxDatagram + 1]byte)
+		defer buffers.Put(buf)
 		var oob [128]byte
-		for range udpBurst {
+		for range burst {
 			n, oobn, _, from, err := unix.Recvmsg(int(fd), buf[:], oob[:], unix.MSG_DONTWAIT)
 			switch {
 			case err == nil:
 				failed = 0
-				peer := UDPPeer{Addr: addrPortOf(from)}
+				peer := Peer{Addr: addrPortOf(from)}
 				if oobn > 0 {
 					if lost := s.readControl(oob[:oobn], &peer); lost > 0 {
 						trouble(lost, errReceiveBufferFull)
 					}
 				}
 				if n > wire.MaxDatagram {
-					trouble(1, errDatagramTooLong)
+					trouble(1, errTooLong)
 					continue
 				}
 				if enough = handle(buf[:n], peer); enough {
@@ -129,7 +133,7 @@ func (s *UDPSocket) Receive(handle func(b []byte, from UDPPeer) (enough bool), t
 				return false
 			case errors.Is(err, unix.EINTR):
 			default:
-				if failed++; failed >= maxUDPErrors {
+				if failed++; failed >= maxErrors {
 					rerr = err
 					return true
 				}
@@ -161,7 +165,7 @@ var errReceiveBufferFull = errors.New("the socket's receive buffer was full")
 
 // readControl takes in what the kernel says beside a datagram, and returns how
 // many it has dropped since the last one.
-func (s *UDPSocket) readControl(oob []byte, peer *UDPPeer) (lost uint32) {
+func (s *Socket) readControl(oob []byte, peer *Peer) (lost uint32) {
 	for len(oob) > 0 {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
@@ -183,7 +187,7 @@ func (s *UDPSocket) readControl(oob []byte, peer *UDPPeer) (lost uint32) {
 
 // Send sends a datagram to a peer, or, with none, to what the socket is connected
 // to. It never waits: a full send buffer is an error.
-func (s *UDPSocket) Send(b []byte, to UDPPeer) error {
+func (s *Socket) Send(b []byte, to Peer) error {
 	err := s.send(b, to)
 	if errors.Is(err, unix.ECONNREFUSED) {
 		// This told of an earlier datagram; this one was not sent.
@@ -192,7 +196,7 @@ func (s *UDPSocket) Send(b []byte, to UDPPeer) error {
 	return err
 }
 
-func (s *UDPSocket) send(b []byte, to UDPPeer) error {
+func (s *Socket) send(b []byte, to Peer) error {
 	var serr error
 	err := s.raw.Write(func(fd uintptr) bool {
 		_, serr = unix.SendmsgN(int(fd), b, from(to.Local), sockaddrOf(to.Addr), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)

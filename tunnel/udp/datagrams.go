@@ -1,9 +1,13 @@
-package tunnel
+// Package udp carries datagrams over one stream: flows, which are numbers, with a socket
+// for each at either end. What there is no room for is dropped and counted. It knows
+// nothing of links and rules.
+package udp
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -12,18 +16,22 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// UDPTarget is what a datagram stream is opened to.
-func UDPTarget() wire.Target { return wire.Target{Network: wire.NetworkUDP} }
+// Conn is a stream that carries datagrams: one opened to [wire.UDPTarget].
+type Conn interface {
+	io.ReadWriter
+	// Abort resets the stream, and unblocks who reads and writes.
+	Abort()
+}
 
 // Datagrams is the host's end of a datagram stream, which carries the datagrams
 // of any number of flows. A flow is a number that the host gives; the guest has a
 // socket of its own for each, so that answers come back by it.
 type Datagrams struct {
-	queue *datagramQueue
+	queue *queue
 }
 
 // NewDatagrams returns an end that queues what is sent until it is run.
-func NewDatagrams() *Datagrams { return &Datagrams{newDatagramQueue()} }
+func NewDatagrams() *Datagrams { return &Datagrams{newQueue()} }
 
 // Send queues a datagram for an address in the guest. It never waits, and keeps
 // nothing of payload. It reports whether there was room.
@@ -37,9 +45,9 @@ func (d *Datagrams) Send(flow uint32, to netip.AddrPort, payload []byte) bool {
 // End tells the guest that a flow is not needed any more.
 func (d *Datagrams) End(flow uint32) { d.queue.end(flow) }
 
-// DatagramHandler is told what comes from a datagram stream. Its functions are
+// Handler is told what comes from a datagram stream. Its functions are
 // called one at a time, must not wait, and must keep nothing of payload.
-type DatagramHandler struct {
+type Handler struct {
 	// Reply is a datagram that answers a flow. It reports whether there is that
 	// flow: what is for nobody is taken at a bounded rate only.
 	Reply func(flow uint32, payload []byte) bool
@@ -50,17 +58,17 @@ type DatagramHandler struct {
 	Budget *budget.Budget
 }
 
-func (h *DatagramHandler) work() *budget.Budget {
+func (h *Handler) work() *budget.Budget {
 	if h.Budget == nil {
 		return budget.New(budget.Link)
 	}
 	return h.Budget
 }
 
-// Run serves conn, a stream opened to [UDPTarget], until ctx or the stream ends,
+// Run serves conn until ctx or the stream ends,
 // and resets it then. It returns nil if ctx ended.
-func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) error {
-	return serveDatagrams(ctx, conn, d.queue, on.work(), func(f wire.DatagramFrame) (useful bool, err error) {
+func (d *Datagrams) Run(ctx context.Context, conn Conn, on Handler) error {
+	return serve(ctx, conn, d.queue, on.work(), func(f wire.DatagramFrame) (useful bool, err error) {
 		switch f.Kind {
 		case wire.DatagramToHost:
 			return on.Reply(f.Flow, f.Payload), nil
@@ -72,10 +80,10 @@ func (d *Datagrams) Run(ctx context.Context, conn Conn, on DatagramHandler) erro
 	})
 }
 
-// serveDatagrams writes what is queued and hands over what arrives. What is of no use
+// serve writes what is queued and hands over what arrives. What is of no use
 // to anybody may take some processor time; beyond that the stream is not read for a
 // while.
-func serveDatagrams(ctx context.Context, conn Conn, q *datagramQueue, work *budget.Budget, handle func(wire.DatagramFrame) (useful bool, err error)) error {
+func serve(ctx context.Context, conn Conn, q *queue, work *budget.Budget, handle func(wire.DatagramFrame) (useful bool, err error)) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { <-gctx.Done(); conn.Abort(); return nil })
 	g.Go(func() error { return q.write(gctx, conn) })

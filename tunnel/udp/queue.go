@@ -1,4 +1,4 @@
-package tunnel
+package udp
 
 import (
 	"context"
@@ -9,21 +9,21 @@ import (
 )
 
 const (
-	// maxDatagramQueue bounds in bytes what waits for a datagram stream. As
+	// maxQueue bounds in bytes what waits for a datagram stream. As
 	// much again may be in the write that is under way.
-	maxDatagramQueue = 4 << 20
-	// keptDatagramQueue is how large a buffer may be that is kept although
+	maxQueue = 4 << 20
+	// keptQueue is how large a buffer may be that is kept although
 	// little was in it.
-	keptDatagramQueue = 256 << 10
+	keptQueue = 256 << 10
 )
 
-// datagramQueue holds the frames that wait for a stream. Adding never waits:
+// queue holds the frames that wait for a stream. Adding never waits:
 // what does not fit is dropped.
 //
 // A flow may have as much in the queue as is free beside. So one flow that sends
 // more than the stream takes has half the queue, n of them have n/(n+1), and
 // there is always room for one that sends little.
-type datagramQueue struct {
+type queue struct {
 	mu      sync.Mutex
 	frames  []byte
 	perFlow map[uint32]int     // bytes
@@ -44,17 +44,17 @@ const (
 	maxEnded    = 64 << 10
 )
 
-func newDatagramQueue() *datagramQueue {
-	return &datagramQueue{
+func newQueue() *queue {
+	return &queue{
 		perFlow: make(map[uint32]int), trouble: make(map[uint32]trouble), ready: make(chan struct{}, 1),
 	}
 }
 
 // add queues a frame and reports whether there was room. It keeps nothing of
 // the frame.
-func (q *datagramQueue) add(f wire.DatagramFrame) bool {
+func (q *queue) add(f wire.DatagramFrame) bool {
 	q.mu.Lock()
-	free := maxDatagramQueue - len(q.frames)
+	free := maxQueue - len(q.frames)
 	size := wire.DatagramHeader + 19 + len(f.Payload)
 	fits := q.perFlow[f.Flow]+size <= free
 	if fits {
@@ -70,7 +70,7 @@ func (q *datagramQueue) add(f wire.DatagramFrame) bool {
 
 // report queues word of lost datagrams. What is said of one flow before the
 // first has been written is joined.
-func (q *datagramQueue) report(flow, lost uint32, reason string) {
+func (q *queue) report(flow, lost uint32, reason string) {
 	q.mu.Lock()
 	t, known := q.trouble[flow]
 	if known || len(q.trouble) < maxTroubled {
@@ -82,7 +82,7 @@ func (q *datagramQueue) report(flow, lost uint32, reason string) {
 
 // end queues the end of a flow, for which there is always room beside what waits: the
 // other end keeps the flow's socket until it knows.
-func (q *datagramQueue) end(flow uint32) {
+func (q *queue) end(flow uint32) {
 	q.mu.Lock()
 	if q.ended < maxEnded {
 		q.ended++
@@ -93,7 +93,7 @@ func (q *datagramQueue) end(flow uint32) {
 	q.wake()
 }
 
-func (q *datagramQueue) wake() {
+func (q *queue) wake() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
@@ -101,7 +101,7 @@ func (q *datagramQueue) wake() {
 }
 
 // take returns all that is queued, and has the next frames written to spare.
-func (q *datagramQueue) take(spare []byte) []byte {
+func (q *queue) take(spare []byte) []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	batch := q.frames
@@ -117,7 +117,7 @@ func (q *datagramQueue) take(spare []byte) []byte {
 }
 
 // write sends what is queued until ctx ends.
-func (q *datagramQueue) write(ctx context.Context, w io.Writer) error {
+func (q *queue) write(ctx context.Context, w io.Writer) error {
 	var spare []byte
 	for {
 		select {
@@ -129,7 +129,7 @@ func (q *datagramQueue) write(ctx context.Context, w io.Writer) error {
 		if _, err := w.Write(batch); err != nil {
 			return err
 		}
-		if spare = batch; cap(spare) > max(keptDatagramQueue, 8*len(batch)) {
+		if spare = batch; cap(spare) > max(keptQueue, 8*len(batch)) {
 			spare = nil
 		}
 	}

@@ -1,4 +1,4 @@
-package tunnel
+package udp
 
 import (
 	"errors"
@@ -11,15 +11,15 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
-// UDPFlows keeps a UDP socket for every flow, so that a service sees each client at
+// Flows keeps a UDP socket for every flow, so that a service sees each client at
 // a port of its own and what it answers comes back by the flow. A flow lasts until
 // End, or until there are more than the limit.
 //
 // That a service refuses datagrams (ICMP port unreachable) does not end a flow:
 // it may be starting again.
-type UDPFlows struct {
-	dial func(netip.AddrPort) (*UDPSocket, error)
-	on   DatagramHandler
+type Flows struct {
+	dial func(netip.AddrPort) (*Socket, error)
+	on   Handler
 
 	work      *budget.Budget // for what is of no use
 	inVain    func()         // is told by Send and End of a flow that ends without an answer; nil for nobody
@@ -27,49 +27,49 @@ type UDPFlows struct {
 	ended     chan struct{} // closed by Close
 
 	mu     sync.Mutex
-	table  *flowTable[uint32, *udpFlow]
+	table  *flowTable[uint32, *flow]
 	closed bool
 }
 
-type udpFlow struct {
+type flow struct {
 	target netip.AddrPort
-	socket *UDPSocket
+	socket *Socket
 
-	// Of a socket that is not connected; guarded by UDPFlows.mu. A service may
+	// Of a socket that is not connected; guarded by Flows.mu. A service may
 	// answer from another port than it was asked at, as TFTP does, and expects what
 	// follows there. One that has answered from where it was asked does not.
 	peer    netip.AddrPort // where the service is now
 	settled bool           // it has answered from target
 
-	// Guarded by UDPFlows.mu.
+	// Guarded by Flows.mu.
 	refused  bool // nobody was there of late
 	answered bool
 }
 
-// NewUDPFlows returns a set of at most limit flows whose sockets come from dial.
+// NewFlows returns a set of at most limit flows whose sockets come from dial.
 // on is told what they receive, from several goroutines. Close it to release the
 // sockets.
-func NewUDPFlows(limit int, dial func(netip.AddrPort) (*UDPSocket, error), on DatagramHandler) *UDPFlows {
-	return &UDPFlows{
+func NewFlows(limit int, dial func(netip.AddrPort) (*Socket, error), on Handler) *Flows {
+	return &Flows{
 		dial: dial, on: on, work: on.work(), ended: make(chan struct{}),
-		table: newFlowTable[uint32, *udpFlow](limit),
+		table: newFlowTable[uint32, *flow](limit),
 	}
 }
 
 // Send sends a datagram of a flow, which begins with its first one. It does not
 // wait. After an error the datagram is lost and the flow goes on.
-func (u *UDPFlows) Send(flow uint32, to netip.AddrPort, payload []byte) error {
+func (u *Flows) Send(flow uint32, to netip.AddrPort, payload []byte) error {
 	f, peer, err := u.flow(flow, to)
 	if err != nil {
 		return err
 	}
-	return f.socket.Send(payload, UDPPeer{Addr: peer})
+	return f.socket.Send(payload, Peer{Addr: peer})
 }
 
 // flow returns the socket of a flow, and where it sends to. A flow whose target is
 // another one than before gets a new socket.
-func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort, error) {
-	var over []*udpFlow
+func (u *Flows) flow(id uint32, to netip.AddrPort) (*flow, netip.AddrPort, error) {
+	var over []*flow
 	defer func() { u.over(over...) }()
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -87,7 +87,7 @@ func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort,
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	f := &udpFlow{target: to, socket: socket, peer: socket.peer}
+	f := &flow{target: to, socket: socket, peer: socket.peer}
 	if old, evicted, ok := u.table.add(id, f); ok {
 		over = append(over, evicted)
 		u.on.Trouble(old, 1, errTooManyFlows)
@@ -99,7 +99,7 @@ func (u *UDPFlows) flow(id uint32, to netip.AddrPort) (*udpFlow, netip.AddrPort,
 const errTooManyFlows = "more UDP clients than the guest agent has sockets for"
 
 // answered returns whether a datagram from a peer is an answer of the flow.
-func (u *UDPFlows) answered(id uint32, f *udpFlow, from netip.AddrPort) bool {
+func (u *Flows) answered(id uint32, f *flow, from netip.AddrPort) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if now, ok := u.table.answer(id); !ok || now != f {
@@ -122,28 +122,28 @@ func (u *UDPFlows) answered(id uint32, f *udpFlow, from netip.AddrPort) bool {
 
 // refused takes in that nobody is where the flow sends to: what has moved to another
 // port is begun anew.
-func (u *UDPFlows) refused(f *udpFlow) {
+func (u *Flows) refused(f *flow) {
 	u.mu.Lock()
 	f.peer, f.refused = f.socket.peer, true
 	u.mu.Unlock()
 }
 
 // isRefused tells whether nobody is there whom a flow's datagrams are for.
-func (u *UDPFlows) isRefused(id uint32) bool {
+func (u *Flows) isRefused(id uint32) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	f, ok := u.table.get(id)
 	return ok && f.refused
 }
 
-func (u *UDPFlows) receive(id uint32, f *udpFlow) {
+func (u *Flows) receive(id uint32, f *flow) {
 	trouble := func(lost uint32, err error) {
 		u.refused(f)
-		u.on.Trouble(id, lost, udpReason(f.target, err))
+		u.on.Trouble(id, lost, reasonOf(f.target, err))
 	}
 	var err error
 	for err == nil {
-		err = f.socket.Receive(func(b []byte, from UDPPeer) (enough bool) {
+		err = f.socket.Receive(func(b []byte, from Peer) (enough bool) {
 			began := clock.Now()
 			if u.answered(id, f, from.Addr) && u.on.Reply(id, b) {
 				return false
@@ -156,7 +156,7 @@ func (u *UDPFlows) receive(id uint32, f *udpFlow) {
 		}
 	}
 	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, budget.ErrEnded) {
-		u.on.Trouble(id, 0, udpReason(f.target, err))
+		u.on.Trouble(id, 0, reasonOf(f.target, err))
 	}
 	u.mu.Lock()
 	if now, ok := u.table.get(id); ok && now == f {
@@ -166,8 +166,8 @@ func (u *UDPFlows) receive(id uint32, f *udpFlow) {
 	_ = f.socket.Close()
 }
 
-// udpReason is an error in words that say where it happened.
-func udpReason(target netip.AddrPort, err error) string {
+// reasonOf is an error in words that say where it happened.
+func reasonOf(target netip.AddrPort, err error) string {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return "nothing receives at udp " + target.String()
 	}
@@ -175,7 +175,7 @@ func udpReason(target netip.AddrPort, err error) string {
 }
 
 // End closes the socket of a flow, and reports whether there is one.
-func (u *UDPFlows) End(flow uint32) bool {
+func (u *Flows) End(flow uint32) bool {
 	u.mu.Lock()
 	f, ok := u.table.remove(flow)
 	u.mu.Unlock()
@@ -188,7 +188,7 @@ func (u *UDPFlows) End(flow uint32) bool {
 // over closes the sockets of flows that are not in the table any more. It must not be
 // called with u.mu: a socket closes when what it has received was handed over, for which
 // that is needed.
-func (u *UDPFlows) over(all ...*udpFlow) {
+func (u *Flows) over(all ...*flow) {
 	for _, f := range all {
 		u.mu.Lock()
 		inVain := !f.answered
@@ -201,7 +201,7 @@ func (u *UDPFlows) over(all ...*udpFlow) {
 }
 
 // Close closes all sockets and waits until none is received from.
-func (u *UDPFlows) Close() {
+func (u *Flows) Close() {
 	u.mu.Lock()
 	if !u.closed {
 		u.closed = true

@@ -1,4 +1,4 @@
-package tunnel
+package udp
 
 import (
 	"bytes"
@@ -82,7 +82,7 @@ func FuzzDatagramFrames(f *testing.F) {
 }
 
 func TestAFullQueueLeavesRoomForAFlowThatSendsLittle(t *testing.T) {
-	q := newDatagramQueue()
+	q := newQueue()
 	const greedy = 30
 	big := make([]byte, 9000)
 	dropped := false
@@ -94,8 +94,8 @@ func TestAFullQueueLeavesRoomForAFlowThatSendsLittle(t *testing.T) {
 	if !dropped {
 		t.Fatal("the queue takes everything")
 	}
-	if n := len(q.frames); n > maxDatagramQueue || n < maxDatagramQueue/2 {
-		t.Errorf("%d bytes are queued, at most %d are allowed", n, maxDatagramQueue)
+	if n := len(q.frames); n > maxQueue || n < maxQueue/2 {
+		t.Errorf("%d bytes are queued, at most %d are allowed", n, maxQueue)
 	}
 	if !q.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: greedy, Payload: make([]byte, wire.MaxDatagram)}) {
 		t.Error("there is no room for a flow that has sent nothing yet")
@@ -107,7 +107,7 @@ func TestAFullQueueLeavesRoomForAFlowThatSendsLittle(t *testing.T) {
 }
 
 func TestTroubleIsJoinedAndBounded(t *testing.T) {
-	q := newDatagramQueue()
+	q := newQueue()
 	for flow := range uint32(2 * maxTroubled) {
 		q.report(flow, 1, "first")
 		q.report(flow, 2, "last")
@@ -131,7 +131,7 @@ func TestTroubleIsJoinedAndBounded(t *testing.T) {
 func TestAWriterThatIsStuckDoesNotStopTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe() // nobody reads
-		q := newDatagramQueue()
+		q := newQueue()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- q.write(ctx, near) }()
@@ -139,7 +139,7 @@ func TestAWriterThatIsStuckDoesNotStopTheQueue(t *testing.T) {
 			q.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: 1, Payload: make([]byte, wire.MaxDatagram)})
 		}
 		synctest.Wait()
-		if len(q.frames) > maxDatagramQueue {
+		if len(q.frames) > maxQueue {
 			t.Errorf("%d bytes are queued", len(q.frames))
 		}
 		cancel()
@@ -186,7 +186,7 @@ func TestGuestFlowsAreBounded(t *testing.T) {
 	host, guest := tcpPair(t)
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, budget.New(budget.Link), nil) }()
+	go func() { done <- Serve(ctx, stream{guest}, most, budget.New(budget.Link), dial) }()
 	target := service.LocalAddr().(*net.UDPAddr).AddrPort()
 	buf := make([]byte, 100)
 	peers := make(map[string]bool)
@@ -219,6 +219,11 @@ func TestGuestFlowsAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// stream is a connection that carries datagrams.
+type stream struct{ *net.TCPConn }
+
+func (s stream) Abort() { _ = s.Close() }
 
 func tcpPair(t *testing.T) (a, b *net.TCPConn) {
 	t.Helper()
@@ -258,7 +263,7 @@ func TestDatagramsForNobodyAreTakenFromOneBudget(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- NewDatagrams().Run(ctx, TCP(host), DatagramHandler{Budget: all, Reply: func(uint32, []byte) bool {
+			done <- NewDatagrams().Run(ctx, stream{host}, Handler{Budget: all, Reply: func(uint32, []byte) bool {
 				seen <- struct{}{}
 				return false
 			}})
@@ -299,7 +304,7 @@ func TestAChurnOfFlowsIsPaidForUnlessTheyAreAnswered(t *testing.T) {
 			all := large()
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
-			go func() { done <- serveGuestDatagrams(ctx, TCP(guest), most, all, nil) }()
+			go func() { done <- Serve(ctx, stream{guest}, most, all, dial) }()
 			answers := wire.NewDatagramReader(host)
 			_ = host.SetReadDeadline(time.Now().Add(20 * time.Second))
 			_ = service.SetReadDeadline(time.Now().Add(20 * time.Second))

@@ -1,0 +1,100 @@
+package udp
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// dial is for services whose answers come from where they were asked.
+func dial(to netip.AddrPort) (*Socket, error) {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return nil, err
+	}
+	return NewSocket(c)
+}
+
+// TestAFlowEndsWhileItsServiceAnswers: the socket closes only when what it has received
+// was handed over, and who hands it over must not wait for who closes it.
+func TestAFlowEndsWhileItsServiceAnswers(t *testing.T) {
+	service, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	go func() {
+		for b := make([]byte, 100); ; {
+			n, from, err := service.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			for range 20 {
+				_, _ = service.WriteToUDPAddrPort(b[:n], from)
+			}
+		}
+	}()
+	to := service.LocalAddr().(*net.UDPAddr).AddrPort()
+	flows := NewFlows(4, dial, Handler{
+		Reply: func(uint32, []byte) bool { return true }, Trouble: func(uint32, uint32, string) {},
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range uint32(2000) {
+			if err := flows.Send(i%8, to, []byte("hello")); err != nil {
+				t.Error(err)
+			}
+			if i%3 == 0 {
+				flows.End(i % 8)
+			}
+		}
+		flows.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("flows that are answered do not end")
+	}
+}
+
+func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
+	service, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := service.LocalAddr().(*net.UDPAddr).AddrPort()
+	_ = service.Close()
+	answers, trouble := make(chan struct{}, 8), make(chan string, 8)
+	flows := NewFlows(8, dial, Handler{
+		Reply:   func(uint32, []byte) bool { answers <- struct{}{}; return true },
+		Trouble: func(_, _ uint32, reason string) { trouble <- reason },
+	})
+	defer flows.Close()
+	if err := flows.Send(1, addr, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	<-trouble
+	if !flows.isRefused(1) {
+		t.Error("a flow to nobody passes for one that is served")
+	}
+	if service, err = net.ListenPacket("udp", addr.String()); err != nil {
+		t.Fatalf("another program has taken the port: %v", err)
+	}
+	defer service.Close()
+	if err := flows.Send(1, addr, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_, from, err := service.ReadFrom(make([]byte, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.WriteTo([]byte("y"), from); err != nil {
+		t.Fatal(err)
+	}
+	<-answers
+	if flows.isRefused(1) {
+		t.Error("a flow that is answered passes for one that is not")
+	}
+}
