@@ -174,13 +174,17 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 // keyHint says what ends a disagreement about the key.
 func (v *vm) keyHint(key []byte) string {
 	install := fmt.Sprintf("rum-host-agent install %s", v.Name)
+	hint := "give the guest this host's key with: " + install + "; or forget it with: rum-host-agent keys forget " + v.Name
 	switch {
 	case v.KeyOf == nil && key != nil:
-		return "put the key that ,key= names into the guest's /etc/rum-agent/key, or leave ,key= out and run: " + install
+		hint = "put the key that ,key= names into the guest's /etc/rum-agent/key, or leave ,key= out and run: " + install
 	case key == nil:
-		return "run this agent as the user who made the key, or give the guest another with: " + install
+		hint = "run this agent as the user who made the key, or give the guest another with: " + install
 	}
-	return "give the guest this host's key with: " + install + "; or forget it with: rum-host-agent keys forget " + v.Name
+	if v.Endpoint.Scheme == endpoint.SchemeUnix { // which no installed agent listens on
+		hint += "; an agent that was started by hand takes the file of ,key= with --key-file"
+	}
+	return hint
 }
 
 // dialFailed notes why an attempt came to nothing. A guest that shakes hands

@@ -178,7 +178,7 @@ func Dial(ctx context.Context, e Endpoint, logOutput func(string)) (net.Conn, er
 	case SchemeVsock:
 		conn, err = dialVsock(ctx, e.CID, e.Port)
 	case SchemeUnix, SchemeSerial:
-		conn, err = dialUnix(ctx, e.Path)
+		conn, err = dialAgent(ctx, e.Path)
 	case SchemeHybrid:
 		conn, err = dialHybrid(ctx, e.Path, e.Port)
 	case SchemeExec:

@@ -22,6 +22,15 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 	return conn, err
 }
 
+// dialAgent connects to a socket that a guest agent listens on itself.
+func dialAgent(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := dialUnix(ctx, path)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		err = fmt.Errorf("%w: no guest agent listens there; one does with: rum-guest-agent --listen unix:%s", err, path)
+	}
+	return conn, err
+}
+
 // SocketListener is a unix socket with a name, listening. Closing it removes the file, as
 // long as it is still the one that was made.
 type SocketListener struct {

@@ -23,7 +23,8 @@ func status(args []string, stdout io.Writer) error {
 	}
 	st, err := guestagent.ReadStatus(cmp.Or(os.Getenv(statusDir), guestagent.StatusDir))
 	if errors.Is(err, guestagent.ErrNotRunning) {
-		return &problem{err: err, hint: "start it with: systemctl start rum-guest-agent, or where there is OpenRC: rc-service rum-guest-agent start", absent: true}
+		return &problem{err: err, absent: true, hint: "start it with: systemctl start rum-guest-agent, or where there is OpenRC: rc-service rum-guest-agent start; " +
+			"one that is started by hand tells if " + statusDir + " names a directory that it may write to, for it and for this"}
 	}
 	if err != nil {
 		return err
