@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +15,7 @@ import (
 type Acceptor struct {
 	place
 	fd     int
-	named  *endpoint.SocketListener // a unix socket, whose file goes with it; else nil
+	named  namedListener // a unix socket, whose file goes with it; else nil
 	serve  func(*Client)
 	failed func(error)
 	lost   func(error)
@@ -37,7 +36,14 @@ const (
 	acceptBackoffMax = time.Second
 )
 
-// NewAcceptor takes over a TCP listener or one of [ListenSocket].
+// namedListener listens on a unix socket whose file goes with it.
+type namedListener interface {
+	net.Listener
+	// WhenLost has lost called, once, when the file that leads here is gone.
+	WhenLost(lost func(error))
+}
+
+// NewAcceptor takes over a TCP listener, or one on a unix socket that knows its file.
 func NewAcceptor(l net.Listener) (*Acceptor, error) {
 	stockLast()
 	a := &Acceptor{}
@@ -58,7 +64,7 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 			}
 		}
 	} else {
-		a.named = l.(*endpoint.SocketListener)
+		a.named = l.(namedListener)
 		a.fd, err = copyDescriptor(l)
 	}
 	if err != nil {

@@ -128,6 +128,16 @@ func dialAddr(addr netip.AddrPort) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip, addr.Port()), nil
 }
 
+// dialNow is [dialTarget] where that takes no waiting: ok is false if it does, and for
+// whatever else the target is to be dialled in the ordinary way.
+func dialNow(t wire.Target) (s socket, ok bool) {
+	addr, err := dialAddr(t.Addrs[0])
+	if err != nil || !addr.Addr().IsLoopback() {
+		return s, false
+	}
+	return dialAtOnce(addr)
+}
+
 var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // zoneOf returns the interface that has a link-local address.

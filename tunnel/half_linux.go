@@ -126,7 +126,7 @@ func (p *pair) pump(from int) (moved bool) {
 				err = nil
 			}
 			if src.stream != nil {
-				src.stream.shut = true
+				src.stream.sourceEnded()
 			}
 			h.phase = ending
 			p.settle(from, err)

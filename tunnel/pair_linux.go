@@ -30,6 +30,34 @@ type endpointFD interface {
 	release(fd int, err error)
 }
 
+// toldFD is an endpointFD that is told apart from its descriptor how the connection
+// ends: a stream of a link.
+type toldFD interface {
+	endpointFD
+	// failure is why the stream is dead, or nil.
+	failure() error
+	// wasAborted tells whether the peer has told of a reset.
+	wasAborted() bool
+	// arrived tells whether everything has come that the peer told it had sent.
+	arrived() (bool, error)
+	// sourceEnded is called when a direction of the descriptor has ended.
+	sourceEnded()
+	// reusable tells whether the descriptor may live on after the stream.
+	reusable() bool
+	// onDescriptor tells whether there is a descriptor at all.
+	onDescriptor() bool
+	// whenDead has a function called when the stream dies, or now.
+	whenDead(func())
+	// progress changes when something moves.
+	progress() uint64
+}
+
+// errEndUnknown says that the peer has not told yet how its direction ended.
+var errEndUnknown = errors.New("the end has not been told yet")
+
+// errResetByPeer is that the peer of a stream has told of a reset.
+var errResetByPeer = fmt.Errorf("stream reset by the other end: %w", unix.ECONNRESET)
+
 // pair joins two descriptors in a loop. Its lock is taken by the loop's thread
 // and by whoever has news of a stream.
 //
@@ -56,7 +84,7 @@ type pair struct {
 
 type side struct {
 	conn     endpointFD
-	stream   *Stream // the same, or nil if it is a socket of a program's
+	stream   toldFD // the same, or nil if it is a socket of a program's
 	fd       int
 	opened   bool
 	watched  bool
@@ -76,7 +104,7 @@ func join(client, guest endpointFD, n *Counters, done func(error)) {
 func joinIn(l *loop, client, guest endpointFD, early []byte, n *Counters, done func(error)) {
 	p := &pair{done: done}
 	for i, conn := range []endpointFD{client, guest} {
-		stream, _ := conn.(*Stream)
+		stream, _ := conn.(toldFD)
 		p.sides[i] = side{conn: conn, stream: stream, fd: -1}
 	}
 	p.halves[0].count, p.halves[1].count = &n.Out, &n.In
@@ -302,7 +330,7 @@ func (p *pair) end(err error) {
 	}
 	for i := range p.sides {
 		s := &p.sides[i]
-		if s.stream != nil && s.watched && s.stream.again != nil {
+		if s.stream != nil && s.watched && s.stream.reusable() {
 			// It may live on, and what befalls it then is not for this pair.
 			_ = p.loop.watch(&p.place, s.fd, i, unix.EPOLL_CTL_DEL, 0)
 		}

@@ -3,20 +3,14 @@ package tunnel
 import (
 	"net/netip"
 
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
-// quickDial connects to the first of the addresses if that is on loopback, where
-// the kernel is done with the three-way handshake before connect(2) returns. It
-// takes five system calls, and no detour through Go's poller. When the
-// connection is not there at once, for whatever reason, ok is false and the
-// address is to be dialled in the ordinary way.
-func quickDial(t wire.Target) (s socket, ok bool) {
-	addr, err := dialAddr(t.Addrs[0])
-	if err != nil || !addr.Addr().IsLoopback() {
-		return s, false
-	}
+// dialAtOnce connects to an address on loopback, where the kernel is done with the
+// three-way handshake before connect(2) returns. It takes five system calls, and no
+// detour through Go's poller. When the connection is not there at once, for whatever
+// reason, ok is false and the address is to be dialled in the ordinary way.
+func dialAtOnce(addr netip.AddrPort) (s socket, ok bool) {
 	family, sa := sockaddr(addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -41,7 +35,7 @@ func quickDial(t wire.Target) (s socket, ok bool) {
 		return s, false
 	}
 	if own, err := unix.Getsockname(fd); err != nil || addrOf(own) == addr {
-		// Connected to itself, see NotToItself.
+		// Connected to itself, see NotToItself of package tunnel.
 		resetOnClose(fd)
 		_ = unix.Close(fd)
 		return s, false

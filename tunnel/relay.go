@@ -30,7 +30,7 @@ func Relay(client, guest Conn, n *Counters, done func(error)) {
 // descriptors tells whether both connections can be handed to a loop.
 func descriptors(client, guest Conn) (c, g endpointFD, ok bool) {
 	for _, conn := range []Conn{client, guest} {
-		if s, ok := conn.(*Stream); ok && s.path == PathMux {
+		if s, ok := conn.(toldFD); ok && !s.onDescriptor() {
 			return nil, nil, false
 		}
 	}
@@ -52,7 +52,7 @@ func (e *clientError) Is(target error) bool { return target == ErrClient }
 // relayMux is Relay with two goroutines, for what has no descriptor.
 func relayMux(client, guest Conn, n *Counters) error {
 	r := &relay{client: client, guest: guest}
-	if s, ok := guest.(*Stream); ok {
+	if s, ok := guest.(toldFD); ok {
 		r.stream = s
 		// A write to a client that does not read would notice nothing.
 		s.whenDead(func() {
@@ -73,7 +73,7 @@ func relayMux(client, guest Conn, n *Counters) error {
 // flows while its half copies, and ends, is cut or stops when that returns.
 type relay struct {
 	client, guest Conn
-	stream        *Stream // the guest, if it is one
+	stream        toldFD // the guest, if it is a stream
 
 	mu    sync.Mutex
 	final int // directions that are
@@ -167,7 +167,7 @@ func (r *relay) progress() uint64 {
 	if r.stream == nil {
 		return 0
 	}
-	n := r.stream.sent.Load() + r.stream.received.Load()
+	n := r.stream.progress()
 	if c, ok := r.client.(*socketConn); ok {
 		n -= uint64(c.unsent())
 	}

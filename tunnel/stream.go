@@ -331,8 +331,6 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 	return first
 }
 
-var errResetByPeer = fmt.Errorf("stream reset by the other end: %w", syscall.ECONNRESET)
-
 // peerAborted takes in that the peer's connection was reset. What it had sent
 // before is still to be read; nothing that is written has anybody to go to. It
 // reports false if that was known.

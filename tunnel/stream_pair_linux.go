@@ -13,10 +13,7 @@ import (
 // This file is what a stream on a raw connection is to a pair. Reading and
 // writing, its Read and Write are not used then.
 
-var _ endpointFD = (*Stream)(nil)
-
-// errEndUnknown says that the peer has not told yet how its direction ended.
-var errEndUnknown = errors.New("the end has not been told yet")
+var _ toldFD = (*Stream)(nil)
 
 func (s *Stream) detach(p *pair) (int, error) {
 	s.mu.Lock()
@@ -53,6 +50,11 @@ func (s *Stream) open(b []byte, readErr error) ([]byte, error) {
 	}
 	return b[len(b)-r.Len():], s.gotAnswer(err)
 }
+
+func (s *Stream) sourceEnded()       { s.shut = true }
+func (s *Stream) reusable() bool     { return s.again != nil }
+func (s *Stream) onDescriptor() bool { return s.path != PathMux }
+func (s *Stream) progress() uint64   { return s.sent.Load() + s.received.Load() }
 
 func (s *Stream) judgeEnd(error) error {
 	select {

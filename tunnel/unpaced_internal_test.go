@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,7 +58,7 @@ func TestAServiceOnLoopbackIsSentToUnpaced(t *testing.T) {
 	if err := unix.Listen(fd, 1); err != nil {
 		t.Fatal(err)
 	}
-	s, ok := quickDial(wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}})
+	s, ok := dialAtOnce(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 	if !ok {
 		t.Fatal("no connection")
 	}

@@ -129,7 +129,7 @@ func (w *waitingConn) open() bool {
 	if !ok || request.Target.Network != wire.NetworkTCP {
 		return false
 	}
-	target, ok := quickDial(request.Target)
+	target, ok := dialNow(request.Target)
 	if !ok {
 		return false
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
@@ -74,9 +73,9 @@ type udpFlow struct {
 	asked, given int  // bytes, before that
 
 	// What is of use of the answers; not guarded.
-	delivery tunnel.Delivery // to a client on this host
-	blind    atomic.Bool     // the kernel does not tell about that
-	unasked  atomic.Int32    // answers since the client sent something
+	delivery udp.Delivery // to a client on this host
+	blind    atomic.Bool  // the kernel does not tell about that
+	unasked  atomic.Int32 // answers since the client sent something
 }
 
 // answersPerDatagram is how many answers to a client of the network count as of use
