@@ -18,6 +18,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -212,7 +213,7 @@ func (v *vm) introduce(link *tunnel.Link) {
 		Reverse:  link.SetReverse,
 		Tell:     link.TellPorts,
 		RelayNow: link.RelayNow,
-		Open: func(ctx context.Context, t wire.Target, early []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, t wire.Target, early []byte) (relay.Conn, string, error) {
 			s, err := link.Open(ctx, t, early)
 			if err != nil {
 				return nil, "", err

@@ -126,5 +126,5 @@ func (c *control) read(handle func(wire.Message) (useful bool, err error)) error
 	}
 }
 
-// lastHeard is when anything last arrived, by [clock].
+// lastHeard is when anything last arrived, by package clock.
 func (c *control) lastHeard() time.Duration { return time.Duration(c.heard.Load()) }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -367,7 +368,7 @@ func TestGarbageEndsADatagramStreamWithAReason(t *testing.T) {
 		}
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		replies := 0
-		err = udp.NewDatagrams().Run(t.Context(), tunnel.TCP(c.(*net.TCPConn)), udp.Handler{
+		err = udp.NewDatagrams().Run(t.Context(), relay.TCP(c.(*net.TCPConn)), udp.Handler{
 			Reply: func(uint32, []byte) bool { replies++; return true },
 		})
 		if err == nil || replies != 1 || strings.Contains(err.Error(), "timeout") {

@@ -16,11 +16,11 @@
 // carries the count too, and goes out at the other end after that many bytes, or
 // when nothing has moved for a second.
 //
-// [Relay] joins a stream and a connection of TCP or of a unix socket. Where both
+// [relay.Relay] joins a stream and a connection of TCP or of a unix socket. Where both
 // are descriptors it is an epoll loop that moves the bytes, with splice(2) when
 // there are many; where one is a yamux stream it takes two goroutines.
 //
-// A client that an [Acceptor] accepts can be relayed by that loop from the
+// A client that an [relay.Acceptor] accepts can be relayed by that loop from the
 // beginning ([Link.RelayNow]), and a loop in the guest takes the request. Such a
 // stream leaves its raw connection open. When both directions have come to a
 // clean end and the guest has said that it read everything, it carries the next.

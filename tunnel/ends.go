@@ -14,7 +14,7 @@ import (
 type ends struct {
 	// tell sends a message to the peer; it does not block.
 	tell func(wire.EndMessage)
-	// heard is when the control stream last brought anything, by [clock].
+	// heard is when the control stream last brought anything, by package clock.
 	heard func() time.Duration
 	// keepEarly tells for which IDs messages about streams that are not known
 	// yet are kept: those of the other end. What opens a stream comes on another

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +20,7 @@ import (
 // two ends to tell and most are told in a loop, which can write and read a
 // descriptor in place; through yamux each would take four goroutines in turn.
 type endsConn struct {
-	place
+	relay.Place
 	fd      int
 	deliver func(wire.EndMessage) (useful bool)
 	done    chan struct{} // closed when the connection is lost or closed
@@ -44,7 +45,7 @@ const (
 
 // newEndsConn takes over a connection.
 func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work *budget.Budget) (*endsConn, error) {
-	fd, err := takeDescriptor(conn)
+	fd, err := relay.TakeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -52,7 +53,7 @@ func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), wor
 	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{}), work: work}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := pickLoop().addFD(c, fd, unix.EPOLLIN); err != nil {
+	if err := relay.PickLoop().AddFD(c, fd, unix.EPOLLIN); err != nil {
 		c.end(err)
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func (c *endsConn) tell(m wire.EndMessage) {
 
 // flush needs c.mu.
 func (c *endsConn) flush() {
-	n, err := send(c.fd, c.out)
+	n, err := relay.Send(c.fd, c.out)
 	if err != nil && err != unix.EAGAIN {
 		c.end(fmt.Errorf("write: %w", err))
 		return
@@ -91,7 +92,7 @@ func (c *endsConn) flush() {
 
 // arm has the loop watch for what can be done. It needs c.mu.
 func (c *endsConn) arm() {
-	if err := c.loop.watch(&c.place, c.fd, 0, unix.EPOLL_CTL_MOD, c.events()); err != nil {
+	if err := c.Loop.Watch(&c.Place, c.fd, 0, unix.EPOLL_CTL_MOD, c.events()); err != nil {
 		c.end(err)
 	}
 }
@@ -107,7 +108,7 @@ func (c *endsConn) events() (events uint32) {
 	return events
 }
 
-func (c *endsConn) handle(_ int, events uint32) {
+func (c *endsConn) Handle(_ int, events uint32) {
 	if events&unix.EPOLLOUT != 0 {
 		c.mu.Lock()
 		if !c.closed && len(c.out) > 0 {
@@ -123,8 +124,8 @@ func (c *endsConn) handle(_ int, events uint32) {
 }
 
 func (c *endsConn) read() {
-	buf := c.loop.buf[:endsTurn]
-	n, err := receive(c.fd, buf)
+	buf := c.Loop.Buf[:endsTurn]
+	n, err := relay.Receive(c.fd, buf)
 	switch {
 	case err == unix.EAGAIN:
 		return
@@ -152,15 +153,15 @@ func (c *endsConn) read() {
 // leaveData moves the connection of a peer that floods it to a loop where nobody's
 // data waits behind it. It needs c.mu, and is for the loop's thread.
 func (c *endsConn) leaveData() {
-	slow := floodLoop()
-	if c.loop == slow {
+	slow := relay.FloodLoop()
+	if c.Loop == slow {
 		c.arm()
 		return
 	}
-	_ = c.loop.watch(&c.place, c.fd, 0, unix.EPOLL_CTL_DEL, 0)
-	c.loop.remove(&c.place)
-	c.loop = nil
-	if err := slow.addFD(c, c.fd, c.events()); err != nil {
+	_ = c.Loop.Watch(&c.Place, c.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	c.Loop.Remove(&c.Place)
+	c.Loop = nil
+	if err := slow.AddFD(c, c.fd, c.events()); err != nil {
 		c.end(err)
 	}
 }
@@ -197,8 +198,8 @@ func (c *endsConn) end(err error) {
 		return
 	}
 	c.closed, c.err = true, err
-	if c.loop != nil {
-		c.loop.remove(&c.place)
+	if c.Loop != nil {
+		c.Loop.Remove(&c.Place)
 	}
 	_ = unix.Close(c.fd)
 	close(c.done)

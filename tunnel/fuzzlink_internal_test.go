@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/yamux"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -150,8 +151,8 @@ func FuzzAGuestOnALink(f *testing.F) {
 				go func() { _, _ = io.Copy(io.Discard, s) }()
 			}
 		}()
-		_ = l.SetReverse([]*Reverse{{Listen: wire.UnixTarget("/nowhere/s"), State: func(wire.ReverseState, string) {}, Ended: func(error) {}, Counters: new(Counters),
-			Dial: func(context.Context) (Conn, error) { return nil, io.ErrUnexpectedEOF }}})
+		_ = l.SetReverse([]*Reverse{{Listen: wire.UnixTarget("/nowhere/s"), State: func(wire.ReverseState, string) {}, Ended: func(error) {}, Counters: new(relay.Counters),
+			Dial: func(context.Context) (relay.Conn, error) { return nil, io.ErrUnexpectedEOF }}})
 		opening, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 		if s, err := l.Open(opening, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("early")); err == nil {
 			defer s.Abort()

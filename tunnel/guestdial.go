@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -28,7 +29,7 @@ var ErrTooManyDials = fmt.Errorf("%d connections wait for services that do not a
 var errNotLocal = errors.New("not an address of this machine")
 
 // dialTarget connects to the first address of a target that answers.
-func dialTarget(ctx context.Context, t wire.Target) (Conn, error) {
+func dialTarget(ctx context.Context, t wire.Target) (relay.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
 	if t.Network == wire.NetworkUnix {
@@ -36,13 +37,13 @@ func dialTarget(ctx context.Context, t wire.Target) (Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return Unix(conn), nil
+		return relay.Unix(conn), nil
 	}
 	var errs []error
 	for _, addr := range t.Addrs {
 		conn, err := dialLocal(ctx, t.Network, addr)
 		if err == nil {
-			return TCP(conn.(*net.TCPConn)), nil
+			return relay.TCP(conn.(*net.TCPConn)), nil
 		}
 		errs = append(errs, err)
 	}
@@ -75,7 +76,7 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 	if network == wire.NetworkTCP {
 		// A connection to itself, which package net sees and gives up too, is
 		// reset then, and does not keep its port from the server that is to have it.
-		d.Control = ControlTCP
+		d.Control = relay.ControlTCP
 	}
 	conn, err := d.DialContext(ctx, network, addr.String())
 	if err != nil {
@@ -130,12 +131,12 @@ func dialAddr(addr netip.AddrPort) (netip.AddrPort, error) {
 
 // dialNow is [dialTarget] where that takes no waiting: ok is false if it does, and for
 // whatever else the target is to be dialled in the ordinary way.
-func dialNow(t wire.Target) (s socket, ok bool) {
+func dialNow(t wire.Target) (s relay.Socket, ok bool) {
 	addr, err := dialAddr(t.Addrs[0])
 	if err != nil || !addr.Addr().IsLoopback() {
 		return s, false
 	}
-	return dialAtOnce(addr)
+	return relay.DialAtOnce(addr)
 }
 
 var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})

@@ -15,6 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 )
@@ -134,7 +135,9 @@ const (
 var errTooManyKeyless = errors.New("more connections than hosts without a key may have")
 
 // keylessLimit is less than most where few descriptors may be open.
-func keylessLimit(most int, part uint64) int { return int(min(uint64(most), descriptorLimit()/part)) }
+func keylessLimit(most int, part uint64) int {
+	return int(min(uint64(most), relay.DescriptorLimit()/part))
+}
 
 // admitHost bounds the streams of a host.
 func (l *guestLink) admitHost(open int) error {
@@ -328,7 +331,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 		l.serveUDP(ctx, conn, s)
 		return
 	}
-	var target Conn
+	var target relay.Conn
 	if l.full() {
 		err = errTooManyKeyless
 	} else {
@@ -344,11 +347,11 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 		return
 	}
 	l.streams.Add(1)
-	Relay(target, s, new(Counters), l.streamEnded(open.Target))
+	relay.Relay(target, s, new(relay.Counters), l.streamEnded(open.Target))
 }
 
 // dial connects to what a stream is for, as long as that is wanted.
-func (l *guestLink) dial(ctx context.Context, s *Stream, open wire.OpenRequest) (Conn, error) {
+func (l *guestLink) dial(ctx context.Context, s *Stream, open wire.OpenRequest) (relay.Conn, error) {
 	if open.Target.Network == wire.NetworkUnix {
 		if err := l.orders.judge(orderOpen, open.Order(), open.Proof); err != nil {
 			return nil, err
@@ -362,13 +365,13 @@ func (l *guestLink) dial(ctx context.Context, s *Stream, open wire.OpenRequest) 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.whenDead(cancel)
-	defer s.whenDead(nil)
+	s.WhenDead(cancel)
+	defer s.WhenDead(nil)
 	target, err := dialTarget(ctx, open.Target)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkDescriptors(target); err != nil {
+	if err := relay.CheckDescriptorsOf(target); err != nil {
 		target.Abort()
 		return nil, err
 	}

@@ -28,7 +28,7 @@ const (
 	late = pingInterval
 )
 
-// pulse is the host's side of the heartbeat. Time is [clock]'s, which stands still
+// pulse is the host's side of the heartbeat. Time is package clock's, which stands still
 // while the machine sleeps and does not follow the clock on the wall.
 type pulse struct {
 	asked, answered atomic.Uint64 // sequence numbers of pings and pongs

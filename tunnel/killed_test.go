@@ -19,6 +19,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -63,13 +64,13 @@ func beHost(at, target string) error {
 		return err
 	}
 	addr := ln.Addr()
-	a, err := tunnel.NewAcceptor(ln)
+	a, err := relay.NewAcceptor(ln)
 	if err != nil {
 		return err
 	}
 	to := wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(target)}}
-	err = a.Serve(func(c *tunnel.Client) {
-		if l.RelayNow(c, to, nil, new(tunnel.Counters), func(error) {}) {
+	err = a.Serve(func(c *relay.Client) {
+		if l.RelayNow(c, to, nil, new(relay.Counters), func(error) {}) {
 			return
 		}
 		go func() {
@@ -78,7 +79,7 @@ func beHost(at, target string) error {
 				c.Abort()
 				return
 			}
-			tunnel.Relay(c.Conn(), s, new(tunnel.Counters), func(error) {})
+			relay.Relay(c.Conn(), s, new(relay.Counters), func(error) {})
 		}()
 	}, func(error) {}, nil)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // TestThreeThousandConnectionsLeaveNothingBehind counts what both sides of a
@@ -24,7 +25,7 @@ func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		var counters tunnel.Counters
+		var counters relay.Counters
 		once := func() {
 			client, err := net.Dial("tcp", ln.Addr().String())
 			if err != nil {
@@ -40,7 +41,7 @@ func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
 				t.Fatal(err)
 			}
 			done := make(chan error, 1)
-			go tunnel.Relay(tunnel.TCP(accepted.(*net.TCPConn)), s, &counters, func(err error) { done <- err })
+			go relay.Relay(relay.TCP(accepted.(*net.TCPConn)), s, &counters, func(err error) { done <- err })
 			if got, err := io.ReadAll(client); err != nil || string(got) != "hello" {
 				t.Fatalf("%q, %v", got, err)
 			}

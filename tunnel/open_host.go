@@ -11,6 +11,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +30,7 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*Stream, 
 			if !ok {
 				break
 			}
-			if s, err := l.openOn(newFDConn(fd), nil, t, early); err == nil {
+			if s, err := l.openOn(relay.NewFDConn(fd), nil, t, early); err == nil {
 				return s, nil // else it had gone stale
 			}
 		}
@@ -51,16 +52,16 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*Stream, 
 }
 
 // RelayNow opens a stream to a target and relays between it and a client, as
-// Open and [Relay] do, without waiting for anything. It reports false, having
+// Open and [relay.Relay] do, without waiting for anything. It reports false, having
 // done nothing, if that cannot be.
-func (l *Link) RelayNow(c *Client, t wire.Target, early []byte, n *Counters, done func(error)) bool {
+func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool {
 	for {
 		fd, ok := l.spares.take()
 		if !ok {
 			return false
 		}
 		if s := l.openNow(fd, t, early); s != nil {
-			join(c.socket, s, n, done)
+			relay.Join(c.Socket, s, n, done)
 			return true
 		}
 	}
@@ -98,7 +99,7 @@ func (l *Link) openNow(fd int, t wire.Target, early []byte) *Stream {
 		return nil
 	}
 	first = append(first, early...)
-	n, err := send(fd, first)
+	n, err := relay.Send(fd, first)
 	if err == nil && n < len(first) {
 		err = io.ErrShortWrite
 	}
@@ -139,7 +140,7 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 	}
 	// yamux needs no descriptor.
 	if c, ok := conn.(syscall.Conn); ok {
-		if err := CheckDescriptors(c); err != nil {
+		if err := relay.CheckDescriptors(c); err != nil {
 			_ = conn.Close()
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/mux"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -18,16 +19,16 @@ type Reverse struct {
 	Listen wire.Target
 	// Dial connects to the service on the host, for a connection that the guest
 	// has accepted.
-	Dial func(context.Context) (Conn, error)
+	Dial func(context.Context) (relay.Conn, error)
 	// Ended is called at the end of each connection, with why Dial or the
 	// connection failed, or nil. What the client in the guest did is an
-	// [ErrClient].
+	// [relay.ErrClient].
 	Ended func(error)
 	// State is told how the listener is, first and at every change. It may be
 	// called once more after the listener was taken back.
 	State func(state wire.ReverseState, reason string)
 	// Counters count the bytes of all its connections.
-	Counters *Counters
+	Counters *relay.Counters
 }
 
 // maxReverseStreams is how many connections a guest can have open to the host,
@@ -180,9 +181,9 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 		return // reset by the guest already, or the link has ended
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, DialTimeout)
-	s.whenDead(cancel)
+	s.WhenDead(cancel)
 	target, err := r.Dial(dialCtx)
-	s.whenDead(nil)
+	s.WhenDead(nil)
 	cancel()
 	status, _ := answerTo(err)
 	// A client that has gone does not take it, and what it sent before still is to
@@ -193,17 +194,17 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 		r.Ended(err)
 		return
 	}
-	Relay(target, s, r.Counters, func(err error) { r.Ended(clientInGuest(err)) })
+	relay.Relay(target, s, r.Counters, func(err error) { r.Ended(clientInGuest(err)) })
 }
 
 // clientInGuest marks, of how a connection from the guest ended, what its client
-// did. What [Relay] takes for the client is the service.
+// did. What [relay.Relay] takes for the client is the service.
 func clientInGuest(err error) error {
-	if service, ok := errors.AsType[*clientError](err); ok {
-		return fmt.Errorf("service: %w", service.err)
+	if service, ok := errors.AsType[*relay.ClientError](err); ok {
+		return fmt.Errorf("service: %w", service.Err)
 	}
-	if errors.Is(err, errResetByPeer) {
-		return &clientError{err}
+	if errors.Is(err, relay.ErrResetByPeer) {
+		return &relay.ClientError{Err: err}
 	}
 	return err
 }

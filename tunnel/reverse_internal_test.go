@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -76,11 +77,11 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 	defer held.Close()
 	err = l.SetReverse([]*Reverse{{
 		Listen: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}},
-		Dial: func(context.Context) (Conn, error) {
+		Dial: func(context.Context) (relay.Conn, error) {
 			dialled <- struct{}{}
 			return nil, io.ErrUnexpectedEOF
 		},
-		Ended: func(error) {}, State: func(wire.ReverseState, string) {}, Counters: new(Counters),
+		Ended: func(error) {}, State: func(wire.ReverseState, string) {}, Counters: new(relay.Counters),
 	}})
 	if err != nil {
 		t.Fatal(err)

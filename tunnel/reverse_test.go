@@ -20,6 +20,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -48,20 +49,20 @@ func reverseTo(listen, service wire.Target) *reversed {
 	r := &reversed{}
 	r.Reverse = &tunnel.Reverse{
 		Listen: listen,
-		Dial: func(ctx context.Context) (tunnel.Conn, error) {
+		Dial: func(ctx context.Context) (relay.Conn, error) {
 			var d net.Dialer
 			if service.Network == "unix" {
 				c, err := d.DialContext(ctx, "unix", service.Path)
 				if err != nil {
 					return nil, err
 				}
-				return tunnel.Unix(c.(*net.UnixConn)), nil
+				return relay.Unix(c.(*net.UnixConn)), nil
 			}
 			c, err := d.DialContext(ctx, "tcp", service.Addrs[0].String())
 			if err != nil {
 				return nil, err
 			}
-			return tunnel.TCP(c.(*net.TCPConn)), nil
+			return relay.TCP(c.(*net.TCPConn)), nil
 		},
 		Ended: func(err error) {
 			r.mu.Lock()
@@ -73,7 +74,7 @@ func reverseTo(listen, service wire.Target) *reversed {
 			defer r.mu.Unlock()
 			r.state = fmt.Sprint(s, " ", reason)
 		},
-		Counters: new(tunnel.Counters),
+		Counters: new(relay.Counters),
 	}
 	return r
 }
@@ -380,7 +381,7 @@ func TestAResetOfTheGuestsClientIsNoErrorOfTheService(t *testing.T) {
 		_ = c.SetLinger(0)
 		_ = c.Close()
 		eventually(t, "the end", func() bool { return len(r.ends()) == 1 })
-		if err := r.ends()[0]; !errors.Is(err, tunnel.ErrClient) {
+		if err := r.ends()[0]; !errors.Is(err, relay.ErrClient) {
 			t.Error(err)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -147,7 +148,7 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 		own.Remove(l.inode)
 		l.inode = 0
 		c := net.ListenConfig{KeepAlive: -1, KeepAliveConfig: reverseKeepAlive(t.Addrs[0].Addr()), Control: func(_, _ string, raw syscall.RawConn) (err error) {
-			if err := ControlTCP("", "", raw); err != nil {
+			if err := relay.ControlTCP("", "", raw); err != nil {
 				return err
 			}
 			l.inode, err = own.Add(raw)
@@ -175,7 +176,7 @@ func reverseKeepAlive(at netip.Addr) net.KeepAliveConfig {
 	if at.IsLoopback() {
 		return net.KeepAliveConfig{}
 	}
-	return clientKeepAlive
+	return relay.ClientKeepAlive
 }
 
 // accept takes connections until the listener is closed.
@@ -213,15 +214,15 @@ func (l *reverseListener) accept(ctx context.Context, ln net.Listener) {
 	}
 }
 
-func connOf(c net.Conn) Conn {
+func connOf(c net.Conn) relay.Conn {
 	if c, ok := c.(*net.UnixConn); ok {
-		return Unix(c)
+		return relay.Unix(c)
 	}
-	return TCP(c.(*net.TCPConn))
+	return relay.TCP(c.(*net.TCPConn))
 }
 
 // carry carries one connection to the host.
-func (l *reverseListener) carry(client Conn) {
+func (l *reverseListener) carry(client relay.Conn) {
 	link := l.guest.link
 	s, err := l.openStream()
 	if err != nil {
@@ -229,7 +230,7 @@ func (l *reverseListener) carry(client Conn) {
 		link.server.log().Debug("no stream to the host", "err", err)
 		return
 	}
-	Relay(client, s, new(Counters), func(err error) {
+	relay.Relay(client, s, new(relay.Counters), func(err error) {
 		if err != nil {
 			link.server.log().Debug("connection to the host ended", "listener", l.spec.Listen, "err", err)
 		}

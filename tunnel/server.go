@@ -15,6 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/time/rate"
 )
@@ -108,7 +109,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		if err := checkDescriptors(conn); err != nil {
+		if err := relay.CheckDescriptorsOf(conn); err != nil {
 			_ = conn.Close()
 			s.log().Warn("refused a connection", "err", err)
 			continue

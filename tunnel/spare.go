@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"golang.org/x/sys/unix"
 )
 
@@ -100,12 +101,12 @@ func (p *spares) fill(ctx context.Context) {
 			_ = c.Close()
 			return
 		}
-		fd, err := takeDescriptor(c)
+		fd, err := relay.TakeDescriptor(c)
 		if err != nil {
 			_ = c.Close()
 			return
 		}
-		if outOfDescriptors(fd) != nil {
+		if relay.OutOfDescriptors(fd) != nil {
 			_ = unix.Close(fd)
 			return
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -59,12 +60,12 @@ type Stream struct {
 	dead      chan struct{} // closed when the stream is reset or closed
 
 	mu       sync.Mutex
-	err      error  // why it is dead
-	peerSent uint64 // valid once peerEnded is closed
-	peerCut  bool   // a reset follows what the peer sent, not an end; likewise
-	told     bool   // the end of our direction has been told
-	stopped  bool   // the peer does not read any more
-	pair     *pair  // is told what peer and link do to the stream
+	err      error       // why it is dead
+	peerSent uint64      // valid once peerEnded is closed
+	peerCut  bool        // a reset follows what the peer sent, not an end; likewise
+	told     bool        // the end of our direction has been told
+	stopped  bool        // the peer does not read any more
+	pair     *relay.Pair // is told what peer and link do to the stream
 	endTimer *time.Timer
 	gaveUp   *time.Timer // runs once the peer has told of a reset, where there is no pair
 	onDeath  func()      // called once when the stream dies; nil for nobody
@@ -78,7 +79,7 @@ type Stream struct {
 	answerTimer *time.Timer
 }
 
-var _ Conn = (*Stream)(nil)
+var _ relay.Conn = (*Stream)(nil)
 
 func newStream(id uint64, e *ends) *Stream {
 	return &Stream{
@@ -154,9 +155,9 @@ func (s *Stream) Read(b []byte) (int, error) {
 	if err := s.prepareRead(); err != nil {
 		return 0, err
 	}
-	if _, err := s.arrived(); err != nil {
+	if _, err := s.Arrived(); err != nil {
 		s.die(err)
-		return 0, s.failure()
+		return 0, s.Failure()
 	}
 	n, err := s.conn.Read(b)
 	if n > 0 {
@@ -180,9 +181,9 @@ func (s *Stream) Answer(ctx context.Context) error {
 func (s *Stream) Write(b []byte) (int, error) {
 	select {
 	case <-s.dead:
-		return 0, s.failure()
+		return 0, s.Failure()
 	case <-s.aborted:
-		return 0, errResetByPeer
+		return 0, relay.ErrResetByPeer
 	default:
 	}
 	n, err := s.conn.Write(b)
@@ -235,13 +236,13 @@ func (s *Stream) Abort() {
 }
 
 func (s *Stream) abort(err error) {
-	if s.die(err) && !s.wasAborted() {
+	if s.die(err) && !s.WasAborted() {
 		s.ends.tell(wire.EndMessage{ID: s.id, Kind: wire.EndAborted, Sent: s.sent.Load()})
 	}
 }
 
-// wasAborted tells whether the peer has told of a reset.
-func (s *Stream) wasAborted() bool {
+// WasAborted tells whether the peer has told of a reset.
+func (s *Stream) WasAborted() bool {
 	select {
 	case <-s.aborted:
 		return true
@@ -277,7 +278,7 @@ func (s *Stream) die(err error) bool {
 	}
 	switch {
 	case pair != nil:
-		pair.news()
+		pair.News()
 	case conn != nil:
 		_ = conn.Close()
 	case fd >= 0:
@@ -286,9 +287,9 @@ func (s *Stream) die(err error) bool {
 	return true
 }
 
-// whenDead has f called when the stream dies, or now if it has. It replaces what
+// WhenDead has f called when the stream dies, or now if it has. It replaces what
 // was to be called before; nil is nothing.
-func (s *Stream) whenDead(f func()) {
+func (s *Stream) WhenDead(f func()) {
 	s.mu.Lock()
 	dead := s.err != nil
 	s.onDeath = f
@@ -314,7 +315,7 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 		pair := s.pair
 		s.mu.Unlock()
 		if pair != nil && first {
-			pair.news()
+			pair.News()
 		}
 	case wire.EndStopped:
 		s.mu.Lock()
@@ -336,7 +337,7 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 // reports false if that was known.
 func (s *Stream) peerAborted(sent uint64) bool {
 	s.mu.Lock()
-	if s.err != nil || s.wasAborted() {
+	if s.err != nil || s.WasAborted() {
 		s.mu.Unlock()
 		return false
 	}
@@ -350,35 +351,35 @@ func (s *Stream) peerAborted(sent uint64) bool {
 	s.stopped = true
 	conn, pair := s.conn, s.pair
 	if pair == nil {
-		s.gaveUp = s.giveUp(newDrain(s.received.Load()))
+		s.gaveUp = s.giveUp(relay.NewDrain(s.received.Load()))
 	}
 	s.mu.Unlock()
 	if c, ok := conn.(*mux.Conn); ok {
 		c.RefuseWrites()
 	}
 	if pair != nil {
-		pair.news()
+		pair.News()
 	}
 	return true
 }
 
 // giveUp ends the stream when a reset is due and nothing is read any more.
-func (s *Stream) giveUp(d drain) *time.Timer {
-	return time.AfterFunc(drainTick, func() {
+func (s *Stream) giveUp(d relay.Drain) *time.Timer {
+	return time.AfterFunc(relay.DrainTick, func() {
 		s.mu.Lock()
 		over := s.pair != nil || s.err != nil // a pair sees to it
-		wait := !over && !d.over(s.received.Load())
+		wait := !over && !d.Over(s.received.Load())
 		if wait {
 			s.gaveUp = s.giveUp(d)
 		}
 		s.mu.Unlock()
 		if !over && !wait {
-			s.die(errResetByPeer)
+			s.die(relay.ErrResetByPeer)
 		}
 	})
 }
 
-func (s *Stream) failure() error {
+func (s *Stream) Failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
@@ -389,7 +390,7 @@ func (s *Stream) translate(err error) error {
 	if err == nil {
 		return nil
 	}
-	if dead := s.failure(); dead != nil {
+	if dead := s.Failure(); dead != nil {
 		return dead
 	}
 	return err
@@ -406,7 +407,7 @@ func (s *Stream) endOfRead(err error) error {
 	}
 	if cut := s.complete(); cut != nil {
 		s.die(cut)
-		return s.failure()
+		return s.Failure()
 	}
 	return io.EOF
 }
@@ -415,15 +416,15 @@ func (s *Stream) endOfRead(err error) error {
 func (s *Stream) complete() error {
 	switch got := s.received.Load(); {
 	case s.peerCut:
-		return errResetByPeer
+		return relay.ErrResetByPeer
 	case got != s.peerSent:
 		return fmt.Errorf("stream cut: %d of %d bytes arrived: %w", got, s.peerSent, syscall.ECONNRESET)
 	}
 	return nil
 }
 
-// arrived tells whether everything has come that the peer told it had sent.
-func (s *Stream) arrived() (bool, error) {
+// Arrived tells whether everything has come that the peer told it had sent.
+func (s *Stream) Arrived() (bool, error) {
 	select {
 	case <-s.peerEnded:
 	default:
@@ -448,7 +449,7 @@ func (s *Stream) awaitEnd() error {
 	case <-s.peerEnded:
 		return nil
 	case <-s.dead:
-		return s.failure()
+		return s.Failure()
 	case <-s.readDeadline.wait():
 		return os.ErrDeadlineExceeded
 	}
@@ -489,7 +490,7 @@ const endTimeout = 10 * time.Second
 
 var errNotTold = fmt.Errorf("stream ended without its end being told: %w", syscall.ECONNRESET)
 
-func (s *Stream) moved(read, written int) {
+func (s *Stream) Moved(read, written int) {
 	if read > 0 {
 		s.received.Add(uint64(read))
 	}
@@ -498,20 +499,20 @@ func (s *Stream) moved(read, written int) {
 	}
 }
 
-func (s *Stream) awaitReset() error {
+func (s *Stream) AwaitReset() error {
 	select {
 	case <-s.dead:
 	case <-s.aborted:
-		return errResetByPeer
+		return relay.ErrResetByPeer
 	}
-	if err := s.failure(); !errors.Is(err, net.ErrClosed) {
+	if err := s.Failure(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
 }
 
-// drain has nothing to wait for: the count of what was sent goes with the reset.
-func (s *Stream) drain() {}
+// Drain has nothing to wait for: the count of what was sent goes with the reset.
+func (s *Stream) Drain() {}
 
 // prepareRead takes the guest's answer off the stream; in the guest there is
 // none. A deadline that expires meanwhile loses nothing of it.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -13,9 +14,9 @@ import (
 // This file is what a stream on a raw connection is to a pair. Reading and
 // writing, its Read and Write are not used then.
 
-var _ toldFD = (*Stream)(nil)
+var _ relay.Stream = (*Stream)(nil)
 
-func (s *Stream) detach(p *pair) (int, error) {
+func (s *Stream) Detach(p *relay.Pair) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -26,15 +27,15 @@ func (s *Stream) detach(p *pair) (int, error) {
 		s.fd, s.pair = -1, p
 		return fd, nil
 	}
-	fd, err := takeDescriptor(s.conn)
+	fd, err := relay.TakeDescriptor(s.conn)
 	if err == nil {
 		s.pair = p
 	}
 	return fd, err
 }
 
-// open takes the guest's answer off what was read.
-func (s *Stream) open(b []byte, readErr error) ([]byte, error) {
+// Open takes the guest's answer off what was read.
+func (s *Stream) Open(b []byte, readErr error) ([]byte, error) {
 	s.answerMu.Lock()
 	defer s.answerMu.Unlock()
 	if s.answered {
@@ -51,29 +52,29 @@ func (s *Stream) open(b []byte, readErr error) ([]byte, error) {
 	return b[len(b)-r.Len():], s.gotAnswer(err)
 }
 
-func (s *Stream) sourceEnded()       { s.shut = true }
-func (s *Stream) reusable() bool     { return s.again != nil }
-func (s *Stream) onDescriptor() bool { return s.path != PathMux }
-func (s *Stream) progress() uint64   { return s.sent.Load() + s.received.Load() }
+func (s *Stream) SourceEnded()       { s.shut = true }
+func (s *Stream) Reusable() bool     { return s.again != nil }
+func (s *Stream) OnDescriptor() bool { return s.path != PathMux }
+func (s *Stream) Progress() uint64   { return s.sent.Load() + s.received.Load() }
 
-func (s *Stream) judgeEnd(error) error {
+func (s *Stream) JudgeEnd(error) error {
 	select {
 	case <-s.peerEnded:
 		return s.complete()
 	default:
 	}
 	s.expectEnd()
-	return errEndUnknown
+	return relay.ErrEndUnknown
 }
 
-func (s *Stream) endWrite(fd int, _ bool) error {
+func (s *Stream) EndWrite(fd int, _ bool) error {
 	if s.tellEnd() && s.again == nil {
 		_ = unix.Shutdown(fd, unix.SHUT_WR) // fails only if the peer has gone, which the control stream tells
 	}
 	return nil
 }
 
-func (s *Stream) release(fd int, err error) {
+func (s *Stream) Release(fd int, err error) {
 	s.mu.Lock()
 	s.pair = nil // it is what calls
 	s.mu.Unlock()
@@ -85,7 +86,7 @@ func (s *Stream) release(fd int, err error) {
 	switch {
 	case err == nil:
 		s.die(net.ErrClosed)
-	case refused, s.wasAborted():
+	case refused, s.WasAborted():
 		s.die(err) // the peer knows
 	default:
 		s.abort(err)

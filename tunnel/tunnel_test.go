@@ -18,6 +18,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -229,7 +230,7 @@ func connect(t *testing.T, l *tunnel.Link, target wire.Target, ended func(error)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go tunnel.Relay(tunnel.TCP(accepted.(*net.TCPConn)), s, new(tunnel.Counters), ended)
+	go relay.Relay(relay.TCP(accepted.(*net.TCPConn)), s, new(relay.Counters), ended)
 	return client.(*net.TCPConn)
 }
 
@@ -242,13 +243,13 @@ func connectNow(t *testing.T, l *tunnel.Link, target wire.Target, ended func(err
 		t.Fatal(err)
 	}
 	addr := ln.Addr().String()
-	acceptor, err := tunnel.NewAcceptor(ln)
+	acceptor, err := relay.NewAcceptor(ln)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer acceptor.Close()
-	accepted := make(chan *tunnel.Client, 1)
-	if err := acceptor.Serve(func(c *tunnel.Client) { accepted <- c }, func(err error) { t.Errorf("accept: %v", err) }, nil); err != nil {
+	accepted := make(chan *relay.Client, 1)
+	if err := acceptor.Serve(func(c *relay.Client) { accepted <- c }, func(err error) { t.Errorf("accept: %v", err) }, nil); err != nil {
 		t.Fatal(err)
 	}
 	client, err := net.Dial("tcp", addr)
@@ -257,7 +258,7 @@ func connectNow(t *testing.T, l *tunnel.Link, target wire.Target, ended func(err
 	}
 	c := <-accepted
 	eventually(t, "a raw connection that is ready", func() bool {
-		return l.RelayNow(c, target, nil, new(tunnel.Counters), ended)
+		return l.RelayNow(c, target, nil, new(relay.Counters), ended)
 	})
 	return client.(*net.TCPConn)
 }

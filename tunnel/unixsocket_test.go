@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -64,7 +65,7 @@ func throughSocket(t *testing.T, l *tunnel.Link, target wire.Target) *net.UnixCo
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	go tunnel.Relay(tunnel.Unix(accepted), s, new(tunnel.Counters), func(error) { close(done) })
+	go relay.Relay(relay.Unix(accepted), s, new(relay.Counters), func(error) { close(done) })
 	t.Cleanup(func() {
 		_ = client.Close()
 		select {

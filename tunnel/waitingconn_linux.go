@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,7 @@ import (
 // or one whose stream has ended. A loop waits for the request that opens the
 // next.
 type waitingConn struct {
-	place
+	relay.Place
 	link *guestLink
 	ctx  context.Context // the server's
 	fd   int
@@ -27,7 +28,7 @@ func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
 		l.server.strangers.work.Spend(strangerCost)
 		return
 	}
-	fd, err := takeDescriptor(conn)
+	fd, err := relay.TakeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
 		return
@@ -51,7 +52,7 @@ func (l *guestLink) wait(ctx context.Context, fd int) bool {
 	w := &waitingConn{link: l, ctx: ctx, fd: fd}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || pickLoop().addFD(w, fd, unix.EPOLLIN) != nil {
+	if l.ended || relay.PickLoop().AddFD(w, fd, unix.EPOLLIN) != nil {
 		return false
 	}
 	l.waiting[w] = true
@@ -68,21 +69,21 @@ func (w *waitingConn) take() bool {
 		return false
 	}
 	delete(l.waiting, w)
-	w.loop.remove(&w.place)
-	_ = w.loop.watch(&w.place, w.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	w.Loop.Remove(&w.Place)
+	_ = w.Loop.Watch(&w.Place, w.fd, 0, unix.EPOLL_CTL_DEL, 0)
 	l.streams.Add(1)
 	return true
 }
 
 // close needs the link's lock.
 func (w *waitingConn) close() {
-	w.loop.remove(&w.place)
+	w.Loop.Remove(&w.Place)
 	_ = unix.Close(w.fd)
 }
 
-// handle opens a stream in place if that takes no waiting, as it mostly does, and
+// Handle opens a stream in place if that takes no waiting, as it mostly does, and
 // in a goroutine if not.
-func (w *waitingConn) handle(int, uint32) {
+func (w *waitingConn) Handle(int, uint32) {
 	if !w.take() {
 		return
 	}
@@ -97,7 +98,7 @@ func (w *waitingConn) handle(int, uint32) {
 // has been counted.
 func (l *guestLink) serveBlocking(ctx context.Context, fd int) {
 	defer l.streams.Done()
-	conn := newFDConn(fd)
+	conn := relay.NewFDConn(fd)
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	l.countReading(1)
 	open, err := wire.ReadOpen(conn)
@@ -119,7 +120,7 @@ func (l *guestLink) countReading(n int) {
 
 // open reports false if the request is still to be read and served.
 func (w *waitingConn) open() bool {
-	buf := w.loop.buf
+	buf := w.Loop.Buf
 	n, _, err := unix.Recvfrom(w.fd, buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	if err != nil || n == 0 {
 		_ = unix.Close(w.fd) // a spare that was not needed
@@ -135,10 +136,10 @@ func (w *waitingConn) open() bool {
 	}
 	// What has been looked at is taken now, and not more.
 	for taken := 0; taken < n; {
-		m, err := receive(w.fd, buf[taken:n])
+		m, err := relay.Receive(w.fd, buf[taken:n])
 		if err != nil || m == 0 {
 			_ = unix.Close(w.fd)
-			target.release(target.fd, net.ErrClosed)
+			target.Abort()
 			return true
 		}
 		taken += m
@@ -147,23 +148,23 @@ func (w *waitingConn) open() bool {
 	return true
 }
 
-func (w *waitingConn) join(target socket, request wire.OpenRequest, early []byte) {
+func (w *waitingConn) join(target relay.Socket, request wire.OpenRequest, early []byte) {
 	l := w.link
 	s, err := l.newStream(w.ctx, request)
 	if err != nil {
 		_ = unix.Close(w.fd)
-		target.release(target.fd, err)
+		target.Abort()
 		return
 	}
 	if err := s.attachFD(w.fd); err != nil {
-		target.release(target.fd, err)
+		target.Abort()
 		return
 	}
 	// A client that has gone does not take it, and what it sent before still is to
 	// arrive.
-	_, _ = send(w.fd, answerOK)
+	_, _ = relay.Send(w.fd, answerOK)
 	l.streams.Add(1)
-	joinIn(w.loop, target, s, early, new(Counters), l.streamEnded(request.Target))
+	relay.JoinIn(w.Loop, target, s, early, new(relay.Counters), l.streamEnded(request.Target))
 }
 
 var answerOK = wire.AppendAnswer(nil, wire.AnswerOK, "")

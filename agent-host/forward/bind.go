@@ -9,8 +9,8 @@ import (
 	"syscall"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"golang.org/x/sys/unix"
 )
 
@@ -192,7 +192,7 @@ func (t *Table) listen(h hostAddr) (listener, error) {
 }
 
 func accepting(l net.Listener, inode uint64) (listener, error) {
-	a, err := tunnel.NewAcceptor(l)
+	a, err := relay.NewAcceptor(l)
 	if err != nil {
 		return listener{}, err
 	}

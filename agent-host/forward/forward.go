@@ -6,7 +6,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // forward is a guest port and the host addresses where it is.
@@ -33,7 +33,7 @@ type forward struct {
 
 	hold holding
 
-	counters tunnel.Counters
+	counters relay.Counters
 	active   atomic.Int64  // connections, or UDP flows
 	total    atomic.Uint64 // of them
 	dropped  atomic.Uint64 // datagrams

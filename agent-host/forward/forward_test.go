@@ -20,7 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -106,14 +106,14 @@ func linkTo(address string) *forward.Link {
 	return &forward.Link{
 		Path:   "vsock",
 		Silent: func() bool { return false },
-		Open: func(ctx context.Context, _ wire.Target, early []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, _ wire.Target, early []byte) (relay.Conn, string, error) {
 			var d net.Dialer
 			c, err := d.DialContext(ctx, "tcp", address)
 			if err != nil {
 				return nil, "", err
 			}
 			_, err = c.Write(early)
-			return tunnel.TCP(c.(*net.TCPConn)), "vsock", err
+			return relay.TCP(c.(*net.TCPConn)), "vsock", err
 		},
 	}
 }

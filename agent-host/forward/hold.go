@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +65,7 @@ func (h *holding) end() { close(h.over) }
 
 // await is reach for a service that may not be there for a moment. Until it has taken the
 // connection, a client that it refused is not told, and loses nothing of what it sent.
-func (f *forward) await(ctx context.Context, c *tunnel.Client, conn tunnel.Conn, first []byte, hold time.Duration) (tunnel.Conn, error) {
+func (f *forward) await(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte, hold time.Duration) (relay.Conn, error) {
 	h := &f.hold
 	var failed error
 	if h.waiting.Load() == 0 {
@@ -99,8 +100,8 @@ func (f *forward) await(ctx context.Context, c *tunnel.Client, conn tunnel.Conn,
 
 // takeTurn waits until nobody else tries the service. The error is why it is not worth
 // waiting for.
-func (h *holding) takeTurn(ctx context.Context, client tunnel.Conn) error {
-	there, stop := tunnel.WhileThere(ctx, client)
+func (h *holding) takeTurn(ctx context.Context, client relay.Conn) error {
+	there, stop := relay.WhileThere(ctx, client)
 	select {
 	case h.turn <- struct{}{}:
 	case <-h.over:
@@ -117,8 +118,8 @@ func (h *holding) takeTurn(ctx context.Context, client tunnel.Conn) error {
 }
 
 // wait waits for news or for the time. The error is as that of takeTurn.
-func (h *holding) wait(ctx context.Context, client tunnel.Conn, news <-chan struct{}, retry <-chan time.Time) error {
-	there, stop := tunnel.WhileThere(ctx, client)
+func (h *holding) wait(ctx context.Context, client relay.Conn, news <-chan struct{}, retry <-chan time.Time) error {
+	there, stop := relay.WhileThere(ctx, client)
 	select {
 	case <-news:
 	case <-retry:
@@ -135,7 +136,7 @@ func (h *holding) wait(ctx context.Context, client tunnel.Conn, news <-chan stru
 func isThere(there context.Context, stop func()) error {
 	ended := there.Err() != nil
 	stop()
-	if err := context.Cause(there); ended || errors.Is(err, tunnel.ErrClient) {
+	if err := context.Cause(there); ended || errors.Is(err, relay.ErrClient) {
 		return err
 	}
 	return nil
@@ -146,7 +147,7 @@ func notCome(ended, failed error, hold time.Duration) error {
 	if errors.Is(ended, context.DeadlineExceeded) {
 		ended = fmt.Errorf("the service did not come within %v", hold)
 	}
-	if failed != nil && !errors.Is(ended, tunnel.ErrClient) {
+	if failed != nil && !errors.Is(ended, relay.ErrClient) {
 		return fmt.Errorf("%w: %w", ended, failed)
 	}
 	return ended
@@ -154,7 +155,7 @@ func notCome(ended, failed error, hold time.Duration) error {
 
 // reachService is reach, and waits for the guest to say that the service has taken the
 // connection.
-func (f *forward) reachService(ctx context.Context, c *tunnel.Client, conn tunnel.Conn, first []byte) (tunnel.Conn, error) {
+func (f *forward) reachService(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte) (relay.Conn, error) {
 	guest, err := f.reach(ctx, c, conn, first)
 	if s, ok := guest.(*tunnel.Stream); ok && err == nil {
 		if err = s.Answer(ctx); err != nil {

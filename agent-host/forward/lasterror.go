@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // lastError is what went wrong last with the connections of a forward. The zero
@@ -39,4 +39,4 @@ func (e *lastError) show(st *control.Forward) {
 
 // ordinary tells whether a connection ended as its client wanted: browsers and many
 // libraries end theirs with a reset.
-func ordinary(err error) bool { return err == nil || errors.Is(err, tunnel.ErrClient) }
+func ordinary(err error) bool { return err == nil || errors.Is(err, relay.ErrClient) }

@@ -5,14 +5,13 @@ import (
 	"net"
 
 	proxyproto "github.com/pires/go-proxyproto"
-
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // proxyHeader is what a service is told of its client before anything else, in version
 // 2 of the PROXY protocol. Of a client on a unix socket there is no address to tell:
 // LOCAL has the service take the connection for what it looks like.
-func proxyHeader(c *tunnel.Client) ([]byte, error) {
+func proxyHeader(c *relay.Client) ([]byte, error) {
 	h := proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}
 	if from, to := c.From(), c.To(); from.IsValid() && to.IsValid() {
 		h.Command = proxyproto.PROXY

@@ -15,7 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -105,7 +105,7 @@ func TestAHeaderComesAndGoesWithItsRule(t *testing.T) {
 	port := ownnet.FreePort(t)
 	vm.SetLink(&forward.Link{
 		Silent: func() bool { return false },
-		Open: func(_ context.Context, _ wire.Target, first []byte) (tunnel.Conn, string, error) {
+		Open: func(_ context.Context, _ wire.Target, first []byte) (relay.Conn, string, error) {
 			got <- string(first)
 			return nil, "", io.EOF
 		},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -44,7 +45,7 @@ type reverse struct {
 	rule ReverseRule
 	ends []*reverseEnd // guarded by table.mu
 
-	counters tunnel.Counters
+	counters relay.Counters
 	active   atomic.Int64
 	total    atomic.Uint64
 	lastErr  lastError
@@ -153,7 +154,7 @@ func (r *reverse) heard(e *reverseEnd, s wire.ReverseState, reason string) {
 }
 
 // dial connects to the service on the host.
-func (r *reverse) dial(ctx context.Context) (tunnel.Conn, error) {
+func (r *reverse) dial(ctx context.Context) (relay.Conn, error) {
 	r.total.Add(1)
 	r.active.Add(1)
 	if r.rule.HostSocket != "" {
@@ -161,15 +162,15 @@ func (r *reverse) dial(ctx context.Context) (tunnel.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return tunnel.Unix(c), nil
+		return relay.Unix(c), nil
 	}
 	// Keep-alives between sockets of one kernel find out nothing.
-	d := net.Dialer{KeepAlive: -1, Control: tunnel.ControlTCP}
+	d := net.Dialer{KeepAlive: -1, Control: relay.ControlTCP}
 	var errs []error
 	for _, a := range r.rule.Host {
 		c, err := d.DialContext(ctx, "tcp", a.String())
 		if err == nil {
-			return tunnel.TCP(c.(*net.TCPConn)), nil
+			return relay.TCP(c.(*net.TCPConn)), nil
 		}
 		errs = append(errs, err)
 	}

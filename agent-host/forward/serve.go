@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -32,7 +33,7 @@ const earlySize = 4 << 10
 var earlyBuffers = sync.Pool{New: func() any { return new([earlySize]byte) }}
 
 // serve carries one connection. It waits for nothing.
-func (f *forward) serve(c *tunnel.Client) {
+func (f *forward) serve(c *relay.Client) {
 	f.total.Add(1)
 	f.active.Add(1)
 	buf := earlyBuffers.Get().(*[earlySize]byte)
@@ -68,7 +69,7 @@ type prefix struct {
 }
 
 // relayNow carries a connection over the link if that is ready for it.
-func (f *forward) relayNow(c *tunnel.Client, first prefix) bool {
+func (f *forward) relayNow(c *relay.Client, first prefix) bool {
 	r := f.vm.route.Load()
 	l := r.link
 	if l == nil || l.RelayNow == nil || l.Silent() || f.bridgeFirst(r) {
@@ -92,12 +93,12 @@ func (f *forward) relayNow(c *tunnel.Client, first prefix) bool {
 // relay carries a connection by whatever way there is, and waits as long as hold for a
 // service that is not there. It returns as soon as the connection needs no goroutine any
 // more.
-func (f *forward) relay(c *tunnel.Client, first prefix, hold time.Duration) {
+func (f *forward) relay(c *relay.Client, first prefix, hold time.Duration) {
 	t := f.vm.table
 	conn := c.Conn()
-	reach := func() (tunnel.Conn, error) { return f.reach(t.ctx, c, conn, first.bytes) }
+	reach := func() (relay.Conn, error) { return f.reach(t.ctx, c, conn, first.bytes) }
 	if hold > 0 {
-		reach = func() (tunnel.Conn, error) { return f.await(t.ctx, c, conn, first.bytes, hold) }
+		reach = func() (relay.Conn, error) { return f.await(t.ctx, c, conn, first.bytes, hold) }
 	}
 	guest, err := reach()
 	if err != nil {
@@ -108,7 +109,7 @@ func (f *forward) relay(c *tunnel.Client, first prefix, hold time.Duration) {
 	f.counters.Out.Add(uint64(first.sent))
 	t.wg.Add(1)
 	stop := context.AfterFunc(t.ctx, func() { conn.Abort(); guest.Abort() })
-	tunnel.Relay(conn, guest, &f.counters, func(err error) {
+	relay.Relay(conn, guest, &f.counters, func(err error) {
 		defer t.wg.Done()
 		stop()
 		f.ended(c, err)
@@ -116,7 +117,7 @@ func (f *forward) relay(c *tunnel.Client, first prefix, hold time.Duration) {
 }
 
 // ended notes the end of a connection.
-func (f *forward) ended(c *tunnel.Client, err error) {
+func (f *forward) ended(c *relay.Client, err error) {
 	f.active.Add(-1)
 	if err != nil {
 		switch {
@@ -132,7 +133,7 @@ func (f *forward) ended(c *tunnel.Client, err error) {
 
 // cannotAccept notes that a client was reset, or waits in vain for the time being.
 func (f *forward) cannotAccept(err error) {
-	if short, ok := errors.AsType[*tunnel.OutOfDescriptorsError](err); ok {
+	if short, ok := errors.AsType[*relay.OutOfDescriptorsError](err); ok {
 		f.vm.table.shortage.note(short, f.vm.table.log)
 		return
 	}
@@ -142,7 +143,7 @@ func (f *forward) cannotAccept(err error) {
 
 // reach connects to the guest by the best way there is, and sends there what the
 // connection begins with.
-func (f *forward) reach(ctx context.Context, c *tunnel.Client, conn tunnel.Conn, first []byte) (tunnel.Conn, error) {
+func (f *forward) reach(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte) (relay.Conn, error) {
 	r := f.vm.route.Load()
 	var linkErr error
 	if r.link != nil && !r.link.Silent() && !f.bridgeFirst(r) {
@@ -170,14 +171,14 @@ func (f *forward) bridgeFirst(r *route) bool {
 
 // target is what a client's connection goes to in the guest: if that can be
 // chosen, with the address family that the client used, IPv4 on a unix socket.
-func (f *forward) target(c *tunnel.Client) wire.Target {
+func (f *forward) target(c *relay.Client) wire.Target {
 	if f.key.socket != "" {
 		return wire.UnixTarget(f.key.socket)
 	}
 	return wire.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), !c.From().Addr().Is6())}
 }
 
-func (f *forward) openStream(ctx context.Context, l *Link, target wire.Target, first []byte) (tunnel.Conn, error) {
+func (f *forward) openStream(ctx context.Context, l *Link, target wire.Target, first []byte) (relay.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	guest, path, err := l.Open(ctx, target, first)
@@ -189,7 +190,7 @@ func (f *forward) openStream(ctx context.Context, l *Link, target wire.Target, f
 }
 
 // dialBridge connects as long as the kernel tries and the client waits.
-func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge netip.Addr, first []byte) (tunnel.Conn, error) {
+func (f *forward) dialBridge(ctx context.Context, client relay.Conn, bridge netip.Addr, first []byte) (relay.Conn, error) {
 	if err := f.onBridge(bridge); err != nil {
 		return nil, err
 	}
@@ -203,13 +204,13 @@ func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge net
 	default:
 		return nil, fmt.Errorf("bridge: %w", tunnel.ErrTooManyDials)
 	}
-	there, stop := tunnel.WhileThere(ctx, client)
-	d := net.Dialer{Timeout: tunnel.DialTimeout, Control: tunnel.ControlTCP}
+	there, stop := relay.WhileThere(ctx, client)
+	d := net.Dialer{Timeout: tunnel.DialTimeout, Control: relay.ControlTCP}
 	c, err := d.DialContext(there, f.key.proto, addr.String())
 	stop()
 	gone := context.Cause(there)
 	switch {
-	case errors.Is(gone, tunnel.ErrClient):
+	case errors.Is(gone, relay.ErrClient):
 		if err == nil {
 			_ = c.Close()
 		}
@@ -220,12 +221,12 @@ func (f *forward) dialBridge(ctx context.Context, client tunnel.Conn, bridge net
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
-	if err := tunnel.CheckDescriptors(c.(*net.TCPConn)); err != nil {
+	if err := relay.CheckDescriptors(c.(*net.TCPConn)); err != nil {
 		_ = c.Close()
 		f.cannotAccept(err)
 		return nil, err
 	}
-	guest := tunnel.TCP(c.(*net.TCPConn))
+	guest := relay.TCP(c.(*net.TCPConn))
 	// The socket's buffer takes this without waiting.
 	if _, err := guest.Write(first); err != nil {
 		guest.Abort()

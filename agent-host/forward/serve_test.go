@@ -21,7 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -39,7 +39,7 @@ func brokenLink() *forward.Link {
 	return &forward.Link{
 		Path:   "vsock",
 		Silent: func() bool { return false },
-		Open: func(context.Context, wire.Target, []byte) (tunnel.Conn, string, error) {
+		Open: func(context.Context, wire.Target, []byte) (relay.Conn, string, error) {
 			return nil, "", errors.New("no stream to be had")
 		},
 	}
@@ -48,7 +48,7 @@ func brokenLink() *forward.Link {
 func TestBridgeCarriesWhatTheLinkCannot(t *testing.T) {
 	silent := &forward.Link{
 		Silent: func() bool { return true },
-		Open: func(context.Context, wire.Target, []byte) (tunnel.Conn, string, error) {
+		Open: func(context.Context, wire.Target, []byte) (relay.Conn, string, error) {
 			t.Error("a silent link was asked for a stream")
 			return nil, "", errors.New("silent")
 		},
@@ -160,7 +160,7 @@ func TestTargetsBeginWithTheClientsFamily(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(&forward.Link{
 		Silent: func() bool { return false },
-		Open: func(_ context.Context, target wire.Target, _ []byte) (tunnel.Conn, string, error) {
+		Open: func(_ context.Context, target wire.Target, _ []byte) (relay.Conn, string, error) {
 			targets <- target.Addrs
 			return nil, "", errors.New("seen enough")
 		},
@@ -198,7 +198,7 @@ func TestSlowOpenHoldsNobodyUp(t *testing.T) {
 	good := linkTo(echo(t, "127.0.0.2:0"))
 	stuck := make(chan struct{}, 1)
 	stuck <- struct{}{}
-	vm.SetLink(&forward.Link{Silent: good.Silent, Open: func(ctx context.Context, target wire.Target, early []byte) (tunnel.Conn, string, error) {
+	vm.SetLink(&forward.Link{Silent: good.Silent, Open: func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
 		select {
 		case <-stuck:
 			<-ctx.Done()

@@ -5,7 +5,7 @@ import (
 	"io"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
@@ -14,7 +14,7 @@ import (
 func (b *binding) attend(l io.Closer, done chan struct{}) error {
 	t := b.vm.table
 	switch l := l.(type) {
-	case *tunnel.Acceptor:
+	case *relay.Acceptor:
 		return l.Serve(b.serve, b.cannotAccept, func(err error) {
 			t.wg.Go(func() { t.lost(b, done, err) })
 		})

@@ -21,7 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -82,7 +82,7 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 	asked := make(chan wire.Target, 1)
 	link := linkTo(echo(t, "127.0.0.2:0"))
 	open := link.Open
-	link.Open = func(ctx context.Context, target wire.Target, early []byte) (tunnel.Conn, string, error) {
+	link.Open = func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
 		asked <- target
 		return open(ctx, target, early)
 	}

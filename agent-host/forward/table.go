@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // Config is what a [Table] needs. Its zero value forwards every port to
@@ -84,7 +84,7 @@ func New(cfg Config) *Table {
 	if cfg.Listen == nil {
 		cfg.Listen = func(addr netip.AddrPort) (*net.TCPListener, error) {
 			// Keep-alives between sockets of one kernel find out nothing.
-			c := net.ListenConfig{KeepAlive: -1, Control: tunnel.ControlTCP}
+			c := net.ListenConfig{KeepAlive: -1, Control: relay.ControlTCP}
 			c.SetMultipathTCP(false) // its connections inherit less
 			l, err := c.Listen(context.Background(), network(addr.Addr()), addr.String())
 			if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -58,7 +59,7 @@ func udpLink(t *testing.T) *forward.Link {
 	return &forward.Link{
 		Path:   tunnel.PathRaw,
 		Silent: func() bool { return false },
-		Open: func(ctx context.Context, target wire.Target, early []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
 			s, err := link.Open(ctx, target, early)
 			if err != nil {
 				return nil, "", err
@@ -365,14 +366,14 @@ func stuckLink(t *testing.T) *forward.Link {
 	t.Cleanup(func() { l.Close() })
 	return &forward.Link{
 		Silent: func() bool { return false },
-		Open: func(ctx context.Context, target wire.Target, _ []byte) (tunnel.Conn, string, error) {
+		Open: func(ctx context.Context, target wire.Target, _ []byte) (relay.Conn, string, error) {
 			var d net.Dialer
 			c, err := d.DialContext(ctx, "tcp", l.Addr().String())
 			if err != nil {
 				return nil, "", err
 			}
 			_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
-			return tunnel.TCP(c.(*net.TCPConn)), "vsock", nil
+			return relay.TCP(c.(*net.TCPConn)), "vsock", nil
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -20,10 +21,10 @@ import (
 type Link struct {
 	// Open starts a connection to the target in the guest, sends early along,
 	// and tells which path it takes. It does not keep early.
-	Open func(ctx context.Context, t wire.Target, early []byte) (guest tunnel.Conn, path string, err error)
+	Open func(ctx context.Context, t wire.Target, early []byte) (guest relay.Conn, path string, err error)
 	// RelayNow is Open and then [tunnel.Relay], without waiting for anything. It
 	// reports false, having done nothing, if that cannot be; nil is for never.
-	RelayNow func(c *tunnel.Client, t wire.Target, early []byte, n *tunnel.Counters, done func(error)) bool
+	RelayNow func(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool
 	// Silent reports that the guest gives no sign of life, so that a new
 	// connection had better go another way.
 	Silent func() bool

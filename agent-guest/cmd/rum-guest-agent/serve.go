@@ -12,8 +12,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // logGrace is how long the last lines of the log may take.
@@ -21,7 +21,7 @@ const logGrace = time.Second
 
 // serve runs the agent until ctx ends.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
-	tunnel.ShareProcessors()
+	relay.ShareProcessors()
 	endpoints, err := o.endpoints()
 	if err != nil {
 		return err

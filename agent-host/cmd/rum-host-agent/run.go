@@ -21,8 +21,8 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // runOptions are the flags of run.
@@ -71,7 +71,7 @@ const memoryLimit = 72 << 20
 const logGrace = time.Second
 
 func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
-	tunnel.ShareProcessors()
+	relay.ShareProcessors()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"net"
@@ -16,15 +16,15 @@ type Conn interface {
 	// unix socket closing is all there is.
 	Abort()
 
-	// moved accounts for bytes that went around Read and Write.
-	moved(read, written int)
-	// awaitReset is called after reading ended with io.EOF. It blocks until
+	// Moved accounts for bytes that went around Read and Write.
+	Moved(read, written int)
+	// AwaitReset is called after reading ended with io.EOF. It blocks until
 	// the connection is reset, and returns why, or is closed locally, and
 	// returns nil.
-	awaitReset() error
-	// drain waits, within a bound, until what was written has been sent. It is
+	AwaitReset() error
+	// Drain waits, within a bound, until what was written has been sent. It is
 	// called before Abort, and by who has written last.
-	drain()
+	Drain()
 }
 
 // Counters count the bytes of forwarded connections. The zero value is ready;

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"context"
@@ -13,8 +13,8 @@ func WhileThere(ctx context.Context, client Conn) (there context.Context, stop f
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := client.awaitReset(); err != nil {
-			cancel(&clientError{err})
+		if err := client.AwaitReset(); err != nil {
+			cancel(&ClientError{err})
 		}
 	}()
 	return there, func() {

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"errors"
@@ -24,18 +24,18 @@ func Relay(client, guest Conn, n *Counters, done func(error)) {
 		done(relayMux(client, guest, n))
 		return
 	}
-	join(c, g, n, done)
+	Join(c, g, n, done)
 }
 
 // descriptors tells whether both connections can be handed to a loop.
-func descriptors(client, guest Conn) (c, g endpointFD, ok bool) {
+func descriptors(client, guest Conn) (c, g FD, ok bool) {
 	for _, conn := range []Conn{client, guest} {
-		if s, ok := conn.(toldFD); ok && !s.onDescriptor() {
+		if s, ok := conn.(Stream); ok && !s.OnDescriptor() {
 			return nil, nil, false
 		}
 	}
-	c, okClient := client.(endpointFD)
-	g, okGuest := guest.(endpointFD)
+	c, okClient := client.(FD)
+	g, okGuest := guest.(FD)
 	return c, g, okClient && okGuest
 }
 
@@ -43,20 +43,21 @@ func descriptors(client, guest Conn) (c, g endpointFD, ok bool) {
 // the [Client]: it is the client's own doing, mostly.
 var ErrClient = errors.New("client")
 
-type clientError struct{ err error }
+// ClientError is an [ErrClient] with what befell it.
+type ClientError struct{ Err error }
 
-func (e *clientError) Error() string        { return ErrClient.Error() + ": " + e.err.Error() }
-func (e *clientError) Unwrap() error        { return e.err }
-func (e *clientError) Is(target error) bool { return target == ErrClient }
+func (e *ClientError) Error() string        { return ErrClient.Error() + ": " + e.Err.Error() }
+func (e *ClientError) Unwrap() error        { return e.Err }
+func (e *ClientError) Is(target error) bool { return target == ErrClient }
 
 // relayMux is Relay with two goroutines, for what has no descriptor.
 func relayMux(client, guest Conn, n *Counters) error {
 	r := &relay{client: client, guest: guest}
-	if s, ok := guest.(toldFD); ok {
+	if s, ok := guest.(Stream); ok {
 		r.stream = s
 		// A write to a client that does not read would notice nothing.
-		s.whenDead(func() {
-			if err := s.failure(); !errors.Is(err, net.ErrClosed) {
+		s.WhenDead(func() {
+			if err := s.Failure(); !errors.Is(err, net.ErrClosed) {
 				r.broke(guest, err)
 				r.reset()
 			}
@@ -73,14 +74,14 @@ func relayMux(client, guest Conn, n *Counters) error {
 // flows while its half copies, and ends, is cut or stops when that returns.
 type relay struct {
 	client, guest Conn
-	stream        toldFD // the guest, if it is a stream
+	stream        Stream // the guest, if it is a stream
 
 	mu    sync.Mutex
 	final int // directions that are
 	over  bool
 	err   error       // why both will be reset; nil as long as no reset is due
 	look  *time.Timer // runs once one is
-	drain drain
+	drain Drain
 }
 
 // half is one direction, and then the watch for a reset of the end it read
@@ -102,12 +103,12 @@ func (r *relay) half(dst, src Conn, count *atomic.Uint64) {
 			r.close(dst)
 			return
 		}
-		if srcErr = src.awaitReset(); srcErr == nil {
+		if srcErr = src.AwaitReset(); srcErr == nil {
 			return
 		}
 	}
 	r.broke(src, srcErr)
-	dst.drain()
+	dst.Drain()
 	r.reset()
 }
 
@@ -126,7 +127,7 @@ func (r *relay) close(dst Conn) {
 	r.over = r.over || clean
 	r.mu.Unlock()
 	if !clean {
-		dst.drain()
+		dst.Drain()
 		r.reset()
 		return
 	}
@@ -142,19 +143,19 @@ func (r *relay) broke(end Conn, err error) {
 		return
 	}
 	if end == r.client {
-		err = &clientError{err}
+		err = &ClientError{err}
 	}
 	r.err = err
-	r.drain = newDrain(r.progress())
-	r.look = time.AfterFunc(drainTick, r.checkDrain)
+	r.drain = NewDrain(r.progress())
+	r.look = time.AfterFunc(DrainTick, r.checkDrain)
 }
 
 // checkDrain looks whether the reset that is due has waited for long enough.
 func (r *relay) checkDrain() {
 	r.mu.Lock()
-	wait := !r.over && !r.drain.over(r.progress())
+	wait := !r.over && !r.drain.Over(r.progress())
 	if wait {
-		r.look.Reset(drainTick)
+		r.look.Reset(DrainTick)
 	}
 	r.mu.Unlock()
 	if !wait {
@@ -167,7 +168,7 @@ func (r *relay) progress() uint64 {
 	if r.stream == nil {
 		return 0
 	}
-	n := r.stream.progress()
+	n := r.stream.Progress()
 	if c, ok := r.client.(*socketConn); ok {
 		n -= uint64(c.unsent())
 	}

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"errors"
@@ -26,12 +26,12 @@ func ignoringEINTR(f func() (int, error)) (int, error) {
 	}
 }
 
-// receive is recv(2) that does not block, so that Go's scheduler need not know of
+// Receive is recv(2) that does not block, so that Go's scheduler need not know of
 // it. It takes less than read(2).
-func receive(fd int, b []byte) (int, error) { return callSocket(unix.SYS_RECVFROM, fd, b) }
+func Receive(fd int, b []byte) (int, error) { return callSocket(unix.SYS_RECVFROM, fd, b) }
 
-// send is send(2), likewise.
-func send(fd int, b []byte) (int, error) { return callSocket(unix.SYS_SENDTO, fd, b) }
+// Send is send(2), likewise.
+func Send(fd int, b []byte) (int, error) { return callSocket(unix.SYS_SENDTO, fd, b) }
 
 func callSocket(call uintptr, fd int, b []byte) (int, error) {
 	return ignoringEINTR(func() (int, error) {
@@ -44,15 +44,15 @@ func callSocket(call uintptr, fd int, b []byte) (int, error) {
 	})
 }
 
-// takeDescriptor makes the descriptor of a connection or listener ours: Go's
+// TakeDescriptor makes the descriptor of a connection or listener ours: Go's
 // poller lets go of it.
-func takeDescriptor(c io.Closer) (int, error) {
+func TakeDescriptor(c io.Closer) (int, error) {
 	fd, err := copyDescriptor(c)
 	if err != nil {
 		return -1, err
 	}
 	_ = c.Close()
-	if outOfDescriptors(fd) == nil {
+	if OutOfDescriptors(fd) == nil {
 		return fd, nil
 	}
 	// The copy is of the reserve, since there were two for a moment.

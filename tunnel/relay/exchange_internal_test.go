@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"net"
@@ -72,15 +72,15 @@ func TestNoExchangeAmongOthersThatWork(t *testing.T) {
 // An exchange is a pair between two sockets that keep messages apart, in a loop that does not run.
 type exchange struct {
 	loop *loop
-	pair *pair
+	pair *Pair
 	ends [2]int
 }
 
 func newExchange(t *testing.T) *exchange {
 	t.Helper()
 	e := &exchange{
-		loop: &loop{epoll: -1, running: true, buf: make([]byte, loopBuffer), waiter: waiter{near: awakeMany}},
-		pair: &pair{done: func(error) {}},
+		loop: &loop{epoll: -1, running: true, Buf: make([]byte, loopBuffer), waiter: waiter{near: awakeMany}},
+		pair: &Pair{done: func(error) {}},
 	}
 	if err := e.loop.create(); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func newExchange(t *testing.T) *exchange {
 				_ = unix.Close(e.ends[i])
 			}
 		})
-		e.pair.sides[i] = side{conn: socket{}, fd: fds[1], opened: true}
+		e.pair.sides[i] = side{conn: Socket{}, fd: fds[1], opened: true}
 	}
 	var n Counters
 	e.pair.halves[0].count, e.pair.halves[1].count = &n.Out, &n.In

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"errors"
@@ -9,64 +9,64 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endpointFD is what a pair needs of each of the two connections it joins, once
+// FD is what a pair needs of each of the two connections it joins, once
 // it owns their descriptors. Nothing here blocks.
-type endpointFD interface {
-	// detach hands over the descriptor. The pair is told of what befalls the
+type FD interface {
+	// Detach hands over the descriptor. The pair is told of what befalls the
 	// connection by other ways than its descriptor.
-	detach(p *pair) (int, error)
-	// open is given what is read, or why nothing can be, until it returns nil:
+	Detach(p *Pair) (int, error)
+	// Open is given what is read, or why nothing can be, until it returns nil:
 	// what comes first may not be the connection's own. It returns what is.
 	// EAGAIN is to wait for more.
-	open(b []byte, err error) ([]byte, error)
-	// moved accounts for bytes read and written.
-	moved(read, written int)
-	// judgeEnd judges how reading ended: nil is a clean end, errEndUnknown
+	Open(b []byte, err error) ([]byte, error)
+	// Moved accounts for bytes read and written.
+	Moved(read, written int)
+	// JudgeEnd judges how reading ended: nil is a clean end, errEndUnknown
 	// one that the pair will be told about.
-	judgeEnd(err error) error
-	// endWrite ends the sending direction; last says that the other has ended.
-	endWrite(fd int, last bool) error
-	// release closes the descriptor; with an error the other end is reset.
-	release(fd int, err error)
+	JudgeEnd(err error) error
+	// EndWrite ends the sending direction; last says that the other has ended.
+	EndWrite(fd int, last bool) error
+	// Release closes the descriptor; with an error the other end is reset.
+	Release(fd int, err error)
 }
 
-// toldFD is an endpointFD that is told apart from its descriptor how the connection
+// Stream is an endpointFD that is told apart from its descriptor how the connection
 // ends: a stream of a link.
-type toldFD interface {
-	endpointFD
-	// failure is why the stream is dead, or nil.
-	failure() error
-	// wasAborted tells whether the peer has told of a reset.
-	wasAborted() bool
-	// arrived tells whether everything has come that the peer told it had sent.
-	arrived() (bool, error)
-	// sourceEnded is called when a direction of the descriptor has ended.
-	sourceEnded()
-	// reusable tells whether the descriptor may live on after the stream.
-	reusable() bool
-	// onDescriptor tells whether there is a descriptor at all.
-	onDescriptor() bool
-	// whenDead has a function called when the stream dies, or now.
-	whenDead(func())
-	// progress changes when something moves.
-	progress() uint64
+type Stream interface {
+	FD
+	// Failure is why the stream is dead, or nil.
+	Failure() error
+	// WasAborted tells whether the peer has told of a reset.
+	WasAborted() bool
+	// Arrived tells whether everything has come that the peer told it had sent.
+	Arrived() (bool, error)
+	// SourceEnded is called when a direction of the descriptor has ended.
+	SourceEnded()
+	// Reusable tells whether the descriptor may live on after the stream.
+	Reusable() bool
+	// OnDescriptor tells whether there is a descriptor at all.
+	OnDescriptor() bool
+	// WhenDead has a function called when the stream dies, or now.
+	WhenDead(func())
+	// Progress changes when something moves.
+	Progress() uint64
 }
 
-// errEndUnknown says that the peer has not told yet how its direction ended.
-var errEndUnknown = errors.New("the end has not been told yet")
+// ErrEndUnknown says that the peer has not told yet how its direction ended.
+var ErrEndUnknown = errors.New("the end has not been told yet")
 
-// errResetByPeer is that the peer of a stream has told of a reset.
-var errResetByPeer = fmt.Errorf("stream reset by the other end: %w", unix.ECONNRESET)
+// ErrResetByPeer is that the peer of a stream has told of a reset.
+var ErrResetByPeer = fmt.Errorf("stream reset by the other end: %w", unix.ECONNRESET)
 
-// pair joins two descriptors in a loop. Its lock is taken by the loop's thread
+// Pair joins two descriptors in a loop. Its lock is taken by the loop's thread
 // and by whoever has news of a stream.
 //
 // A pair begins with both directions flowing, and ends when both are final: well
 // if both are finished, else with a reset of both sides. Why it will be a reset is
 // known (why) as soon as one side is broken: the direction into that side stops,
 // and what the side has brought still goes to the other, within a bound.
-type pair struct {
-	place
+type Pair struct {
+	Place
 	done func(error)
 
 	mu     sync.Mutex
@@ -79,12 +79,12 @@ type pair struct {
 
 	writes uint64      // counts, for progress
 	look   *time.Timer // runs once a reset is due
-	drain  drain
+	drain  Drain
 }
 
 type side struct {
-	conn     endpointFD
-	stream   toldFD // the same, or nil if it is a socket of a program's
+	conn     FD
+	stream   Stream // the same, or nil if it is a socket of a program's
 	fd       int
 	opened   bool
 	watched  bool
@@ -93,25 +93,25 @@ type side struct {
 	unproved bool   // a write took the kernel's word for a reset: an EOF is none
 }
 
-// join hands two connections to a loop. done is called once, when both
+// Join hands two connections to a loop. done is called once, when both
 // directions have ended or one has failed.
-func join(client, guest endpointFD, n *Counters, done func(error)) {
-	joinIn(pickLoop(), client, guest, nil, n, done)
+func Join(client, guest FD, n *Counters, done func(error)) {
+	JoinIn(PickLoop(), client, guest, nil, n, done)
 }
 
-// joinIn hands two connections to l. early is what the guest's connection has
+// JoinIn hands two connections to l. early is what the guest's connection has
 // brought already.
-func joinIn(l *loop, client, guest endpointFD, early []byte, n *Counters, done func(error)) {
-	p := &pair{done: done}
-	for i, conn := range []endpointFD{client, guest} {
-		stream, _ := conn.(toldFD)
+func JoinIn(l *loop, client, guest FD, early []byte, n *Counters, done func(error)) {
+	p := &Pair{done: done}
+	for i, conn := range []FD{client, guest} {
+		stream, _ := conn.(Stream)
 		p.sides[i] = side{conn: conn, stream: stream, fd: -1}
 	}
 	p.halves[0].count, p.halves[1].count = &n.Out, &n.In
 	p.update(func() {
 		for i := range p.sides {
 			s := &p.sides[i]
-			fd, err := s.conn.detach(p)
+			fd, err := s.conn.Detach(p)
 			if err != nil {
 				p.fail(err)
 				return
@@ -123,7 +123,7 @@ func joinIn(l *loop, client, guest endpointFD, early []byte, n *Counters, done f
 			return
 		}
 		if len(early) > 0 {
-			guest.moved(len(early), 0)
+			guest.Moved(len(early), 0)
 			p.write(1, early)
 		}
 		p.checkNews() // what came before the pair could be told
@@ -131,7 +131,7 @@ func joinIn(l *loop, client, guest endpointFD, early []byte, n *Counters, done f
 }
 
 // update runs f under the lock and reports the end if f brought it.
-func (p *pair) update(f func()) {
+func (p *Pair) update(f func()) {
 	p.mu.Lock()
 	if p.over {
 		p.mu.Unlock()
@@ -146,24 +146,24 @@ func (p *pair) update(f func()) {
 }
 
 // abort resets both connections.
-func (p *pair) abort(err error) { p.update(func() { p.fail(err) }) }
+func (p *Pair) abort(err error) { p.update(func() { p.fail(err) }) }
 
-// news is called when something happened to a connection that its descriptor
+// News is called when something happened to a connection that its descriptor
 // does not show.
-func (p *pair) news() { p.update(p.checkNews) }
+func (p *Pair) News() { p.update(p.checkNews) }
 
-func (p *pair) checkNews() {
+func (p *Pair) checkNews() {
 	for i := range p.halves {
 		if s := p.sides[i].stream; s != nil {
-			if err := s.failure(); err != nil {
+			if err := s.Failure(); err != nil {
 				p.fail(err)
 				return
 			}
-			if s.wasAborted() {
-				p.broke(i, errResetByPeer)
+			if s.WasAborted() {
+				p.broke(i, ErrResetByPeer)
 			}
 		}
-		if h := &p.halves[i]; !p.over && h.phase == ending {
+		if h := &p.halves[i]; !p.over && h.phase == phaseDraining {
 			p.settle(i, nil)
 		}
 		p.checkArrived(i)
@@ -173,23 +173,23 @@ func (p *pair) checkNews() {
 
 // checkArrived ends a direction of which everything has come. A stream's raw
 // connection need not end for that.
-func (p *pair) checkArrived(from int) {
+func (p *Pair) checkArrived(from int) {
 	h := &p.halves[from]
 	s := p.sides[from].stream
-	if s == nil || p.over || h.phase != flowing {
+	if s == nil || p.over || h.phase != phaseOpen {
 		return
 	}
-	switch all, err := s.arrived(); {
+	switch all, err := s.Arrived(); {
 	case err != nil:
 		p.lost(from, err)
 	case all:
-		h.phase = ending
+		h.phase = phaseDraining
 		p.settle(from, nil)
 	}
 }
 
-// handle takes in what the kernel says of one side.
-func (p *pair) handle(from int, events uint32) {
+// Handle takes in what the kernel says of one side.
+func (p *Pair) Handle(from int, events uint32) {
 	const hangup = unix.EPOLLHUP | unix.EPOLLERR
 	p.update(func() {
 		in, out := &p.halves[from], &p.halves[1-from]
@@ -216,7 +216,7 @@ var errReset = fmt.Errorf("reset: %w", unix.ECONNRESET)
 // rearm ends the pair if it is through, and tells the kernel what is waited for
 // now. A side of which nothing is wanted is watched for a hang-up, until that has
 // been told: the kernel repeats it for as long as it is asked.
-func (p *pair) rearm() {
+func (p *Pair) rearm() {
 	p.conclude()
 	if p.over {
 		return
@@ -241,7 +241,7 @@ func (p *pair) rearm() {
 			op = unix.EPOLL_CTL_ADD
 		}
 		s.watched, s.events = watch, want
-		if err := p.loop.watch(&p.place, s.fd, i, op, want); err != nil {
+		if err := p.Loop.Watch(&p.Place, s.fd, i, op, want); err != nil {
 			p.fail(err)
 			return
 		}
@@ -250,32 +250,32 @@ func (p *pair) rearm() {
 
 // broke notes that a side takes nothing more, so that both will be reset. What it
 // has brought still goes to the other.
-func (p *pair) broke(i int, err error) {
+func (p *Pair) broke(i int, err error) {
 	p.halves[1-i].stop()
 	switch {
 	case p.why == nil:
-		p.drain = newDrain(p.progress())
-		p.look = time.AfterFunc(drainTick, p.checkDrain)
+		p.drain = NewDrain(p.progress())
+		p.look = time.AfterFunc(DrainTick, p.checkDrain)
 	case !p.vague:
 		return
 	}
 	// That a stream cannot be written to is less than what the peer will say.
-	p.vague = p.sides[i].stream != nil && !errors.Is(err, errResetByPeer)
+	p.vague = p.sides[i].stream != nil && !errors.Is(err, ErrResetByPeer)
 	if i == 0 && p.sides[i].stream == nil {
-		err = &clientError{err}
+		err = &ClientError{err}
 	}
 	p.why = err
 }
 
 // lost ends a direction that its source has failed.
-func (p *pair) lost(from int, err error) {
-	p.halves[from].phase = cut
+func (p *Pair) lost(from int, err error) {
+	p.halves[from].phase = phaseCut
 	p.broke(from, err)
 }
 
 // conclude ends the pair if both directions are final. Before a reset, what has
 // been written is to be sent.
-func (p *pair) conclude() {
+func (p *Pair) conclude() {
 	if p.over || !p.halves[0].final() || !p.halves[1].final() {
 		return
 	}
@@ -287,9 +287,9 @@ func (p *pair) conclude() {
 
 // unsent is what has been written to programs that are not broken, and has not
 // been sent.
-func (p *pair) unsent() (n int) {
+func (p *Pair) unsent() (n int) {
 	for i := range p.sides {
-		if s := &p.sides[i]; s.stream == nil && p.halves[1-i].phase != stopped {
+		if s := &p.sides[i]; s.stream == nil && p.halves[1-i].phase != phaseStopped {
 			n += unsent(s.fd)
 		}
 	}
@@ -297,44 +297,44 @@ func (p *pair) unsent() (n int) {
 }
 
 // progress changes when something moves.
-func (p *pair) progress() uint64 {
+func (p *Pair) progress() uint64 {
 	return p.writes - uint64(p.unsent())
 }
 
 // checkDrain looks whether the reset that is due can go out.
-func (p *pair) checkDrain() {
+func (p *Pair) checkDrain() {
 	p.update(func() {
-		if p.drain.over(p.progress()) {
+		if p.drain.Over(p.progress()) {
 			p.end(p.why)
 		} else if p.conclude(); !p.over {
-			p.look.Reset(drainTick)
+			p.look.Reset(DrainTick)
 		}
 	})
 }
 
 // fail resets both sides at once.
-func (p *pair) fail(err error) {
+func (p *Pair) fail(err error) {
 	if !p.over {
 		p.end(err)
 	}
 }
 
 // end lets go of everything.
-func (p *pair) end(err error) {
+func (p *Pair) end(err error) {
 	p.over, p.err = true, err
 	if p.look != nil {
 		p.look.Stop()
 	}
-	if p.loop != nil {
-		p.loop.remove(&p.place)
+	if p.Loop != nil {
+		p.Loop.Remove(&p.Place)
 	}
 	for i := range p.sides {
 		s := &p.sides[i]
-		if s.stream != nil && s.watched && s.stream.reusable() {
+		if s.stream != nil && s.watched && s.stream.Reusable() {
 			// It may live on, and what befalls it then is not for this pair.
-			_ = p.loop.watch(&p.place, s.fd, i, unix.EPOLL_CTL_DEL, 0)
+			_ = p.Loop.Watch(&p.Place, s.fd, i, unix.EPOLL_CTL_DEL, 0)
 		}
-		s.conn.release(s.fd, err)
+		s.conn.Release(s.fd, err)
 		s.fd = -1
 	}
 	for i := range p.halves {

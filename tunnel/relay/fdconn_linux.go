@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"errors"
@@ -16,8 +16,8 @@ type fdConn struct {
 	*os.File
 }
 
-// newFDConn takes over a descriptor that does not block.
-func newFDConn(fd int) fdConn { return fdConn{os.NewFile(uintptr(fd), "raw connection")} }
+// NewFDConn takes over a descriptor that does not block.
+func NewFDConn(fd int) fdConn { return fdConn{os.NewFile(uintptr(fd), "raw connection")} }
 
 func (c fdConn) Read(b []byte) (int, error) {
 	n, err := c.File.Read(b)

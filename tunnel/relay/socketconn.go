@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"errors"
@@ -48,14 +48,14 @@ type netSocket interface {
 
 type socketConn struct {
 	netSocket
-	socket
-	pair atomic.Pointer[pair] // once it has taken over
+	Socket
+	pair atomic.Pointer[Pair] // once it has taken over
 
 	writing  sync.Mutex // held during a write
 	unproved bool       // a write took the kernel's word for a reset: an EOF is none
 }
 
-var _ endpointFD = (*socketConn)(nil)
+var _ FD = (*socketConn)(nil)
 
 // Close is for where both directions have ended: what was written still arrives,
 // and its end. Everything else is for Abort.
@@ -77,7 +77,7 @@ func (c *socketConn) Write(b []byte) (int, error) {
 }
 
 // judgeEOF tells whether what read as an EOF is one. The kernel tells once that a
-// connection was reset, and a write may be who it told (see [pair.refused]).
+// connection was reset, and a write may be who it told (see [Pair.refused]).
 func (c *socketConn) judgeEOF() error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -98,10 +98,10 @@ func (c *socketConn) judgeEOF() error {
 	return nil
 }
 
-func (c *socketConn) drain() {
+func (c *socketConn) Drain() {
 	left := c.unsent()
-	for d := newDrain(uint64(left)); left > 0 && !d.over(uint64(left)); left = c.unsent() {
-		time.Sleep(drainTick)
+	for d := NewDrain(uint64(left)); left > 0 && !d.Over(uint64(left)); left = c.unsent() {
+		time.Sleep(DrainTick)
 	}
 }
 
@@ -124,10 +124,10 @@ func (c *socketConn) Abort() {
 	_ = c.netSocket.Close()
 }
 
-// awaitReset waits for a reset that comes after the peer's end of sending. The
+// AwaitReset waits for a reset that comes after the peer's end of sending. The
 // reader has nothing more to read then, so without this a client that went away
 // would be noticed only at the next write to it, which may never come.
-func (c *socketConn) awaitReset() error {
+func (c *socketConn) AwaitReset() error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil // closed by us
@@ -138,41 +138,47 @@ func (c *socketConn) awaitReset() error {
 	return fmt.Errorf("connection with %s: %w", c.RemoteAddr(), syscall.ECONNRESET)
 }
 
-func (c *socketConn) detach(p *pair) (int, error) {
-	fd, err := takeDescriptor(c.netSocket)
+func (c *socketConn) Detach(p *Pair) (int, error) {
+	fd, err := TakeDescriptor(c.netSocket)
 	if err == nil {
 		c.pair.Store(p)
 	}
 	return fd, err
 }
 
-func (c *socketConn) release(fd int, err error) {
+func (c *socketConn) Release(fd int, err error) {
 	if fd < 0 {
 		c.Abort()
 		return
 	}
-	c.socket.release(fd, err)
+	c.Socket.Release(fd, err)
 }
 
-// socket is a connection that is nothing but a descriptor.
-type socket struct{ fd int }
+// Socket is a connection that is nothing but a descriptor.
+type Socket struct{ fd int }
 
-var _ endpointFD = socket{}
+// Abort resets the connection.
+func (s Socket) Abort() {
+	resetOnClose(s.fd)
+	_ = unix.Close(s.fd)
+}
 
-func (s socket) detach(*pair) (int, error) { return s.fd, nil }
-func (socket) moved(read, written int)     {}
+var _ FD = Socket{}
 
-func (socket) open(b []byte, _ error) ([]byte, error) { return b, nil }
+func (s Socket) Detach(*Pair) (int, error) { return s.fd, nil }
+func (Socket) Moved(read, written int)     {}
 
-func (socket) judgeEnd(err error) error {
+func (Socket) Open(b []byte, _ error) ([]byte, error) { return b, nil }
+
+func (Socket) JudgeEnd(err error) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
 	return nil
 }
 
-// endWrite leaves it to the close that follows if nothing else can.
-func (socket) endWrite(fd int, last bool) error {
+// EndWrite leaves it to the close that follows if nothing else can.
+func (Socket) EndWrite(fd int, last bool) error {
 	if last {
 		return nil
 	}
@@ -187,12 +193,12 @@ func (socket) endWrite(fd int, last bool) error {
 // unix socket ECONNRESET when the peer closed with something unread
 // (unix_release_sock in net/unix/af_unix.c). The state of a TCP connection would
 // not do: after an orderly end in both directions it is closed too.
-func (socket) wasReset(fd int) bool {
+func (Socket) wasReset(fd int) bool {
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	return err != nil || errno != 0
 }
 
-func (socket) release(fd int, err error) {
+func (Socket) Release(fd int, err error) {
 	if err == nil {
 		endOnClose(fd)
 	} else {

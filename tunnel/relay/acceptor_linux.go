@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 // Acceptor is a listener that is served by a loop: from there to a raw
 // connection that is ready, a new client passes through no goroutine.
 type Acceptor struct {
-	place
+	Place
 	fd     int
 	named  namedListener // a unix socket, whose file goes with it; else nil
 	serve  func(*Client)
@@ -49,7 +49,7 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 	a := &Acceptor{}
 	var err error
 	if tcp, ok := l.(*net.TCPListener); ok {
-		if a.fd, err = takeDescriptor(tcp); err == nil {
+		if a.fd, err = TakeDescriptor(tcp); err == nil {
 			// Connections inherit all of it (sk_clone in net/core/sock.c,
 			// tcp_ca_openreq_child in net/ipv4/tcp_minisocks.c).
 			prepareTCP(a.fd)
@@ -81,7 +81,7 @@ func (a *Acceptor) Serve(serve func(*Client), failed, lost func(error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.serve, a.failed, a.lost = serve, failed, lost
-	err := pickLoop().addFD(a, a.fd, unix.EPOLLIN)
+	err := PickLoop().AddFD(a, a.fd, unix.EPOLLIN)
 	if err == nil && a.named != nil {
 		a.named.WhenLost(lost)
 	}
@@ -89,7 +89,7 @@ func (a *Acceptor) Serve(serve func(*Client), failed, lost func(error)) error {
 }
 
 func (a *Acceptor) arm(events uint32) {
-	_ = a.loop.watch(&a.place, a.fd, 0, unix.EPOLL_CTL_MOD, events)
+	_ = a.Loop.Watch(&a.Place, a.fd, 0, unix.EPOLL_CTL_MOD, events)
 }
 
 // Close closes the listener. The kernel resets connections that nobody has
@@ -101,8 +101,8 @@ func (a *Acceptor) Close() error {
 		return net.ErrClosed
 	}
 	a.closed = true
-	if a.loop != nil {
-		a.loop.remove(&a.place)
+	if a.Loop != nil {
+		a.Loop.Remove(&a.Place)
 	}
 	err := unix.Close(a.fd)
 	if a.named != nil {
@@ -111,8 +111,8 @@ func (a *Acceptor) Close() error {
 	return err
 }
 
-// handle accepts one connection; if there are more, the kernel says so again.
-func (a *Acceptor) handle(int, uint32) {
+// Handle accepts one connection; if there are more, the kernel says so again.
+func (a *Acceptor) Handle(int, uint32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -122,7 +122,7 @@ func (a *Acceptor) handle(int, uint32) {
 	switch err {
 	case nil:
 		a.delay = 0
-		if err := outOfDescriptors(fd); err != nil {
+		if err := OutOfDescriptors(fd); err != nil {
 			resetOnClose(fd)
 			_ = unix.Close(fd)
 			a.failed(err)
@@ -134,17 +134,17 @@ func (a *Acceptor) handle(int, uint32) {
 				keepAlive(fd)
 			}
 		}
-		a.serve(&Client{socket{fd}, addrOf(from)})
+		a.serve(&Client{Socket{fd}, addrOf(from)})
 	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
 		// Gone again before it was accepted.
 	case unix.EMFILE:
-		a.failed(&OutOfDescriptorsError{descriptorLimit()})
+		a.failed(&OutOfDescriptorsError{DescriptorLimit()})
 		if !turnAway(a.fd) {
 			a.pause()
 		}
 	case unix.EBADF, unix.EINVAL:
 		// It listens no more: somebody else has shut the socket down.
-		_ = a.loop.watch(&a.place, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
+		_ = a.Loop.Watch(&a.Place, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
 		a.lost(fmt.Errorf("accept: %w", err))
 	default:
 		a.failed(fmt.Errorf("accept: %w", err))
@@ -167,9 +167,9 @@ func (a *Acceptor) pause() {
 }
 
 // Client is a connection that an [Acceptor] has accepted. It is to be given to
-// [Link.RelayNow], made a Conn, or aborted.
+// a link, made a Conn, or aborted.
 type Client struct {
-	socket
+	Socket
 	from netip.AddrPort
 }
 
@@ -188,24 +188,18 @@ func (c *Client) To() netip.AddrPort {
 // Early reads what the client has sent by now, without waiting. Nothing is not
 // an error, and neither is the client's EOF: a relay will see that too.
 func (c *Client) Early(buf []byte) ([]byte, error) {
-	n, err := receive(c.fd, buf)
+	n, err := Receive(c.fd, buf)
 	switch err {
 	case nil:
 		return buf[:n], nil
 	case unix.EAGAIN:
 		return nil, nil
 	}
-	return nil, &clientError{err}
+	return nil, &ClientError{err}
 }
 
 // Conn makes it a Conn, which it is from then on.
-func (c *Client) Conn() Conn { return &socketConn{netSocket: newFDConn(c.fd)} }
-
-// Abort resets the connection.
-func (c *Client) Abort() {
-	resetOnClose(c.fd)
-	_ = unix.Close(c.fd)
-}
+func (c *Client) Conn() Conn { return &socketConn{netSocket: NewFDConn(c.fd)} }
 
 func addrOf(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {

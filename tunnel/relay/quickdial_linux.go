@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"net/netip"
@@ -6,17 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialAtOnce connects to an address on loopback, where the kernel is done with the
+// DialAtOnce connects to an address on loopback, where the kernel is done with the
 // three-way handshake before connect(2) returns. It takes five system calls, and no
 // detour through Go's poller. When the connection is not there at once, for whatever
 // reason, ok is false and the address is to be dialled in the ordinary way.
-func dialAtOnce(addr netip.AddrPort) (s socket, ok bool) {
+func DialAtOnce(addr netip.AddrPort) (s Socket, ok bool) {
 	family, sa := sockaddr(addr)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return s, false
 	}
-	if outOfDescriptors(fd) != nil {
+	if OutOfDescriptors(fd) != nil {
 		_ = unix.Close(fd)
 		return s, false
 	}
@@ -40,7 +40,7 @@ func dialAtOnce(addr netip.AddrPort) (s socket, ok bool) {
 		_ = unix.Close(fd)
 		return s, false
 	}
-	return socket{fd}, true
+	return Socket{fd}, true
 }
 
 func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func (e *OutOfDescriptorsError) Error() string {
 	return fmt.Sprintf("the descriptors that this agent may open are in use (ulimit -n %d)", e.Limit)
 }
 
-func descriptorLimit() uint64 {
+func DescriptorLimit() uint64 {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 1024 // the usual soft limit
@@ -31,10 +31,10 @@ func descriptorLimit() uint64 {
 	return limit.Cur
 }
 
-// outOfDescriptors tells whether a new descriptor is one of the reserve: the kernel
+// OutOfDescriptors tells whether a new descriptor is one of the reserve: the kernel
 // gives the lowest number that is free.
-func outOfDescriptors(fd int) error {
-	limit := descriptorLimit()
+func OutOfDescriptors(fd int) error {
+	limit := DescriptorLimit()
 	if uint64(fd)+min(reserveMost, limit/4) < limit {
 		return nil
 	}
@@ -48,14 +48,14 @@ func CheckDescriptors(c syscall.Conn) (err error) {
 	if err != nil {
 		return err
 	}
-	if cerr := raw.Control(func(fd uintptr) { err = outOfDescriptors(int(fd)) }); cerr != nil {
+	if cerr := raw.Control(func(fd uintptr) { err = OutOfDescriptors(int(fd)) }); cerr != nil {
 		return cerr
 	}
 	return err
 }
 
-// checkDescriptors is CheckDescriptors for what may have none.
-func checkDescriptors(c any) error {
+// CheckDescriptorsOf is CheckDescriptors for what may have none.
+func CheckDescriptorsOf(c any) error {
 	if c, ok := c.(syscall.Conn); ok {
 		return CheckDescriptors(c)
 	}

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"encoding/binary"
@@ -21,7 +21,7 @@ import (
 type loop struct {
 	epoll int    // -1 before the first use
 	wake  int    // eventfd, for when nothing is left to serve
-	buf   []byte // for small reads; used by the loop's thread only
+	Buf   []byte // for small reads; used by the loop's thread only
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
 	waiter   waiter   // used by the loop's thread only
@@ -59,19 +59,19 @@ var loops struct {
 
 // served is what a loop serves.
 type served interface {
-	// handle is called with what the kernel says of a descriptor; side is
+	// Handle is called with what the kernel says of a descriptor; side is
 	// what it was watched with, 0 or 1.
-	handle(side int, events uint32)
-	at() *place
+	Handle(side int, events uint32)
+	At() *Place
 }
 
-// place is where a loop has something.
-type place struct {
-	loop         *loop
+// Place is where a loop has something.
+type Place struct {
+	Loop         *loop
 	slot, serial int32
 }
 
-func (p *place) at() *place { return p }
+func (p *Place) At() *Place { return p }
 
 // ShareProcessors leaves half of the processors to the programs that a relay is
 // between. It is for a program that does nothing but relay, before it begins:
@@ -83,8 +83,8 @@ func ShareProcessors() {
 	}
 }
 
-// pickLoop spreads the work over one loop for every two processors.
-func pickLoop() *loop {
+// PickLoop spreads the work over one loop for every two processors.
+func PickLoop() *loop {
 	loops.once.Do(func() {
 		for range max(1, runtime.NumCPU()/2) {
 			loops.all = append(loops.all, &loop{epoll: -1})
@@ -97,8 +97,8 @@ func pickLoop() *loop {
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }
 
-// floodLoop is for what is paid for by a budget, apart from the loops that move data.
-var floodLoop = sync.OnceValue(func() *loop { return &loop{epoll: -1} })
+// FloodLoop is for what is paid for by a budget, apart from the loops that move data.
+var FloodLoop = sync.OnceValue(func() *loop { return &loop{epoll: -1} })
 
 // add takes in something, with nothing watched yet.
 func (l *loop) add(s served) error {
@@ -109,7 +109,7 @@ func (l *loop) add(s served) error {
 			return err
 		}
 	}
-	p := s.at()
+	p := s.At()
 	if n := len(l.free); n > 0 {
 		p.slot = l.free[n-1]
 		l.free = l.free[:n-1]
@@ -119,7 +119,7 @@ func (l *loop) add(s served) error {
 		l.served = append(l.served, s)
 	}
 	l.serial++
-	p.loop, p.serial = l, l.serial
+	p.Loop, p.serial = l, l.serial
 	l.count++
 	if !l.running {
 		l.running = true
@@ -128,15 +128,15 @@ func (l *loop) add(s served) error {
 	return nil
 }
 
-// addFD takes in something with one descriptor, and has events waited for on it.
-func (l *loop) addFD(s served, fd int, events uint32) error {
+// AddFD takes in something with one descriptor, and has events waited for on it.
+func (l *loop) AddFD(s served, fd int, events uint32) error {
 	if err := l.add(s); err != nil {
 		return err
 	}
-	err := l.watch(s.at(), fd, 0, unix.EPOLL_CTL_ADD, events)
+	err := l.Watch(s.At(), fd, 0, unix.EPOLL_CTL_ADD, events)
 	if err != nil {
-		l.remove(s.at())
-		s.at().loop = nil
+		l.Remove(s.At())
+		s.At().Loop = nil
 	}
 	return err
 }
@@ -168,9 +168,9 @@ const wakeSlot = -1
 // wakeUp adds one to an eventfd.
 var wakeUp = binary.NativeEndian.AppendUint64(nil, 1)
 
-// remove forgets something; the kernel forgets its descriptors when they are
+// Remove forgets something; the kernel forgets its descriptors when they are
 // closed.
-func (l *loop) remove(p *place) {
+func (l *loop) Remove(p *Place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.served[p.slot] = nil
@@ -180,8 +180,8 @@ func (l *loop) remove(p *place) {
 	}
 }
 
-// watch sets what is waited for on a descriptor.
-func (l *loop) watch(p *place, fd, side, op int, events uint32) error {
+// Watch sets what is waited for on a descriptor.
+func (l *loop) Watch(p *Place, fd, side, op int, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: p.slot<<1 | int32(side), Pad: p.serial}
 	if err := unix.EpollCtl(l.epoll, op, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
@@ -190,7 +190,7 @@ func (l *loop) watch(p *place, fd, side, op int, events uint32) error {
 }
 
 func (l *loop) run() {
-	l.buf = make([]byte, loopBuffer)
+	l.Buf = make([]byte, loopBuffer)
 	events := make([]unix.EpollEvent, 128)
 	brisk := 0
 	yielded := clock.Now()
@@ -214,7 +214,7 @@ func (l *loop) run() {
 		}
 		for _, ev := range events[:max(n, 0)] {
 			if s := l.of(ev); s != nil {
-				s.handle(int(ev.Fd&1), ev.Events)
+				s.Handle(int(ev.Fd&1), ev.Events)
 			}
 		}
 		alone := int32(0)
@@ -238,7 +238,7 @@ func (l *loop) of(ev unix.EpollEvent) served {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.served[ev.Fd>>1]; s != nil && s.at().serial == ev.Pad {
+	if s := l.served[ev.Fd>>1]; s != nil && s.At().serial == ev.Pad {
 		return s
 	}
 	return nil
@@ -252,7 +252,7 @@ func (l *loop) retire() bool {
 		return false
 	}
 	l.running = false
-	l.buf = nil
+	l.Buf = nil
 	if l.pipe != nil {
 		pipes.Put(l.pipe)
 		l.pipe = nil

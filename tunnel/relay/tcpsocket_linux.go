@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"net"
@@ -26,17 +26,17 @@ func prepareTCP(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 }
 
-// clientKeepAlive is for connections of clients that may be on another machine: when
+// ClientKeepAlive is for connections of clients that may be on another machine: when
 // their network has gone, they are reset after two minutes. Between sockets of one
 // kernel it finds out nothing.
-var clientKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
+var ClientKeepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}
 
 // keepAlive sets it.
 func keepAlive(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(clientKeepAlive.Idle/time.Second))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(clientKeepAlive.Interval/time.Second))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, clientKeepAlive.Count)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(ClientKeepAlive.Idle/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(ClientKeepAlive.Interval/time.Second))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, ClientKeepAlive.Count)
 }
 
 // resetOnClose sets a linger time of zero, which is how TCP is told to send a

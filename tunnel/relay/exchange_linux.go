@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import "golang.org/x/sys/unix"
 
@@ -13,7 +13,7 @@ func (l *loop) exchange(ev unix.EpollEvent) {
 	if !l.waiter.brief() || l.waiter.crowd() {
 		return
 	}
-	p, ok := l.of(ev).(*pair)
+	p, ok := l.of(ev).(*Pair)
 	if !ok {
 		return
 	}
@@ -38,7 +38,7 @@ func (l *loop) exchange(ev unix.EpollEvent) {
 
 // glance moves what has come on the first side, or else on the other, before the
 // kernel has told of it, and reports which side that was: -1 is neither.
-func (p *pair) glance(first int) (side int) {
+func (p *Pair) glance(first int) (side int) {
 	side = -1
 	p.update(func() {
 		for _, from := range [2]int{first, 1 - first} {

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"fmt"
@@ -9,27 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// phase is where one direction of a pair is.
-//
-//	phase     its source   what it holds  becomes
-//	flowing   is read      goes out       ending: the source has ended
-//	                                      cut: the source has failed
-//	                                      stopped: the destination is broken
-//	ending    has ended    goes out       finished: the end is proved
-//	                                      cut: it is none
-//	                                      stopped: the destination is broken
-//	finished  has ended    nothing        final: the destination has been told
-//	cut       has failed   goes out       final when nothing is held
-//	                                      stopped: the destination is broken
-//	stopped   is not read  is dropped     final
+// phase is where one direction is; the package's text draws how it goes on.
 type phase uint8
 
 const (
-	flowing phase = iota
-	ending
-	finished
-	cut
-	stopped
+	phaseOpen phase = iota
+	phaseDraining
+	phaseTold
+	phaseCut
+	phaseStopped
 )
 
 // half is one direction.
@@ -49,16 +37,16 @@ type half struct {
 func (h *half) blocked() bool { return h.held != nil || h.pipe != nil }
 
 // reads tells whether the source is to be read.
-func (h *half) reads() bool { return h.phase == flowing && !h.blocked() }
+func (h *half) reads() bool { return h.phase == phaseOpen && !h.blocked() }
 
 func (h *half) final() bool {
-	return h.phase == finished || h.phase == stopped || h.phase == cut && !h.blocked()
+	return h.phase == phaseTold || h.phase == phaseStopped || h.phase == phaseCut && !h.blocked()
 }
 
 // stop is for a destination that takes nothing more.
 func (h *half) stop() {
-	if h.phase != finished {
-		h.phase = stopped
+	if h.phase != phaseTold {
+		h.phase = phaseStopped
 		h.drop()
 	}
 }
@@ -79,17 +67,17 @@ func (h *half) drop() {
 const pumpTurns = 4
 
 // pump moves what can be read on one side, and reports whether there was anything.
-func (p *pair) pump(from int) (moved bool) {
+func (p *Pair) pump(from int) (moved bool) {
 	h, src := &p.halves[from], &p.sides[from]
 	for range pumpTurns {
 		var n int
 		var err error
-		buf := p.loop.buf
-		spliced := h.bulk && p.loop.takePipe()
+		buf := p.Loop.Buf
+		spliced := h.bulk && p.Loop.takePipe()
 		if spliced {
-			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
+			n, err = splice(src.fd, p.Loop.pipe.w, pipeSize)
 		} else {
-			n, err = receive(src.fd, buf)
+			n, err = Receive(src.fd, buf)
 		}
 		if spliced && n <= 0 && (err != unix.EAGAIN || !moved) {
 			// splice(2) stops before urgent data, which can be read all the same,
@@ -97,7 +85,7 @@ func (p *pair) pump(from int) (moved bool) {
 			// tcp_splice_read in net/ipv4/tcp.c).
 			spliced = false
 			src.unproved = src.unproved || err != nil && err != unix.EAGAIN
-			n, err = receive(src.fd, buf)
+			n, err = Receive(src.fd, buf)
 		}
 		if err == unix.EAGAIN {
 			return moved
@@ -106,7 +94,7 @@ func (p *pair) pump(from int) (moved bool) {
 			err = io.EOF
 		}
 		if !src.opened {
-			rest, oerr := src.conn.open(buf[:max(n, 0)], err)
+			rest, oerr := src.conn.Open(buf[:max(n, 0)], err)
 			if oerr == unix.EAGAIN {
 				return moved
 			}
@@ -126,18 +114,18 @@ func (p *pair) pump(from int) (moved bool) {
 				err = nil
 			}
 			if src.stream != nil {
-				src.stream.sourceEnded()
+				src.stream.SourceEnded()
 			}
-			h.phase = ending
+			h.phase = phaseDraining
 			p.settle(from, err)
 			return moved
 		}
-		src.conn.moved(n, 0)
+		src.conn.Moved(n, 0)
 		moved = true
 		if spliced {
-			p.loop.waiter.bulk = true
-			h.pipe, h.left = p.loop.pipe, n
-			p.loop.pipe = nil
+			p.Loop.waiter.bulk = true
+			h.pipe, h.left = p.Loop.pipe, n
+			p.Loop.pipe = nil
 			p.flush(from)
 		} else {
 			p.write(from, buf[:n])
@@ -171,9 +159,9 @@ func (h *half) grade(n int) bool {
 }
 
 // write writes what was read, and keeps what the destination does not take.
-func (p *pair) write(from int, b []byte) {
+func (p *Pair) write(from int, b []byte) {
 	dst := &p.sides[1-from]
-	n, err := send(dst.fd, b)
+	n, err := Send(dst.fd, b)
 	if err != nil && err != unix.EAGAIN {
 		p.refused(from, "write", err)
 		return
@@ -181,7 +169,7 @@ func (p *pair) write(from int, b []byte) {
 	n = max(n, 0)
 	p.wrote(from, n)
 	if dst.stream == nil {
-		p.loop.follow(p, dst.fd)
+		p.Loop.follow(p, dst.fd)
 	}
 	if n == len(b) {
 		return
@@ -193,14 +181,14 @@ func (p *pair) write(from int, b []byte) {
 
 var heldBuffers = sync.Pool{New: func() any { b := make([]byte, loopBuffer); return &b }}
 
-func (p *pair) wrote(from, n int) {
+func (p *Pair) wrote(from, n int) {
 	p.writes++
-	p.sides[1-from].conn.moved(0, n)
+	p.sides[1-from].conn.Moved(0, n)
 	p.halves[from].count.Add(uint64(n))
 }
 
 // flush writes what a direction holds back, as far as the destination takes it.
-func (p *pair) flush(from int) {
+func (p *Pair) flush(from int) {
 	h, dst := &p.halves[from], &p.sides[1-from]
 	for h.blocked() {
 		var n int
@@ -208,7 +196,7 @@ func (p *pair) flush(from int) {
 		if h.pipe != nil {
 			n, err = splice(h.pipe.r, dst.fd, h.left)
 		} else {
-			n, err = send(dst.fd, (*h.held)[h.from:h.to])
+			n, err = Send(dst.fd, (*h.held)[h.from:h.to])
 		}
 		if err == unix.EAGAIN {
 			return
@@ -228,7 +216,7 @@ func (p *pair) flush(from int) {
 			h.held = nil
 		}
 	}
-	if h.phase == ending {
+	if h.phase == phaseDraining {
 		p.settle(from, nil)
 	}
 }
@@ -236,7 +224,7 @@ func (p *pair) flush(from int) {
 // refused is called when the destination of a direction has failed. The kernel
 // tells once that a connection was reset: who reads afterwards reads EOF. EPIPE
 // it says where the end had come before (tcp_reset in net/ipv4/tcp_input.c).
-func (p *pair) refused(from int, what string, err error) {
+func (p *Pair) refused(from int, what string, err error) {
 	dst := &p.sides[1-from]
 	if err != unix.EPIPE && err != unix.ENOTCONN {
 		dst.unproved = true
@@ -246,7 +234,7 @@ func (p *pair) refused(from int, what string, err error) {
 
 // settle deals with the end of a direction's source, once everything before it
 // has been passed on.
-func (p *pair) settle(from int, err error) {
+func (p *Pair) settle(from int, err error) {
 	h, src, dst := &p.halves[from], &p.sides[from], &p.sides[1-from]
 	if err == nil && src.unproved {
 		err = unix.ECONNRESET
@@ -254,16 +242,16 @@ func (p *pair) settle(from int, err error) {
 	if h.blocked() && err == nil {
 		return // flush comes back
 	}
-	switch err := src.conn.judgeEnd(err); {
-	case err == errEndUnknown:
+	switch err := src.conn.JudgeEnd(err); {
+	case err == ErrEndUnknown:
 		return // news comes back
 	case err != nil:
 		p.lost(from, err)
 		return
 	}
-	if err := dst.conn.endWrite(dst.fd, p.halves[1-from].phase == finished); err != nil {
+	if err := dst.conn.EndWrite(dst.fd, p.halves[1-from].phase == phaseTold); err != nil {
 		p.refused(from, "shutdown", err)
 		return
 	}
-	h.phase = finished
+	h.phase = phaseTold
 }

@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"runtime"
@@ -30,7 +30,7 @@ const (
 
 // follow is called with a socket whose other end is a program on this machine, when
 // a message has been written to it.
-func (l *loop) follow(p *pair, fd int) {
+func (l *loop) follow(p *Pair, fd int) {
 	f := &l.follower
 	if p.serial != f.serial {
 		*f = follower{serial: p.serial}

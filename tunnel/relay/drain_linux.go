@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"time"
@@ -14,24 +14,24 @@ const (
 	drainStall = time.Second
 	// drainMost is how long a reset waits at most, however much still moves.
 	drainMost = 30 * time.Second
-	// drainTick is the time between two looks. A client that reads needs none.
-	drainTick = 50 * time.Millisecond
+	// DrainTick is the time between two looks. A client that reads needs none.
+	DrainTick = 50 * time.Millisecond
 )
 
-// drain is the wait before a reset.
-type drain struct {
+// Drain is the wait before a reset.
+type Drain struct {
 	due, moved time.Time
 	seen       uint64
 }
 
-// newDrain begins to wait; progress changes when something moves.
-func newDrain(progress uint64) drain {
+// NewDrain begins to wait; progress changes when something moves.
+func NewDrain(progress uint64) Drain {
 	now := time.Now()
-	return drain{now, now, progress}
+	return Drain{now, now, progress}
 }
 
-// over tells whether it has been long enough.
-func (d *drain) over(progress uint64) bool {
+// Over tells whether it has been long enough.
+func (d *Drain) Over(progress uint64) bool {
 	now := time.Now()
 	if progress != d.seen {
 		d.seen, d.moved = progress, now

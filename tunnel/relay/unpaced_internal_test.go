@@ -1,4 +1,4 @@
-package tunnel
+package relay
 
 import (
 	"net"
@@ -58,7 +58,7 @@ func TestAServiceOnLoopbackIsSentToUnpaced(t *testing.T) {
 	if err := unix.Listen(fd, 1); err != nil {
 		t.Fatal(err)
 	}
-	s, ok := dialAtOnce(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+	s, ok := DialAtOnce(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 	if !ok {
 		t.Fatal("no connection")
 	}

@@ -1,0 +1,40 @@
+// Package relay joins two connections and copies both ways until both directions have
+// ended. It knows nothing of links: a stream of one is an [FD] of which is told apart
+// from its descriptor how it ends (the interface [Stream]).
+//
+// Where both connections are descriptors, a pair of them is served by a loop, one thread
+// that waits in epoll_wait(2) for many, and what is moved in bulk is spliced. Where one is
+// a stream of a session, which has no descriptor of its own, two goroutines copy, with
+// the same phases.
+//
+// # The phases of a direction
+//
+// A pair has two directions. Each reads from its source, and writes to its destination
+// what it has read; what the destination does not take yet, it holds.
+//
+//	phase     its source   what it holds  becomes       because of
+//	open      is read      goes out       draining      the source: its EOF, or the peer has
+//	                                                    told the end and all has arrived
+//	                                      cut           the source: an error, or fewer or more
+//	                                                    bytes than the peer has told
+//	                                      stopped       the destination: it is broken
+//	draining  has ended    goes out       told          the source: its end is proved, nothing
+//	                                                    is held, and the destination is told
+//	                                      cut           the source: its EOF was none
+//	                                      stopped       the destination: it is broken
+//	told      has ended    nothing        (final)
+//	cut       has failed   goes out       (final once nothing is held)
+//	                                      stopped       the destination: it is broken
+//	stopped   is not read  is dropped     (final)
+//
+// A side is broken when a write to it fails, its peer has told of a reset, or a hang-up
+// with an error is seen while it is not read. A pair with a broken side ends with a reset
+// of both: when both directions are final, and what was written to a program has been
+// sent, or when nothing has moved for a second. Without one it ends well when both
+// directions are told. Whoever calls [Conn.Abort], a link that ends, or an error of the
+// loop itself resets both sides at once.
+//
+// An EOF of a TCP socket is an end only where no write to it has met a reset before: the
+// kernel tells a reset once, and what is read afterwards is EOF. An EOF of a stream is
+// none at all until the peer has told how many bytes it sent, and they have arrived.
+package relay
