@@ -68,8 +68,11 @@ func own(path string) error {
 		return &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if uid := os.Geteuid(); int(st.Uid) != uid {
-		return refuse(fmt.Sprintf("run an agent as user %d; or, if it is yours, run: chown %d %q", st.Uid, uid, path),
-			"%s belongs to user %d, not to %d", path, st.Uid, uid)
+		remedy := fmt.Sprintf("run an agent as user %d", st.Uid)
+		if uid != 0 { // which may have another's home, and should not take it from them
+			remedy += fmt.Sprintf("; or, if it is yours, have root run: chown %d %q", uid, path)
+		}
+		return refuse(remedy, "%s belongs to user %d, not to %d", path, st.Uid, uid)
 	}
 	if st.Mode&0o002 != 0 {
 		return refuse(fmt.Sprintf("if nobody has, run: chmod o-w %q", path), "every user may change %s", path)

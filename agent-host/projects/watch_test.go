@@ -287,7 +287,7 @@ func TestAWorkDirectoryThatIsNotUsedIsToldWithTheReasonAndWhatToDo(t *testing.T)
 		steps = append(steps, steps[0])
 		last := &steps[len(steps)-1]
 		last.spoil, last.mend = func() error { return os.Chown(workDir, 65534, -1) }, func() error { return os.Chown(workDir, 0, -1) }
-		last.reason, last.remedy = workDir+" belongs to user 65534, not to 0", "chown 0 \""+workDir+"\""
+		last.reason, last.remedy = workDir+" belongs to user 65534, not to 0", "run an agent as user 65534"
 	}
 	for _, step := range steps {
 		w = &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
