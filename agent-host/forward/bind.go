@@ -25,18 +25,23 @@ func (t *Table) place(b *binding) {
 
 // withdraw takes a forward off the host.
 func (t *Table) withdraw(f *forward) {
-	released := false
+	if t.takeDown(f) {
+		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.port)
+	}
+}
+
+// takeDown ends what a forward has and waits for. It reports whether it had host
+// addresses.
+func (t *Table) takeDown(f *forward) (released bool) {
 	for _, b := range f.bindings() {
 		t.yield(b)
 		released = t.remove(b) || released
 	}
-	f.leave()
+	f.vm.leave(f.consumer)
 	f.unsuggest()
 	f.vm.changed()
 	f.hold.end()
-	if released {
-		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.port)
-	}
+	return released
 }
 
 // remove ends a binding or a claim. It reports whether that released an address.
@@ -92,6 +97,9 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 }
 
 func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener, err error) {
+	if r := b.vm.kept(b.key); r != nil {
+		return nil, errors.New(r.reason)
+	}
 	for n := range b.wanted {
 		i := b.nth(n)
 		if err := t.obstacle(b, b.wanted[i]); err != nil {
@@ -103,7 +111,7 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 	if mayEvict {
 		room = t.makeRoom
 	}
-	if err := room(b); err != nil {
+	if err := room(b.need()); err != nil {
 		return nil, err
 	}
 	var missing error

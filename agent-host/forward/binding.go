@@ -27,8 +27,7 @@ type binding struct {
 
 	claimed  bool     // it waits; see [Table.claim]
 	heldAt   hostAddr // a tenant has this address; the zero one for none
-	roomless bool     // it waits for a limit alone
-	queued   bool     // in consumer.waiting
+	roomless bool     // it waits for a limit alone, while the forward's other is open
 }
 
 // opening is what a binding has while it is active.
@@ -85,24 +84,17 @@ func (b *binding) nth(n int) int {
 	return n
 }
 
-// bindings are those that a forward has: none if it stays in the guest.
+// bindings are those that a forward has.
 func (f *forward) bindings() []*binding {
 	return slices.DeleteFunc([]*binding{f.main, f.own}, func(b *binding) bool { return b == nil })
 }
 
 // state is that of the addresses of the rule.
-func (f *forward) state() string {
-	if f.main == nil {
-		return f.decision.Verdict
-	}
-	return f.main.state
-}
+func (f *forward) state() string { return f.main.state }
 
 // reason is why not every address listens.
 func (f *forward) reason() string {
 	switch {
-	case f.main == nil:
-		return f.decision.Reason
 	case f.main.open != nil && f.main.reason == "" && f.decision.Hold > 0 && (f.held || f.expected):
 		return control.Held
 	case f.own == nil || f.own.open != nil || f.own.shadowed:

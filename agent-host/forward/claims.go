@@ -39,16 +39,20 @@ func (t *Table) retryAt(s spot) {
 
 // handOver gives what was released to those that wait for it, for one turn. It
 // reports whether there is more to do.
-func (t *Table) handOver(until time.Time) (more bool) {
+func (t *Table) handOver(u turn) (more bool) {
+	return t.handReleased(u) || t.fillRoom(u)
+}
+
+func (t *Table) handReleased(u turn) (more bool) {
 	for len(t.released) > 0 {
-		if time.Now().After(until) {
-			return true
-		}
 		s := t.released[len(t.released)-1]
 		t.released = t.released[:len(t.released)-1]
 		t.retryAt(s)
+		if u.over() {
+			return true
+		}
 	}
-	return t.fillRoom(until)
+	return false
 }
 
 // freed notes that a binding may no longer be in the way of others.
@@ -98,18 +102,21 @@ func (t *Table) claimKeeper() {
 		case <-tick.C:
 		}
 		left := -1
-		t.inTurns(func(until time.Time) bool {
+		t.inTurns(func(u turn) bool {
 			if left < 0 {
 				t.round++
 				left = min(len(t.watches), retriesPerTurn)
 			}
-			for ; left > 0 && time.Now().Before(until); left-- {
+			for left > 0 {
 				s := t.watches[0]
 				t.watches = t.watches[1:]
 				delete(t.watched, s)
 				t.retryAt(s)
+				if left--; u.over() {
+					return true
+				}
 			}
-			return left > 0 || t.handOver(until)
+			return t.handOver(u)
 		})
 		t.mu.Lock()
 		t.keeping = len(t.watches) > 0 && !t.closed

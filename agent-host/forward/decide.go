@@ -65,6 +65,29 @@ func (p ports) of(all []portwatch.Listener) []portwatch.Listener {
 	return some
 }
 
+// ofSorted is of for what is sorted, which it looks through for many ports only.
+func (p ports) ofSorted(all []portwatch.Listener) []portwatch.Listener {
+	if p.all || len(p.some) > few {
+		return p.of(all)
+	}
+	some := []portwatch.Listener{}
+	for _, s := range slices.SortedFunc(maps.Keys(p.some), spot.compare) {
+		first, _ := slices.BinarySearchFunc(all, s, func(l portwatch.Listener, s spot) int {
+			return cmp.Or(cmp.Compare(l.Proto, s.proto), cmp.Compare(l.Addr.Port(), s.port), 1) // before the first of them
+		})
+		for _, l := range all[first:] {
+			if l.Proto != s.proto || l.Addr.Port() != s.port {
+				break
+			}
+			some = append(some, l)
+		}
+	}
+	return some
+}
+
+// few is how many ports are decided on without taking turns with others.
+const few = 64
+
 // add adds the ports of listeners.
 func (p *ports) add(listeners []portwatch.Listener) {
 	if p.some == nil {
@@ -79,65 +102,117 @@ func (p *ports) add(listeners []portwatch.Listener) {
 type plan struct {
 	*VM
 	wanted
-	of      ports
-	decided int
-	route   *route
+	of        ports
+	decided   int
+	route     *route
+	policy    policy
+	announced []portwatch.Listener
+	started   bool
+	gone      []portwatch.Listener
+}
+
+// plan needs table.mu.
+func (v *VM) plan() *plan {
+	v.decided++
+	of := ports{all: v.stale.all, some: maps.Clone(v.stale.some)}
+	return &plan{
+		VM: v, of: of, decided: v.decided, route: v.route.Load(), policy: v.table.policy,
+		announced: v.announced, started: v.started, gone: v.goneOnes(of),
+	}
+}
+
+// decide is done without a lock.
+func (p *plan) decide() {
+	p.wanted = p.policy.decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route)
 }
 
 // inForce reports whether nothing newer was decided.
 func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
 
+func (p *plan) large() bool {
+	return len(p.of.some) > few || p.of.all && (len(p.announced) > few || len(p.forwards)+len(p.rows) > few)
+}
+
 // decideAnew changes rules or what is announced, and makes the forwards of the
 // VMs concerned what is wanted then: those that go first, so that what moves
 // from one VM to another is free by then.
+//
+// A plan for few ports is carried out at once. Others are made one at a time, whichever
+// VMs they are for: thousands of ports of twenty VMs would take a hundred megabytes, and
+// the processor from the VM with one port.
 func (t *Table) decideAnew(change func() []*VM) {
 	var plans []*plan
-	var rules policy
-	var announced, gone [][]portwatch.Listener
-	t.inTurns(func(time.Time) bool {
+	large := false
+	t.look(func() {
+		if t.closed {
+			return
+		}
 		for _, v := range change() {
-			v.decided++
-			of := ports{all: v.stale.all, some: maps.Clone(v.stale.some)}
-			plans = append(plans, &plan{VM: v, of: of, decided: v.decided, route: v.route.Load()})
-			announced, gone = append(announced, v.others(of)), append(gone, v.goneOnes(of))
+			p := v.plan()
+			plans, large = append(plans, p), large || p.large()
 		}
-		rules = t.policy
-		return false
 	})
-	for i, p := range plans {
-		p.wanted = rules.decide(p.name, p.of, announced[i], gone[i], p.route)
+	work := t.atOnce
+	if large {
+		work = t.inTurns
+		t.large.Lock()
+		defer t.large.Unlock()
 	}
-	withdrawn, placed := 0, 0
-	t.inTurns(func(until time.Time) bool {
-		for ; withdrawn < len(plans); withdrawn++ {
-			if p := plans[withdrawn]; p.inForce() && p.withdrawBut(p.wanted, p.of, until) {
-				return true
-			}
+	isOver := func(p *plan) (is bool) {
+		t.look(func() { is = !p.inForce() })
+		return is
+	}
+	freed := false
+	for _, p := range plans {
+		if isOver(p) {
+			continue
 		}
-		if t.handOver(until) {
-			return true
+		p.decide()
+		work(func(u turn) bool {
+			more := p.inForce() && p.withdrawBut(p.wanted, p.of, u)
+			freed = freed || len(t.released) > 0
+			return more
+		})
+		if len(plans) > 1 {
+			p.wanted = wanted{} // thousands of them
 		}
-		for ; placed < len(plans); placed++ {
-			p := plans[placed]
+	}
+	if freed {
+		work(t.handReleased)
+	}
+	for _, p := range plans {
+		if isOver(p) {
+			continue
+		}
+		if p.groups == nil {
+			p.decide()
+		}
+		work(func(u turn) bool {
 			if !p.inForce() {
-				continue
+				return false
 			}
-			if p.place(&p.wanted, until) {
+			if p.place(&p.wanted, u) {
 				return true
 			}
 			p.stale = ports{}
-		}
-		return t.handOver(until)
-	})
+			return false
+		})
+		p.wanted = wanted{}
+	}
+	more := false
+	t.look(func() { more = !t.closed && t.handOver(turn{t, time.Now().Add(turnTime)}) })
+	if more {
+		t.inTurns(t.handOver)
+	}
 }
 
-// others is what the guest announced on some ports without listeners of ours; nil if it
-// has not announced anything.
-func (v *VM) others(p ports) []portwatch.Listener {
-	if !v.started {
+// others is what was announced on some ports without listeners of ours; nil if nothing
+// was announced yet.
+func (t *Table) others(announced []portwatch.Listener, started bool, p ports) []portwatch.Listener {
+	if !started {
 		return nil
 	}
-	return slices.DeleteFunc(p.of(v.announced), v.table.isOwn)
+	return slices.DeleteFunc(p.ofSorted(announced), t.isOwn)
 }
 
 // policy says what becomes of what listens in guests.
@@ -198,7 +273,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 		}
 	}
 	for _, s := range p.sockets(vm) {
-		if !of.all {
+		if !of.has(protoUnix, 0) {
 			break
 		}
 		w.at(key{proto: protoUnix, socket: s.Path, decision: s.Decision.key()}, s.Decision)
@@ -284,14 +359,19 @@ func (w *wanted) at(k key, d Decision) *group {
 
 // withdrawBut takes all other forwards of some ports off the host, for one turn. It
 // reports whether there are more.
-func (v *VM) withdrawBut(w wanted, of ports, until time.Time) (more bool) {
+func (v *VM) withdrawBut(w wanted, of ports, u turn) (more bool) {
+	for k, r := range v.rows {
+		if w.groups[k] == nil && of.has(k.proto, k.port) {
+			v.drop(r)
+		}
+	}
 	for k, f := range v.forwards {
 		if w.groups[k] != nil || !of.has(k.proto, k.port) {
 			continue
 		}
 		v.table.withdraw(f)
 		delete(v.forwards, k)
-		if time.Now().After(until) {
+		if u.over() {
 			return true
 		}
 	}
@@ -300,29 +380,50 @@ func (v *VM) withdrawBut(w wanted, of ports, until time.Time) (more bool) {
 
 // place opens the forwards that are not there yet and describes all anew, for one
 // turn. It reports whether there are more.
-func (v *VM) place(w *wanted, until time.Time) (more bool) {
+func (v *VM) place(w *wanted, u turn) (more bool) {
 	v.table.round++
 	for len(w.order) > 0 {
-		if time.Now().After(until) {
-			return true
-		}
 		k := w.order[0]
 		w.order = w.order[1:]
 		g := w.groups[k]
-		f := v.forwards[k]
-		if f != nil {
+		if f := v.forwards[k]; f != nil {
 			f.describe(g)
-			continue
+		} else if r := v.rows[k]; r != nil {
+			r.describe(v, g)
+		} else {
+			v.add(k, g)
 		}
-		f = newForward(v, k, g)
-		v.forwards[k] = f
-		v.changed()
-		if g.decision.Verdict != "" {
-			v.table.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.proto, "port", k.port, "reason", g.decision.Reason)
-		}
-		for _, b := range f.bindings() {
-			v.table.place(b)
+		if u.over() {
+			return true
 		}
 	}
 	return false
+}
+
+// add takes in a new port.
+func (v *VM) add(k key, g *group) {
+	t := v.table
+	if g.decision.Verdict != "" {
+		t.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.proto, "port", k.port, "reason", g.decision.Reason)
+		v.addRow(k, g, g.decision.Verdict, g.decision.Reason)
+		return
+	}
+	n := v.needOf(g)
+	if err := t.noRoom(n); err != nil && t.giver(n, err) == nil {
+		v.addRow(k, g, control.Denied, err.Error())
+		return
+	}
+	v.open(k, g, nil)
+}
+
+// open puts a forward on the host, with the tally of earlier connections if there is one.
+func (v *VM) open(k key, g *group, earlier *tally) {
+	f := newForward(v, k, g, earlier)
+	v.forwards[k] = f
+	v.changed()
+	for _, b := range f.bindings() {
+		if !f.shelved {
+			v.table.place(b)
+		}
+	}
 }

@@ -27,7 +27,7 @@ func (t *Table) explain(b *binding, err error) {
 		t.outOfRoom(b, err)
 		return
 	}
-	b.waitsForRoom(false)
+	b.roomless = false
 	inUse := errors.Is(err, unix.EADDRINUSE)
 	if inUse {
 		if r := t.rival(b, bind.addr); r != nil {

@@ -18,11 +18,12 @@ type forward struct {
 	decision  Decision
 	process   string
 	uid       uint32
-	expected  bool     // static, and nothing is seen to listen there
-	held      bool     // nothing is seen to listen there any more, for a moment
-	main      *binding // nil for what stays in the guest
+	expected  bool // static, and nothing is seen to listen there
+	held      bool // nothing is seen to listen there any more, for a moment
+	main      *binding
 	own       *binding // nil where that has no place
 	opened    int      // of the two
+	shelved   bool     // a row has taken its place
 	consumer  *consumer
 	at        int // in consumer.bound
 	suggested suggested
@@ -32,13 +33,23 @@ type forward struct {
 	manner atomic.Pointer[manner]
 
 	hold holding
+	*tally
+}
 
+// tally is what is known of the connections of a guest port.
+type tally struct {
 	counters relay.Counters
 	active   atomic.Int64  // connections, or UDP flows
 	total    atomic.Uint64 // of them
 	dropped  atomic.Uint64 // datagrams
 	carried  atomic.Pointer[carried]
 	lastErr  lastError
+}
+
+func (n *tally) show(st *control.Forward) {
+	st.ConnectionsActive, st.ConnectionsTotal = n.active.Load(), n.total.Load()
+	st.BytesIn, st.BytesOut, st.Dropped = n.counters.In.Load(), n.counters.Out.Load(), n.dropped.Load()
+	n.lastErr.show(st)
 }
 
 // manner is how a rule wants clients to be served.
@@ -53,14 +64,16 @@ type carried struct {
 	path string
 }
 
-func newForward(v *VM, k key, g *group) *forward {
-	f := &forward{vm: v, key: k, decision: g.decision, hold: newHolding()}
-	f.describe(g)
-	if f.decision.Verdict == "" {
-		f.main = newBinding(f, false, f.ruled()...)
+// newForward needs the tally of the port's earlier connections; nil for none.
+func newForward(v *VM, k key, g *group, earlier *tally) *forward {
+	f := &forward{vm: v, key: k, decision: g.decision, hold: newHolding(), tally: earlier}
+	if f.tally == nil {
+		f.tally = &tally{}
 	}
+	f.describe(g)
+	f.main = newBinding(f, false, f.ruled()...)
 	f.own = f.ownBinding()
-	f.join()
+	f.consumer = v.join(g.consumer())
 	return f
 }
 
@@ -82,9 +95,8 @@ func (f *forward) status() control.Forward {
 	st := control.Forward{
 		Proto: f.key.proto, Port: f.key.port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label,
 		State: f.state(), Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
-		ConnectionsActive: f.active.Load(), ConnectionsTotal: f.total.Load(),
-		BytesIn: f.counters.In.Load(), BytesOut: f.counters.Out.Load(), Dropped: f.dropped.Load(),
 	}
+	f.tally.show(&st)
 	if f.key.socket != "" {
 		st.Guest = append(st.Guest, f.key.socket)
 	}
@@ -102,7 +114,6 @@ func (f *forward) status() control.Forward {
 			st.Path = f.path()
 		}
 	}
-	f.lastErr.show(&st)
 	return st
 }
 

@@ -3,7 +3,6 @@ package forward
 import (
 	"net"
 	"net/netip"
-	"time"
 )
 
 // canGo reports whether this host may lose an address: 127/8 it always has, as long
@@ -33,7 +32,7 @@ func (t *Table) goneAddresses() map[netip.Addr]bool {
 
 // lose takes from bindings what has gone, for one turn, and makes them what they
 // would be if they had never had it. It reports whether there is more to do.
-func (t *Table) lose(gone map[netip.Addr]bool, until time.Time) (more bool) {
+func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
 	for h, b := range t.bound {
 		if !canGo(h) || !gone[h.addr.Addr()] {
 			continue
@@ -46,7 +45,7 @@ func (t *Table) lose(gone map[netip.Addr]bool, until time.Time) (more bool) {
 		} else {
 			t.waitAgain(b, noAddress(h))
 		}
-		if time.Now().After(until) {
+		if u.over() {
 			return true
 		}
 	}

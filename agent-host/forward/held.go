@@ -16,21 +16,20 @@ type gone struct {
 	until time.Time
 }
 
-// noteGone takes note of what is in force, would be held, and is not announced any more.
+// noteGone takes note of what is in force, would be held, and is not announced, sorted, any more.
 // While the guest's agent is away nobody knows what listens. It needs table.mu.
 func (v *VM) noteGone(announced []portwatch.Listener) {
 	now := time.Now()
-	there := make(map[hostAddr]bool, len(announced))
-	for _, l := range announced {
-		there[hostAddr{proto: l.Proto, addr: l.Addr}] = true
+	isThere := func(l portwatch.Listener) bool {
+		_, there := slices.BinarySearchFunc(announced, l, portwatch.Compare)
+		return there
 	}
-	isThere := func(l portwatch.Listener) bool { return there[hostAddr{proto: l.Proto, addr: l.Addr}] }
 	v.forgetGone(func(g gone) bool { return isThere(g.Listener) || !now.Before(g.until) })
 	if v.route.Load().link == nil {
 		return
 	}
 	for _, f := range v.forwards {
-		if f.decision.Hold == 0 || f.held || f.expected || f.key.proto != "tcp" || f.main == nil || f.main.open == nil {
+		if f.decision.Hold == 0 || f.held || f.expected || f.key.proto != "tcp" || f.main.open == nil {
 			continue
 		}
 		for _, l := range *f.guest.Load() {

@@ -61,8 +61,8 @@ func (t *Table) addressKeeper() {
 		}
 		gone := t.goneAddresses()
 		more := false
-		t.inTurns(func(until time.Time) bool {
-			if len(gone) > 0 && t.lose(gone, until) {
+		t.inTurns(func(u turn) bool {
+			if len(gone) > 0 && t.lose(gone, u) {
 				return true
 			}
 			if len(t.partial) > 0 {

@@ -3,7 +3,6 @@ package forward
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -20,7 +19,7 @@ import (
 func (v *VM) SetLoopback(ip netip.Addr) {
 	t := v.table
 	begun := false
-	t.inTurns(func(until time.Time) bool {
+	t.inTurns(func(u turn) bool {
 		if !begun {
 			if v.closed || v.loopback == ip {
 				return false
@@ -34,7 +33,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 				}
 			}
 		}
-		if v.loopback != ip || t.handOver(until) {
+		if v.loopback != ip || t.handOver(u) {
 			return v.loopback == ip
 		}
 		t.round++
@@ -44,7 +43,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 			}
 			if f.own = f.ownBinding(); f.own != nil {
 				t.place(f.own)
-				if time.Now().After(until) {
+				if u.over() {
 					return true
 				}
 			}
@@ -57,7 +56,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 // ownBinding is a binding to the VM's own address; nil if there is none, or if
 // the rule's addresses have it in them.
 func (f *forward) ownBinding() *binding {
-	if !f.vm.loopback.IsValid() || f.main == nil || f.decision.second || f.key.socket != "" || f.decision.HostSocket != "" {
+	if !f.vm.loopback.IsValid() || f.decision.second || f.key.socket != "" || f.decision.HostSocket != "" {
 		return nil
 	}
 	own := hostAddr{proto: f.key.proto, addr: netip.AddrPortFrom(f.vm.loopback, f.key.port)}

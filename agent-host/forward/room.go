@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 )
@@ -36,11 +36,12 @@ func defaultDescriptors() int {
 // users of a guest share first, and then each one's consumers: a program may give
 // itself any name, and as many as it likes.
 type consumer struct {
-	forwards int         // that there are
-	bound    []*forward  // that have host addresses
-	waiting  []*binding  // for room, the oldest first; some of them no longer
-	waits    int         // how many of them still do
-	key      consumerKey // in vm.consumers
+	ports   int         // forwards and rows
+	bound   []*forward  // that have host addresses
+	waiting []*row      // for room, the oldest first; some of them no longer
+	waits   int         // how many of them still do
+	outcome *outcome    // of the last row
+	key     consumerKey // in vm.consumers
 }
 
 type consumerKey struct {
@@ -49,32 +50,31 @@ type consumerKey struct {
 	expected      bool
 }
 
-// join makes a forward part of its consumer.
-func (f *forward) join() {
-	program, _, _ := strings.Cut(f.process, "[")
-	k := consumerKey{f.uid, f.decision.Rule, program, f.expected}
-	c := f.vm.consumers[k]
-	if c == nil {
-		c = &consumer{key: k}
-		f.vm.consumers[k] = c
-	}
-	c.forwards++
-	f.consumer = c
+// consumer is whose the forwards of a group are.
+func (g *group) consumer() consumerKey {
+	program, _, _ := strings.Cut(g.process, "[")
+	return consumerKey{g.uid, g.decision.Rule, program, g.expected}
 }
 
-func (f *forward) leave() {
-	if f.consumer.forwards--; f.consumer.forwards == 0 {
-		delete(f.vm.consumers, f.consumer.key)
+// join counts a forward or a row with its consumer, leave takes it away.
+func (v *VM) join(k consumerKey) *consumer {
+	c := v.consumers[k]
+	if c == nil {
+		c = &consumer{key: k}
+		v.consumers[k] = c
+	}
+	c.ports++
+	return c
+}
+
+func (v *VM) leave(c *consumer) {
+	if c.ports--; c.ports == 0 {
+		delete(v.consumers, c.key)
 	}
 }
 
 // gotAddress and lostAddress count the forwards that have host addresses.
 func (f *forward) gotAddress() {
-	for _, b := range f.bindings() {
-		if b.roomless {
-			f.vm.halves = append(f.vm.halves, b)
-		}
-	}
 	if f.opened++; f.opened > 1 {
 		return
 	}
@@ -99,39 +99,22 @@ func (f *forward) lostAddress() {
 	c.bound = c.bound[:last]
 }
 
-// waitsForRoom notes whether a binding waits for a limit alone.
-func (b *binding) waitsForRoom(yes bool) {
-	if b.roomless == yes {
-		return
+// addHalf has a binding wait that met a limit while others of its forward are open.
+func (v *VM) addHalf(b *binding) {
+	if len(v.halves) > 2*v.bound+64 {
+		v.halves = slices.DeleteFunc(v.halves, func(b *binding) bool { return !b.isHalf() })
 	}
-	b.roomless = yes
-	c := b.consumer
-	if !yes {
-		c.waits--
-		b.vm.waits--
-		if b.vm.waits == 0 {
-			b.vm.full = false
-		}
-		return
-	}
-	c.waits++
-	b.vm.waits++
-	if b.opened > 0 {
-		b.vm.halves = append(b.vm.halves, b)
-	}
-	if !b.queued {
-		b.queued = true
-		c.waiting = append(c.waiting, b)
-	}
+	v.halves = append(v.halves, b)
 }
 
-// nextHalf takes from the queue a binding of a forward that has other addresses
-// already, which the limit on forwards does not concern.
+func (b *binding) isHalf() bool { return b.roomless && b.claimed && b.opened > 0 }
+
+// nextHalf takes from the queue what the limit on forwards does not concern.
 func (v *VM) nextHalf() *binding {
 	for len(v.halves) > 0 {
 		b := v.halves[0]
 		v.halves = v.halves[1:]
-		if b.roomless && b.claimed && b.opened > 0 {
+		if b.isHalf() {
 			return b
 		}
 	}
@@ -139,67 +122,93 @@ func (v *VM) nextHalf() *binding {
 }
 
 // next takes from the queue what has waited longest.
-func (c *consumer) next() *binding {
+func (c *consumer) next() *row {
 	for len(c.waiting) > 0 {
-		b := c.waiting[0]
+		r := c.waiting[0]
 		c.waiting = c.waiting[1:]
-		b.queued = false
-		if b.roomless && b.claimed {
-			return b
+		if r.waiting {
+			return r
 		}
 	}
 	return nil
 }
 
-// noRoom is the limit that keeps b from being bound now; nil for none.
-func (t *Table) noRoom(b *binding) error {
+// need is the room that a forward's binding wants.
+type need struct {
+	vm          *VM
+	consumer    *consumer
+	descriptors int
+	half        bool // the forward has other host addresses already
+}
+
+func (b *binding) need() need { return need{b.vm, b.consumer, len(b.wanted), b.opened > 0} }
+
+// needOf is that of the first binding of a new forward.
+func (v *VM) needOf(g *group) need {
+	k := g.consumer()
+	c := v.consumers[k]
+	if c == nil {
+		c = &consumer{key: k}
+	}
+	return need{vm: v, consumer: c, descriptors: max(1, len(g.decision.Host))}
+}
+
+// noRoom is the limit that stands against a need now; nil for none.
+func (t *Table) noRoom(n need) error {
 	switch {
-	case b.opened == 0 && b.vm.bound >= maxBound:
+	case !n.half && n.vm.bound >= maxBound:
 		return errTooMany
-	case t.used+len(b.wanted) > t.cfg.Descriptors:
+	case t.used+n.descriptors > t.cfg.Descriptors:
 		return errShare
 	}
 	return nil
 }
 
 // makeRoom takes host addresses from whoever has most of them, if that is far
-// more than b's VM has, or in that VM its consumer: everybody has what it needs
+// more than n's VM has, or in that VM its consumer: everybody has what it needs
 // as long as that is little, and the big ones share the rest.
-func (t *Table) makeRoom(b *binding) error {
-	err := t.noRoom(b)
+func (t *Table) makeRoom(n need) error {
+	err := t.noRoom(n)
 	if err == nil {
 		return nil
 	}
-	from := b.vm
-	// Evicting a forward gives back one descriptor at least; with this margin
-	// nothing is evicted in vain, or back and forth.
-	margin := 4 * len(b.wanted)
-	if errors.Is(err, errShare) {
-		if g := t.greediest(); g.used > b.vm.used+margin {
-			from = g
-		}
+	from := t.giver(n, err)
+	if from == nil {
+		return err
 	}
-	if from == b.vm {
+	for ; err != nil; err = t.noRoom(n) {
 		c := from.biggest()
-		if c == nil || c == b.consumer {
+		if c == nil || c == n.consumer {
 			return err
 		}
-		has, wants := len(c.bound), len(b.consumer.bound)
-		if c.key.uid != b.consumer.key.uid {
-			has, wants = from.users[c.key.uid], from.users[b.consumer.key.uid]
-		}
-		if has <= wants+len(b.wanted) {
-			return err
-		}
-	}
-	for ; err != nil; err = t.noRoom(b) {
-		c := from.biggest()
-		if c == nil || c == b.consumer {
-			return err
-		}
-		t.evict(c.bound[len(c.bound)-1], err)
+		t.shelve(c.bound[len(c.bound)-1], err.Error())
 	}
 	return nil
+}
+
+// giver is the VM that has to make room for n; nil if none has.
+func (t *Table) giver(n need, err error) *VM {
+	from := n.vm
+	// Evicting a forward gives back one descriptor at least; with this margin
+	// nothing is evicted in vain, or back and forth.
+	margin := 4 * n.descriptors
+	if errors.Is(err, errShare) {
+		if g := t.greediest(); g.used > n.vm.used+margin {
+			return g
+		}
+	}
+	c := from.biggest()
+	if c == nil || c == n.consumer {
+		return nil
+	}
+	has, wants := len(c.bound), len(n.consumer.bound)
+	if c.key.uid != n.consumer.key.uid {
+		has, wants = from.users[c.key.uid], from.users[n.consumer.key.uid]
+	}
+	if has <= wants+n.descriptors {
+		return nil
+	}
+	return from
 }
 
 // greediest is the VM that has most descriptors.
@@ -231,36 +240,29 @@ func (v *VM) compare(a, b *consumer) int {
 		cmp.Compare(len(a.bound), len(b.bound)))
 }
 
-// evict takes a forward's host addresses. Its connections go on.
-func (t *Table) evict(f *forward, why error) {
-	for _, b := range f.bindings() {
-		if b.open != nil {
-			t.remove(b)
-			t.explain(b, why)
-			t.claim(b)
-		}
-	}
-}
-
 // fillRoom binds what waits for room, for one turn: that of the VM that has
 // least first, and there of the smallest consumer. It reports whether there is
 // more to do.
-func (t *Table) fillRoom(until time.Time) (more bool) {
+func (t *Table) fillRoom(u turn) (more bool) {
 	for {
-		b := t.nextForRoom()
-		if b == nil {
+		switch v, b, r := t.nextForRoom(); {
+		case b != nil:
+			t.retry(b)
+		case r != nil:
+			t.promote(v, r)
+		default:
 			return false
 		}
-		t.retry(b)
-		if time.Now().After(until) {
+		if u.over() {
 			return true
 		}
 	}
 }
 
-func (t *Table) nextForRoom() *binding {
+// nextForRoom is what is to be bound next: a binding, or what a row stands for.
+func (t *Table) nextForRoom() (v *VM, b *binding, r *row) {
 	if t.used >= t.cfg.Descriptors {
-		return nil
+		return nil, nil, nil
 	}
 	var least *VM
 	for _, v := range t.vms {
@@ -269,14 +271,14 @@ func (t *Table) nextForRoom() *binding {
 		}
 	}
 	if least == nil {
-		return nil
+		return nil, nil, nil
 	}
 	if b := least.nextHalf(); b != nil {
-		if t.noRoom(b) == nil {
-			return b
+		if t.noRoom(b.need()) == nil {
+			return least, b, nil
 		}
 		least.halves = append(least.halves, b)
-		return nil
+		return nil, nil, nil
 	}
 	if least.bound >= maxBound || least.waits == 0 {
 		return t.nextForRoom()
@@ -287,23 +289,42 @@ func (t *Table) nextForRoom() *binding {
 			c = o
 		}
 	}
-	b := c.next()
-	if b != nil && t.noRoom(b) != nil {
-		// The next one may need less; that will do when more is released.
-		b.queued = true
-		c.waiting = append([]*binding{b}, c.waiting...)
-		return nil
+	if r = c.next(); r == nil {
+		return nil, nil, nil
 	}
-	return b
+	first := r
+	if k := least.kept(r.key); k != nil {
+		first = k
+	}
+	noRoom := t.noRoom(need{vm: least, consumer: first.consumer, descriptors: max(1, len(first.host))})
+	if noRoom != nil || first != r {
+		c.waiting = append([]*row{r}, c.waiting...)
+	}
+	if noRoom != nil {
+		// The next one may need less; that will do when more is released.
+		return nil, nil, nil
+	}
+	return least, nil, first
 }
 
-// outOfRoom gives a binding that met a limit its state. The log hears of the
-// first of a VM: there may be thousands.
+// outOfRoom gives a binding that met a limit its state. What has no other makes place
+// for a row.
 func (t *Table) outOfRoom(b *binding, err error) {
+	if b.opened == 0 {
+		t.shelve(b.forward, err.Error())
+		return
+	}
 	b.become(control.Denied, err.Error())
-	b.waitsForRoom(true)
-	if !b.vm.full {
-		b.vm.full = true
-		t.log.Warn("ports stay closed", "vm", b.vm.name, "port", b.key.port, "reason", b.reason)
+	b.roomless = true
+	b.vm.addHalf(b)
+	b.vm.outOfRoom(b.key.port, b.reason)
+}
+
+// outOfRoom tells the log of the first port of a VM that met a limit: there may be
+// thousands.
+func (v *VM) outOfRoom(port uint16, reason string) {
+	if !v.full {
+		v.full = true
+		v.table.log.Warn("ports stay closed", "vm", v.name, "port", port, "reason", reason)
 	}
 }

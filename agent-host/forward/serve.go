@@ -237,8 +237,7 @@ func (f *forward) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 }
 
 // isOurs reports whether what goes to h would come back to the table.
-func (t *Table) isOurs(h hostAddr) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.bound[h] != nil
+func (t *Table) isOurs(h hostAddr) (is bool) {
+	t.look(func() { is = t.bound[h] != nil })
+	return is
 }

@@ -1,6 +1,9 @@
 package forward
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // spot is a port whatever the address, or the path of a unix socket: bindings
 // contend with others on the same one only.
@@ -8,6 +11,10 @@ type spot struct {
 	proto string
 	port  uint16
 	path  string
+}
+
+func (s spot) compare(o spot) int {
+	return cmp.Or(cmp.Compare(s.proto, o.proto), cmp.Compare(s.port, o.port), cmp.Compare(s.path, o.path))
 }
 
 func (h hostAddr) spot() spot { return spot{h.proto, h.addr.Port(), h.path} }
@@ -83,16 +90,25 @@ func (t *Table) vacate(h hostAddr) {
 
 // claim makes a binding wait for its addresses, behind those that do already.
 func (t *Table) claim(b *binding) {
+	if b.shelved {
+		return
+	}
 	b.claimed = true
 	for _, s := range b.spots() {
 		c := t.contest(s)
 		c.claims = append(c.claims, b)
 	}
+	for _, o := range b.bindings() {
+		if o.roomless && b.opened == 0 {
+			t.shelve(b.forward, o.reason)
+			return
+		}
+	}
 }
 
 func (t *Table) unclaim(b *binding) {
 	b.claimed = false
-	b.waitsForRoom(false)
+	b.roomless = false
 	for _, s := range b.spots() {
 		if c := t.spots[s]; c != nil {
 			c.claims = slices.DeleteFunc(c.claims, func(o *binding) bool { return o == b })

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
@@ -51,8 +52,10 @@ type Table struct {
 	shortage shortage
 
 	// turn is held, in addition to mu and before it, by whoever has work for
-	// more than a moment; see inTurns.
-	turn sync.Mutex
+	// more than a moment; see inTurns. urgent counts who waits for mu otherwise.
+	turn   sync.Mutex
+	urgent atomic.Int32
+	large  sync.Mutex // held while much is decided on; see decideAnew
 
 	mu       sync.Mutex
 	policy   policy

@@ -85,16 +85,21 @@ func (v *VM) fates() []wire.PortState {
 		control.Active: wire.PortForwarded, control.Claim: wire.PortTaken,
 		control.Ignored: wire.PortKept, control.Denied: wire.PortDenied,
 	}
-	all := make([]wire.PortState, 0, len(v.forwards))
+	all := make([]wire.PortState, 0, len(v.forwards)+len(v.rows))
 	for _, f := range v.forwards {
 		if f.key.socket != "" || f.expected || f.held {
 			continue
 		}
 		p := wire.PortState{Proto: f.key.proto, Port: f.key.port, Fate: fates[f.state()]}
-		if f.main != nil && len(f.main.wanted) > 0 {
+		if len(f.main.wanted) > 0 {
 			p.Host = f.main.wanted[0].addr.Port()
 		}
 		all = append(all, p)
+	}
+	for _, r := range v.rows {
+		if r.key.socket == "" && r.guest != nil {
+			all = append(all, wire.PortState{Proto: r.key.proto, Port: r.key.port, Fate: fates[r.state], Host: r.hostPort()})
+		}
 	}
 	return all
 }

@@ -3,19 +3,45 @@ package forward
 import "time"
 
 // turnTime is how long work on a table goes on while others wait: a VM that
-// announces thousands of ports does not keep another's from being opened, nor a
-// status from being given.
+// announces thousands of ports does not keep another's from being opened.
 const turnTime = 2 * time.Millisecond
 
+// turn is a part of the work on a table.
+type turn struct {
+	table *Table
+	end   time.Time
+}
+
+// over reports whether others are to come in between: time has passed, or somebody
+// waits for whom that would be too long. It is asked after each piece of work, so that
+// every turn brings it forward.
+func (u turn) over() bool { return u.table.urgent.Load() > 0 || time.Now().After(u.end) }
+
 // inTurns repeats work until it reports that there is no more, or the table is
-// closed. Each time it has about until then; other VMs' work comes in between. It
-// holds turn and mu.
-func (t *Table) inTurns(work func(until time.Time) (more bool)) {
+// closed. Whoever has work for more than a moment takes turns with the others who have,
+// and others come in between. It holds mu.
+func (t *Table) inTurns(work func(turn) (more bool)) {
 	for more := true; more; {
 		t.turn.Lock()
 		t.mu.Lock()
-		more = !t.closed && work(time.Now().Add(turnTime))
+		more = !t.closed && work(turn{t, time.Now().Add(turnTime)})
 		t.mu.Unlock()
 		t.turn.Unlock()
 	}
+}
+
+// atOnce is inTurns for what takes a moment: it waits for no turns.
+func (t *Table) atOnce(work func(turn) (more bool)) {
+	for more := true; more; {
+		t.look(func() { more = !t.closed && work(turn{t, time.Now().Add(turnTime)}) })
+	}
+}
+
+// look does what takes a moment, of a table that may be closed.
+func (t *Table) look(f func()) {
+	t.urgent.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.urgent.Add(-1)
+	f()
 }

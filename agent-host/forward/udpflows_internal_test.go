@@ -29,7 +29,7 @@ func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *udp.Socket) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	f := &forward{vm: vm, key: key{proto: "udp", port: 53}}
+	f := &forward{vm: vm, key: key{proto: "udp", port: 53}, tally: &tally{}}
 	f.guest.Store(&[]portwatch.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.1:53")}})
 	return vm.udp, f, l.Closer.(*udp.Socket)
 }

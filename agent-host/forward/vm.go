@@ -3,7 +3,6 @@ package forward
 import (
 	"cmp"
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -62,6 +61,7 @@ type VM struct {
 	gone      []gone               // no more announced, and held
 	goneTimer *time.Timer          // runs while there are such; nil before
 	forwards  map[key]*forward
+	rows      map[key]*row // what has no host addresses
 	reverse   []*reverse
 	loopback  netip.Addr // the zero Addr for none
 	decided   int        // how often, by the newest rules and announcement
@@ -70,8 +70,8 @@ type VM struct {
 	consumers map[consumerKey]*consumer
 	suggested map[suggested]*forward
 	users     map[uint32]int   // forwards that have host addresses, by the guest's user
-	waits     int              // bindings that wait for a limit alone
-	halves    []*binding       // of those, what is open elsewhere; some of them no longer
+	waits     int              // rows that wait for a limit
+	halves    []*binding       // that do, of forwards with others; some of them no longer
 	full      bool             // which the log has heard of
 	untold    bool             // the guest is to be told what became of its ports
 	told      []wire.PortState // that, as it was told last, and over which link
@@ -94,7 +94,7 @@ type key struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
+	v := &VM{table: t, name: name, forwards: make(map[key]*forward), rows: make(map[key]*row), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
 	v.dials = make(chan struct{}, tunnel.MaxPendingDials)
 	v.work = budget.New(budget.Link)
 	v.route.Store(&route{})
@@ -171,20 +171,22 @@ func (v *VM) SetBridge(ip netip.Addr) {
 
 // Announce makes the forwards be those for listeners, which is everything that
 // listens in the guest, and the static ones. What is there already stays as it
-// is: listeners are not reopened and connections not touched. Listeners of
+// is: listeners are not reopened and connections not touched. The slice is kept, and
+// must not be changed. Listeners of
 // forwards that go are closed on return; their connections go on until they end
 // by themselves.
 func (v *VM) Announce(listeners []portwatch.Listener) {
 	t := v.table
+	sorted := listeners
+	if !slices.IsSortedFunc(sorted, portwatch.Compare) {
+		sorted = slices.Clone(listeners)
+		slices.SortStableFunc(sorted, portwatch.Compare)
+	}
 	t.decideAnew(func() []*VM {
 		if v.closed {
 			return nil
 		}
-		v.noteGone(listeners)
-		sorted := slices.Clone(listeners)
-		if !slices.IsSortedFunc(sorted, portwatch.Compare) {
-			slices.SortStableFunc(sorted, portwatch.Compare)
-		}
+		v.noteGone(sorted)
 		added, removed := portwatch.Diff(v.announced, sorted)
 		v.stale.add(added)
 		v.stale.add(removed)
@@ -197,7 +199,7 @@ func (v *VM) Announce(listeners []portwatch.Listener) {
 // Close withdraws all forwards of the VM. Running connections go on.
 func (v *VM) Close() {
 	t := v.table
-	t.inTurns(func(until time.Time) bool {
+	t.inTurns(func(u turn) bool {
 		if !v.closed {
 			v.closed = true
 			v.udp.cancel()
@@ -206,7 +208,7 @@ func (v *VM) Close() {
 			}
 			t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
 		}
-		return v.withdrawBut(wanted{}, ports{all: true}, until) || t.handOver(until)
+		return v.withdrawBut(wanted{}, ports{all: true}, u) || t.handOver(u)
 	})
 }
 
@@ -216,38 +218,95 @@ func (v *VM) Status() []control.Forward {
 	return all
 }
 
+// shownAtOnce is how many ports are told of while the table is locked.
+const shownAtOnce = 256
+
 // Summary is Status of so many forwards, and counts the others by state. Shown are
 // those of programs and rules that have few: a port among a thousand says little.
 // 0 rows is all.
 func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
-	v.table.mu.Lock()
-	defer v.table.mu.Unlock()
-	all := slices.Collect(maps.Values(v.forwards))
-	if room := max(0, rows-len(v.reverse)); rows > 0 && len(all) > room {
-		first(all, room, func(a, b *forward) int {
-			if c := cmp.Compare(a.consumer.forwards, b.consumer.forwards); c != 0 {
-				return c
+	t := v.table
+	var all []port
+	t.look(func() {
+		all = v.ports()
+		if room := max(0, rows-len(v.reverse)); rows > 0 && len(all) > room {
+			first(all, room, port.compare)
+			more = make(map[string]int)
+			for _, p := range all[room:] {
+				more[p.state()]++
 			}
-			return cmp.Or(cmp.Compare(a.key.proto, b.key.proto), cmp.Compare(a.key.port, b.key.port))
-		})
-		more = make(map[string]int)
-		for _, f := range all[room:] {
-			more[f.state()]++
+			all = all[:room]
 		}
-		all = all[:room]
-	}
-	shown = make([]control.Forward, 0, len(all)+len(v.reverse))
-	for _, f := range all {
-		shown = append(shown, f.status())
-	}
-	for _, r := range v.reverse {
-		shown = append(shown, r.status())
+		shown = make([]control.Forward, 0, len(all)+len(v.reverse))
+		for _, r := range v.reverse {
+			shown = append(shown, r.status())
+		}
+		if len(all) <= shownAtOnce {
+			shown, all = v.show(shown, all), nil
+		}
+	})
+	for some := range slices.Chunk(all, shownAtOnce) {
+		t.look(func() { shown = v.show(shown, some) })
 	}
 	slices.SortFunc(shown, func(a, b control.Forward) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
 			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
 	})
 	return shown, more
+}
+
+// port is a forward, or a row.
+type port struct {
+	*forward
+	row *row
+}
+
+// ports are all of a VM's. They need table.mu, as all that is done with them.
+func (v *VM) ports() []port {
+	all := make([]port, 0, len(v.forwards)+len(v.rows))
+	for _, f := range v.forwards {
+		all = append(all, port{forward: f})
+	}
+	for _, r := range v.rows {
+		all = append(all, port{row: r})
+	}
+	return all
+}
+
+func (p port) of() (key, *consumer) {
+	if p.row != nil {
+		return p.row.key, p.row.consumer
+	}
+	return p.key, p.consumer
+}
+
+func (p port) state() string {
+	if p.row != nil {
+		return p.row.state
+	}
+	return p.forward.state()
+}
+
+func (p port) compare(o port) int {
+	a, ac := p.of()
+	b, bc := o.of()
+	if c := cmp.Compare(ac.ports, bc.ports); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port))
+}
+
+// show appends what ports are now, if they are there any more.
+func (v *VM) show(shown []control.Forward, all []port) []control.Forward {
+	for _, p := range all {
+		k, _ := p.of()
+		if f := v.forwards[k]; f != nil {
+			shown = append(shown, f.status())
+		} else if r := v.rows[k]; r != nil {
+			shown = append(shown, r.status())
+		}
+	}
+	return shown
 }
 
 // first puts the n smallest of all at the beginning, sorted. That is quicker than to sort

@@ -1,0 +1,184 @@
+package forward
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// row is a guest port that has no host addresses, because a rule keeps it in the guest
+// or because there is no room. A guest may have thousands of those, so each costs
+// little. A forward takes its place when there is room. It is guarded by table.mu.
+type row struct {
+	key      key
+	consumer *consumer
+	*outcome
+	guest   []netip.AddrPort // that listen there; nil if it is expected
+	process string
+	tally   *tally // of its connections; nil if it never had any
+	waiting bool   // for room, in consumer.waiting
+}
+
+// outcome is what rows have in common that are next to each other.
+type outcome struct {
+	state, reason, label string
+	host                 []netip.Addr
+	port                 int // of the host, less that of the guest
+	socket               string
+}
+
+// outcomeOf is that of a row under a decision; one that is the same as before is shared.
+func (c *consumer) outcomeOf(k key, d *Decision, state, reason string) *outcome {
+	o := outcome{state: state, reason: reason, label: d.Label, socket: d.HostSocket}
+	for _, a := range d.Host {
+		o.host = append(o.host, a.Addr())
+		o.port = int(a.Port()) - int(k.port)
+	}
+	if l := c.outcome; l == nil || l.state != o.state || l.reason != o.reason || l.label != o.label ||
+		l.port != o.port || l.socket != o.socket || !slices.Equal(l.host, o.host) {
+		c.outcome = &o
+	}
+	return c.outcome
+}
+
+// addRow has a port stay in the guest.
+func (v *VM) addRow(k key, g *group, state, reason string) {
+	c := v.join(g.consumer())
+	r := &row{key: k, consumer: c, outcome: c.outcomeOf(k, &g.decision, state, reason), process: g.process}
+	r.listens(g)
+	v.rows[k] = r
+	r.wait(v)
+	v.changed()
+}
+
+// listens takes over what listens in the guest.
+func (r *row) listens(g *group) {
+	r.guest = nil
+	if g.expected || g.held {
+		return
+	}
+	r.guest = make([]netip.AddrPort, len(g.guest))
+	for i, l := range g.guest {
+		r.guest[i] = l.Addr
+	}
+}
+
+// describe takes over what an announcement says and what needs no host addresses.
+func (r *row) describe(v *VM, g *group) {
+	r.listens(g)
+	r.process = g.process
+	reason := r.reason
+	if g.decision.Verdict != "" {
+		reason = g.decision.Reason
+	}
+	r.outcome = r.consumer.outcomeOf(r.key, &g.decision, r.state, reason)
+	r.wait(v)
+}
+
+// wait has a row wait for room, if that is what it lacks.
+func (r *row) wait(v *VM) {
+	if r.waiting || r.state != control.Denied || r.key.decision == control.Denied {
+		return
+	}
+	r.waiting = true
+	c := r.consumer
+	c.waits++
+	v.waits++
+	if len(c.waiting) > 2*c.waits+64 {
+		c.waiting = slices.DeleteFunc(c.waiting, func(o *row) bool { return !o.waiting })
+	}
+	c.waiting = append(c.waiting, r)
+	v.outOfRoom(r.key.port, r.reason)
+}
+
+// drop forgets a row.
+func (v *VM) drop(r *row) {
+	delete(v.rows, r.key)
+	r.give(v)
+	v.leave(r.consumer)
+	v.changed()
+}
+
+// give takes a row out of those that wait.
+func (r *row) give(v *VM) {
+	if !r.waiting {
+		return
+	}
+	r.waiting = false
+	r.consumer.waits--
+	if v.waits--; v.waits == 0 {
+		v.full = false
+	}
+}
+
+// shelve makes a row of a forward for which there is no room. Its connections go on.
+func (t *Table) shelve(f *forward, reason string) {
+	v, k := f.vm, f.key
+	g := &group{decision: f.decision, guest: *f.guest.Load(), process: f.process, uid: f.uid, expected: f.expected, held: f.held}
+	f.shelved = true
+	t.takeDown(f)
+	delete(v.forwards, k)
+	v.addRow(k, g, control.Denied, reason)
+	if f.total.Load() > 0 {
+		v.rows[k].tally = f.tally
+	}
+}
+
+// promote puts a forward in the place of a row for which there is room.
+func (t *Table) promote(v *VM, r *row) {
+	r.give(v)
+	of := ports{some: map[spot]bool{{proto: r.key.proto, port: r.key.port}: true}}
+	g := t.policy.decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.route.Load()).groups[r.key]
+	if g == nil {
+		return // something else was announced, and is being decided on
+	}
+	v.drop(r)
+	v.open(r.key, g, r.tally)
+}
+
+// kept is the row at localhost that keeps others of its port out; nil for none. Without
+// it, localhost would mean another service for as long as there is no room.
+func (v *VM) kept(k key) *row {
+	if !k.addr.IsValid() {
+		return nil
+	}
+	if r := v.rows[k.localhost()]; r != nil && r.waiting {
+		return r
+	}
+	return nil
+}
+
+// hosts are the addresses that are wanted.
+func (r *row) hosts() []string {
+	if r.socket != "" {
+		return []string{r.socket}
+	}
+	out := make([]string, len(r.host))
+	for i, ip := range r.host {
+		out[i] = netip.AddrPortFrom(ip, r.hostPort()).String()
+	}
+	return out
+}
+
+// hostPort is that of the wanted addresses; 0 for none.
+func (r *row) hostPort() uint16 {
+	if len(r.host) == 0 {
+		return 0
+	}
+	return uint16(int(r.key.port) + r.port)
+}
+
+func (r *row) status() control.Forward {
+	st := control.Forward{
+		Proto: r.key.proto, Port: r.key.port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
+		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: texts(r.guest),
+	}
+	if r.key.socket != "" {
+		st.Guest = []string{r.key.socket}
+	}
+	if r.tally != nil {
+		r.tally.show(&st)
+	}
+	return st
+}
