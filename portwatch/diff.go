@@ -2,7 +2,6 @@ package portwatch
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 )
 
@@ -23,20 +22,38 @@ func Compare(a, b Listener) int {
 // are gone. added holds the new ones, and those that stay but have another
 // Process or Program: who applies a difference replaces by protocol and address.
 func Diff(before, after []Listener) (added, removed []Listener) {
-	for len(before) > 0 && len(after) > 0 {
-		switch c := Compare(before[0], after[0]); {
+	plus, minus := 0, 0
+	walk(before, after, func(Listener) { plus++ }, func(Listener) { minus++ })
+	// Exactly so many: a peer may send thousands again and again.
+	added, removed = make([]Listener, 0, plus), make([]Listener, 0, minus)
+	walk(before, after, func(l Listener) { added = append(added, l) }, func(l Listener) { removed = append(removed, l) })
+	return added, removed
+}
+
+// walk tells in order what is added and removed.
+func walk(before, after []Listener, added, removed func(Listener)) {
+	for len(before) > 0 || len(after) > 0 {
+		c := 0
+		switch {
+		case len(before) == 0:
+			c = 1
+		case len(after) == 0:
+			c = -1
+		default:
+			c = Compare(before[0], after[0])
+		}
+		switch {
 		case c < 0:
-			removed = append(removed, before[0])
+			removed(before[0])
 			before = before[1:]
 		case c > 0:
-			added = append(added, after[0])
+			added(after[0])
 			after = after[1:]
 		default:
 			if before[0] != after[0] {
-				added = append(added, after[0])
+				added(after[0])
 			}
 			before, after = before[1:], after[1:]
 		}
 	}
-	return slices.Concat(added, after), slices.Concat(removed, before)
 }

@@ -76,14 +76,10 @@ func (s *Server) write(w io.Writer, q Query) error {
 	}
 	separator := ""
 	for vm := range s.VMs(q) {
-		text, err := json.Marshal(vm)
-		if err != nil {
-			return err
-		}
 		if _, err := io.WriteString(w, separator); err != nil {
 			return err
 		}
-		if _, err := w.Write(text); err != nil {
+		if err := json.NewEncoder(w).Encode(vm); err != nil {
 			return err
 		}
 		separator = ","

@@ -40,7 +40,7 @@ func (t *Table) takeDown(f *forward) (released bool) {
 	f.vm.leave(f.consumer)
 	f.unsuggest()
 	f.vm.changed()
-	f.hold.end()
+	f.holding().end()
 	return released
 }
 
@@ -54,8 +54,10 @@ func (t *Table) remove(b *binding) (released bool) {
 		return false
 	}
 	t.freed(b)
-	for addr := range b.open.listeners {
-		t.vacate(addr)
+	for i, l := range b.open.listeners {
+		if l.Closer != nil {
+			t.vacate(b.wanted[i])
+		}
 	}
 	b.release()
 	b.lostAddress()
@@ -71,16 +73,18 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 		return false
 	}
 	done := make(chan struct{})
-	for addr, l := range listeners {
+	for i, l := range listeners {
 		if err := b.attend(l.Closer, done); err != nil {
 			close(done)
-			t.closeAll(listeners)
-			t.explain(b, &bindError{addr, err})
+			t.closeAll(listeners...)
+			t.explain(b, &bindError{b.wanted[i], err})
 			return false
 		}
 	}
-	for addr := range listeners {
-		t.occupy(addr, b)
+	for i, l := range listeners {
+		if l.Closer != nil {
+			t.occupy(b.wanted[i], b)
+		}
 	}
 	b.gotAddress()
 	b.open = &opening{listeners, done}
@@ -96,7 +100,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	return true
 }
 
-func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener, err error) {
+func (t *Table) open(b *binding, mayEvict bool) (listeners []listener, err error) {
 	if r := b.vm.kept(b.key); r != nil {
 		return nil, errors.New(r.reason)
 	}
@@ -115,10 +119,11 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 		return nil, err
 	}
 	var missing error
-	listeners = make(map[hostAddr]listener, len(b.wanted))
+	opened := 0
+	listeners = make([]listener, len(b.wanted))
 	defer func() {
 		if err != nil {
-			t.closeAll(listeners)
+			t.closeAll(listeners...)
 		}
 	}()
 	for n := range b.wanted {
@@ -127,7 +132,8 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 		l, err := t.openAt(addr)
 		switch {
 		case err == nil:
-			listeners[addr] = l
+			listeners[i] = l
+			opened++
 		case b.canDoWithout(addr) && noSuchAddress(err):
 			missing = &bindError{addr, err}
 		default:
@@ -135,16 +141,18 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners map[hostAddr]listener
 			return listeners, &bindError{addr, err}
 		}
 	}
-	if len(listeners) == 0 && missing != nil {
+	if opened == 0 && missing != nil {
 		return nil, missing
 	}
 	return listeners, nil
 }
 
-func (t *Table) closeAll(listeners map[hostAddr]listener) {
+func (t *Table) closeAll(listeners ...listener) {
 	for _, l := range listeners {
-		l.Close()
-		t.ours.Remove(l.inode)
+		if l.Closer != nil {
+			l.Close()
+			t.ours.Remove(l.inode)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ type binding struct {
 
 // opening is what a binding has while it is active.
 type opening struct {
-	listeners map[hostAddr]listener
+	listeners []listener    // of the wanted addresses; the zero one for what is missing
 	done      chan struct{} // closed with the listeners
 }
 
@@ -53,7 +53,7 @@ func (b *binding) release() {
 		return
 	}
 	close(b.open.done)
-	b.vm.table.closeAll(b.open.listeners)
+	b.vm.table.closeAll(b.open.listeners...)
 	b.open = nil
 }
 
@@ -69,8 +69,8 @@ func (b *binding) hosts() []string {
 }
 
 func (b *binding) listensOn(a hostAddr) bool {
-	_, ok := b.open.listeners[a]
-	return ok
+	i := slices.Index(b.wanted, a)
+	return i >= 0 && b.open.listeners[i].Closer != nil
 }
 
 // nth is the index of the wanted address that is tried as number n.

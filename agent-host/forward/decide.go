@@ -15,7 +15,10 @@ import (
 type wanted struct {
 	groups map[key]*group
 	order  []key
-	first  map[key]key // of what listens on a port, whatever its address
+	// first is what listens on a port, whatever its address. It is known where something is
+	// expected.
+	first   map[key]key
+	expects bool
 	// renamed are keys in order that are others by now.
 	renamed map[key]key
 }
@@ -56,7 +59,7 @@ func (p ports) has(proto string, port uint16) bool {
 
 // of are the listeners on these ports.
 func (p ports) of(all []portwatch.Listener) []portwatch.Listener {
-	some := []portwatch.Listener{}
+	some := make([]portwatch.Listener, 0, len(all))
 	for _, l := range all {
 		if p.has(l.Proto, l.Addr.Port()) {
 			some = append(some, l)
@@ -67,7 +70,10 @@ func (p ports) of(all []portwatch.Listener) []portwatch.Listener {
 
 // ofSorted is of for what is sorted, which it looks through for many ports only.
 func (p ports) ofSorted(all []portwatch.Listener) []portwatch.Listener {
-	if p.all || len(p.some) > few {
+	if p.all {
+		return slices.Clone(all)
+	}
+	if len(p.some) > few {
 		return p.of(all)
 	}
 	some := []portwatch.Listener{}
@@ -85,11 +91,19 @@ func (p ports) ofSorted(all []portwatch.Listener) []portwatch.Listener {
 	return some
 }
 
-// few is how many ports are decided on without taking turns with others.
-const few = 64
+const (
+	// few is how many ports are decided on without taking turns with others.
+	few = 64
+	// many is of how many changes no list is kept: all ports are decided on.
+	many = 256
+)
 
 // add adds the ports of listeners.
 func (p *ports) add(listeners []portwatch.Listener) {
+	if p.all = p.all || len(listeners) > many; p.all {
+		p.some = nil
+		return
+	}
 	if p.some == nil {
 		p.some = make(map[spot]bool)
 	}
@@ -130,7 +144,7 @@ func (p *plan) decide() {
 func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
 
 func (p *plan) large() bool {
-	return len(p.of.some) > few || p.of.all && (len(p.announced) > few || len(p.forwards)+len(p.rows) > few)
+	return len(p.of.some) > few || p.of.all && (len(p.announced) > few || len(p.forwards)+p.rows.n > few)
 }
 
 // decideAnew changes rules or what is announced, and makes the forwards of the
@@ -240,10 +254,12 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 // order is that of the listeners. What has gone is as it was, if rules still hold it and
 // nothing else is in its place.
 func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener, r *route) wanted {
-	w := wanted{groups: make(map[key]*group), first: make(map[key]key), renamed: make(map[key]key)}
+	w := wanted{groups: make(map[key]*group, len(announced)), order: make([]key, 0, len(announced)), first: make(map[key]key), renamed: make(map[key]key)}
 	if announced == nil {
 		return w
 	}
+	static := of.of(p.static(vm))
+	w.expects = len(static)+len(gone) > 0
 	for _, l := range announced {
 		for d := range p.rules(vm, l).all() {
 			g := w.group(l, d, r.unreached(l))
@@ -256,7 +272,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 			g.process = cmp.Or(g.process, l.Process)
 		}
 	}
-	for _, l := range of.of(p.static(vm)) {
+	for _, l := range static {
 		for d := range p.rules(vm, l).all() {
 			k := keyOf(l, d).localhost()
 			if first, ok := w.first[k]; ok {
@@ -300,7 +316,7 @@ func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *grou
 		d = Decision{Verdict: control.Ignored, Reason: unreached, Rule: d.Rule}
 		k = keyOf(l, d)
 	}
-	if first, ok := w.first[at]; !ok || w.groups[first].decision.Verdict != "" {
+	if first, ok := w.first[at]; w.expects && !ok || ok && w.groups[first].decision.Verdict != "" {
 		w.first[at] = k
 	}
 	return w.at(k, d)
@@ -360,8 +376,8 @@ func (w *wanted) at(k key, d Decision) *group {
 // withdrawBut takes all other forwards of some ports off the host, for one turn. It
 // reports whether there are more.
 func (v *VM) withdrawBut(w wanted, of ports, u turn) (more bool) {
-	for k, r := range v.rows {
-		if w.groups[k] == nil && of.has(k.proto, k.port) {
+	for r := range v.rows.each() {
+		if of.has(r.key.proto, r.key.port) && w.groups[r.key] == nil {
 			v.drop(r)
 		}
 	}
@@ -388,7 +404,7 @@ func (v *VM) place(w *wanted, u turn) (more bool) {
 		g := w.groups[k]
 		if f := v.forwards[k]; f != nil {
 			f.describe(g)
-		} else if r := v.rows[k]; r != nil {
+		} else if r := v.rows.get(k); r != nil {
 			r.describe(v, g)
 		} else {
 			v.add(k, g)

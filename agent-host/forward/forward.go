@@ -32,7 +32,6 @@ type forward struct {
 	guest  atomic.Pointer[[]portwatch.Listener]
 	manner atomic.Pointer[manner]
 
-	hold holding
 	*tally
 }
 
@@ -56,6 +55,7 @@ func (n *tally) show(st *control.Forward) {
 type manner struct {
 	proxyProtocol bool
 	hold          time.Duration
+	holding       *holding // nil where there is no hold, and never was
 }
 
 // carried is what carried a forward's last connection.
@@ -66,7 +66,7 @@ type carried struct {
 
 // newForward needs the tally of the port's earlier connections; nil for none.
 func newForward(v *VM, k key, g *group, earlier *tally) *forward {
-	f := &forward{vm: v, key: k, decision: g.decision, hold: newHolding(), tally: earlier}
+	f := &forward{vm: v, key: k, decision: g.decision, tally: earlier}
 	if f.tally == nil {
 		f.tally = &tally{}
 	}
@@ -82,12 +82,27 @@ func (f *forward) describe(g *group) {
 	if f.expected != g.expected || f.held != g.held {
 		f.vm.changed()
 	}
-	f.guest.Store(&g.guest)
-	f.manner.Store(&manner{proxyProtocol: g.decision.ProxyProtocol, hold: g.decision.Hold})
-	f.hold.look()
+	guest := g.guest // without the rest of the group
+	f.guest.Store(&guest)
+	m := manner{proxyProtocol: g.decision.ProxyProtocol, hold: g.decision.Hold, holding: f.holding()}
+	if m.hold > 0 && m.holding == nil {
+		m.holding = newHolding()
+	}
+	if was := f.manner.Load(); was == nil || *was != m {
+		f.manner.Store(&m)
+	}
+	m.holding.look()
 	f.process, f.uid, f.expected, f.held = g.process, g.uid, g.expected, g.held
 	f.decision.Hold = g.decision.Hold
 	f.decision.Rule, f.decision.Label, f.decision.Reason = g.decision.Rule, g.decision.Label, g.decision.Reason
+}
+
+// holding is what clients wait by; nil where none ever could.
+func (f *forward) holding() *holding {
+	if m := f.manner.Load(); m != nil {
+		return m.holding
+	}
+	return nil
 }
 
 // status needs table.mu.

@@ -3,6 +3,7 @@ package forward
 import (
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // canGo reports whether this host may lose an address: 127/8 it always has, as long
@@ -37,9 +38,10 @@ func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
 		if !canGo(h) || !gone[h.addr.Addr()] {
 			continue
 		}
-		if b.canDoWithout(h) && len(b.open.listeners) > 1 {
-			t.closeAll(map[hostAddr]listener{h: b.open.listeners[h]})
-			delete(b.open.listeners, h)
+		if b.canDoWithout(h) && len(b.missing()) < len(b.wanted)-1 {
+			l := &b.open.listeners[slices.Index(b.wanted, h)]
+			t.closeAll(*l)
+			*l = listener{}
 			t.vacate(h)
 			t.awaitMissing(b)
 		} else {

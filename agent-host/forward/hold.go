@@ -29,7 +29,7 @@ var (
 )
 
 // holding is what clients of a forward wait by. One of them at a time tries the service,
-// so that what they cost does not depend on how many they are.
+// so that what they cost does not depend on how many they are. nil is for nobody.
 type holding struct {
 	waiting atomic.Int32
 	turn    chan struct{} // holds a token while somebody tries
@@ -39,13 +39,13 @@ type holding struct {
 	news chan struct{} // closed when it is worth another look, guarded by mu
 }
 
-func newHolding() holding {
-	return holding{turn: make(chan struct{}, 1), over: make(chan struct{}), news: make(chan struct{})}
+func newHolding() *holding {
+	return &holding{turn: make(chan struct{}, 1), over: make(chan struct{}), news: make(chan struct{})}
 }
 
 // look has whoever waits try again.
 func (h *holding) look() {
-	if h.waiting.Load() == 0 {
+	if h == nil || h.waiting.Load() == 0 {
 		return
 	}
 	h.mu.Lock()
@@ -61,12 +61,15 @@ func (h *holding) next() <-chan struct{} {
 }
 
 // end has nobody wait any more.
-func (h *holding) end() { close(h.over) }
+func (h *holding) end() {
+	if h != nil {
+		close(h.over)
+	}
+}
 
 // await is reach for a service that may not be there for a moment. Until it has taken the
 // connection, a client that it refused is not told, and loses nothing of what it sent.
-func (f *forward) await(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte, hold time.Duration) (relay.Conn, error) {
-	h := &f.hold
+func (f *forward) await(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte, h *holding, hold time.Duration) (relay.Conn, error) {
 	var failed error
 	if h.waiting.Load() == 0 {
 		guest, err := f.reachService(ctx, c, conn, first)

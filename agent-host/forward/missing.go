@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,10 +133,10 @@ func (t *Table) add(b *binding, h hostAddr) (reason string) {
 		return err.Error()
 	}
 	if err := b.attend(l.Closer, b.open.done); err != nil {
-		t.closeAll(map[hostAddr]listener{h: l})
+		t.closeAll(l)
 		return err.Error()
 	}
-	b.open.listeners[h] = l
+	b.open.listeners[slices.Index(b.wanted, h)] = l
 	t.occupy(h, b)
 	return ""
 }

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -18,6 +19,62 @@ type row struct {
 	process string
 	tally   *tally // of its connections; nil if it never had any
 	waiting bool   // for room, in consumer.waiting
+}
+
+// rows are sorted by key and kept by page, each a number of ports: that takes a tenth of
+// a map's memory.
+type rows struct {
+	pages map[uint16][]*row // none is empty
+	n     int
+}
+
+func (k key) page() uint16 { return k.port / 64 }
+
+func find(page []*row, k key) (at int, found bool) {
+	return slices.BinarySearchFunc(page, k, func(r *row, k key) int { return r.key.compare(k) })
+}
+
+// get returns nil if there is none.
+func (all *rows) get(k key) *row {
+	page := all.pages[k.page()]
+	if i, found := find(page, k); found {
+		return page[i]
+	}
+	return nil
+}
+
+func (all *rows) add(r *row) {
+	if all.pages == nil {
+		all.pages = make(map[uint16][]*row)
+	}
+	page := all.pages[r.key.page()]
+	at, _ := find(page, r.key)
+	all.pages[r.key.page()] = slices.Insert(page, at, r)
+	all.n++
+}
+
+func (all *rows) remove(r *row) {
+	p := r.key.page()
+	page := all.pages[p]
+	if i, found := find(page, r.key); found {
+		all.n--
+		if all.pages[p] = slices.Delete(page, i, i+1); len(page) == 1 {
+			delete(all.pages, p)
+		}
+	}
+}
+
+// each is all of them, of which the one that it is at may be removed.
+func (all *rows) each() iter.Seq[*row] {
+	return func(yield func(*row) bool) {
+		for _, page := range all.pages {
+			for i := len(page) - 1; i >= 0; i-- {
+				if !yield(page[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // outcome is what rows have in common that are next to each other.
@@ -43,13 +100,14 @@ func (c *consumer) outcomeOf(k key, d *Decision, state, reason string) *outcome 
 }
 
 // addRow has a port stay in the guest.
-func (v *VM) addRow(k key, g *group, state, reason string) {
+func (v *VM) addRow(k key, g *group, state, reason string) *row {
 	c := v.join(g.consumer())
 	r := &row{key: k, consumer: c, outcome: c.outcomeOf(k, &g.decision, state, reason), process: g.process}
 	r.listens(g)
-	v.rows[k] = r
+	v.rows.add(r)
 	r.wait(v)
 	v.changed()
+	return r
 }
 
 // listens takes over what listens in the guest.
@@ -94,7 +152,7 @@ func (r *row) wait(v *VM) {
 
 // drop forgets a row.
 func (v *VM) drop(r *row) {
-	delete(v.rows, r.key)
+	v.rows.remove(r)
 	r.give(v)
 	v.leave(r.consumer)
 	v.changed()
@@ -119,9 +177,9 @@ func (t *Table) shelve(f *forward, reason string) {
 	f.shelved = true
 	t.takeDown(f)
 	delete(v.forwards, k)
-	v.addRow(k, g, control.Denied, reason)
+	r := v.addRow(k, g, control.Denied, reason)
 	if f.total.Load() > 0 {
-		v.rows[k].tally = f.tally
+		r.tally = f.tally
 	}
 }
 
@@ -143,7 +201,7 @@ func (v *VM) kept(k key) *row {
 	if !k.addr.IsValid() {
 		return nil
 	}
-	if r := v.rows[k.localhost()]; r != nil && r.waiting {
+	if r := v.rows.get(k.localhost()); r != nil && r.waiting {
 		return r
 	}
 	return nil

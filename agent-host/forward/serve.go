@@ -57,7 +57,7 @@ func (f *forward) serve(c *relay.Client) {
 	}
 	if m.hold > 0 || !f.relayNow(c, first) {
 		first.bytes = slices.Clone(first.bytes)
-		f.vm.table.wg.Go(func() { f.relay(c, first, m.hold) })
+		f.vm.table.wg.Go(func() { f.relay(c, first, m) })
 	}
 }
 
@@ -90,15 +90,15 @@ func (f *forward) relayNow(c *relay.Client, first prefix) bool {
 	return true
 }
 
-// relay carries a connection by whatever way there is, and waits as long as hold for a
+// relay carries a connection by whatever way there is, and waits as the rule says for a
 // service that is not there. It returns as soon as the connection needs no goroutine any
 // more.
-func (f *forward) relay(c *relay.Client, first prefix, hold time.Duration) {
+func (f *forward) relay(c *relay.Client, first prefix, m *manner) {
 	t := f.vm.table
 	conn := c.Conn()
 	reach := func() (relay.Conn, error) { return f.reach(t.ctx, c, conn, first.bytes) }
-	if hold > 0 {
-		reach = func() (relay.Conn, error) { return f.await(t.ctx, c, conn, first.bytes, hold) }
+	if m.hold > 0 {
+		reach = func() (relay.Conn, error) { return f.await(t.ctx, c, conn, first.bytes, m.holding, m.hold) }
 	}
 	guest, err := reach()
 	if err != nil {

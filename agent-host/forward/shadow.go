@@ -64,7 +64,7 @@ func (f *forward) suggestion() int {
 	}
 	for range maxSuggested {
 		here := key{proto: at.proto, port: uint16(at.port), decision: f.key.decision}
-		if f.vm.suggested[at] == nil && f.vm.forwards[here] == nil && f.vm.rows[here] == nil || at.port == math.MaxUint16 {
+		if f.vm.suggested[at] == nil && f.vm.forwards[here] == nil && f.vm.rows.get(here) == nil || at.port == math.MaxUint16 {
 			break
 		}
 		at.port++

@@ -85,7 +85,7 @@ func (v *VM) fates() []wire.PortState {
 		control.Active: wire.PortForwarded, control.Claim: wire.PortTaken,
 		control.Ignored: wire.PortKept, control.Denied: wire.PortDenied,
 	}
-	all := make([]wire.PortState, 0, len(v.forwards)+len(v.rows))
+	all := make([]wire.PortState, 0, len(v.forwards)+v.rows.n)
 	for _, f := range v.forwards {
 		if f.key.socket != "" || f.expected || f.held {
 			continue
@@ -96,7 +96,7 @@ func (v *VM) fates() []wire.PortState {
 		}
 		all = append(all, p)
 	}
-	for _, r := range v.rows {
+	for r := range v.rows.each() {
 		if r.key.socket == "" && r.guest != nil {
 			all = append(all, wire.PortState{Proto: r.key.proto, Port: r.key.port, Fate: fates[r.state], Host: r.hostPort()})
 		}

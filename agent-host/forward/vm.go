@@ -61,7 +61,7 @@ type VM struct {
 	gone      []gone               // no more announced, and held
 	goneTimer *time.Timer          // runs while there are such; nil before
 	forwards  map[key]*forward
-	rows      map[key]*row // what has no host addresses
+	rows      rows // what has no host addresses
 	reverse   []*reverse
 	loopback  netip.Addr // the zero Addr for none
 	decided   int        // how often, by the newest rules and announcement
@@ -90,11 +90,21 @@ type key struct {
 	decision string
 }
 
+func (k key) compare(o key) int {
+	if c := cmp.Compare(k.proto, o.proto); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(k.port, o.port); c != 0 {
+		return c
+	}
+	return cmp.Or(k.addr.Compare(o.addr), cmp.Compare(k.decision, o.decision), cmp.Compare(k.socket, o.socket))
+}
+
 // Add returns the VM of that name with no forwards; static ones come with the
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[key]*forward), rows: make(map[key]*row), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
+	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
 	v.dials = make(chan struct{}, tunnel.MaxPendingDials)
 	v.work = budget.New(budget.Link)
 	v.route.Store(&route{})
@@ -121,7 +131,7 @@ func (v *VM) SetLink(l *Link) {
 			v.changed()
 		}
 		for _, f := range v.forwards {
-			f.hold.look()
+			f.holding().look()
 		}
 		wasGone := r.gone
 		r.link, r.gone = l, r.gone && l == nil
@@ -263,11 +273,11 @@ type port struct {
 
 // ports are all of a VM's. They need table.mu, as all that is done with them.
 func (v *VM) ports() []port {
-	all := make([]port, 0, len(v.forwards)+len(v.rows))
+	all := make([]port, 0, len(v.forwards)+v.rows.n)
 	for _, f := range v.forwards {
 		all = append(all, port{forward: f})
 	}
-	for _, r := range v.rows {
+	for r := range v.rows.each() {
 		all = append(all, port{row: r})
 	}
 	return all
@@ -302,7 +312,7 @@ func (v *VM) show(shown []control.Forward, all []port) []control.Forward {
 		k, _ := p.of()
 		if f := v.forwards[k]; f != nil {
 			shown = append(shown, f.status())
-		} else if r := v.rows[k]; r != nil {
+		} else if r := v.rows.get(k); r != nil {
 			shown = append(shown, r.status())
 		}
 	}
