@@ -62,6 +62,36 @@ func (s *Server) handler() http.Handler {
 	return mux
 }
 
+// writeVM writes a VM forward by forward.
+func writeVM(w io.Writer, vm VM) error {
+	forwards := vm.Forwards
+	vm.Forwards = []Forward{}
+	text, err := json.Marshal(vm)
+	if err != nil {
+		return err
+	}
+	at := bytes.Index(text, []byte(noForwards)) + len(noForwards) - 1
+	if _, err := w.Write(text[:at]); err != nil {
+		return err
+	}
+	one := json.NewEncoder(w)
+	for i, f := range forwards {
+		if i > 0 {
+			if _, err := io.WriteString(w, ","); err != nil {
+				return err
+			}
+		}
+		if err := one.Encode(f); err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(text[at:])
+	return err
+}
+
+// noForwards is in the text of a VM once: in a string, the quotes would be escaped.
+const noForwards = `"forwards":[]`
+
 // write writes a status VM by VM: thousands of forwards of many VMs are never in
 // memory at once.
 func (s *Server) write(w io.Writer, q Query) error {
@@ -79,7 +109,7 @@ func (s *Server) write(w io.Writer, q Query) error {
 		if _, err := io.WriteString(w, separator); err != nil {
 			return err
 		}
-		if err := json.NewEncoder(w).Encode(vm); err != nil {
+		if err := writeVM(w, vm); err != nil {
 			return err
 		}
 		separator = ","

@@ -20,7 +20,8 @@ type wanted struct {
 	first   map[key]key
 	expects bool
 	// renamed are keys in order that are others by now.
-	renamed map[key]key
+	renamed   map[key]key
+	decisions map[string]string
 }
 
 // group is the listeners that make up one forward.
@@ -71,7 +72,7 @@ func (p ports) of(all []portwatch.Listener) []portwatch.Listener {
 // ofSorted is of for what is sorted, which it looks through for many ports only.
 func (p ports) ofSorted(all []portwatch.Listener) []portwatch.Listener {
 	if p.all {
-		return slices.Clone(all)
+		return append(make([]portwatch.Listener, 0, len(all)), all...)
 	}
 	if len(p.some) > few {
 		return p.of(all)
@@ -254,7 +255,7 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 // order is that of the listeners. What has gone is as it was, if rules still hold it and
 // nothing else is in its place.
 func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener, r *route) wanted {
-	w := wanted{groups: make(map[key]*group, len(announced)), order: make([]key, 0, len(announced)), first: make(map[key]key), renamed: make(map[key]key)}
+	w := wanted{groups: make(map[key]*group, len(announced)), order: make([]key, 0, len(announced)), first: make(map[key]key), renamed: make(map[key]key), decisions: make(map[string]string)}
 	if announced == nil {
 		return w
 	}
@@ -274,7 +275,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 	}
 	for _, l := range static {
 		for d := range p.rules(vm, l).all() {
-			k := keyOf(l, d).localhost()
+			k := w.keyOf(l, d).localhost()
 			if first, ok := w.first[k]; ok {
 				w.rename(first, k)
 				continue
@@ -292,7 +293,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 		if !of.has(protoUnix, 0) {
 			break
 		}
-		w.at(key{proto: protoUnix, socket: s.Path, decision: s.Decision.key()}, s.Decision)
+		w.at(key{proto: protoUnix, socket: s.Path, decision: w.decision(s.Decision, 0)}, s.Decision)
 	}
 	for i, k := range w.order {
 		if to, ok := w.renamed[k]; ok {
@@ -310,11 +311,11 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 // guest because it is unreached. What is expected on a port is also the latter, if
 // nothing else is there.
 func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *group {
-	k := keyOf(l, d)
+	k := w.keyOf(l, d)
 	at := k.localhost()
 	if unreached != "" && d.Verdict == "" {
 		d = Decision{Verdict: control.Ignored, Reason: unreached, Rule: d.Rule}
-		k = keyOf(l, d)
+		k = w.keyOf(l, d)
 	}
 	if first, ok := w.first[at]; w.expects && !ok || ok && w.groups[first].decision.Verdict != "" {
 		w.first[at] = k
@@ -324,7 +325,7 @@ func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *grou
 
 // hold keeps what has gone as it was, if its rule says so and nothing is in its place.
 func (w *wanted) hold(l portwatch.Listener, d Decision, unreached string) {
-	k := keyOf(l, d)
+	k := w.keyOf(l, d)
 	g := w.groups[k]
 	if _, taken := w.first[k.localhost()]; taken || g != nil && !g.held || d.Hold == 0 || d.Verdict != "" || unreached != "" {
 		return
@@ -348,8 +349,21 @@ func (w *wanted) rename(from, to key) {
 	w.renamed[from] = to
 }
 
-func keyOf(l portwatch.Listener, d Decision) key {
-	k := key{proto: l.Proto, port: l.Addr.Port(), decision: d.key()}
+// decision is what tells a decision about a port apart; there is one string for all that
+// are the same.
+func (w *wanted) decision(d Decision, port uint16) string {
+	var buf [64]byte
+	b := d.appendKey(buf[:0], port)
+	s, ok := w.decisions[string(b)]
+	if !ok {
+		s = string(b)
+		w.decisions[s] = s
+	}
+	return s
+}
+
+func (w *wanted) keyOf(l portwatch.Listener, d Decision) key {
+	k := key{proto: l.Proto, port: l.Addr.Port(), decision: w.decision(d, l.Addr.Port())}
 	ip := l.Addr.Addr()
 	if d.Verdict == "" && !ip.IsUnspecified() && ip != loopback4 && ip != loopback6 {
 		k.addr = ip

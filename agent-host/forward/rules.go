@@ -3,7 +3,6 @@ package forward
 import (
 	"iter"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
@@ -59,25 +58,28 @@ func (d Decision) all() iter.Seq[Decision] {
 	}
 }
 
-// key tells decisions apart that need different host listeners. The name of
-// the rule is no part of it: a forward that stays the same under another rule
-// keeps its listeners.
-func (d Decision) key() string {
+// appendKey appends what tells decisions about a port apart that need different host
+// listeners; most ports have the same. The name of the rule is no part of it: a forward
+// that stays the same under another rule keeps its listeners.
+func (d Decision) appendKey(b []byte, port uint16) []byte {
 	if d.Verdict != "" {
-		return d.Verdict
+		return append(b, d.Verdict...)
 	}
 	if d.HostSocket != "" {
-		return d.HostSocket
+		return append(b, d.HostSocket...)
 	}
-	var b strings.Builder
 	if d.second {
-		b.WriteString("also ") // without the VM's own address
+		b = append(b, "also "...) // without the VM's own address
 	}
 	for _, a := range d.Host {
-		b.WriteString(a.String())
-		b.WriteByte(' ')
+		if a.Port() == port {
+			b = a.Addr().AppendTo(b)
+		} else {
+			b = a.AppendTo(b)
+		}
+		b = append(b, ' ')
 	}
-	return b.String()
+	return b
 }
 
 // DefaultRule is the name of the rule behind all others.

@@ -219,6 +219,7 @@ func dialLink(dial dialer) (l *hostLink, err error) {
 	if _, err := c.Write(mux(muxWindow, muxSYN, 1, 0, nil)); err != nil {
 		return nil, err
 	}
+	l.begin()
 	go l.read(c)
 	if l.ends, err = dial(); err != nil {
 		return nil, err

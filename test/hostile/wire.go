@@ -110,7 +110,8 @@ type session struct {
 
 	mu     sync.Mutex
 	more   sync.Cond
-	credit int // bytes that the host takes on the control stream
+	begun  bool // there is a control stream; what is sent there before is lost
+	credit int  // bytes that the host takes on it
 	ended  bool
 	opened func(id uint32) // a stream of the host; nil for nothing
 	// polite is to answer heartbeats and to grant windows on the control stream, as an
@@ -159,10 +160,21 @@ func (s *session) read(r io.Reader) {
 			}
 			s.mu.Unlock()
 		}
+		if h[3]&muxSYN != 0 && id == 1 {
+			s.begin()
+		}
 		if h[3]&muxSYN != 0 && id != 1 && s.opened != nil {
 			go s.opened(id)
 		}
 	}
+}
+
+// begin lets the control stream be written to.
+func (s *session) begin() {
+	s.mu.Lock()
+	s.begun = true
+	s.more.Broadcast()
+	s.mu.Unlock()
 }
 
 // hear takes in so much of the control stream.
@@ -196,7 +208,7 @@ func (s *session) drip(messages []byte, size int) error {
 	for len(messages) > 0 {
 		n := min(len(messages), 60_000)
 		s.mu.Lock()
-		for s.credit < n && !s.ended {
+		for (s.credit < n || !s.begun) && !s.ended {
 			s.more.Wait()
 		}
 		s.credit -= n

@@ -65,7 +65,7 @@ with a mistake changes nothing.`,
 
 // memoryLimit is from where on memory is collected more eagerly, in bytes. What guests
 // may have wait here is less; without it the heap would be twice that.
-const memoryLimit = 72 << 20
+const memoryLimit = 80 << 20
 
 // logGrace is how long the last lines of the log may take.
 const logGrace = time.Second
