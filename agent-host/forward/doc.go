@@ -8,6 +8,10 @@
 // something else in the other. Apart from them it is on the VM's own loopback
 // address, where no other VM competes; see [VM.SetLoopback].
 //
+// What a rule keeps in the guest, and what there is no room for, is a row: it takes
+// little memory, for a guest may announce thousands of ports. Work on thousands of ports
+// is done in turns, and what takes a moment comes in between.
+//
 // A UDP client is a flow for as long as datagrams come and go. It takes the best
 // way there is for each of them, and its answers leave from the address that it
 // sent to.

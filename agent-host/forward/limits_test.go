@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // anyPort listens on a free port in the place of the one that is asked for: tests
@@ -191,5 +193,96 @@ func TestASummaryShowsOrdinaryPortsAndCountsTheRest(t *testing.T) {
 	}
 	if all, more := vm.Summary(0); len(all) != 1502 || len(more) > 0 {
 		t.Errorf("%d rows, and %v", len(all), more)
+	}
+}
+
+func TestAPortWithoutRoomCostsLittle(t *testing.T) {
+	const vms, ports = 20, 2000
+	table := newTable(t, forward.Config{Listen: anyPort, Descriptors: 10})
+	all := many("flood", 10000, ports)
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what finalizers held
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range vms {
+		table.Add(fmt.Sprint("hog", i)).Announce(all)
+	}
+	each := (int64(heap()) - int64(before)) / (vms * ports)
+	t.Logf("%d bytes for each port", each)
+	if each > 512 {
+		t.Errorf("a port that is not open takes %d bytes", each)
+	}
+	runtime.KeepAlive(table)
+}
+
+func TestAPortThatGaveWayHasItsCountsStill(t *testing.T) {
+	table := newTable(t, forward.Config{Descriptors: 20})
+	hog, good := table.Add("hog"), table.Add("good")
+	hog.SetLink(linkTo(echo(t, "127.0.0.3:0")))
+	first := ownnet.FreePort(t)
+	hog.Announce(many("flood", int(first), 10))
+	for _, f := range hog.Status() {
+		roundTrip(t, dial(t, addr("127.0.0.1", f.Port)))
+	}
+	good.Announce(many("web", int(first)+100, 4))
+	if n := states(hog); n[control.Active]+n[control.Denied] != 10 || n[control.Denied] == 0 {
+		t.Fatal(n)
+	}
+	for _, f := range hog.Status() {
+		if f.ConnectionsTotal != 1 {
+			t.Errorf("%+v", f)
+		}
+	}
+	good.Close()
+	if n := states(hog); n[control.Active] != 10 {
+		t.Fatal(n)
+	}
+	for _, f := range hog.Status() {
+		if f.ConnectionsTotal != 1 {
+			t.Errorf("%+v", f)
+		}
+		roundTrip(t, dial(t, addr("127.0.0.1", f.Port)))
+	}
+}
+
+func TestLocalhostMeansNoOtherServiceForWantOfRoom(t *testing.T) {
+	table := newTable(t, forward.Config{Listen: anyPort, Descriptors: 20})
+	hog, good := table.Add("hog"), table.Add("good")
+	// Those of the first program are on localhost, and give way first.
+	flood := many("flood", 10000, 10)
+	hog.Announce(flood)
+	good.Announce(many("web", 8080, 5))
+	if n := states(hog); n[control.Active]+n[control.Denied] != 10 || n[control.Denied] == 0 {
+		t.Fatal(n)
+	}
+	var others []portwatch.Listener
+	for _, l := range flood {
+		l.Addr = netip.AddrPortFrom(netip.MustParseAddr("10.1.2.3"), l.Addr.Port())
+		l.Process = "other[7]"
+		others = append(others, l)
+	}
+	hog.Announce(append(slices.Clone(flood), others...))
+	for _, f := range hog.Status() {
+		if f.Process == "other[7]" && f.State == control.Active {
+			t.Errorf("port %d on localhost is that of 10.1.2.3: %+v", f.Port, f)
+		}
+	}
+	// With room for all, each port is localhost's.
+	good.Close()
+	active := 0
+	for _, f := range hog.Status() {
+		if f.State == control.Active {
+			active++
+			if f.Process == "other[7]" {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+	if active != 10 {
+		t.Errorf("%d are open", active)
 	}
 }
