@@ -75,13 +75,13 @@ func writeVM(w io.Writer, vm VM) error {
 		return err
 	}
 	one := json.NewEncoder(w)
-	for i, f := range forwards {
+	for i := range forwards {
 		if i > 0 {
 			if _, err := io.WriteString(w, ","); err != nil {
 				return err
 			}
 		}
-		if err := one.Encode(f); err != nil {
+		if err := one.Encode(&forwards[i]); err != nil {
 			return err
 		}
 	}

@@ -96,6 +96,7 @@ func (f *forward) lostAddress() {
 	last := len(c.bound) - 1
 	c.bound[f.at] = c.bound[last]
 	c.bound[f.at].at = f.at
+	c.bound[last] = nil
 	c.bound = c.bound[:last]
 }
 
@@ -113,6 +114,7 @@ func (b *binding) isHalf() bool { return b.roomless && b.claimed && b.opened > 0
 func (v *VM) nextHalf() *binding {
 	for len(v.halves) > 0 {
 		b := v.halves[0]
+		v.halves[0] = nil
 		v.halves = v.halves[1:]
 		if b.isHalf() {
 			return b
@@ -125,6 +127,7 @@ func (v *VM) nextHalf() *binding {
 func (c *consumer) next() *row {
 	for len(c.waiting) > 0 {
 		r := c.waiting[0]
+		c.waiting[0] = nil
 		c.waiting = c.waiting[1:]
 		if r.waiting {
 			return r

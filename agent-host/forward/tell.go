@@ -2,6 +2,7 @@ package forward
 
 import (
 	"cmp"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -73,10 +74,23 @@ func (v *VM) tell() {
 	}
 	all := v.fates()
 	v.table.mu.Unlock()
-	if ports := best(all); !slices.Equal(ports, v.told) || l != v.toldTo {
-		v.told, v.toldTo = ports, l
+	ports := best(all)
+	if h := hash(ports); h != v.told || l != v.toldTo {
+		v.told, v.toldTo = h, l
 		l.Tell(ports)
 	}
+}
+
+var seed = maphash.MakeSeed()
+
+// hash tells what a guest is told apart: the states themselves may be thousands.
+func hash(ports []wire.PortState) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for _, p := range ports {
+		maphash.WriteComparable(&h, p)
+	}
+	return h.Sum64()
 }
 
 // fates are what became of the ports that listen in the guest. It needs table.mu.

@@ -3,6 +3,7 @@ package forward
 import (
 	"cmp"
 	"context"
+	"iter"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -69,12 +70,12 @@ type VM struct {
 	used      int        // descriptors of those
 	consumers map[consumerKey]*consumer
 	suggested map[suggested]*forward
-	users     map[uint32]int   // forwards that have host addresses, by the guest's user
-	waits     int              // rows that wait for a limit
-	halves    []*binding       // that do, of forwards with others; some of them no longer
-	full      bool             // which the log has heard of
-	untold    bool             // the guest is to be told what became of its ports
-	told      []wire.PortState // that, as it was told last, and over which link
+	users     map[uint32]int // forwards that have host addresses, by the guest's user
+	waits     int            // rows that wait for a limit
+	halves    []*binding     // that do, of forwards with others; some of them no longer
+	full      bool           // which the log has heard of
+	untold    bool           // the guest is to be told what became of its ports
+	told      uint64         // the hash of that, as it was told last, and over which link
 	toldTo    *Link
 	closed    bool
 }
@@ -238,16 +239,12 @@ func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 	t := v.table
 	var all []port
 	t.look(func() {
-		all = v.ports()
-		if room := max(0, rows-len(v.reverse)); rows > 0 && len(all) > room {
-			first(all, room, port.compare)
-			more = make(map[string]int)
-			for _, p := range all[room:] {
-				more[p.state()]++
-			}
-			all = all[:room]
+		if room := max(0, rows-len(v.reverse)); rows > 0 && len(v.forwards)+v.rows.n > room {
+			all, more = v.first(room)
+		} else {
+			all = slices.AppendSeq(make([]port, 0, len(v.forwards)+v.rows.n), v.ports())
 		}
-		shown = make([]control.Forward, 0, len(all)+len(v.reverse))
+		shown = make([]control.Forward, 0, len(v.reverse)+len(all))
 		for _, r := range v.reverse {
 			shown = append(shown, r.status())
 		}
@@ -255,6 +252,7 @@ func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 			shown, all = v.show(shown, all), nil
 		}
 	})
+	slices.SortFunc(all, port.compare) // the rows are larger
 	for some := range slices.Chunk(all, shownAtOnce) {
 		t.look(func() { shown = v.show(shown, some) })
 	}
@@ -265,22 +263,61 @@ func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 	return shown, more
 }
 
+// first are the n ports of those who have fewest, and how many others there are by state.
+func (v *VM) first(n int) (all []port, others map[string]int) {
+	compare := func(a, b port) int {
+		_, ac := a.of()
+		_, bc := b.of()
+		if c := cmp.Compare(ac.ports, bc.ports); c != 0 {
+			return c
+		}
+		return a.compare(b)
+	}
+	others = make(map[string]int)
+	all = least(v.ports(), n, compare, func(p port) { others[p.state()]++ })
+	return all, others
+}
+
+// least are the n smallest of all, sorted. It is quicker than to sort thousands of which
+// few are wanted.
+func least[T any](all iter.Seq[T], n int, compare func(a, b T) int, other func(T)) []T {
+	some := make([]T, 0, n+1)
+	for x := range all {
+		if len(some) == n && (n == 0 || compare(x, some[n-1]) >= 0) {
+			other(x)
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(some, x, compare)
+		some = slices.Insert(some, at, x)
+		if len(some) > n {
+			other(some[n])
+			some = some[:n]
+		}
+	}
+	return some
+}
+
 // port is a forward, or a row.
 type port struct {
 	*forward
 	row *row
 }
 
-// ports are all of a VM's. They need table.mu, as all that is done with them.
-func (v *VM) ports() []port {
-	all := make([]port, 0, len(v.forwards)+v.rows.n)
-	for _, f := range v.forwards {
-		all = append(all, port{forward: f})
+// ports are all of a VM's. They need table.mu, as all that is done with them but for
+// their order.
+func (v *VM) ports() iter.Seq[port] {
+	return func(yield func(port) bool) {
+		for _, f := range v.forwards {
+			if !yield(port{forward: f}) {
+				return
+			}
+		}
+		for r := range v.rows.each() {
+			if !yield(port{row: r}) {
+				return
+			}
+		}
 	}
-	for r := range v.rows.each() {
-		all = append(all, port{row: r})
-	}
-	return all
 }
 
 func (p port) of() (key, *consumer) {
@@ -298,9 +335,9 @@ func (p port) state() string {
 }
 
 func (p port) compare(o port) int {
-	a, ac := p.of()
-	b, bc := o.of()
-	if c := cmp.Compare(ac.ports, bc.ports); c != 0 {
+	a, _ := p.of()
+	b, _ := o.of()
+	if c := cmp.Compare(a.port, b.port); c != 0 && a.proto == b.proto {
 		return c
 	}
 	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port))
@@ -317,22 +354,4 @@ func (v *VM) show(shown []control.Forward, all []port) []control.Forward {
 		}
 	}
 	return shown
-}
-
-// first puts the n smallest of all at the beginning, sorted. That is quicker than to sort
-// thousands of which few are wanted.
-func first[T any](all []T, n int, compare func(a, b T) int) {
-	for i, x := range all {
-		end := min(i, n)
-		if end == n && (n == 0 || compare(x, all[n-1]) >= 0) {
-			continue
-		}
-		at, _ := slices.BinarySearchFunc(all[:end], x, compare)
-		if end == n {
-			end--
-			all[i] = all[end] // the largest of them makes room
-		}
-		copy(all[at+1:end+1], all[at:end])
-		all[at] = x
-	}
 }
