@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +53,9 @@ const projectDevices = `
     <interface type="network"><mac address="52:54:00:17:00:01"/><source network="%[2]s"/><model type="virtio"/></interface>
     <vsock model="virtio"><cid auto="yes"/></vsock>`
 
+// onItsNetworks is an address of the project's own network or of libvirt's.
+const onItsNetworks = `(10\.77\.1|192\.168\.122)\.`
+
 // makeProject makes on the host VM what rum makes of a project, its domain included, and returns the domain's devices.
 func makeProject(t *testing.T) string {
 	t.Helper()
@@ -70,7 +74,7 @@ network = "lan"
 host = 18080
 guest = 8080
 END
-printf %[4]s >%[2]s/config_path
+printf %[4]s >%[2]s/config_path; ssh-keygen -q -t ed25519 -N "" -f %[2]s/ssh_ed25519
 truncate -s 1M %[2]s/overlay.qcow2
 XDG_STATE_HOME=/run/seed rum-host-agent cloudinit shop -o %[2]s/seed-00aa.iso --agent %[3]s/rum-guest-agent`,
 		filepath.Dir(projectFile), work, debian.Cargo, projectFile))
@@ -90,8 +94,8 @@ for network in %[1]s default; do virsh -q net-destroy $network; done; virsh -q n
 func TestADomainOfRumsDefinedAnewRegainsForwardsKeyAndAddressOverVsock(t *testing.T) {
 	devices := makeProject(t)
 	defineGuest(t, "shop", "project-initramfs", devices)
-	out := sh(t, "rum-host-agent setup shop")
-	if !strings.Contains(out, "shop: nothing to do") {
+	out := sh(t, "HOME=/root rum-host-agent setup shop")
+	if !strings.Contains(out, "shop: nothing to do") || !strings.Contains(out, "rum gave the domain all that it needs: bring the agent in with") {
 		t.Errorf("a domain of rum's needs no setup, which says:\n%s", out)
 	}
 	agent := strings.TrimSpace(sh(t, "HOME=/root rum-host-agent run >/run/agent.log 2>&1 </dev/null & echo $!"))
@@ -124,6 +128,14 @@ virsh -q start shop`)
 		t.Fatal(err)
 	}
 	t.Logf("forward, key and own address are back %.2f s after the guest was up, by the clock of the host VM", served-up)
+	until(t, "an address from a network of the domain's", bootLimit, func(st control.Status) bool {
+		return len(st.VMs) == 1 && regexp.MustCompile(onItsNetworks).MatchString(st.VMs[0].BridgeIP)
+	})
+	// No ssh server runs in the guest.
+	said := sh(t, "HOME=/root rum-host-agent install shop --agent "+debian.Cargo+"/rum-guest-agent -- -o ConnectTimeout=20 2>&1; true")
+	if !regexp.MustCompile(`shop is the VM of ` + projectFile + `; going in as rum@` + onItsNetworks).MatchString(said) {
+		t.Errorf("install goes elsewhere:\n%s", said)
+	}
 	log := sh(t, "cat /run/agent.log")
 	_, anew, found := strings.Cut(log, `msg="the domain was defined anew`)
 	if !found {
