@@ -49,8 +49,7 @@ func answerForAnHour(t *testing.T) {
 	guest := newGuestLink(server, agreed{}, false)
 	accepted := make(chan *Stream, 1)
 	guest.serve = func(_ context.Context, conn net.Conn, o wire.OpenRequest) {
-		s := newStream(o.ID, &guest.ends)
-		s.answered = true
+		s := newAnswered(o.ID, &guest.ends)
 		_ = guest.ends.add(s)
 		_ = s.attach(conn)
 		_, _ = conn.Write(wire.AppendAnswer(nil, wire.AnswerOK, ""))

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -29,12 +28,6 @@ type control struct {
 	latest  wire.Message  // of [control.sendLatest]; nil for none
 	waiting chan struct{} // has a token while the queue is not empty
 }
-
-// maxQueue bounds in bytes what waits for a peer that does not read. Ends of
-// streams are what comes most, 21 bytes each.
-const maxQueue = 4 << 20
-
-var errPeerStalled = errors.New("the other end has stopped reading the control stream")
 
 func newControl(conn net.Conn, ended <-chan struct{}, work *budget.Budget) *control {
 	c := &control{conn: conn, ended: ended, work: work, waiting: make(chan struct{}, 1)}

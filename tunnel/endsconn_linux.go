@@ -43,6 +43,16 @@ const (
 	endCost = time.Microsecond
 )
 
+// maxQueue bounds in bytes what waits for a peer that does not read. Ends of
+// streams are what comes most, 21 bytes each.
+const maxQueue = 4 << 20
+
+// errPeerStalled is that more waits.
+var errPeerStalled = errors.New("the other end has stopped reading the control stream")
+
+// errClosedByPeer is how a link ends whose other end goes in order.
+var errClosedByPeer = errors.New("the other end closed the connection")
+
 // newEndsConn takes over a connection.
 func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work *budget.Budget) (*endsConn, error) {
 	fd, err := relay.TakeDescriptor(conn)

@@ -8,16 +8,10 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
-
-// DialTimeout bounds the dial of a service. One answers at once unless its backlog
-// is full or a firewall drops the packets; then it is as long as the kernel tries
-// (127 s with 6 retries, net.ipv4.tcp_syn_retries), and as the client waits.
-const DialTimeout = 130 * time.Second
 
 // MaxPendingDials is how many dials may wait at a time: for a link in its guest, and
 // for a VM on the bridge. One more fails at once.

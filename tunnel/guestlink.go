@@ -309,10 +309,9 @@ const streamCost = 100 * time.Microsecond // of one that served no client
 
 // newStream makes the stream that a request opens. Nothing carries it yet.
 func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*Stream, error) {
-	s := newStream(open.ID, &l.ends)
-	s.answered = true // the guest gives the answer
+	s := newAnswered(open.ID, &l.ends)
 	if open.Reuse {
-		s.again = func(fd int) { l.again(ctx, s.id, fd) }
+		s.reuse(func(fd int) { l.again(ctx, open.ID, fd) })
 	}
 	return s, l.ends.add(s)
 }

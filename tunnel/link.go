@@ -300,8 +300,6 @@ func sessionError(s *mux.Session, err error) error {
 	return err
 }
 
-var errClosedByPeer = errors.New("the other end closed the connection")
-
 // shut ends everything the link carries.
 func (l *Link) shut(why error) {
 	_ = l.session.Close()

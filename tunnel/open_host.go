@@ -72,9 +72,9 @@ func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.C
 func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*Stream, []byte, error) {
 	s := newStream(l.nextID.Add(1), &l.ends)
 	if reuse {
-		s.again = func(fd int) { l.ends.rest(s, fd) }
+		s.reuse(func(fd int) { l.ends.rest(s, fd) })
 	}
-	request := wire.OpenRequest{ID: s.id, Target: t, Reuse: reuse}
+	request := wire.OpenRequest{ID: s.number(), Target: t, Reuse: reuse}
 	if t.Network == wire.NetworkUnix && t.Check() == nil {
 		request.Proof = l.orders.sign(orderOpen, request.Order())
 	}
@@ -93,7 +93,7 @@ func (l *Link) openNow(fd int, t wire.Target, early []byte) *Stream {
 		_ = unix.Close(fd)
 		return nil
 	}
-	s.sent.Add(uint64(len(early)))
+	s.Moved(0, len(early))
 	s.expectAnswer()
 	if s.attachFD(fd) != nil {
 		return nil
@@ -126,7 +126,7 @@ func (l *Link) openOn(conn net.Conn, before []byte, t wire.Target, early []byte)
 		s.die(err)
 		return nil, err
 	}
-	s.sent.Add(uint64(len(early)))
+	s.Moved(0, len(early))
 	return s, nil
 }
 

@@ -170,8 +170,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 		l.refuse(conn, "it names no listener of ours")
 		return
 	}
-	s := newStream(open.ID, &l.ends)
-	s.answered = true // the host gives the answer
+	s := newAnswered(open.ID, &l.ends)
 	if err := l.ends.add(s); err != nil {
 		l.refuse(conn, err.Error())
 		return

@@ -252,7 +252,7 @@ func (l *reverseListener) openStream() (*Stream, error) {
 		return nil, err
 	}
 	s.expectAnswer()
-	if _, err := conn.Write(wire.ReverseOpen{ID: s.id, Listener: l.spec.ID}.Append(nil)); err != nil {
+	if _, err := conn.Write(wire.ReverseOpen{ID: s.number(), Listener: l.spec.ID}.Append(nil)); err != nil {
 		s.die(err)
 		return nil, err
 	}

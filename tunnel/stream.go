@@ -28,6 +28,11 @@ const (
 	PathMux = "mux"
 )
 
+// DialTimeout bounds the dial of a service. One answers at once unless its backlog
+// is full or a firewall drops the packets; then it is as long as the kernel tries
+// (127 s with 6 retries, net.ipv4.tcp_syn_retries), and as the client waits.
+const DialTimeout = 130 * time.Second
+
 // answerTimeout bounds how long the host waits for the guest's answer. It is
 // longer than the guest's own limit for the dial, so that normally the guest's
 // reason arrives.
@@ -81,6 +86,7 @@ type Stream struct {
 
 var _ relay.Conn = (*Stream)(nil)
 
+// newStream makes a stream to which the peer gives an answer. Nothing carries it yet.
 func newStream(id uint64, e *ends) *Stream {
 	return &Stream{
 		id:        id,
@@ -91,6 +97,20 @@ func newStream(id uint64, e *ends) *Stream {
 		dead:      make(chan struct{}),
 	}
 }
+
+// newAnswered makes a stream to which this side gives the answer.
+func newAnswered(id uint64, e *ends) *Stream {
+	s := newStream(id, e)
+	s.answered = true
+	return s
+}
+
+// number is the ID of the stream.
+func (s *Stream) number() uint64 { return s.id }
+
+// reuse has the raw connection of the stream be given to again after a clean end. It is
+// for who makes the stream.
+func (s *Stream) reuse(again func(fd int)) { s.again = again }
 
 // attach gives the stream the connection that carries it. It fails if the
 // stream is dead already, and closes conn then.
