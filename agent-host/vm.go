@@ -19,6 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -199,9 +200,9 @@ func (v *vm) dialFailed(err error) {
 // introduce makes use of a link. Only when the guest has said something is it
 // known who is at the other end, and that connections are carried.
 func (v *vm) introduce(link *tunnel.Link) {
-	path := tunnel.PathMux
+	path := stream.PathMux
 	if v.Endpoint.Many() {
-		path = tunnel.PathRaw
+		path = stream.PathRaw
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

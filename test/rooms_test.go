@@ -20,12 +20,13 @@ var rooms = map[string][]string{
 	"tunnel/mux":      {"tunnel/budget", "tunnel/clock"},
 	"tunnel/peerlog":  nil,
 	"tunnel/relay":    {"tunnel/budget", "tunnel/clock", "tunnel/mux"},
+	"tunnel/stream":   {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/mux", "tunnel/relay", "tunnel/wire"},
 	"tunnel/udp":      {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/wire"},
 	"tunnel/wire":     {"portwatch", "portwatch/netevents"},
 	"tunnel/endpoint": {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/wire"},
-	"tunnel":          {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/mux", "tunnel/relay", "tunnel/udp", "tunnel/wire"},
+	"tunnel":          {"portwatch", "portwatch/netevents", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/mux", "tunnel/relay", "tunnel/stream", "tunnel/udp", "tunnel/wire"},
 	"portwatch/nat":   {"portwatch/netevents"},
-	"agent-guest":     {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/mux", "tunnel/relay", "tunnel/udp", "tunnel/wire"},
+	"agent-guest":     {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/budget", "tunnel/clock", "tunnel/endpoint", "tunnel/mux", "tunnel/relay", "tunnel/stream", "tunnel/udp", "tunnel/wire"},
 }
 
 func TestPackagesKnowOnlyWhatIsBelowThem(t *testing.T) {

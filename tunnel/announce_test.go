@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -19,7 +20,7 @@ func listener(addr string) portwatch.Listener {
 }
 
 func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	web, db := listener("0.0.0.0:8080"), listener("127.0.0.1:5432")
 	owned := db
 	owned.Process = "postgres[7]"
@@ -44,7 +45,7 @@ func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
 	web.Process = "node[9]"
 	web.Program = portwatch.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, tunnel.KeySize)} {
-		g := startGuest(t, tunnel.PathRaw, tunnel.Config{Key: key})
+		g := startGuest(t, stream.PathRaw, tunnel.Config{Key: key})
 		g.source.set(tunnel.Announcement{Generation: 1, Listeners: []portwatch.Listener{web}})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
@@ -70,7 +71,7 @@ var equateEmpty = cmp.Transformer("all", func(ls []portwatch.Listener) map[portw
 })
 
 func TestAFailedScanClosesNothing(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	heard := announcements(t, g)
 	g.source.set(tunnel.Announcement{ScanError: "not yet"})
 	if a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError == "not yet" }); a.Generation != 0 {
@@ -89,7 +90,7 @@ func TestAFailedScanClosesNothing(t *testing.T) {
 }
 
 func TestTooManyListenersAreCutAndSaid(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	var set []portwatch.Listener
 	for i := range wire.MaxListeners + 10 {
 		set = append(set, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(i+1))})

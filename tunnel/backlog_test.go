@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -102,7 +103,7 @@ func dials(t *testing.T, target wire.Target) (n int) {
 }
 
 func TestDialsThatWaitAreBounded(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathMux, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathMux, tunnel.Config{}), tunnel.Config{})
 	target, _ := busyService(t)
 	for range tunnel.MaxPendingDials {
 		s, err := l.Open(t.Context(), target, nil)

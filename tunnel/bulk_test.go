@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 // TestAGibibyteArrivesWholeThroughEveryEndpoint sends 1 GiB each way. Over
@@ -54,7 +55,7 @@ func TestAGibibyteArrivesWholeThroughEveryEndpoint(t *testing.T) {
 		return
 	}
 	t.Run("vsock", func(t *testing.T) {
-		bothWays(t, startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{}))
+		bothWays(t, startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{}))
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -47,11 +48,11 @@ func answerForAnHour(t *testing.T) {
 	lost := make(chan error, 2)
 	server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
 	guest := newGuestLink(server, agreed{}, false)
-	accepted := make(chan *Stream, 1)
+	accepted := make(chan *stream.Stream, 1)
 	guest.serve = func(_ context.Context, conn net.Conn, o wire.OpenRequest) {
-		s := newAnswered(o.ID, &guest.ends)
-		_ = guest.ends.add(s)
-		_ = s.attach(conn)
+		s := stream.NewAnswered(o.ID, &guest.ends)
+		_ = guest.ends.Add(s)
+		_ = s.Attach(conn)
 		_, _ = conn.Write(wire.AppendAnswer(nil, wire.AnswerOK, ""))
 		accepted <- s
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/clock"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -38,7 +39,7 @@ func newControl(conn net.Conn, ended <-chan struct{}, work *budget.Budget) *cont
 // send queues a message.
 func (c *control) send(m wire.Message) {
 	c.mu.Lock()
-	if len(c.queue) > maxQueue {
+	if len(c.queue) > stream.MaxQueue {
 		c.full = true
 	} else {
 		c.queue = wire.AppendMessage(c.queue, m)
@@ -79,7 +80,7 @@ func (c *control) write(ctx context.Context) error {
 		c.queue = spare[:0]
 		c.mu.Unlock()
 		if full {
-			return errPeerStalled
+			return stream.ErrPeerStalled
 		}
 		if _, err := c.conn.Write(batch); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -128,7 +129,7 @@ func TestDatagramsArriveWholeAndByTheirFlow(t *testing.T) {
 }
 
 func TestAServiceSeesEveryFlowAtAPortOfItsOwn(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)
 	addr, _ := udpService(t, "127.0.0.1:0", func(_ []byte, from net.Addr) []byte { return []byte(from.String()) })
 	seen := make(map[uint32]string)
@@ -160,7 +161,7 @@ func TestAServiceSeesEveryFlowAtAPortOfItsOwn(t *testing.T) {
 
 // TestAServiceOnAnotherLoopbackAddressSeesLocalhost: it may let in 127.0.0.1 only.
 func TestAServiceOnAnotherLoopbackAddressSeesLocalhost(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)
 	addr, _ := udpService(t, "127.0.0.9:0", func(_ []byte, from net.Addr) []byte { return []byte(from.String()) })
 	d.Send(1, addr, []byte("who am I"))
@@ -170,7 +171,7 @@ func TestAServiceOnAnotherLoopbackAddressSeesLocalhost(t *testing.T) {
 }
 
 func TestAFlowSurvivesARestartOfItsService(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)
 	where := func(_ []byte, from net.Addr) []byte { return []byte(from.String()) }
 	addr, stop := udpService(t, "127.0.0.1:0", where)
@@ -268,7 +269,7 @@ func TestAServiceThatAnswersFromAnotherPortIsFollowed(t *testing.T) {
 }
 
 func TestDatagramsReachOnlyTheGuestItself(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)
 	d.Send(1, netip.MustParseAddrPort("192.0.2.1:53"), []byte("hello"))
 	if a := next(t, answers); a.lost != 1 || !strings.Contains(a.reason, "not an address of this machine") {
@@ -321,7 +322,7 @@ func TestAFloodOfDatagramsDoesNotStopTCP(t *testing.T) {
 }
 
 func TestALinkHasFewDatagramStreams(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	addr, _ := udpService(t, "127.0.0.1:0", same)
 	for range 2 {
 		d, answers := datagrams(t, l)

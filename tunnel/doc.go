@@ -6,7 +6,7 @@
 // announces its listeners there as a snapshot and then deltas, the host sends
 // heartbeats, and both tell each other how each forwarded connection ended.
 //
-// A forwarded connection is a [Stream]. Where the endpoint allows many
+// A forwarded connection is a [stream.Stream]. Where the endpoint allows many
 // connections (vsock, hybrid, unix) a stream is a raw connection of its own,
 // opened with a token from the handshake; where there is only one (serial,
 // exec) it is a yamux stream. Either way its end is clean only when the sender

@@ -18,6 +18,7 @@ import (
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"go.uber.org/goleak"
 )
 
@@ -45,13 +46,13 @@ func TestMain(m *testing.M) {
 // eachEndpoint runs a test over every kind of endpoint that needs no VM.
 func eachEndpoint(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
 	t.Run("unix", func(t *testing.T) {
-		f(t, startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{}))
+		f(t, startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{}))
 	})
 	t.Run("serial", func(t *testing.T) {
-		f(t, startLink(t, startGuest(t, tunnel.PathMux, tunnel.Config{}), tunnel.Config{}))
+		f(t, startLink(t, startGuest(t, stream.PathMux, tunnel.Config{}), tunnel.Config{}))
 	})
 	t.Run("hybrid", func(t *testing.T) {
-		g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+		g := startGuest(t, stream.PathRaw, tunnel.Config{})
 		g.endpoint = startVMM(t, g.endpoint.Path)
 		f(t, startLink(t, g, tunnel.Config{}))
 	})

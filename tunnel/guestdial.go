@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -24,7 +25,7 @@ var errNotLocal = errors.New("not an address of this machine")
 
 // dialTarget connects to the first address of a target that answers.
 func dialTarget(ctx context.Context, t wire.Target) (relay.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stream.DialTimeout)
 	defer cancel()
 	if t.Network == wire.NetworkUnix {
 		conn, err := DialSocket(ctx, t.Path)

@@ -16,6 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 )
@@ -28,14 +29,14 @@ type guestLink struct {
 	control *control
 	orders  *orderJudge    // nil without a key
 	work    *budget.Budget // for what serves no client
-	ends    ends
+	ends    stream.Ends
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, wire.OpenRequest) // serveStream, but in tests
 	started chan struct{}                                     // closed once control is there, or will never be
 
 	many     bool // the endpoint allows many connections
 	endsCame chan net.Conn
-	endsConn *endsConn // nil where there is one connection only
+	endsConn *stream.EndsConn // nil where there is one connection only
 
 	dials           chan struct{} // bounds those that wait
 	datagramStreams atomic.Int32
@@ -60,7 +61,7 @@ func newGuestLink(s *Server, a agreed, many bool) *guestLink {
 		l.orders = &orderJudge{key: *a.orderKey}
 		l.work = budget.New(budget.Link)
 	}
-	l.ends.keepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
+	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
 	l.serve = l.serveStream
 	return l
@@ -96,22 +97,22 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 		return fmt.Errorf("no control stream: %w", err)
 	}
 	l.control = newControl(first, l.session.CloseChan(), l.work)
-	l.ends.tell = func(m wire.EndMessage) { l.control.send(&m) }
-	l.ends.heard = l.control.lastHeard
+	l.ends.Tell = func(m wire.EndMessage) { l.control.send(&m) }
+	l.ends.Heard = l.control.lastHeard
 	if l.many {
 		select {
 		case conn := <-l.endsCame:
-			l.endsConn, err = newEndsConn(conn, l.ends.deliver, l.work)
+			l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, l.work)
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-l.session.CloseChan():
-			err = errClosedByPeer
+			err = stream.ErrClosedByPeer
 		}
 		if err != nil {
 			_ = l.session.Close()
 			return fmt.Errorf("no connection for the ends of streams: %w", err)
 		}
-		l.ends.tell = l.endsConn.tell
+		l.ends.Tell = l.endsConn.Tell
 	}
 	l.control.send(hello(l.server.AgentVersion))
 	return nil
@@ -161,7 +162,7 @@ func (l *guestLink) full() bool {
 		o.mu.Lock()
 		n += len(o.waiting) + o.reading
 		o.mu.Unlock()
-		n += o.ends.count()
+		n += o.ends.Count()
 	}
 	return n > keylessLimit(maxKeylessConns, keylessConnsOf)
 }
@@ -189,13 +190,13 @@ func (l *guestLink) serveSession(ctx context.Context) error {
 	g.Go(func() error { return l.announce(ctx) })
 	g.Go(func() error { return l.acceptStreams(ctx) })
 	if l.endsConn != nil {
-		g.Go(l.endsConn.wait)
+		g.Go(l.endsConn.Wait)
 	}
 	g.Go(func() error {
 		<-ctx.Done()
 		_ = l.session.Close()
 		if l.endsConn != nil {
-			l.endsConn.close()
+			l.endsConn.Close()
 		}
 		return nil
 	})
@@ -207,7 +208,7 @@ func (l *guestLink) handle(m wire.Message) (useful bool, err error) {
 	case *wire.PingMessage:
 		l.control.send(&wire.PongMessage{Seq: m.Seq})
 	case *wire.EndMessage:
-		useful = l.ends.deliver(*m)
+		useful = l.ends.Deliver(*m)
 	case *wire.ReverseMessage:
 		l.reverse.apply(m)
 	case *wire.HelloMessage:
@@ -308,12 +309,12 @@ func (l *guestLink) cameToNothing() {
 const streamCost = 100 * time.Microsecond // of one that served no client
 
 // newStream makes the stream that a request opens. Nothing carries it yet.
-func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*Stream, error) {
-	s := newAnswered(open.ID, &l.ends)
+func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*stream.Stream, error) {
+	s := stream.NewAnswered(open.ID, &l.ends)
 	if open.Reuse {
-		s.reuse(func(fd int) { l.again(ctx, open.ID, fd) })
+		s.Reuse(func(fd int) { l.again(ctx, open.ID, fd) })
 	}
-	return s, l.ends.add(s)
+	return s, l.ends.Add(s)
 }
 
 // serveStream connects a stream to its target and relays until both have ended.
@@ -323,7 +324,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 		_ = conn.Close()
 		return
 	}
-	if err := s.attach(conn); err != nil {
+	if err := s.Attach(conn); err != nil {
 		return
 	}
 	if open.Target.Network == wire.NetworkUDP {
@@ -342,7 +343,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 	_, _ = conn.Write(wire.AppendAnswer(nil, status, reason))
 	if err != nil {
 		l.cameToNothing()
-		s.die(net.ErrClosed)
+		s.Die(net.ErrClosed)
 		return
 	}
 	l.streams.Add(1)
@@ -350,7 +351,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 }
 
 // dial connects to what a stream is for, as long as that is wanted.
-func (l *guestLink) dial(ctx context.Context, s *Stream, open wire.OpenRequest) (relay.Conn, error) {
+func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRequest) (relay.Conn, error) {
 	if open.Target.Network == wire.NetworkUnix {
 		if err := l.orders.judge(orderOpen, open.Order(), open.Proof); err != nil {
 			return nil, err
@@ -401,6 +402,6 @@ func (l *guestLink) shut(why error) {
 	default:
 	}
 	l.mu.Unlock()
-	l.ends.failAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
+	l.ends.FailAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
 	l.streams.Wait()
 }

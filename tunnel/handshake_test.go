@@ -16,6 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 var (
@@ -55,7 +56,7 @@ func TestTheKeyIsProvedByBothEnds(t *testing.T) {
 				if !ok || auth.Reason != c.reason {
 					t.Fatalf("host: %v, want %q", err, c.reason)
 				}
-				if kind == tunnel.PathRaw {
+				if kind == stream.PathRaw {
 					eventually(t, "the guest to log the reason", func() bool {
 						return strings.Contains(logged.String(), c.reason)
 					})
@@ -66,7 +67,7 @@ func TestTheKeyIsProvedByBothEnds(t *testing.T) {
 }
 
 func TestAKeyOfTheWrongLengthIsRefused(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	if _, err := dial(t, g.endpoint, tunnel.Config{Key: []byte("short")}); err == nil || !strings.Contains(err.Error(), "32") {
 		t.Fatalf("err %v, want one that names the length", err)
 	}
@@ -76,7 +77,7 @@ func TestAKeyOfTheWrongLengthIsRefused(t *testing.T) {
 // it again.
 func TestReplayedBytesProveNothing(t *testing.T) {
 	var logged logbuf.Buffer
-	g := startGuestLogging(t, tunnel.PathRaw, tunnel.Config{Key: keyA}, &logged)
+	g := startGuestLogging(t, stream.PathRaw, tunnel.Config{Key: keyA}, &logged)
 	var recorded logbuf.Buffer
 	tap := startTap(t, g.endpoint, func(b []byte) []byte { _, _ = recorded.Write(b); return b }, nil)
 	l, err := dial(t, tap, tunnel.Config{Key: keyA})
@@ -100,7 +101,7 @@ func TestReplayedBytesProveNothing(t *testing.T) {
 
 // TestAHandshakeCutAnywhereEndsCleanly cuts what the host sends after each byte.
 func TestAHandshakeCutAnywhereEndsCleanly(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{Key: keyA})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{Key: keyA})
 	var recorded logbuf.Buffer
 	tap := startTap(t, g.endpoint, func(b []byte) []byte { _, _ = recorded.Write(b); return b }, nil)
 	l, err := dial(t, tap, tunnel.Config{Key: keyA})
@@ -128,7 +129,7 @@ func TestAHandshakeCutAnywhereEndsCleanly(t *testing.T) {
 // TestARawConnectionNeedsTheToken forges what opens a stream.
 func TestARawConnectionNeedsTheToken(t *testing.T) {
 	var logged logbuf.Buffer
-	g := startGuestLogging(t, tunnel.PathRaw, tunnel.Config{}, &logged)
+	g := startGuestLogging(t, stream.PathRaw, tunnel.Config{}, &logged)
 	startLink(t, g, tunnel.Config{})
 	for _, token := range [][]byte{nil, make([]byte, 16), make([]byte, 100)} {
 		conn, err := net.Dial("unix", g.endpoint.Path)
@@ -147,7 +148,7 @@ func TestARawConnectionNeedsTheToken(t *testing.T) {
 }
 
 func TestStaleBytesOnALineAreSkipped(t *testing.T) {
-	g := startGuest(t, tunnel.PathMux, tunnel.Config{})
+	g := startGuest(t, stream.PathMux, tunnel.Config{})
 	banner := []byte("Last login: Thu\r\n\xffRUM\r\n\x1a\n\x02\x00\x05stale\xff\xff")
 	first := true
 	tap := startTap(t, g.endpoint, func(b []byte) []byte {

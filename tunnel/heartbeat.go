@@ -92,7 +92,7 @@ func (l *Link) Silent() bool {
 // stream, until [Link.wake], and reports whether it does.
 func (l *Link) rest() bool {
 	l.resting.Store(true)
-	if l.ends.count() == 0 && l.session.NumStreams() <= 1 {
+	if l.ends.Count() == 0 && l.session.NumStreams() <= 1 {
 		return true
 	}
 	l.resting.Store(false)

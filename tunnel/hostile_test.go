@@ -13,11 +13,12 @@ import (
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 func TestGarbageEndsOnlyItsOwnConnection(t *testing.T) {
 	var logged logbuf.Buffer
-	g := startGuestLogging(t, tunnel.PathRaw, tunnel.Config{}, &logged)
+	g := startGuestLogging(t, stream.PathRaw, tunnel.Config{}, &logged)
 	c := through(t, startLink(t, g, tunnel.Config{}), service(t, echo))
 	noise := rand.NewChaCha8([32]byte{3})
 	for _, start := range []string{"", "GET / HTTP/1.1\r\n\r\n", "\xffRUM\r\n\x1a\n", "\xffRUM\r\n\x1a\n\x01\x00\x02ab", "\x00\x00\x00\x00"} {
@@ -76,7 +77,7 @@ func TestAGuestThatTalksGarbageIsAnErrorWithAReason(t *testing.T) {
 // nothing panics, hangs or is left behind.
 func TestAGuestThatGoesMadNeverHurtsTheHost(t *testing.T) {
 	for seed := range uint64(60) {
-		g := startGuest(t, tunnel.PathMux, tunnel.Config{})
+		g := startGuest(t, stream.PathMux, tunnel.Config{})
 		dice := rand.New(rand.NewPCG(seed, 1))
 		after := 300 + 64<<10 + dice.IntN(2000) // past the flush and the handshake
 		seen := 0

@@ -20,6 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -42,7 +43,7 @@ func beGuest(kind, path string) error {
 		return err
 	}
 	fmt.Println("ready")
-	if kind != tunnel.PathMux {
+	if kind != stream.PathMux {
 		return server.Serve(context.Background(), l)
 	}
 	serveLines(context.Background(), server, l)
@@ -125,7 +126,7 @@ func (c *child) kill() {
 // anybody as if it were complete. The kernel closes what a process leaves.
 func TestAKilledAgentResetsWhatItCarried(t *testing.T) {
 	const kills, transfers = 10, 5
-	for _, kind := range []string{tunnel.PathRaw, tunnel.PathMux} {
+	for _, kind := range []string{stream.PathRaw, stream.PathMux} {
 		for _, victim := range []string{"host", "guest"} {
 			t.Run(kind+" "+victim, func(t *testing.T) {
 				t.Parallel()
@@ -170,7 +171,7 @@ func killOne(t *testing.T, kind, victim, target string, transfers int) {
 	guest := startChild(t, "guest", kind, path)
 	defer guest.kill()
 	scheme := "unix:"
-	if kind == tunnel.PathMux {
+	if kind == stream.PathMux {
 		scheme = "serial:"
 	}
 	host := startChild(t, "host", scheme+path, target)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -39,7 +40,7 @@ func TestOneUsersSocketsDoNotHideAnothersPort(t *testing.T) {
 		"a user with numbers to spare":    {append(usersFlood(100_000, 5000, 1), ssh), web},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+			g := startGuest(t, stream.PathRaw, tunnel.Config{})
 			heard := announcements(t, g)
 			g.source.set(tunnel.Announcement{Generation: 1, Listeners: sorted(row.flood)})
 			first := awaitGeneration(t, heard, 1)

@@ -19,6 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -77,10 +78,10 @@ type Link struct {
 	work     *budget.Budget // for what serves no client
 	session  *mux.Session
 	control  *control
-	ends     ends
-	endsConn *endsConn // nil where there is one connection only
+	ends     stream.Ends
+	endsConn *stream.EndsConn // nil where there is one connection only
 	nextID   atomic.Uint64
-	spares   *spares
+	spares   *stream.Pool
 	opening  chan struct{} // bounds yamux streams being opened
 	reverse  reverses
 
@@ -123,10 +124,10 @@ func (l *Link) dialEnds(ctx context.Context) error {
 		_ = conn.Close()
 		return err
 	}
-	if l.endsConn, err = newEndsConn(conn, l.ends.deliver, l.work); err != nil {
+	if l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, l.work); err != nil {
 		return err
 	}
-	l.ends.tell = l.endsConn.tell
+	l.ends.Tell = l.endsConn.Tell
 	return nil
 }
 
@@ -150,21 +151,21 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := session.Open()
+	first, err := session.Open()
 	if err != nil {
 		_ = session.Close()
 		return nil, fmt.Errorf("control stream: %w", err)
 	}
-	l.session, l.control = session, newControl(stream, session.CloseChan(), l.work)
-	l.ends.tell = func(m wire.EndMessage) { l.control.send(&m) }
-	l.ends.heard = l.control.lastHeard
-	l.ends.keepEarly = func(id uint64) bool { return id&wire.GuestOpened != 0 }
+	l.session, l.control = session, newControl(first, session.CloseChan(), l.work)
+	l.ends.Tell = func(m wire.EndMessage) { l.control.send(&m) }
+	l.ends.Heard = l.control.lastHeard
+	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened != 0 }
 	l.pulse.beat(clock.Now(), pingInterval)
 	l.busy = make(chan struct{}, 1)
-	l.ends.began = l.wake
+	l.ends.Began = l.wake
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
-	l.spares = newSpares(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
-	l.ends.reuse = l.spares.put
+	l.spares = stream.NewPool(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
+	l.ends.Reuse = l.spares.Put
 	l.control.send(hello(cfg.AgentVersion))
 	return l, nil
 }
@@ -239,7 +240,7 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 			l.peer.AgentVersion, l.peer.Hostname, l.peer.BootID = m.AgentVersion, m.Hostname, m.BootID
 			l.mu.Unlock()
 		case *wire.EndMessage:
-			useful = l.ends.deliver(*m)
+			useful = l.ends.Deliver(*m)
 		case *wire.PongMessage:
 			if m.Seq != l.pulse.answered.Load()+1 || m.Seq > l.pulse.asked.Load() {
 				return false, fmt.Errorf("guest: an answer to heartbeat %d, which is not the next one", m.Seq)
@@ -266,8 +267,8 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 	g.Go(func() error { return l.heartbeat(gctx) })
 	g.Go(func() error { return l.acceptStreams(gctx) })
 	if l.endpoint.Many() {
-		g.Go(func() error { return l.spares.run(gctx) })
-		g.Go(l.endsConn.wait)
+		g.Go(func() error { return l.spares.Run(gctx) })
+		g.Go(l.endsConn.Wait)
 	}
 	g.Go(func() error {
 		<-gctx.Done()
@@ -295,7 +296,7 @@ func sessionError(s *mux.Session, err error) error {
 		err = serr
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, yamux.ErrSessionShutdown) || errors.Is(err, syscall.ECONNRESET) {
-		return errClosedByPeer
+		return stream.ErrClosedByPeer
 	}
 	return err
 }
@@ -304,13 +305,13 @@ func sessionError(s *mux.Session, err error) error {
 func (l *Link) shut(why error) {
 	_ = l.session.Close()
 	l.closeEnds()
-	l.spares.close()
-	l.ends.failAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
+	l.spares.Close()
+	l.ends.FailAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
 }
 
 func (l *Link) closeEnds() {
 	if l.endsConn != nil {
-		l.endsConn.close()
+		l.endsConn.Close()
 	}
 }
 

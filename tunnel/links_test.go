@@ -13,11 +13,12 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 // TestAGuestAgentWithoutAKeyHasFewLinks makes links as any user of the host may.
 func TestAGuestAgentWithoutAKeyHasFewLinks(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	const most = 8
 	var links []*tunnel.Link
 	for range most {
@@ -73,7 +74,7 @@ func TestConnectionsThatSayNothingMakeRoomForAHost(t *testing.T) {
 
 // What is connected without a key is bounded.
 func TestHostsWithoutAKeyHaveABoundedNumberOfConnections(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	l, err := dial(t, g.endpoint, tunnel.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -23,10 +24,10 @@ const rawDialTimeout = 2 * time.Second
 // Open opens a stream to a target in the guest. early is what the client has
 // sent already; it travels along. Open does not wait for the guest's answer:
 // the stream's first Read does. A failure is one of the link, not of the target.
-func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*Stream, error) {
+func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.Stream, error) {
 	if l.endpoint.Many() {
 		for {
-			fd, ok := l.spares.take()
+			fd, ok := l.spares.Take()
 			if !ok {
 				break
 			}
@@ -56,7 +57,7 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*Stream, 
 // done nothing, if that cannot be.
 func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool {
 	for {
-		fd, ok := l.spares.take()
+		fd, ok := l.spares.Take()
 		if !ok {
 			return false
 		}
@@ -69,33 +70,33 @@ func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.C
 
 // newStream makes a stream, which nothing carries yet, and the request that opens
 // it, after what is to come before.
-func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*Stream, []byte, error) {
-	s := newStream(l.nextID.Add(1), &l.ends)
+func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*stream.Stream, []byte, error) {
+	s := stream.New(l.nextID.Add(1), &l.ends)
 	if reuse {
-		s.reuse(func(fd int) { l.ends.rest(s, fd) })
+		s.Reuse(func(fd int) { l.ends.Rest(s, fd) })
 	}
-	request := wire.OpenRequest{ID: s.number(), Target: t, Reuse: reuse}
+	request := wire.OpenRequest{ID: s.ID(), Target: t, Reuse: reuse}
 	if t.Network == wire.NetworkUnix && t.Check() == nil {
 		request.Proof = l.orders.sign(orderOpen, request.Order())
 	}
 	first, err := request.Append(before)
 	if err == nil {
-		err = l.ends.add(s)
+		err = l.ends.Add(s)
 	}
 	return s, first, err
 }
 
 // openNow makes a stream of a raw connection that can be used again afterwards.
 // It returns nil if the connection has gone stale, or the link has ended.
-func (l *Link) openNow(fd int, t wire.Target, early []byte) *Stream {
+func (l *Link) openNow(fd int, t wire.Target, early []byte) *stream.Stream {
 	s, first, err := l.newStream(t, true, nil)
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil
 	}
 	s.Moved(0, len(early))
-	s.expectAnswer()
-	if s.attachFD(fd) != nil {
+	s.ExpectAnswer()
+	if s.AttachFD(fd) != nil {
 		return nil
 	}
 	first = append(first, early...)
@@ -104,7 +105,7 @@ func (l *Link) openNow(fd int, t wire.Target, early []byte) *Stream {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		s.abort(err)
+		s.Fail(err)
 		return nil
 	}
 	return s
@@ -112,18 +113,18 @@ func (l *Link) openNow(fd int, t wire.Target, early []byte) *Stream {
 
 // openOn makes a stream of a connection to the guest agent: what comes before
 // the request, the request, and the client's first bytes go in one write.
-func (l *Link) openOn(conn net.Conn, before []byte, t wire.Target, early []byte) (*Stream, error) {
+func (l *Link) openOn(conn net.Conn, before []byte, t wire.Target, early []byte) (*stream.Stream, error) {
 	s, first, err := l.newStream(t, false, before)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	if err := s.attach(conn); err != nil {
+	if err := s.Attach(conn); err != nil {
 		return nil, err
 	}
-	s.expectAnswer()
+	s.ExpectAnswer()
 	if _, err := conn.Write(append(first, early...)); err != nil {
-		s.die(err)
+		s.Die(err)
 		return nil, err
 	}
 	s.Moved(0, len(early))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -67,7 +68,7 @@ func countingTap(t *testing.T, e endpoint.Endpoint) (endpoint.Endpoint, *atomic.
 }
 
 func TestRawConnectionsAreUsedAgain(t *testing.T) {
-	g := startGuest(t, tunnel.PathRaw, tunnel.Config{})
+	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	tap, count := countingTap(t, g.endpoint)
 	g.endpoint = tap
 	l := startLink(t, g, tunnel.Config{})
@@ -90,7 +91,7 @@ func TestRawConnectionsAreUsedAgain(t *testing.T) {
 // TestAConnectionOfAStreamThatWasResetIsNotUsedAgain resets streams at either end,
 // between others, none of which may see anything of it.
 func TestAConnectionOfAStreamThatWasResetIsNotUsedAgain(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	echoAll := service(t, func(c *net.TCPConn) {
 		defer c.Close()
 		all, _ := io.ReadAll(c)
@@ -124,7 +125,7 @@ func TestAConnectionOfAStreamThatWasResetIsNotUsedAgain(t *testing.T) {
 }
 
 func TestALargeTransferLeavesTheConnectionAtItsEnd(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathRaw, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	target := service(t, func(c *net.TCPConn) {
 		defer c.Close()
 		_, _ = io.Copy(c, c)

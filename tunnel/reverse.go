@@ -10,6 +10,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -170,16 +171,16 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 		l.refuse(conn, "it names no listener of ours")
 		return
 	}
-	s := newAnswered(open.ID, &l.ends)
-	if err := l.ends.add(s); err != nil {
+	s := stream.NewAnswered(open.ID, &l.ends)
+	if err := l.ends.Add(s); err != nil {
 		l.refuse(conn, err.Error())
 		return
 	}
-	if err := s.attach(conn); err != nil {
+	if err := s.Attach(conn); err != nil {
 		l.work.Spend(streamCost)
 		return // reset by the guest already, or the link has ended
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, DialTimeout)
+	dialCtx, cancel := context.WithTimeout(ctx, stream.DialTimeout)
 	s.WhenDead(cancel)
 	target, err := r.Dial(dialCtx)
 	s.WhenDead(nil)
@@ -189,7 +190,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 	// arrive.
 	_, _ = conn.Write(wire.AppendAnswer(nil, status, ""))
 	if err != nil {
-		s.die(net.ErrClosed)
+		s.Die(net.ErrClosed)
 		r.Ended(err)
 		return
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -304,7 +305,7 @@ func TestTheEndOfALinkEndsItsReverseListenersAndTheirConnections(t *testing.T) {
 
 func TestWhatListensForAHostIsInNoScan(t *testing.T) {
 	own := new(portwatch.Own)
-	g := startGuest(t, tunnel.PathMux, keyed)
+	g := startGuest(t, stream.PathMux, keyed)
 	g.server.Own = own
 	l := startLink(t, g, keyed)
 	scan := func(s *portwatch.Scanner, addr netip.AddrPort) bool {
@@ -350,7 +351,7 @@ func TestWhatListensForAHostIsInNoScan(t *testing.T) {
 }
 
 func TestASocketOfTheGuestWhoseFileIsRemovedIsMadeAgain(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathMux, keyed), keyed)
+	l := startLink(t, startGuest(t, stream.PathMux, keyed), keyed)
 	socket := wire.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
 	r := reverseTo(socket, service(t, echo))
 	setReverse(t, l, r)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -237,23 +238,23 @@ func (l *reverseListener) carry(client relay.Conn) {
 	})
 }
 
-func (l *reverseListener) openStream() (*Stream, error) {
+func (l *reverseListener) openStream() (*stream.Stream, error) {
 	link := l.guest.link
 	conn, err := link.session.Open()
 	if err != nil {
 		return nil, err
 	}
-	s := newStream(wire.GuestOpened|l.guest.lastID.Add(1), &link.ends)
-	if err := link.ends.add(s); err != nil {
+	s := stream.New(wire.GuestOpened|l.guest.lastID.Add(1), &link.ends)
+	if err := link.ends.Add(s); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	if err := s.attach(conn); err != nil {
+	if err := s.Attach(conn); err != nil {
 		return nil, err
 	}
-	s.expectAnswer()
-	if _, err := conn.Write(wire.ReverseOpen{ID: s.number(), Listener: l.spec.ID}.Append(nil)); err != nil {
-		s.die(err)
+	s.ExpectAnswer()
+	if _, err := conn.Write(wire.ReverseOpen{ID: s.ID(), Listener: l.spec.ID}.Append(nil)); err != nil {
+		s.Die(err)
 		return nil, err
 	}
 	return s, nil

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"golang.org/x/net/nettest"
 )
 
@@ -53,7 +54,7 @@ func TestCloseDeliversWhatWasWritten(t *testing.T) {
 }
 
 func TestStreamsThatAreOpenedAtOnceAreAllTaken(t *testing.T) {
-	l := startLink(t, startGuest(t, tunnel.PathMux, tunnel.Config{}), tunnel.Config{})
+	l := startLink(t, startGuest(t, stream.PathMux, tunnel.Config{}), tunnel.Config{})
 	target := service(t, echo)
 	var opened sync.WaitGroup
 	for range 100 {

@@ -19,12 +19,13 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // kinds are the ways a stream can go: on a raw connection that is closed
 // afterwards, on one that is used again, or in the one connection for all.
-var kinds = []string{tunnel.PathRaw, reused, tunnel.PathMux}
+var kinds = []string{stream.PathRaw, reused, stream.PathMux}
 
 const reused = "reused"
 
@@ -93,7 +94,7 @@ func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writ
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	g.server = &tunnel.Server{Config: cfg, Source: g.source.get}
 	at, reached := endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, "unix:"+path
-	if kind == tunnel.PathMux {
+	if kind == stream.PathMux {
 		reached = "serial:" + path
 	} else if os.Getenv(overVsock) != "" {
 		at = endpoint.Endpoint{Scheme: endpoint.SchemeVsock, Port: vsockPort.Add(1)}
@@ -107,7 +108,7 @@ func startGuestLogging(t *testing.T, kind string, cfg tunnel.Config, log io.Writ
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if kind != tunnel.PathMux {
+		if kind != stream.PathMux {
 			if err := g.server.Serve(ctx, l); err != nil {
 				t.Errorf("serve: %v", err)
 			}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -24,14 +25,14 @@ const (
 )
 
 // serveUDP serves a datagram stream to its end.
-func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *Stream) {
+func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *stream.Stream) {
 	status, reason := wire.AnswerOK, ""
 	if l.datagramStreams.Add(1) > maxDatagramStreams {
 		status, reason = wire.AnswerDenied, "too many datagram streams"
 	}
 	defer l.datagramStreams.Add(-1)
 	if _, err := conn.Write(wire.AppendAnswer(nil, status, reason)); err != nil || status != wire.AnswerOK {
-		s.die(net.ErrClosed)
+		s.Die(net.ErrClosed)
 		return
 	}
 	dial := func(to netip.AddrPort) (*udp.Socket, error) { return dialUDP(to, l.server.Own) }

@@ -44,7 +44,7 @@ func (l *guestLink) again(ctx context.Context, id uint64, fd int) {
 		_ = unix.Close(fd)
 		return
 	}
-	l.ends.tell(wire.EndMessage{ID: id, Kind: wire.EndReleased})
+	l.ends.Tell(wire.EndMessage{ID: id, Kind: wire.EndReleased})
 }
 
 // wait has a loop wait for the next stream, unless the link has ended.
@@ -156,7 +156,7 @@ func (w *waitingConn) join(target relay.Socket, request wire.OpenRequest, early 
 		target.Abort()
 		return
 	}
-	if err := s.attachFD(w.fd); err != nil {
+	if err := s.AttachFD(w.fd); err != nil {
 		target.Abort()
 		return
 	}

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
@@ -160,7 +160,7 @@ func notCome(ended, failed error, hold time.Duration) error {
 // connection.
 func (f *forward) reachService(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte) (relay.Conn, error) {
 	guest, err := f.reach(ctx, c, conn, first)
-	if s, ok := guest.(*tunnel.Stream); ok && err == nil {
+	if s, ok := guest.(*stream.Stream); ok && err == nil {
 		if err = s.Answer(ctx); err != nil {
 			s.Abort()
 			return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -215,7 +216,7 @@ func (r *reverse) status() control.Forward {
 		st.Port = r.rule.Guest[0].Port()
 	}
 	if st.State, st.Reason = r.state(); st.State == control.Active {
-		st.Path = tunnel.PathMux
+		st.Path = stream.PathMux
 	}
 	r.lastErr.show(&st)
 	return st

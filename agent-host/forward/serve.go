@@ -13,6 +13,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -205,7 +206,7 @@ func (f *forward) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 		return nil, fmt.Errorf("bridge: %w", tunnel.ErrTooManyDials)
 	}
 	there, stop := relay.WhileThere(ctx, client)
-	d := net.Dialer{Timeout: tunnel.DialTimeout, Control: relay.ControlTCP}
+	d := net.Dialer{Timeout: stream.DialTimeout, Control: relay.ControlTCP}
 	c, err := d.DialContext(there, f.key.proto, addr.String())
 	stop()
 	gone := context.Cause(there)

@@ -23,6 +23,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -57,7 +58,7 @@ func udpLink(t *testing.T) *forward.Link {
 	}
 	running.Go(func() { _ = link.Run(ctx, func(tunnel.Announcement) {}) })
 	return &forward.Link{
-		Path:   tunnel.PathRaw,
+		Path:   stream.PathRaw,
 		Silent: func() bool { return false },
 		Open: func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
 			s, err := link.Open(ctx, target, early)

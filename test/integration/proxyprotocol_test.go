@@ -12,7 +12,7 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 // The server has its clients' addresses from a listener that wants the header, and says
@@ -22,8 +22,8 @@ func TestAServerSeesTheClientOfTheHostByWhateverPath(t *testing.T) {
 		path string
 		vm   func(g *guestVM) string
 	}{
-		{tunnel.PathRaw, func(g *guestVM) string { return g.vm() }},
-		{tunnel.PathMux, func(g *guestVM) string {
+		{stream.PathRaw, func(g *guestVM) string { return g.vm() }},
+		{stream.PathMux, func(g *guestVM) string {
 			return fmt.Sprintf("dev=exec:nsenter --net=/proc/%d/fd/%d %s --stdio", os.Getpid(), g.file.Fd(), filepath.Join(bin, "rum-guest-agent"))
 		}},
 		{"bridge", func(g *guestVM) string {

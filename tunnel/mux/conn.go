@@ -85,6 +85,7 @@ func (c *Conn) translate(err error) error {
 	return err
 }
 
+// CloseWrite ends the sending direction.
 func (c *Conn) CloseWrite() error { return c.Stream.Close() }
 
 // closedErr is the error of a connection that was closed here, by the guard or
@@ -139,16 +140,19 @@ func (c *Conn) RefuseWrites() {
 	_ = c.Stream.SetWriteDeadline(longAgo)
 }
 
+// SetReadDeadline sets the deadline of Read; zero means none.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	setDeadline(&c.readBy, t)
 	return c.Stream.SetReadDeadline(t)
 }
 
+// SetWriteDeadline sets the deadline of Write; zero means none.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	setDeadline(&c.writeBy, t)
 	return c.Stream.SetWriteDeadline(t)
 }
 
+// SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }

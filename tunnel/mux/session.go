@@ -57,6 +57,7 @@ func (s *Session) Open() (*Conn, error) {
 	return s.conn(stream, err)
 }
 
+// Accept waits for the next stream that the peer opens.
 func (s *Session) Accept(ctx context.Context) (*Conn, error) {
 	return s.conn(s.Session.AcceptStreamWithContext(ctx))
 }

@@ -71,6 +71,7 @@ type Place struct {
 	slot, serial int32
 }
 
+// At returns the place itself, for what embeds it.
 func (p *Place) At() *Place { return p }
 
 // ShareProcessors leaves half of the processors to the programs that a relay is

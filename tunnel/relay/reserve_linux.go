@@ -23,6 +23,7 @@ func (e *OutOfDescriptorsError) Error() string {
 	return fmt.Sprintf("the descriptors that this agent may open are in use (ulimit -n %d)", e.Limit)
 }
 
+// DescriptorLimit is how many descriptors this process may have.
 func DescriptorLimit() uint64 {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -138,6 +138,7 @@ func (c *socketConn) AwaitReset() error {
 	return fmt.Errorf("connection with %s: %w", c.RemoteAddr(), syscall.ECONNRESET)
 }
 
+// Detach is of [FD].
 func (c *socketConn) Detach(p *Pair) (int, error) {
 	fd, err := TakeDescriptor(c.netSocket)
 	if err == nil {
@@ -146,6 +147,7 @@ func (c *socketConn) Detach(p *Pair) (int, error) {
 	return fd, err
 }
 
+// Release is of [FD].
 func (c *socketConn) Release(fd int, err error) {
 	if fd < 0 {
 		c.Abort()
@@ -165,11 +167,16 @@ func (s Socket) Abort() {
 
 var _ FD = Socket{}
 
+// Detach is of [FD].
 func (s Socket) Detach(*Pair) (int, error) { return s.fd, nil }
-func (Socket) Moved(read, written int)     {}
 
+// Moved is of [FD]; nobody counts.
+func (Socket) Moved(read, written int) {}
+
+// Open is of [FD]: all that is read is the connection's own.
 func (Socket) Open(b []byte, _ error) ([]byte, error) { return b, nil }
 
+// JudgeEnd is of [FD]: the kernel's word is enough.
 func (Socket) JudgeEnd(err error) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
@@ -198,6 +205,7 @@ func (Socket) wasReset(fd int) bool {
 	return err != nil || errno != 0
 }
 
+// Release is of [FD].
 func (Socket) Release(fd int, err error) {
 	if err == nil {
 		endOnClose(fd)

@@ -1,4 +1,4 @@
-package tunnel
+package stream
 
 import (
 	"fmt"
@@ -9,22 +9,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ends knows the streams of a link, and carries what both sides tell each
+// Ends knows the streams of a link, and carries what both sides tell each
 // other about how they end.
-type ends struct {
-	// tell sends a message to the peer; it does not block.
-	tell func(wire.EndMessage)
-	// heard is when the control stream last brought anything, by package clock.
-	heard func() time.Duration
-	// keepEarly tells for which IDs messages about streams that are not known
+type Ends struct {
+	// Tell sends a message to the peer; it does not block.
+	Tell func(wire.EndMessage)
+	// Heard is when the control stream last brought anything, by package clock.
+	Heard func() time.Duration
+	// KeepEarly tells for which IDs messages about streams that are not known
 	// yet are kept: those of the other end. What opens a stream comes on another
 	// connection and may come later than how it ended.
-	keepEarly func(id uint64) bool
-	// began is told of each new stream; nil in the guest.
-	began func()
-	// reuse takes in a raw connection that the guest has released; nil in the
+	KeepEarly func(id uint64) bool
+	// Began is told of each new stream; nil in the guest.
+	Began func()
+	// Reuse takes in a raw connection that the guest has released; nil in the
 	// guest.
-	reuse func(fd int)
+	Reuse func(fd int)
 
 	mu      sync.Mutex
 	streams map[uint64]*Stream
@@ -39,10 +39,11 @@ type ends struct {
 // streams that are gone are among them, so the oldest make room.
 const maxEarly = 1024
 
-func (e *ends) add(s *Stream) error {
+// Add takes in a new stream. It fails once the link has ended.
+func (e *Ends) Add(s *Stream) error {
 	early, err := e.put(s)
-	if err == nil && e.began != nil {
-		e.began()
+	if err == nil && e.Began != nil {
+		e.Began()
 	}
 	for _, m := range early {
 		s.peerSaid(m)
@@ -50,7 +51,7 @@ func (e *ends) add(s *Stream) error {
 	return err
 }
 
-func (e *ends) put(s *Stream) ([]wire.EndMessage, error) {
+func (e *Ends) put(s *Stream) ([]wire.EndMessage, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.err != nil {
@@ -68,14 +69,14 @@ func (e *ends) put(s *Stream) ([]wire.EndMessage, error) {
 	return early, nil
 }
 
-// count is how many streams there are.
-func (e *ends) count() int {
+// Count is how many streams there are.
+func (e *Ends) Count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.streams)
 }
 
-func (e *ends) remove(s *Stream) {
+func (e *Ends) remove(s *Stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.streams[s.id] == s {
@@ -83,15 +84,15 @@ func (e *ends) remove(s *Stream) {
 	}
 }
 
-// deliver hands a message from the peer to its stream, and reports whether there is
+// Deliver hands a message from the peer to its stream, and reports whether there is
 // one. One for a stream that is gone already is of no interest.
-func (e *ends) deliver(m wire.EndMessage) bool {
+func (e *Ends) Deliver(m wire.EndMessage) bool {
 	if m.Kind == wire.EndReleased {
 		return e.release(m.ID)
 	}
 	e.mu.Lock()
 	s := e.streams[m.ID]
-	if s == nil && e.keepEarly(m.ID) {
+	if s == nil && e.KeepEarly(m.ID) {
 		e.keep(m)
 	}
 	e.mu.Unlock()
@@ -112,8 +113,8 @@ type rested struct {
 	since time.Time
 }
 
-// rest is given the raw connection of a stream that has come to a clean end.
-func (e *ends) rest(s *Stream, fd int) {
+// Rest is given the raw connection of a stream that has come to a clean end.
+func (e *Ends) Rest(s *Stream, fd int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.streams, s.id)
@@ -121,7 +122,7 @@ func (e *ends) rest(s *Stream, fd int) {
 	case e.err != nil:
 		_ = unix.Close(fd)
 	case s.released:
-		e.reuse(fd)
+		e.Reuse(fd)
 	default:
 		if len(e.resting) >= maxResting {
 			e.giveUpOldest()
@@ -138,7 +139,7 @@ func (e *ends) rest(s *Stream, fd int) {
 }
 
 // giveUpOldest needs e.mu.
-func (e *ends) giveUpOldest() {
+func (e *Ends) giveUpOldest() {
 	var oldest uint64
 	for id, r := range e.resting {
 		if o, ok := e.resting[oldest]; !ok || r.since.Before(o.since) {
@@ -151,7 +152,7 @@ func (e *ends) giveUpOldest() {
 
 // tidy gives up raw connections that have waited for too long. To a guest that
 // releases one after all it is one that was not needed.
-func (e *ends) tidy() {
+func (e *Ends) tidy() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, r := range e.resting {
@@ -167,10 +168,10 @@ func (e *ends) tidy() {
 
 // release is called when the guest has released a raw connection, which may be
 // before all of its bytes have been read here.
-func (e *ends) release(id uint64) bool {
+func (e *Ends) release(id uint64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.reuse == nil {
+	if e.Reuse == nil {
 		return false // not for a guest to be told
 	}
 	if s := e.streams[id]; s != nil {
@@ -181,13 +182,13 @@ func (e *ends) release(id uint64) bool {
 	r, ok := e.resting[id]
 	if ok {
 		delete(e.resting, id)
-		e.reuse(r.fd)
+		e.Reuse(r.fd)
 	}
 	return ok
 }
 
 // keep needs e.mu.
-func (e *ends) keep(m wire.EndMessage) {
+func (e *Ends) keep(m wire.EndMessage) {
 	if e.early == nil {
 		e.early = make(map[uint64][]wire.EndMessage)
 	}
@@ -206,8 +207,8 @@ func (e *ends) keep(m wire.EndMessage) {
 	}
 }
 
-// failAll ends every stream with err, and every later one too.
-func (e *ends) failAll(err error) {
+// FailAll ends every stream with err, and every later one too.
+func (e *Ends) FailAll(err error) {
 	e.mu.Lock()
 	e.err = err
 	streams := e.streams
@@ -218,6 +219,6 @@ func (e *ends) failAll(err error) {
 	e.resting = nil
 	e.mu.Unlock()
 	for _, s := range streams {
-		s.die(err)
+		s.Die(err)
 	}
 }

@@ -1,4 +1,4 @@
-package tunnel
+package stream
 
 import (
 	"context"
@@ -25,10 +25,10 @@ const (
 	spareIdle = time.Minute
 )
 
-// spares are raw connections that have told the guest which link they belong to,
+// Pool are raw connections that have told the guest which link they belong to,
 // so that opening a stream takes one write: dialled in advance, or of a stream
 // that has ended.
-type spares struct {
+type Pool struct {
 	dial  func(context.Context) (net.Conn, error)
 	frame func() []byte
 
@@ -39,12 +39,14 @@ type spares struct {
 	wanted chan struct{}
 }
 
-func newSpares(dial func(context.Context) (net.Conn, error), frame func() []byte) *spares {
-	return &spares{dial: dial, frame: frame, used: time.Now(), wanted: make(chan struct{}, 1)}
+// NewPool returns an empty pool, whose connections come from dial and begin with a
+// frame. [Pool.Run] fills it.
+func NewPool(dial func(context.Context) (net.Conn, error), frame func() []byte) *Pool {
+	return &Pool{dial: dial, frame: frame, used: time.Now(), wanted: make(chan struct{}, 1)}
 }
 
-// take returns a spare and has it replaced; ok is false if there is none.
-func (p *spares) take() (fd int, ok bool) {
+// Take returns a spare and has it replaced; ok is false if there is none.
+func (p *Pool) Take() (fd int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used = time.Now()
@@ -63,8 +65,8 @@ func (p *spares) take() (fd int, ok bool) {
 	return fd, true
 }
 
-// put takes in a connection on which nothing is under way.
-func (p *spares) put(fd int) {
+// Put takes in a connection on which nothing is under way.
+func (p *Pool) Put(fd int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.fds) >= spareMost {
@@ -74,9 +76,9 @@ func (p *spares) put(fd int) {
 	p.fds = append(p.fds, fd)
 }
 
-// run keeps the spares until ctx ends. A failed dial is left to the next
+// Run keeps the spares until ctx ends. A failed dial is left to the next
 // stream, which then dials for itself.
-func (p *spares) run(ctx context.Context) error {
+func (p *Pool) Run(ctx context.Context) error {
 	tick := time.NewTicker(spareIdle / 4)
 	defer tick.Stop()
 	for {
@@ -91,7 +93,7 @@ func (p *spares) run(ctx context.Context) error {
 	}
 }
 
-func (p *spares) fill(ctx context.Context) {
+func (p *Pool) fill(ctx context.Context) {
 	for p.missing() && ctx.Err() == nil {
 		c, err := p.dial(ctx)
 		if err != nil {
@@ -110,18 +112,18 @@ func (p *spares) fill(ctx context.Context) {
 			_ = unix.Close(fd)
 			return
 		}
-		p.put(fd)
+		p.Put(fd)
 	}
 }
 
-func (p *spares) missing() bool {
+func (p *Pool) missing() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.closed && len(p.fds) < spareCount
 }
 
 // drop closes the spares if none was taken for so long.
-func (p *spares) drop(idle time.Duration) {
+func (p *Pool) drop(idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if time.Since(p.used) < idle {
@@ -133,8 +135,8 @@ func (p *spares) drop(idle time.Duration) {
 	p.fds = nil
 }
 
-// close closes the spares for good.
-func (p *spares) close() {
+// Close closes the spares for good.
+func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()

@@ -1,4 +1,4 @@
-package tunnel
+package stream
 
 import (
 	"testing"
@@ -32,16 +32,16 @@ func isClosed(fd int) bool {
 // once, and how many wait is bounded.
 func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 	var back []int
-	e := &ends{
-		tell:      func(wire.EndMessage) {},
-		keepEarly: func(uint64) bool { return false },
-		reuse:     func(fd int) { back = append(back, fd) },
+	e := &Ends{
+		Tell:      func(wire.EndMessage) {},
+		KeepEarly: func(uint64) bool { return false },
+		Reuse:     func(fd int) { back = append(back, fd) },
 	}
-	release := func(id uint64) { e.deliver(wire.EndMessage{ID: id, Kind: wire.EndReleased}) }
+	release := func(id uint64) { e.Deliver(wire.EndMessage{ID: id, Kind: wire.EndReleased}) }
 
 	release(1) // of a stream that is still to come
-	s := newStream(1, e)
-	if err := e.add(s); err != nil {
+	s := New(1, e)
+	if err := e.Add(s); err != nil {
 		t.Fatal(err)
 	}
 	release(1) // of one that has not ended
@@ -49,7 +49,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 		t.Fatal("the connection of a stream that has not ended came back")
 	}
 	ours, _ := socketPair(t)
-	e.rest(s, ours)
+	e.Rest(s, ours)
 	release(1)
 	release(1)
 	if len(back) != 1 || back[0] != ours {
@@ -59,12 +59,12 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 	var theirs []int
 	const more = 10
 	for id := range uint64(maxResting + more) {
-		s := newStream(id+2, e)
-		if err := e.add(s); err != nil {
+		s := New(id+2, e)
+		if err := e.Add(s); err != nil {
 			t.Fatal(err)
 		}
 		near, far := socketPair(t)
-		e.rest(s, near)
+		e.Rest(s, near)
 		theirs = append(theirs, far)
 	}
 	for i, fd := range theirs {
@@ -72,7 +72,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 			t.Fatalf("connection %d that was never released: closed is %v, want %v", i, !want, want)
 		}
 	}
-	e.failAll(unix.ECONNRESET)
+	e.FailAll(unix.ECONNRESET)
 	for i, fd := range theirs {
 		if !isClosed(fd) {
 			t.Fatalf("connection %d outlived the link", i)
@@ -86,18 +86,18 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reused := 0
-		e := &ends{
-			tell:      func(wire.EndMessage) {},
-			keepEarly: func(uint64) bool { return false },
-			reuse:     func(fd int) { reused++; _ = unix.Close(fd) },
+		e := &Ends{
+			Tell:      func(wire.EndMessage) {},
+			KeepEarly: func(uint64) bool { return false },
+			Reuse:     func(fd int) { reused++; _ = unix.Close(fd) },
 		}
 		park := func(id uint64) (far int) {
-			s := newStream(id, e)
-			if err := e.add(s); err != nil {
+			s := New(id, e)
+			if err := e.Add(s); err != nil {
 				t.Fatal(err)
 			}
 			near, far := socketPair(t)
-			e.rest(s, near)
+			e.Rest(s, near)
 			return far
 		}
 		var theirs []int
@@ -105,7 +105,7 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 			theirs = append(theirs, park(id+1))
 		}
 		park(1000)
-		e.deliver(wire.EndMessage{ID: 1000, Kind: wire.EndReleased})
+		e.Deliver(wire.EndMessage{ID: 1000, Kind: wire.EndReleased})
 		if reused != 1 {
 			t.Error("a connection that was released is not used again while others are not released")
 		}
@@ -116,13 +116,13 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 				t.Fatalf("connection %d is parked after %v", i, 2*restMost)
 			}
 		}
-		e.deliver(wire.EndMessage{ID: 7, Kind: wire.EndReleased}) // too late
+		e.Deliver(wire.EndMessage{ID: 7, Kind: wire.EndReleased}) // too late
 		park(2000)
-		e.deliver(wire.EndMessage{ID: 2000, Kind: wire.EndReleased})
+		e.Deliver(wire.EndMessage{ID: 2000, Kind: wire.EndReleased})
 		if reused != 2 {
 			t.Errorf("%d connections were used again, want 2", reused)
 		}
-		e.failAll(unix.ECONNRESET)
+		e.FailAll(unix.ECONNRESET)
 		time.Sleep(restMost)
 	})
 }

@@ -1,18 +1,13 @@
-package tunnel
+package stream
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -33,14 +28,9 @@ const (
 // (127 s with 6 retries, net.ipv4.tcp_syn_retries), and as the client waits.
 const DialTimeout = 130 * time.Second
 
-// answerTimeout bounds how long the host waits for the guest's answer. It is
-// longer than the guest's own limit for the dial, so that normally the guest's
-// reason arrives.
-const answerTimeout = DialTimeout + 5*time.Second
-
 // Stream is one forwarded connection as it crosses the VM boundary: a
-// [net.Conn] with a half-close and a reset. It is made by [Link.Open] on the
-// host and by [Server] in the guest.
+// [net.Conn] with a half-close and a reset. It is made by a
+// link, on the host or in the guest.
 //
 // Read returns io.EOF only when the peer said on the control stream how many
 // bytes it had sent and all of them arrived. Every other end is an error that
@@ -48,7 +38,7 @@ const answerTimeout = DialTimeout + 5*time.Second
 // answer, which may be an [*AnswerError].
 type Stream struct {
 	id   uint64
-	ends *ends
+	ends *Ends
 	conn net.Conn // a raw connection or a *mux.Conn; nil if it is fd
 	fd   int      // a raw connection until a pair takes over, else -1
 	path string
@@ -86,8 +76,8 @@ type Stream struct {
 
 var _ relay.Conn = (*Stream)(nil)
 
-// newStream makes a stream to which the peer gives an answer. Nothing carries it yet.
-func newStream(id uint64, e *ends) *Stream {
+// New makes a stream to which the peer gives an answer. Nothing carries it yet.
+func New(id uint64, e *Ends) *Stream {
 	return &Stream{
 		id:        id,
 		ends:      e,
@@ -98,23 +88,23 @@ func newStream(id uint64, e *ends) *Stream {
 	}
 }
 
-// newAnswered makes a stream to which this side gives the answer.
-func newAnswered(id uint64, e *ends) *Stream {
-	s := newStream(id, e)
+// NewAnswered makes a stream to which this side gives the answer.
+func NewAnswered(id uint64, e *Ends) *Stream {
+	s := New(id, e)
 	s.answered = true
 	return s
 }
 
-// number is the ID of the stream.
-func (s *Stream) number() uint64 { return s.id }
+// ID is the number of the stream, of its link.
+func (s *Stream) ID() uint64 { return s.id }
 
-// reuse has the raw connection of the stream be given to again after a clean end. It is
+// Reuse has the raw connection of the stream be given to again after a clean end. It is
 // for who makes the stream.
-func (s *Stream) reuse(again func(fd int)) { s.again = again }
+func (s *Stream) Reuse(again func(fd int)) { s.again = again }
 
-// attach gives the stream the connection that carries it. It fails if the
+// Attach gives the stream the connection that carries it. It fails if the
 // stream is dead already, and closes conn then.
-func (s *Stream) attach(conn net.Conn) error {
+func (s *Stream) Attach(conn net.Conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -125,7 +115,7 @@ func (s *Stream) attach(conn net.Conn) error {
 	if c, ok := conn.(*mux.Conn); !ok {
 		s.path = PathRaw
 	} else {
-		c.WhenEvicted(s.abort)
+		c.WhenEvicted(s.Fail)
 		if s.stopped {
 			c.RefuseWrites()
 		}
@@ -133,9 +123,9 @@ func (s *Stream) attach(conn net.Conn) error {
 	return nil
 }
 
-// attachFD gives the stream a raw connection that only a pair will use. It fails
+// AttachFD gives the stream a raw connection that only a pair will use. It fails
 // as attach does.
-func (s *Stream) attachFD(fd int) error {
+func (s *Stream) AttachFD(fd int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -176,7 +166,7 @@ func (s *Stream) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	if _, err := s.Arrived(); err != nil {
-		s.die(err)
+		s.Die(err)
 		return 0, s.Failure()
 	}
 	n, err := s.conn.Read(b)
@@ -188,14 +178,6 @@ func (s *Stream) Read(b []byte) (int, error) {
 		err = s.endOfRead(err)
 	}
 	return 0, err
-}
-
-// Answer waits for the guest's answer, as the first Read does, and takes nothing of what
-// follows it. An error is that of Read. The stream is aborted when ctx ends.
-func (s *Stream) Answer(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, s.Abort)
-	defer stop()
-	return s.prepareRead()
 }
 
 func (s *Stream) Write(b []byte) (int, error) {
@@ -230,7 +212,7 @@ func (s *Stream) tellEnd() bool {
 	s.told = s.told || first
 	s.mu.Unlock()
 	if first {
-		s.ends.tell(wire.EndMessage{ID: s.id, Kind: wire.EndComplete, Sent: s.sent.Load()})
+		s.ends.Tell(wire.EndMessage{ID: s.id, Kind: wire.EndComplete, Sent: s.sent.Load()})
 	}
 	return first
 }
@@ -244,20 +226,21 @@ func (s *Stream) Close() error {
 	select {
 	case <-s.peerEnded:
 	default:
-		s.ends.tell(wire.EndMessage{ID: s.id, Kind: wire.EndStopped})
+		s.ends.Tell(wire.EndMessage{ID: s.id, Kind: wire.EndStopped})
 	}
-	s.die(net.ErrClosed)
+	s.Die(net.ErrClosed)
 	return nil
 }
 
 // Abort resets the stream: the peer's connection is reset too.
 func (s *Stream) Abort() {
-	s.abort(fmt.Errorf("stream aborted: %w", net.ErrClosed))
+	s.Fail(fmt.Errorf("stream aborted: %w", net.ErrClosed))
 }
 
-func (s *Stream) abort(err error) {
-	if s.die(err) && !s.WasAborted() {
-		s.ends.tell(wire.EndMessage{ID: s.id, Kind: wire.EndAborted, Sent: s.sent.Load()})
+// Fail resets the stream because of err.
+func (s *Stream) Fail(err error) {
+	if s.Die(err) && !s.WasAborted() {
+		s.ends.Tell(wire.EndMessage{ID: s.id, Kind: wire.EndAborted, Sent: s.sent.Load()})
 	}
 }
 
@@ -271,9 +254,9 @@ func (s *Stream) WasAborted() bool {
 	}
 }
 
-// die makes the stream dead for good and lets go of everything it holds. It
+// Die makes the stream dead for good and lets go of everything it holds. It
 // reports whether the stream was alive.
-func (s *Stream) die(err error) bool {
+func (s *Stream) Die(err error) bool {
 	s.mu.Lock()
 	first := s.err == nil
 	if first {
@@ -319,86 +302,7 @@ func (s *Stream) WhenDead(f func()) {
 	}
 }
 
-// peerSaid takes in what the control stream says about this stream. It reports
-// whether that was not said before.
-func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
-	switch m.Kind {
-	case wire.EndComplete:
-		s.mu.Lock()
-		select {
-		case <-s.peerEnded:
-		default:
-			first = true
-			s.peerSent = m.Sent
-			close(s.peerEnded)
-		}
-		pair := s.pair
-		s.mu.Unlock()
-		if pair != nil && first {
-			pair.News()
-		}
-	case wire.EndStopped:
-		s.mu.Lock()
-		first = !s.stopped
-		s.stopped = true
-		conn := s.conn
-		s.mu.Unlock()
-		if c, ok := conn.(*mux.Conn); ok {
-			c.RefuseWrites() // a raw connection refuses by itself
-		}
-	case wire.EndAborted:
-		first = s.peerAborted(m.Sent)
-	}
-	return first
-}
-
-// peerAborted takes in that the peer's connection was reset. What it had sent
-// before is still to be read; nothing that is written has anybody to go to. It
-// reports false if that was known.
-func (s *Stream) peerAborted(sent uint64) bool {
-	s.mu.Lock()
-	if s.err != nil || s.WasAborted() {
-		s.mu.Unlock()
-		return false
-	}
-	select {
-	case <-s.peerEnded:
-	default:
-		s.peerSent, s.peerCut = sent, true
-		close(s.peerEnded)
-	}
-	close(s.aborted)
-	s.stopped = true
-	conn, pair := s.conn, s.pair
-	if pair == nil {
-		s.gaveUp = s.giveUp(relay.NewDrain(s.received.Load()))
-	}
-	s.mu.Unlock()
-	if c, ok := conn.(*mux.Conn); ok {
-		c.RefuseWrites()
-	}
-	if pair != nil {
-		pair.News()
-	}
-	return true
-}
-
-// giveUp ends the stream when a reset is due and nothing is read any more.
-func (s *Stream) giveUp(d relay.Drain) *time.Timer {
-	return time.AfterFunc(relay.DrainTick, func() {
-		s.mu.Lock()
-		over := s.pair != nil || s.err != nil // a pair sees to it
-		wait := !over && !d.Over(s.received.Load())
-		if wait {
-			s.gaveUp = s.giveUp(d)
-		}
-		s.mu.Unlock()
-		if !over && !wait {
-			s.die(relay.ErrResetByPeer)
-		}
-	})
-}
-
+// Failure is why the stream is dead, or nil.
 func (s *Stream) Failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -416,100 +320,7 @@ func (s *Stream) translate(err error) error {
 	return err
 }
 
-// endOfRead decides what the end of the connection means. Only the control
-// stream can say that it is a clean EOF.
-func (s *Stream) endOfRead(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	if waitErr := s.awaitEnd(); waitErr != nil {
-		return waitErr
-	}
-	if cut := s.complete(); cut != nil {
-		s.die(cut)
-		return s.Failure()
-	}
-	return io.EOF
-}
-
-// complete compares what arrived with what the peer told that it had sent.
-func (s *Stream) complete() error {
-	switch got := s.received.Load(); {
-	case s.peerCut:
-		return relay.ErrResetByPeer
-	case got != s.peerSent:
-		return fmt.Errorf("stream cut: %d of %d bytes arrived: %w", got, s.peerSent, syscall.ECONNRESET)
-	}
-	return nil
-}
-
-// Arrived tells whether everything has come that the peer told it had sent.
-func (s *Stream) Arrived() (bool, error) {
-	select {
-	case <-s.peerEnded:
-	default:
-		return false, nil
-	}
-	got := s.received.Load()
-	if got > s.peerSent || got == s.peerSent && s.peerCut {
-		return false, s.complete()
-	}
-	return got == s.peerSent, nil
-}
-
-// awaitEnd waits until the peer has told the end of its direction.
-func (s *Stream) awaitEnd() error {
-	select {
-	case <-s.peerEnded:
-		return nil
-	default:
-	}
-	s.expectEnd()
-	select {
-	case <-s.peerEnded:
-		return nil
-	case <-s.dead:
-		return s.Failure()
-	case <-s.readDeadline.wait():
-		return os.ErrDeadlineExceeded
-	}
-}
-
-// expectEnd begins to watch for the end that the peer should have told. What it
-// told before it closed the connection is under way on the control stream. If
-// that stream is heard for endTimeout without it, it was never told.
-func (s *Stream) expectEnd() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.endTimer == nil {
-		s.watchEnd(clock.Now())
-	}
-}
-
-// watchEnd needs s.mu.
-func (s *Stream) watchEnd(since time.Duration) {
-	s.endTimer = time.AfterFunc(endTimeout, func() {
-		select {
-		case <-s.peerEnded:
-			return
-		case <-s.dead:
-			return
-		default:
-		}
-		if s.ends.heard()-since > endTimeout/2 {
-			s.die(errNotTold)
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.watchEnd(since)
-	})
-}
-
-const endTimeout = 10 * time.Second
-
-var errNotTold = fmt.Errorf("stream ended without its end being told: %w", syscall.ECONNRESET)
-
+// Moved accounts for bytes that went around Read and Write.
 func (s *Stream) Moved(read, written int) {
 	if read > 0 {
 		s.received.Add(uint64(read))
@@ -519,6 +330,7 @@ func (s *Stream) Moved(read, written int) {
 	}
 }
 
+// AwaitReset is of [relay.Conn].
 func (s *Stream) AwaitReset() error {
 	select {
 	case <-s.dead:
@@ -533,40 +345,3 @@ func (s *Stream) AwaitReset() error {
 
 // Drain has nothing to wait for: the count of what was sent goes with the reset.
 func (s *Stream) Drain() {}
-
-// prepareRead takes the guest's answer off the stream; in the guest there is
-// none. A deadline that expires meanwhile loses nothing of it.
-func (s *Stream) prepareRead() error {
-	s.answerMu.Lock()
-	defer s.answerMu.Unlock()
-	if s.answered {
-		return s.answerErr
-	}
-	err := s.answer.Read(s.conn)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	if err = s.gotAnswer(err); err != nil {
-		s.die(err)
-	}
-	return err
-}
-
-// gotAnswer notes the answer, or why none came.
-func (s *Stream) gotAnswer(err error) error {
-	s.answerTimer.Stop()
-	s.answerTimer = nil
-	var refused *wire.AnswerError
-	if err != nil && !errors.As(err, &refused) {
-		err = fmt.Errorf("no answer from the guest: %w", s.translate(err))
-	}
-	s.answered, s.answerErr = true, err
-	return err
-}
-
-// expectAnswer starts the time the guest has to answer.
-func (s *Stream) expectAnswer() {
-	s.answerTimer = time.AfterFunc(answerTimeout, func() {
-		s.abort(fmt.Errorf("no answer from the guest within %v: %w", answerTimeout, os.ErrDeadlineExceeded))
-	})
-}

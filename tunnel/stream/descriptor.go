@@ -1,4 +1,4 @@
-package tunnel
+package stream
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 
 var _ relay.Stream = (*Stream)(nil)
 
+// Detach is of [relay.FD].
 func (s *Stream) Detach(p *relay.Pair) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,11 +53,19 @@ func (s *Stream) Open(b []byte, readErr error) ([]byte, error) {
 	return b[len(b)-r.Len():], s.gotAnswer(err)
 }
 
-func (s *Stream) SourceEnded()       { s.shut = true }
-func (s *Stream) Reusable() bool     { return s.again != nil }
-func (s *Stream) OnDescriptor() bool { return s.path != PathMux }
-func (s *Stream) Progress() uint64   { return s.sent.Load() + s.received.Load() }
+// SourceEnded is of [relay.Stream].
+func (s *Stream) SourceEnded() { s.shut = true }
 
+// Reusable is of [relay.Stream].
+func (s *Stream) Reusable() bool { return s.again != nil }
+
+// OnDescriptor is of [relay.Stream].
+func (s *Stream) OnDescriptor() bool { return s.path != PathMux }
+
+// Progress is of [relay.Stream]: what has come and gone, in bytes.
+func (s *Stream) Progress() uint64 { return s.sent.Load() + s.received.Load() }
+
+// JudgeEnd is of [relay.FD]: only what the peer has told counts.
 func (s *Stream) JudgeEnd(error) error {
 	select {
 	case <-s.peerEnded:
@@ -67,6 +76,7 @@ func (s *Stream) JudgeEnd(error) error {
 	return relay.ErrEndUnknown
 }
 
+// EndWrite is of [relay.FD].
 func (s *Stream) EndWrite(fd int, _ bool) error {
 	if s.tellEnd() && s.again == nil {
 		_ = unix.Shutdown(fd, unix.SHUT_WR) // fails only if the peer has gone, which the control stream tells
@@ -74,6 +84,7 @@ func (s *Stream) EndWrite(fd int, _ bool) error {
 	return nil
 }
 
+// Release is of [relay.FD].
 func (s *Stream) Release(fd int, err error) {
 	s.mu.Lock()
 	s.pair = nil // it is what calls
@@ -85,11 +96,11 @@ func (s *Stream) Release(fd int, err error) {
 	_, refused := errors.AsType[*wire.AnswerError](err)
 	switch {
 	case err == nil:
-		s.die(net.ErrClosed)
+		s.Die(net.ErrClosed)
 	case refused, s.WasAborted():
-		s.die(err) // the peer knows
+		s.Die(err) // the peer knows
 	default:
-		s.abort(err)
+		s.Fail(err)
 	}
 	if fd >= 0 {
 		_ = unix.Close(fd)

@@ -1,4 +1,4 @@
-package tunnel
+package stream
 
 import (
 	"errors"
@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endsConn carries what is told about the ends of streams on a connection of its
+// EndsConn carries what is told about the ends of streams on a connection of its
 // own, where the endpoint allows many. It belongs to the link as the session
 // does: when one is lost, so is the other. It is apart because every stream has
 // two ends to tell and most are told in a loop, which can write and read a
 // descriptor in place; through yamux each would take four goroutines in turn.
-type endsConn struct {
+type EndsConn struct {
 	relay.Place
 	fd      int
 	deliver func(wire.EndMessage) (useful bool)
@@ -43,24 +43,24 @@ const (
 	endCost = time.Microsecond
 )
 
-// maxQueue bounds in bytes what waits for a peer that does not read. Ends of
+// MaxQueue bounds in bytes what waits for a peer that does not read. Ends of
 // streams are what comes most, 21 bytes each.
-const maxQueue = 4 << 20
+const MaxQueue = 4 << 20
 
-// errPeerStalled is that more waits.
-var errPeerStalled = errors.New("the other end has stopped reading the control stream")
+// ErrPeerStalled is that more waits.
+var ErrPeerStalled = errors.New("the other end has stopped reading the control stream")
 
-// errClosedByPeer is how a link ends whose other end goes in order.
-var errClosedByPeer = errors.New("the other end closed the connection")
+// ErrClosedByPeer is how a link ends whose other end goes in order.
+var ErrClosedByPeer = errors.New("the other end closed the connection")
 
-// newEndsConn takes over a connection.
-func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work *budget.Budget) (*endsConn, error) {
+// NewEndsConn takes over a connection.
+func NewEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work *budget.Budget) (*EndsConn, error) {
 	fd, err := relay.TakeDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &endsConn{fd: fd, deliver: deliver, done: make(chan struct{}), work: work}
+	c := &EndsConn{fd: fd, deliver: deliver, done: make(chan struct{}), work: work}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := relay.PickLoop().AddFD(c, fd, unix.EPOLLIN); err != nil {
@@ -70,15 +70,15 @@ func newEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), wor
 	return c, nil
 }
 
-// tell sends a message, now or as soon as the kernel takes it.
-func (c *endsConn) tell(m wire.EndMessage) {
+// Tell sends a message, now or as soon as the kernel takes it.
+func (c *EndsConn) Tell(m wire.EndMessage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
 		return
-	case len(c.out) > maxQueue:
-		c.end(errPeerStalled)
+	case len(c.out) > MaxQueue:
+		c.end(ErrPeerStalled)
 		return
 	}
 	c.out = m.AppendRecord(c.out)
@@ -91,7 +91,7 @@ func (c *endsConn) tell(m wire.EndMessage) {
 }
 
 // flush needs c.mu.
-func (c *endsConn) flush() {
+func (c *EndsConn) flush() {
 	n, err := relay.Send(c.fd, c.out)
 	if err != nil && err != unix.EAGAIN {
 		c.end(fmt.Errorf("write: %w", err))
@@ -101,14 +101,14 @@ func (c *endsConn) flush() {
 }
 
 // arm has the loop watch for what can be done. It needs c.mu.
-func (c *endsConn) arm() {
+func (c *EndsConn) arm() {
 	if err := c.Loop.Watch(&c.Place, c.fd, 0, unix.EPOLL_CTL_MOD, c.events()); err != nil {
 		c.end(err)
 	}
 }
 
 // events needs c.mu.
-func (c *endsConn) events() (events uint32) {
+func (c *EndsConn) events() (events uint32) {
 	if !c.paused {
 		events |= unix.EPOLLIN
 	}
@@ -118,7 +118,8 @@ func (c *endsConn) events() (events uint32) {
 	return events
 }
 
-func (c *endsConn) Handle(_ int, events uint32) {
+// Handle is called by the loop.
+func (c *EndsConn) Handle(_ int, events uint32) {
 	if events&unix.EPOLLOUT != 0 {
 		c.mu.Lock()
 		if !c.closed && len(c.out) > 0 {
@@ -133,7 +134,7 @@ func (c *endsConn) Handle(_ int, events uint32) {
 	}
 }
 
-func (c *endsConn) read() {
+func (c *EndsConn) read() {
 	buf := c.Loop.Buf[:endsTurn]
 	n, err := relay.Receive(c.fd, buf)
 	switch {
@@ -162,7 +163,7 @@ func (c *endsConn) read() {
 
 // leaveData moves the connection of a peer that floods it to a loop where nobody's
 // data waits behind it. It needs c.mu, and is for the loop's thread.
-func (c *endsConn) leaveData() {
+func (c *EndsConn) leaveData() {
 	slow := relay.FloodLoop()
 	if c.Loop == slow {
 		c.arm()
@@ -177,7 +178,7 @@ func (c *endsConn) leaveData() {
 }
 
 // resume reads again what was not read for a while.
-func (c *endsConn) resume() {
+func (c *EndsConn) resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
@@ -186,7 +187,7 @@ func (c *endsConn) resume() {
 	}
 }
 
-func (c *endsConn) parse(b []byte) error {
+func (c *EndsConn) parse(b []byte) error {
 	b = append(c.in, b...)
 	for len(b) >= wire.EndRecord {
 		m, known, err := wire.EndOf([wire.EndRecord]byte(b))
@@ -203,7 +204,7 @@ func (c *endsConn) parse(b []byte) error {
 }
 
 // end needs c.mu.
-func (c *endsConn) end(err error) {
+func (c *EndsConn) end(err error) {
 	if c.closed {
 		return
 	}
@@ -215,20 +216,20 @@ func (c *endsConn) end(err error) {
 	close(c.done)
 }
 
-// close ends the connection; closing it again does nothing.
-func (c *endsConn) close() {
+// Close ends the connection; closing it again does nothing.
+func (c *EndsConn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.end(net.ErrClosed)
 }
 
-// wait blocks until the connection has ended and tells why.
-func (c *endsConn) wait() error {
+// Wait blocks until the connection has ended and tells why.
+func (c *EndsConn) Wait() error {
 	<-c.done
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if errors.Is(c.err, io.EOF) || errors.Is(c.err, unix.ECONNRESET) {
-		return errClosedByPeer
+		return ErrClosedByPeer
 	}
 	return c.err
 }
