@@ -9,37 +9,6 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// A message with a field, and one of a kind, that come with a later version.
-func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
-	field := func(kind byte) []byte { return []byte{kind, 0, 2, 'a', 'b'} }
-	ping := encoded(&wire.PingMessage{Seq: 3})
-	open, err := wire.OpenRequest{ID: 1, Target: wire.UDPTarget()}.Append(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	decodeOpenBody := func(b []byte) error { _, err := wire.DecodeOpen(b); return err }
-	control := func(b []byte) error { _, err := wire.DecodeMessage(b); return err }
-	for name, c := range map[string]struct {
-		in     []byte
-		decode func([]byte) error
-		want   string // in the error
-	}{
-		"a field":                 {append(bytes.Clone(ping), field(9)...), control, ""},
-		"two fields":              {append(append(bytes.Clone(ping), field(9)...), field(1)...), control, ""},
-		"a required field":        {append(bytes.Clone(ping), field(wire.RequiredKind|9)...), control, "upgrade"},
-		"a field cut short":       {append(bytes.Clone(ping), field(9)[:4]...), control, "cut short"},
-		"a message":               {[]byte{99, 1, 2, 3}, control, ""},
-		"a required message":      {[]byte{wire.RequiredKind | 99, 1, 2, 3}, control, "upgrade"},
-		"an open request's field": {append(bytes.Clone(open[2:]), field(9)...), decodeOpenBody, ""},
-		"a required one":          {append(bytes.Clone(open[2:]), field(wire.RequiredKind)...), decodeOpenBody, "upgrade"},
-	} {
-		err := c.decode(c.in)
-		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
-	}
-}
-
 // TestFeaturesAreAgreedUponUnderTheKey changes a feature bit on its way. Where there
 // is a key the handshake fails; an unchanged one is known to both ends.
 func TestFeaturesAreAgreedUponUnderTheKey(t *testing.T) {

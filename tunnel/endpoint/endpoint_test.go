@@ -53,3 +53,19 @@ func TestABadEndpointSaysWhatIsWanted(t *testing.T) {
 		}
 	}
 }
+
+func FuzzEndpoint(f *testing.F) {
+	for _, s := range []string{"vsock:3", "vsock:3:99", "hybrid:/run/v.sock:52", "unix:/run/a", "serial:/dev/x", "exec:ssh box rum-guest-agent --stdio"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		e, err := endpoint.Parse(s)
+		if err != nil {
+			return
+		}
+		again, err := endpoint.Parse(e.String())
+		if err != nil || again != e {
+			t.Fatalf("%q is %+v, which is written %q and read as %+v, %v", s, e, e.String(), again, err)
+		}
+	})
+}

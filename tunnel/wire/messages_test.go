@@ -1,4 +1,4 @@
-package tunnel
+package wire_test
 
 import (
 	"bytes"
@@ -7,12 +7,12 @@ import (
 	"io"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -197,7 +197,7 @@ func FuzzFrames(f *testing.F) {
 func FuzzHandshakeFrames(f *testing.F) {
 	f.Add((&wire.HelloFrame{Min: 1, Max: 2, HasKey: true}).Encode())
 	f.Add((&wire.ReplyFrame{Version: 1, Min: 1, Max: 1}).Encode())
-	f.Add((&wire.VerdictFrame{Status: wire.StatusAuth, Reason: reasonWrongHost}).Encode())
+	f.Add((&wire.VerdictFrame{Status: wire.StatusAuth, Reason: "the wrong host"}).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var h wire.HelloFrame
 		if h.Decode(b) && !bytes.HasPrefix(b, h.Encode()) {
@@ -212,78 +212,33 @@ func FuzzHandshakeFrames(f *testing.F) {
 	})
 }
 
-func FuzzEndpoint(f *testing.F) {
-	for _, s := range []string{"vsock:3", "vsock:3:99", "hybrid:/run/v.sock:52", "unix:/run/a", "serial:/dev/x", "exec:ssh box rum-guest-agent --stdio"} {
-		f.Add(s)
+// A message with a field, and one of a kind, that come with a later version.
+func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
+	field := func(kind byte) []byte { return []byte{kind, 0, 2, 'a', 'b'} }
+	ping := encoded(&wire.PingMessage{Seq: 3})
+	open, err := wire.OpenRequest{ID: 1, Target: wire.UDPTarget()}.Append(nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		e, err := endpoint.Parse(s)
-		if err != nil {
-			return
+	decodeOpenBody := func(b []byte) error { _, err := wire.DecodeOpen(b); return err }
+	control := func(b []byte) error { _, err := wire.DecodeMessage(b); return err }
+	for name, c := range map[string]struct {
+		in     []byte
+		decode func([]byte) error
+		want   string // in the error
+	}{
+		"a field":                 {append(bytes.Clone(ping), field(9)...), control, ""},
+		"two fields":              {append(append(bytes.Clone(ping), field(9)...), field(1)...), control, ""},
+		"a required field":        {append(bytes.Clone(ping), field(wire.RequiredKind|9)...), control, "upgrade"},
+		"a field cut short":       {append(bytes.Clone(ping), field(9)[:4]...), control, "cut short"},
+		"a message":               {[]byte{99, 1, 2, 3}, control, ""},
+		"a required message":      {[]byte{wire.RequiredKind | 99, 1, 2, 3}, control, "upgrade"},
+		"an open request's field": {append(bytes.Clone(open[2:]), field(9)...), decodeOpenBody, ""},
+		"a required one":          {append(bytes.Clone(open[2:]), field(wire.RequiredKind)...), decodeOpenBody, "upgrade"},
+	} {
+		err := c.decode(c.in)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
-		again, err := endpoint.Parse(e.String())
-		if err != nil || again != e {
-			t.Fatalf("%q is %+v, which is written %q and read as %+v, %v", s, e, e.String(), again, err)
-		}
-	})
-}
-
-// FuzzAnnounced holds the host's copy of the guest's set to a simple model.
-func FuzzAnnounced(f *testing.F) {
-	var seed []byte
-	for _, m := range sampleMessages {
-		seed = wire.AppendMessage(seed, m)
 	}
-	f.Add(seed)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := wire.MessageReader{R: bytes.NewReader(b)}
-		var a announced
-		type address struct {
-			proto string
-			addr  netip.AddrPort
-		}
-		model := make(map[address]portwatch.Listener)
-		add := func(ls []portwatch.Listener) {
-			for _, l := range ls {
-				l.Inode = 0
-				model[address{l.Proto, l.Addr}] = l
-			}
-		}
-		for {
-			m, err := nextMessage(&r)
-			if err != nil {
-				return
-			}
-			if _, err := a.apply(m); err != nil {
-				return
-			}
-			switch m := m.(type) {
-			case *wire.SnapshotMessage:
-				clear(model)
-				add(m.Listeners)
-			case *wire.DeltaMessage:
-				for _, l := range m.Removed {
-					delete(model, address{l.Proto, l.Addr})
-				}
-				add(m.Added)
-			}
-			now := a.announcement()
-			if len(now.Listeners) != len(model) {
-				t.Fatalf("%d listeners, want %d", len(now.Listeners), len(model))
-			}
-			if len(now.Listeners) > wire.MaxListeners {
-				t.Fatalf("%d listeners", len(now.Listeners))
-			}
-			for i := 1; i < len(now.Listeners); i++ {
-				if portwatch.Compare(now.Listeners[i-1], now.Listeners[i]) >= 0 {
-					t.Fatal("not sorted, or one twice")
-				}
-			}
-			for _, l := range now.Listeners {
-				if model[address{l.Proto, l.Addr}] != l {
-					t.Fatalf("%+v, want %+v", l, model[address{l.Proto, l.Addr}])
-				}
-			}
-		}
-	})
 }
