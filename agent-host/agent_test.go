@@ -22,6 +22,7 @@ import (
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 )
 
 func TestMain(m *testing.M) {
@@ -289,7 +290,7 @@ func TestBridgeCarriesWhileTheAgentIsAway(t *testing.T) {
 func TestKeyIsProvedOrTheLinkRefused(t *testing.T) {
 	t.Parallel()
 	a, g := startAgent(t), newGuest(t)
-	g.key = make([]byte, tunnel.KeySize)
+	g.key = make([]byte, handshake.KeySize)
 	g.start()
 	none, wrong, right := g.vm("none"), g.vm("wrong"), g.vm("right")
 	wrong.Key = append([]byte{1}, g.key[1:]...)

@@ -18,6 +18,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -164,10 +165,10 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Log: v.log})
-	if _, ok := errors.AsType[*tunnel.AuthError](err); ok {
+	if _, ok := errors.AsType[*handshake.AuthError](err); ok {
 		err = fmt.Errorf("%w; %s", err, v.keyHint(key))
 	}
-	if e, ok := errors.AsType[*tunnel.IncompatibleError](err); ok && e.GuestIsOlder() {
+	if e, ok := errors.AsType[*handshake.IncompatibleError](err); ok && e.GuestIsOlder() {
 		err = fmt.Errorf("%w with a newer seed image, or with: rum-host-agent install %s", err, v.Name)
 	}
 	return link, err
@@ -375,7 +376,7 @@ func (v *vm) state() string {
 	case v.failed == nil:
 		return control.Connecting
 	}
-	if _, ok := errors.AsType[*tunnel.IncompatibleError](v.failed); ok {
+	if _, ok := errors.AsType[*handshake.IncompatibleError](v.failed); ok {
 		return control.Incompatible
 	}
 	return control.Down

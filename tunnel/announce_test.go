@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -44,7 +45,7 @@ func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
 	web := listener("0.0.0.0:8080")
 	web.Process = "node[9]"
 	web.Program = portwatch.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
-	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, tunnel.KeySize)} {
+	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, handshake.KeySize)} {
 		g := startGuest(t, stream.PathRaw, tunnel.Config{Key: key})
 		g.source.set(tunnel.Announcement{Generation: 1, Listeners: []portwatch.Listener{web}})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

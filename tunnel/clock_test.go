@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -47,7 +48,7 @@ func answerForAnHour(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	lost := make(chan error, 2)
 	server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
-	guest := newGuestLink(server, agreed{}, false)
+	guest := newGuestLink(server, handshake.Agreed{}, false)
 	accepted := make(chan *stream.Stream, 1)
 	guest.serve = func(_ context.Context, conn net.Conn, o wire.OpenRequest) {
 		s := stream.NewAnswered(o.ID, &guest.ends)
@@ -57,7 +58,7 @@ func answerForAnHour(t *testing.T) {
 		accepted <- s
 	}
 	go func() { lost <- guest.run(ctx, guestEnd) }()
-	host, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial, Path: "pipe"}, Config{}, hostEnd, agreed{})
+	host, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial, Path: "pipe"}, Config{}, hostEnd, handshake.Agreed{})
 	if err != nil {
 		t.Fatal(err)
 	}

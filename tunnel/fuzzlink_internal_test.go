@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/yamux"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -130,7 +131,7 @@ func FuzzAGuestOnALink(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial}, Config{}, hostEnd, agreed{auth: "none"})
+		l, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial}, Config{}, hostEnd, handshake.Agreed{Auth: "none"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +181,7 @@ func FuzzAHostOnALink(f *testing.F) {
 			return Announcement{Generation: 1, Listeners: sampleListeners}, nil
 		}}
 		server.init()
-		g := newGuestLink(server, agreed{auth: "none"}, false)
+		g := newGuestLink(server, handshake.Agreed{Auth: "none"}, false)
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- g.run(ctx, guestEnd) }()

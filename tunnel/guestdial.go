@@ -45,21 +45,6 @@ func dialTarget(ctx context.Context, t wire.Target) (relay.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// answerTo is the answer that a dial makes.
-func answerTo(err error) (wire.AnswerStatus, string) {
-	switch {
-	case err == nil:
-		return wire.AnswerOK, ""
-	case errors.Is(err, errNotLocal), errors.Is(err, errNoOrder):
-		return wire.AnswerDenied, err.Error()
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist): // the latter of a unix socket
-		return wire.AnswerRefused, err.Error()
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
-		return wire.AnswerTimedOut, err.Error()
-	}
-	return wire.AnswerUnreachable, err.Error()
-}
-
 // dialLocal connects to an address of this machine.
 func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
 	addr, err := dialAddr(addr)

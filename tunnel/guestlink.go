@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -24,11 +25,11 @@ import (
 // guestLink is the guest's end of a link.
 type guestLink struct {
 	server  *Server
-	agreed  agreed
+	agreed  handshake.Agreed
 	session *mux.Session
 	control *control
-	orders  *orderJudge    // nil without a key
-	work    *budget.Budget // for what serves no client
+	orders  *handshake.Judge // nil without a key
+	work    *budget.Budget   // for what serves no client
 	ends    stream.Ends
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, wire.OpenRequest) // serveStream, but in tests
@@ -50,15 +51,15 @@ type guestLink struct {
 	ended    bool
 }
 
-func newGuestLink(s *Server, a agreed, many bool) *guestLink {
+func newGuestLink(s *Server, a handshake.Agreed, many bool) *guestLink {
 	l := &guestLink{
 		server: s, agreed: a, many: many, started: make(chan struct{}),
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
 		dials: make(chan struct{}, MaxPendingDials),
 	}
 	l.work = budget.New(keylessBudget)
-	if a.orderKey != nil {
-		l.orders = &orderJudge{key: *a.orderKey}
+	if a.OrderKey != nil {
+		l.orders = &handshake.Judge{Key: *a.OrderKey}
 		l.work = budget.New(budget.Link)
 	}
 	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
@@ -353,7 +354,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 // dial connects to what a stream is for, as long as that is wanted.
 func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRequest) (relay.Conn, error) {
 	if open.Target.Network == wire.NetworkUnix {
-		if err := l.orders.judge(orderOpen, open.Order(), open.Proof); err != nil {
+		if err := l.orders.Judge(handshake.OrderOpen, open.Order(), open.Proof); err != nil {
 			return nil, err
 		}
 	}

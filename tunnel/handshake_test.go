@@ -16,12 +16,13 @@ import (
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 var (
-	keyA = bytes.Repeat([]byte{1}, tunnel.KeySize)
-	keyB = bytes.Repeat([]byte{2}, tunnel.KeySize)
+	keyA = bytes.Repeat([]byte{1}, handshake.KeySize)
+	keyB = bytes.Repeat([]byte{2}, handshake.KeySize)
 )
 
 func TestTheKeyIsProvedByBothEnds(t *testing.T) {
@@ -52,7 +53,7 @@ func TestTheKeyIsProvedByBothEnds(t *testing.T) {
 					}
 					return
 				}
-				auth, ok := errors.AsType[*tunnel.AuthError](err)
+				auth, ok := errors.AsType[*handshake.AuthError](err)
 				if !ok || auth.Reason != c.reason {
 					t.Fatalf("host: %v, want %q", err, c.reason)
 				}

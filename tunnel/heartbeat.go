@@ -151,7 +151,7 @@ func (l *Link) probe(ctx context.Context) error {
 	switch {
 	case err == nil:
 		_ = conn.Close()
-		if a.instance != l.agreed.instance {
+		if a.Instance != l.agreed.Instance {
 			return errors.New("guest agent was restarted")
 		}
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -17,13 +18,13 @@ func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		lost := make(chan error, 2)
 		server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
-		guest := newGuestLink(server, agreed{}, false)
+		guest := newGuestLink(server, handshake.Agreed{}, false)
 		guest.serve = func(ctx context.Context, conn net.Conn, _ wire.OpenRequest) {
 			_, _ = conn.Write(wire.AppendAnswer(nil, wire.AnswerOK, ""))
 			<-ctx.Done()
 		}
 		go func() { lost <- guest.run(ctx, guestEnd) }()
-		host, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial, Path: "pipe"}, Config{}, hostEnd, agreed{})
+		host, err := newLink(endpoint.Endpoint{Scheme: endpoint.SchemeSerial, Path: "pipe"}, Config{}, hostEnd, handshake.Agreed{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ func (s *Server) Hosts() []Host {
 	var hosts []Host
 	for _, l := range s.allLinks() {
 		l.mu.Lock()
-		hosts = append(hosts, Host{Name: l.hostname, Auth: l.agreed.auth, Ports: l.ports})
+		hosts = append(hosts, Host{Name: l.hostname, Auth: l.agreed.Auth, Ports: l.ports})
 		l.mu.Unlock()
 	}
 	return hosts

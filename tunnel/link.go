@@ -18,6 +18,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -69,13 +70,13 @@ var linkLimits = mux.Limits{Waiting: 16 << 20, Held: 48 << 20}
 type Link struct {
 	endpoint endpoint.Endpoint
 	cfg      Config
-	agreed   agreed
+	agreed   handshake.Agreed
 	pulse    pulse
-	silent   atomic.Bool    // as last logged
-	resting  atomic.Bool    // the heart beats slowly
-	busy     chan struct{}  // and is to beat quickly again
-	orders   *orderSigner   // nil without a key
-	work     *budget.Budget // for what serves no client
+	silent   atomic.Bool       // as last logged
+	resting  atomic.Bool       // the heart beats slowly
+	busy     chan struct{}     // and is to beat quickly again
+	orders   *handshake.Signer // nil without a key
+	work     *budget.Budget    // for what serves no client
 	session  *mux.Session
 	control  *control
 	ends     stream.Ends
@@ -93,7 +94,7 @@ type Link struct {
 // protocol is an *IncompatibleError, a key that was not proved an *AuthError.
 // The link does nothing before Run is called.
 func Dial(ctx context.Context, e endpoint.Endpoint, cfg Config) (*Link, error) {
-	if err := checkKey(cfg.Key); err != nil {
+	if err := handshake.CheckKey(cfg.Key); err != nil {
 		return nil, err
 	}
 	conn, a, err := connect(ctx, e, cfg)
@@ -132,20 +133,20 @@ func (l *Link) dialEnds(ctx context.Context) error {
 }
 
 // newLink starts the session on a connection that hands were shaken on.
-func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed) (*Link, error) {
+func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a handshake.Agreed) (*Link, error) {
 	l := &Link{
 		endpoint: e,
 		cfg:      cfg,
 		agreed:   a,
 		opening:  make(chan struct{}, 128),
-		peer:     Peer{Auth: a.auth, Instance: fmt.Sprintf("%x", a.instance)},
+		peer:     Peer{Auth: a.Auth, Instance: fmt.Sprintf("%x", a.Instance)},
 	}
 	if cfg.Budget == nil {
 		cfg.Budget = budget.New(budget.Link)
 	}
 	l.work = cfg.Budget
-	if a.orderKey != nil {
-		l.orders = &orderSigner{key: *a.orderKey}
+	if a.OrderKey != nil {
+		l.orders = &handshake.Signer{Key: *a.OrderKey}
 	}
 	session, err := mux.New(conn, true, linkLimits, l.work, cfg.log(), l.reverse.admit)
 	if err != nil {
@@ -171,17 +172,17 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a agreed)
 }
 
 // connect makes a connection and shakes hands on it; ctx bounds both.
-func connect(ctx context.Context, e endpoint.Endpoint, cfg Config) (io.ReadWriteCloser, agreed, error) {
+func connect(ctx context.Context, e endpoint.Endpoint, cfg Config) (io.ReadWriteCloser, handshake.Agreed, error) {
 	conn, err := endpoint.Dial(ctx, e, func(line string) { cfg.log().Info("command says", "line", line) })
 	if err != nil {
-		return nil, agreed{}, err
+		return nil, handshake.Agreed{}, err
 	}
 	var line io.ReadWriteCloser = conn
 	if !e.Many() {
-		line = newBufferedLine(conn)
+		line = handshake.NewLine(conn)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	a, err := hostHandshake(line, !e.Many(), cfg.Key)
+	a, err := handshake.Host(line, !e.Many(), cfg.Key)
 	if !stop() {
 		err = ctx.Err()
 	}
@@ -191,17 +192,17 @@ func connect(ctx context.Context, e endpoint.Endpoint, cfg Config) (io.ReadWrite
 		}
 		_ = conn.Close()
 		if _, ok := errors.AsType[*endpoint.EndedError](err); ok {
-			return nil, agreed{}, fmt.Errorf("%s: %w", e.Scheme, err) // the command itself would hide it
+			return nil, handshake.Agreed{}, fmt.Errorf("%s: %w", e.Scheme, err) // the command itself would hide it
 		}
-		return nil, agreed{}, fmt.Errorf("shake hands with %s: %w", e, err)
+		return nil, handshake.Agreed{}, fmt.Errorf("shake hands with %s: %w", e, err)
 	}
 	return line, a, nil
 }
 
 // spoken tells whether a handshake failed by what the peer said in it.
 func spoken(err error) bool {
-	_, auth := errors.AsType[*AuthError](err)
-	_, incompatible := errors.AsType[*IncompatibleError](err)
+	_, auth := errors.AsType[*handshake.AuthError](err)
+	_, incompatible := errors.AsType[*handshake.IncompatibleError](err)
 	return auth || incompatible
 }
 

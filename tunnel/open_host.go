@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -77,7 +78,7 @@ func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*stream.Stre
 	}
 	request := wire.OpenRequest{ID: s.ID(), Target: t, Reuse: reuse}
 	if t.Network == wire.NetworkUnix && t.Check() == nil {
-		request.Proof = l.orders.sign(orderOpen, request.Order())
+		request.Proof = l.orders.Sign(handshake.OrderOpen, request.Order())
 	}
 	first, err := request.Append(before)
 	if err == nil {
@@ -151,7 +152,7 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 
 // frame introduces a connection as one of this link's.
 func (l *Link) frame(k wire.FrameKind) []byte {
-	return wire.AppendFrame(make([]byte, 0, 128), k, l.agreed.token[:])
+	return wire.AppendFrame(make([]byte, 0, 128), k, l.agreed.Token[:])
 }
 
 // openMux opens a yamux stream. yamux does not look at a context, so one that

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -104,7 +105,7 @@ func (l *Link) SetReverse(rs []*Reverse) error {
 	// An agent that does not know the message is not bothered without need.
 	if len(rs) > 0 || v.told {
 		v.told = true
-		m.Proof = l.orders.sign(orderReverse, m.Order())
+		m.Proof = l.orders.Sign(handshake.OrderReverse, m.Order())
 		l.control.send(&m)
 	}
 	return extra

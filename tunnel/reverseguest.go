@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -38,7 +39,7 @@ type reverseGuest struct {
 
 // apply makes the listeners be those that the host wants.
 func (g *reverseGuest) apply(m *wire.ReverseMessage) {
-	if err := g.link.orders.judge(orderReverse, m.Order(), m.Proof); err != nil {
+	if err := g.link.orders.Judge(handshake.OrderReverse, m.Order(), m.Proof); err != nil {
 		for _, spec := range m.Listeners {
 			g.link.control.send(&wire.ReverseStateMessage{ID: spec.ID, State: wire.ReverseDenied, Reason: err.Error()})
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -78,7 +79,7 @@ func (s *Server) init() {
 // Serve accepts connections on a listener until ctx ends, and returns nil then,
 // after all of them have ended.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	if err := checkKey(s.Key); err != nil {
+	if err := handshake.CheckKey(s.Key); err != nil {
 		return err
 	}
 	s.init()
@@ -177,7 +178,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *stranger) {
 // the other on a serial port, until ctx ends or the line does. fresh says that
 // the line may hold bytes of a dead agent's session, on either side.
 func (s *Server) ServeLine(ctx context.Context, line net.Conn, fresh bool) error {
-	if err := checkKey(s.Key); err != nil {
+	if err := handshake.CheckKey(s.Key); err != nil {
 		return err
 	}
 	s.init()
@@ -186,11 +187,11 @@ func (s *Server) ServeLine(ctx context.Context, line net.Conn, fresh bool) error
 	defer stop()
 	if fresh {
 		// End the host's session with an agent that is no more.
-		if _, err := line.Write(flush()); err != nil {
+		if _, err := line.Write(handshake.Flush()); err != nil {
 			return fmt.Errorf("serve %v: %w", line.LocalAddr(), err)
 		}
 	}
-	if err := s.serveLink(ctx, newBufferedLine(line), true, nil, func() {}); err != nil {
+	if err := s.serveLink(ctx, handshake.NewLine(line), true, nil, func() {}); err != nil {
 		return fmt.Errorf("serve %v: %w", line.LocalAddr(), err)
 	}
 	return nil
@@ -205,7 +206,7 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 			s.forget(l)
 		}
 	}()
-	err := guestHandshake(conn, resync, s.Key, s.instance, hello, func(a agreed) error {
+	err := handshake.Guest(conn, resync, s.Key, s.instance, hello, func(a handshake.Agreed) error {
 		if s.Key == nil && !resync {
 			if !s.keyless.Allow() {
 				return errTooManyAtOnce
@@ -224,7 +225,7 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 		return err
 	}
 	shaken()
-	s.log().Info("host connected", "auth", l.agreed.auth)
+	s.log().Info("host connected", "auth", l.agreed.Auth)
 	s.hostsChanged()
 	err = l.run(ctx, conn)
 	if ctx.Err() == nil {
@@ -260,7 +261,7 @@ func (s *Server) linkOf(token []byte) (*guestLink, error) {
 	links := s.allLinks()
 	var found *guestLink
 	for _, l := range links {
-		if subtle.ConstantTimeCompare(l.agreed.token[:], token) == 1 {
+		if subtle.ConstantTimeCompare(l.agreed.Token[:], token) == 1 {
 			found = l
 		}
 	}

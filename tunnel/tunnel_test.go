@@ -18,6 +18,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -39,7 +40,7 @@ func eachKind(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
 }
 
 // keyed is a configuration with a key, which what reaches further than ports takes.
-var keyed = tunnel.Config{Key: bytes.Repeat([]byte{7}, tunnel.KeySize)}
+var keyed = tunnel.Config{Key: bytes.Repeat([]byte{7}, handshake.KeySize)}
 
 // overVsock makes guests listen on AF_VSOCK instead of a unix socket, and be
 // reached over vsock loopback. Only a VM of the tests' own sets it: elsewhere

@@ -1,4 +1,4 @@
-package tunnel
+package handshake
 
 import (
 	"bufio"
@@ -78,13 +78,13 @@ const (
 	reasonWrongGuest = "the guest agent's key is not the host agent's"
 )
 
-// agreed is what a handshake leaves to a link.
-type agreed struct {
-	auth     string // "psk" or "none"
+// Agreed is what a handshake leaves to a link.
+type Agreed struct {
+	Auth     string // "psk" or "none"
 	features uint64 // what both ends can do
-	instance [16]byte
-	token    [tokenSize]byte    // opens raw streams
-	orderKey *[sha256.Size]byte // proves orders; nil without a key
+	Instance [16]byte
+	Token    [tokenSize]byte    // opens raw streams
+	OrderKey *[sha256.Size]byte // proves orders; nil without a key
 }
 
 // refusal is the error that a verdict means; nil for none.
@@ -109,16 +109,16 @@ func secret(key []byte, purpose string, hello, reply []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(mac.Sum(nil))
 }
 
-func (a *agreed) conclude(key []byte, hello, reply []byte) {
-	a.auth = "none"
+func (a *Agreed) conclude(key []byte, hello, reply []byte) {
+	a.Auth = "none"
 	if key != nil {
-		a.auth = "psk"
+		a.Auth = "psk"
 	}
 	token := secret(key, "stream token", hello, reply)
-	copy(a.token[:], token[:])
+	copy(a.Token[:], token[:])
 	if key != nil {
 		orders := secret(key, "orders", hello, reply)
-		a.orderKey = &orders
+		a.OrderKey = &orders
 	}
 }
 
@@ -129,8 +129,8 @@ const helloInterval = 250 * time.Millisecond
 // the middle of, and then the session.
 const flushSize = 64 << 10
 
-// flush is what is written to a line to end a stale session at its other end.
-func flush() []byte {
+// Flush is what is written to a line to end a stale session at its other end.
+func Flush() []byte {
 	b := make([]byte, flushSize)
 	for i := range b {
 		b[i] = wire.FrameMagic[0]
@@ -138,14 +138,14 @@ func flush() []byte {
 	return b
 }
 
-// hostHandshake runs the host's side. With resync the line may hold stale bytes
+// Host runs the host's side. With resync the line may hold stale bytes
 // in both directions. Cancelling does not interrupt it; closing rw does.
-func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
+func Host(rw io.ReadWriter, resync bool, key []byte) (Agreed, error) {
 	h := wire.HelloFrame{Min: protocolVersion, Max: protocolVersion, HasKey: key != nil, Nonce: newNonce(), Features: features}
 	hello := h.Encode()
 	stop, err := sayHello(rw, wire.AppendFrame(nil, wire.FrameHello, hello), resync)
 	if err != nil {
-		return agreed{}, fmt.Errorf("send hello: %w", err)
+		return Agreed{}, fmt.Errorf("send hello: %w", err)
 	}
 	defer stop()
 
@@ -154,18 +154,18 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 	for {
 		k, body, err := frames.Next()
 		if err != nil {
-			return agreed{}, fmt.Errorf("waiting for the guest's reply: %w", err)
+			return Agreed{}, fmt.Errorf("waiting for the guest's reply: %w", err)
 		}
 		if k == wire.FrameReply && r.Decode(body) && r.Hello == h.Nonce {
 			break
 		}
 		if !resync {
-			return agreed{}, fmt.Errorf("unexpected frame of kind %d instead of a reply", k)
+			return Agreed{}, fmt.Errorf("unexpected frame of kind %d instead of a reply", k)
 		}
 	}
 	stop()
 	if r.Version != protocolVersion {
-		return agreed{}, &IncompatibleError{GuestMin: r.Min, GuestMax: r.Max}
+		return Agreed{}, &IncompatibleError{GuestMin: r.Min, GuestMax: r.Max}
 	}
 
 	verdict := wire.VerdictFrame{Nonce: r.Nonce}
@@ -184,29 +184,29 @@ func hostHandshake(rw io.ReadWriter, resync bool, key []byte) (agreed, error) {
 		verdict.Proof = secret(key, "host proof", hello, reply)
 	}
 	if _, err := rw.Write(wire.AppendFrame(nil, wire.FrameProof, verdict.Encode())); err != nil {
-		return agreed{}, fmt.Errorf("send proof: %w", err)
+		return Agreed{}, fmt.Errorf("send proof: %w", err)
 	}
 	if err := refusal(&verdict); err != nil {
-		return agreed{}, err
+		return Agreed{}, err
 	}
 
 	for {
 		k, body, err := frames.Next()
 		if err != nil {
-			return agreed{}, fmt.Errorf("waiting for the guest to be ready: %w", err)
+			return Agreed{}, fmt.Errorf("waiting for the guest to be ready: %w", err)
 		}
 		var v wire.VerdictFrame
 		if k == wire.FrameReady && v.Decode(body) && v.Nonce == h.Nonce {
 			if err := refusal(&v); err != nil {
-				return agreed{}, err
+				return Agreed{}, err
 			}
 			break
 		}
 		if !resync {
-			return agreed{}, fmt.Errorf("unexpected frame of kind %d instead of ready", k)
+			return Agreed{}, fmt.Errorf("unexpected frame of kind %d instead of ready", k)
 		}
 	}
-	a := agreed{instance: r.Instance, features: features & r.Features()}
+	a := Agreed{Instance: r.Instance, features: features & r.Features()}
 	a.conclude(key, hello, reply)
 	return a, nil
 }
@@ -226,7 +226,7 @@ func sayHello(w io.Writer, hello []byte, repeat bool) (stop func(), err error) {
 	wg.Go(func() {
 		tick := time.NewTicker(helloInterval)
 		defer tick.Stop()
-		again := append(flush(), hello...)
+		again := append(Flush(), hello...)
 		for {
 			select {
 			case <-ctx.Done():
@@ -242,11 +242,11 @@ func sayHello(w io.Writer, hello []byte, repeat bool) (stop func(), err error) {
 	return sync.OnceFunc(func() { cancel(); wg.Wait() }), nil
 }
 
-// guestHandshake runs the guest's side. first is the body of a hello that was
+// Guest runs the guest's side. first is the body of a hello that was
 // read already, or nil. known is called with the result before the host learns
 // of it, because the host's raw connections may come right then; its error ends the
 // handshake.
-func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte, known func(agreed) error) error {
+func Guest(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte, known func(Agreed) error) error {
 	frames := wire.FrameReader{R: rw, Resync: resync}
 	var (
 		h     wire.HelloFrame
@@ -298,7 +298,7 @@ func guestHandshake(rw io.ReadWriter, resync bool, key []byte, instance [16]byte
 }
 
 // guestVerdict judges the host's proof and tells it the result.
-func guestVerdict(w io.Writer, key []byte, h *wire.HelloFrame, hello, reply []byte, v *wire.VerdictFrame, instance [16]byte, known func(agreed) error) error {
+func guestVerdict(w io.Writer, key []byte, h *wire.HelloFrame, hello, reply []byte, v *wire.VerdictFrame, instance [16]byte, known func(Agreed) error) error {
 	if err := refusal(v); err != nil {
 		return err
 	}
@@ -314,7 +314,7 @@ func guestVerdict(w io.Writer, key []byte, h *wire.HelloFrame, hello, reply []by
 	if ready.Reason != "" {
 		ready.Status = wire.StatusAuth
 	} else {
-		a := agreed{instance: instance, features: features & h.Features}
+		a := Agreed{Instance: instance, features: features & h.Features}
 		a.conclude(key, hello, reply)
 		if err := known(a); err != nil {
 			ready.Status, ready.Reason = wire.StatusFull, err.Error()
@@ -331,29 +331,29 @@ func newNonce() (n [wire.NonceSize]byte) {
 	return n
 }
 
-// checkKey says what is wrong with a key; none is fine.
-func checkKey(key []byte) error {
+// CheckKey says what is wrong with a key; none is fine.
+func CheckKey(key []byte) error {
 	if key != nil && len(key) != KeySize {
 		return fmt.Errorf("key of %d bytes, want %d", len(key), KeySize)
 	}
 	return nil
 }
 
-// bufferedLine reads a line through a buffer, so that skipping stale bytes does
+// Line reads a line through a buffer, so that skipping stale bytes does
 // not take a system call for each.
-type bufferedLine struct {
+type Line struct {
 	io.ReadWriteCloser
 	r *bufio.Reader
 }
 
-func newBufferedLine(c io.ReadWriteCloser) *bufferedLine {
-	return &bufferedLine{c, bufio.NewReaderSize(c, 64<<10)}
+func NewLine(c io.ReadWriteCloser) *Line {
+	return &Line{c, bufio.NewReaderSize(c, 64<<10)}
 }
 
-func (l *bufferedLine) Read(b []byte) (int, error) { return l.r.Read(b) }
+func (l *Line) Read(b []byte) (int, error) { return l.r.Read(b) }
 
 // Writer is what has the descriptor that is written to, or nil.
-func (l *bufferedLine) Writer() syscall.Conn {
+func (l *Line) Writer() syscall.Conn {
 	switch c := l.ReadWriteCloser.(type) {
 	case interface{ Writer() syscall.Conn }:
 		return c.Writer()

@@ -1,4 +1,4 @@
-package tunnel
+package handshake
 
 import (
 	"crypto/hmac"
@@ -21,25 +21,25 @@ const (
 	// overtake each other.
 	orderWindow = 1024
 
-	orderOpen    = "open"
-	orderReverse = "reverse"
+	OrderOpen    = "open"
+	OrderReverse = "reverse"
 )
 
-// errNoOrder denies an order.
-var errNoOrder = errors.New("denied")
+// ErrNoOrder denies an order.
+var ErrNoOrder = errors.New("denied")
 
-// orderSigner is the host's side; nil where there is no key.
-type orderSigner struct {
-	key  [sha256.Size]byte
+// Signer is the host's side; nil where there is no key.
+type Signer struct {
+	Key  [sha256.Size]byte
 	last atomic.Uint64
 }
 
-// sign returns the proof for an order.
-func (o *orderSigner) sign(kind string, order []byte) []byte {
+// Sign returns the proof for an order.
+func (o *Signer) Sign(kind string, order []byte) []byte {
 	if o == nil {
 		return nil
 	}
-	return proofOf(o.key, kind, o.last.Add(1), order)
+	return proofOf(o.Key, kind, o.last.Add(1), order)
 }
 
 func proofOf(key [sha256.Size]byte, kind string, counter uint64, order []byte) []byte {
@@ -51,26 +51,26 @@ func proofOf(key [sha256.Size]byte, kind string, counter uint64, order []byte) [
 	return mac.Sum(proof)
 }
 
-// orderJudge is the guest's side; nil where there is no key.
-type orderJudge struct {
-	key [sha256.Size]byte
+// Judge is the guest's side; nil where there is no key.
+type Judge struct {
+	Key [sha256.Size]byte
 
 	mu     sync.Mutex
 	newest uint64
 	seen   [orderWindow]bool // by counter, of the window up to newest
 }
 
-// judge says why an order is not to be followed. One that was seen before is not.
-func (o *orderJudge) judge(kind string, order, proof []byte) error {
+// Judge says why an order is not to be followed. One that was seen before is not.
+func (o *Judge) Judge(kind string, order, proof []byte) error {
 	if o == nil {
-		return fmt.Errorf("%w: without a key the guest agent connects to ports and does no more; give the VM one with: rum-host-agent install VM", errNoOrder)
+		return fmt.Errorf("%w: without a key the guest agent connects to ports and does no more; give the VM one with: rum-host-agent install VM", ErrNoOrder)
 	}
 	if len(proof) < 8 {
-		return fmt.Errorf("%w: the order has no proof", errNoOrder)
+		return fmt.Errorf("%w: the order has no proof", ErrNoOrder)
 	}
 	counter := binary.BigEndian.Uint64(proof)
-	if !hmac.Equal(proof, proofOf(o.key, kind, counter, order)) {
-		return fmt.Errorf("%w: the proof of the order is wrong", errNoOrder)
+	if !hmac.Equal(proof, proofOf(o.Key, kind, counter, order)) {
+		return fmt.Errorf("%w: the proof of the order is wrong", ErrNoOrder)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -80,7 +80,7 @@ func (o *orderJudge) judge(kind string, order, proof []byte) error {
 		}
 		o.newest = counter
 	} else if o.newest-counter >= orderWindow || o.seen[counter%orderWindow] {
-		return fmt.Errorf("%w: the order has been given before", errNoOrder)
+		return fmt.Errorf("%w: the order has been given before", ErrNoOrder)
 	}
 	o.seen[counter%orderWindow] = true
 	return nil

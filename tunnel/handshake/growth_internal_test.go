@@ -1,4 +1,4 @@
-package tunnel
+package handshake
 
 import (
 	"bytes"
@@ -22,10 +22,10 @@ func TestFeaturesAreAgreedUponUnderTheKey(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = guestHandshake(to, false, key, [16]byte{1}, nil, func(agreed) error { return nil })
+			_ = Guest(to, false, key, [16]byte{1}, nil, func(Agreed) error { return nil })
 			_ = guest.Close()
 		}()
-		_, hostErr = hostHandshake(host, false, key)
+		_, hostErr = Host(host, false, key)
 		_ = host.Close()
 		<-done
 		return hostErr
@@ -67,7 +67,7 @@ func TestAnOlderAgentIsToldToBeUpgraded(t *testing.T) {
 		r := wire.ReplyFrame{Min: 1, Max: 1, Hello: h.Nonce}
 		_, _ = guest.Write(wire.AppendFrame(nil, wire.FrameReply, r.Encode()))
 	}()
-	_, err := hostHandshake(host, false, nil)
+	_, err := Host(host, false, nil)
 	if err == nil || !strings.Contains(err.Error(), "version 1 to 1") || !strings.Contains(err.Error(), "upgrade") {
 		t.Errorf("an older guest agent: %v", err)
 	}
@@ -79,7 +79,7 @@ func TestAnOlderAgentIsToldToBeUpgraded(t *testing.T) {
 		_, _ = host.Read(make([]byte, 1024))
 		_ = host.Close()
 	}()
-	err = guestHandshake(guest, false, nil, [16]byte{1}, nil, func(agreed) error { return nil })
+	err = Guest(guest, false, nil, [16]byte{1}, nil, func(Agreed) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "version 1 to 1") || !strings.Contains(err.Error(), "upgrade") {
 		t.Errorf("an older host agent: %v", err)
 	}

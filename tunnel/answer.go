@@ -1,0 +1,26 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
+)
+
+// answerTo is the answer that a dial makes.
+func answerTo(err error) (wire.AnswerStatus, string) {
+	switch {
+	case err == nil:
+		return wire.AnswerOK, ""
+	case errors.Is(err, errNotLocal), errors.Is(err, handshake.ErrNoOrder):
+		return wire.AnswerDenied, err.Error()
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist): // the latter of a unix socket
+		return wire.AnswerRefused, err.Error()
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		return wire.AnswerTimedOut, err.Error()
+	}
+	return wire.AnswerUnreachable, err.Error()
+}
