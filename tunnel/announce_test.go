@@ -107,7 +107,7 @@ func TestTooManyListenersAreCutAndSaid(t *testing.T) {
 // announcements runs a link and returns what it is told.
 func announcements(t *testing.T, g *guest) <-chan tunnel.Announcement {
 	t.Helper()
-	l, err := dial(t, g.endpoint, tunnel.Config{})
+	l, err := dialLink(t, g.endpoint, tunnel.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -15,7 +16,7 @@ func answerTo(err error) (wire.AnswerStatus, string) {
 	switch {
 	case err == nil:
 		return wire.AnswerOK, ""
-	case errors.Is(err, errNotLocal), errors.Is(err, handshake.ErrNoOrder):
+	case errors.Is(err, dial.ErrNotLocal), errors.Is(err, handshake.ErrNoOrder):
 		return wire.AnswerDenied, err.Error()
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist): // the latter of a unix socket
 		return wire.AnswerRefused, err.Error()

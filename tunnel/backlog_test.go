@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
@@ -105,14 +106,14 @@ func dials(t *testing.T, target wire.Target) (n int) {
 func TestDialsThatWaitAreBounded(t *testing.T) {
 	l := startLink(t, startGuest(t, stream.PathMux, tunnel.Config{}), tunnel.Config{})
 	target, _ := busyService(t)
-	for range tunnel.MaxPendingDials {
+	for range dial.MaxPending {
 		s, err := l.Open(t.Context(), target, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Abort()
 	}
-	eventually(t, "all dial", func() bool { return dials(t, target) == tunnel.MaxPendingDials })
+	eventually(t, "all dial", func() bool { return dials(t, target) == dial.MaxPending })
 	s, err := l.Open(t.Context(), target, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,7 @@ func TestAVMMThatRefusesIsNamed(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	_, err = dial(t, endpoint.Endpoint{Scheme: endpoint.SchemeHybrid, Path: path, Port: 7}, tunnel.Config{})
+	_, err = dialLink(t, endpoint.Endpoint{Scheme: endpoint.SchemeHybrid, Path: path, Port: 7}, tunnel.Config{})
 	if err == nil || !strings.Contains(err.Error(), "port 7") {
 		t.Fatalf("%v, want an error that names the port", err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -55,7 +56,7 @@ func newGuestLink(s *Server, a handshake.Agreed, many bool) *guestLink {
 	l := &guestLink{
 		server: s, agreed: a, many: many, started: make(chan struct{}),
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
-		dials: make(chan struct{}, MaxPendingDials),
+		dials: make(chan struct{}, dial.MaxPending),
 	}
 	l.work = budget.New(keylessBudget)
 	if a.OrderKey != nil {
@@ -362,13 +363,13 @@ func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRe
 	case l.dials <- struct{}{}:
 		defer func() { <-l.dials }()
 	default:
-		return nil, ErrTooManyDials
+		return nil, dial.ErrTooMany
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.WhenDead(cancel)
 	defer s.WhenDead(nil)
-	target, err := dialTarget(ctx, open.Target)
+	target, err := dial.To(ctx, open.Target)
 	if err != nil {
 		return nil, err
 	}

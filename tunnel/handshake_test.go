@@ -42,7 +42,7 @@ func TestTheKeyIsProvedByBothEnds(t *testing.T) {
 			t.Run(kind+"/"+c.name, func(t *testing.T) {
 				var logged logbuf.Buffer
 				g := startGuestLogging(t, kind, tunnel.Config{Key: c.guest}, &logged)
-				l, err := dial(t, g.endpoint, tunnel.Config{Key: c.host})
+				l, err := dialLink(t, g.endpoint, tunnel.Config{Key: c.host})
 				if c.reason == "" {
 					if err != nil {
 						t.Fatal(err)
@@ -69,7 +69,7 @@ func TestTheKeyIsProvedByBothEnds(t *testing.T) {
 
 func TestAKeyOfTheWrongLengthIsRefused(t *testing.T) {
 	g := startGuest(t, stream.PathRaw, tunnel.Config{})
-	if _, err := dial(t, g.endpoint, tunnel.Config{Key: []byte("short")}); err == nil || !strings.Contains(err.Error(), "32") {
+	if _, err := dialLink(t, g.endpoint, tunnel.Config{Key: []byte("short")}); err == nil || !strings.Contains(err.Error(), "32") {
 		t.Fatalf("err %v, want one that names the length", err)
 	}
 }
@@ -81,7 +81,7 @@ func TestReplayedBytesProveNothing(t *testing.T) {
 	g := startGuestLogging(t, stream.PathRaw, tunnel.Config{Key: keyA}, &logged)
 	var recorded logbuf.Buffer
 	tap := startTap(t, g.endpoint, func(b []byte) []byte { _, _ = recorded.Write(b); return b }, nil)
-	l, err := dial(t, tap, tunnel.Config{Key: keyA})
+	l, err := dialLink(t, tap, tunnel.Config{Key: keyA})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestAHandshakeCutAnywhereEndsCleanly(t *testing.T) {
 	g := startGuest(t, stream.PathRaw, tunnel.Config{Key: keyA})
 	var recorded logbuf.Buffer
 	tap := startTap(t, g.endpoint, func(b []byte) []byte { _, _ = recorded.Write(b); return b }, nil)
-	l, err := dial(t, tap, tunnel.Config{Key: keyA})
+	l, err := dialLink(t, tap, tunnel.Config{Key: keyA})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestStaleBytesOnALineAreSkipped(t *testing.T) {
 		return b
 	}, nil)
 	tap.Scheme = endpoint.SchemeSerial
-	l, err := dial(t, tap, tunnel.Config{})
+	l, err := dialLink(t, tap, tunnel.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestStaleBytesOnALineAreSkipped(t *testing.T) {
 	}
 }
 
-func dial(t *testing.T, e endpoint.Endpoint, cfg tunnel.Config) (*tunnel.Link, error) {
+func dialLink(t *testing.T, e endpoint.Endpoint, cfg tunnel.Config) (*tunnel.Link, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()

@@ -64,7 +64,7 @@ func TestAGuestThatTalksGarbageIsAnErrorWithAReason(t *testing.T) {
 				_ = c.Close()
 			}
 		}()
-		_, err = dial(t, endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, tunnel.Config{})
+		_, err = dialLink(t, endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, tunnel.Config{})
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Fatalf("%q: %v, want an error that names the endpoint", garbage, err)
 		}
@@ -90,7 +90,7 @@ func TestAGuestThatGoesMadNeverHurtsTheHost(t *testing.T) {
 			return b
 		})
 		tap.Scheme = endpoint.SchemeSerial
-		l, err := dial(t, tap, tunnel.Config{})
+		l, err := dialLink(t, tap, tunnel.Config{})
 		if err != nil {
 			continue
 		}

@@ -5,9 +5,8 @@ import (
 	"net"
 	"testing"
 
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"golang.org/x/sys/unix"
-
-	"github.com/rum-vm/rum-agent/tunnel"
 )
 
 // As the kernel does by chance where nobody listens on a port that clients get.
@@ -19,7 +18,7 @@ func TestASocketThatIsConnectedToItselfIsARefusal(t *testing.T) {
 				t.Fatal(err)
 			}
 			at := c.LocalAddr().String()
-			if err := tunnel.NotToItself(c); !errors.Is(err, unix.ECONNREFUSED) {
+			if err := dial.NotToItself(c); !errors.Is(err, unix.ECONNREFUSED) {
 				t.Errorf("%s %s: %v", network, at, err)
 			}
 			// Nothing of it is left in the server's way.
@@ -37,7 +36,7 @@ func TestASocketThatIsConnectedToItselfIsARefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if err := tunnel.NotToItself(other); err != nil {
+	if err := dial.NotToItself(other); err != nil {
 		t.Error(err)
 	}
 }

@@ -22,18 +22,18 @@ func TestAGuestAgentWithoutAKeyHasFewLinks(t *testing.T) {
 	const most = 8
 	var links []*tunnel.Link
 	for range most {
-		l, err := dial(t, g.endpoint, tunnel.Config{})
+		l, err := dialLink(t, g.endpoint, tunnel.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		links = append(links, l)
 	}
-	if _, err := dial(t, g.endpoint, tunnel.Config{}); err == nil || !strings.Contains(err.Error(), "8 links") {
+	if _, err := dialLink(t, g.endpoint, tunnel.Config{}); err == nil || !strings.Contains(err.Error(), "8 links") {
 		t.Errorf("one more link: %v", err)
 	}
 	_ = links[0].Close()
 	eventually(t, "room for another", func() bool {
-		l, err := dial(t, g.endpoint, tunnel.Config{})
+		l, err := dialLink(t, g.endpoint, tunnel.Config{})
 		if err == nil {
 			links[0] = l
 		}
@@ -75,7 +75,7 @@ func TestConnectionsThatSayNothingMakeRoomForAHost(t *testing.T) {
 // What is connected without a key is bounded.
 func TestHostsWithoutAKeyHaveABoundedNumberOfConnections(t *testing.T) {
 	g := startGuest(t, stream.PathRaw, tunnel.Config{})
-	l, err := dial(t, g.endpoint, tunnel.Config{})
+	l, err := dialLink(t, g.endpoint, tunnel.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -181,7 +181,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 		l.work.Spend(streamCost)
 		return // reset by the guest already, or the link has ended
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, stream.DialTimeout)
+	dialCtx, cancel := context.WithTimeout(ctx, wire.DialTimeout)
 	s.WhenDead(cancel)
 	target, err := r.Dial(dialCtx)
 	s.WhenDead(nil)

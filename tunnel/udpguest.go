@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -30,7 +31,7 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *stream.Strea
 		s.Die(net.ErrClosed)
 		return
 	}
-	dial := func(to netip.AddrPort) (*udp.Socket, error) { return dialUDP(to, l.server.Own) }
+	dial := func(to netip.AddrPort) (*udp.Socket, error) { return dial.UDP(to, l.server.Own) }
 	if err := udp.Serve(ctx, s, l.maxFlows(), l.work, dial); err != nil {
 		l.server.log().Debug("datagram stream ended", "err", err)
 	}

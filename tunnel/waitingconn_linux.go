@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
@@ -130,7 +131,7 @@ func (w *waitingConn) open() bool {
 	if !ok || request.Target.Network != wire.NetworkTCP {
 		return false
 	}
-	target, ok := dialNow(request.Target)
+	target, ok := dial.Now(request.Target)
 	if !ok {
 		return false
 	}

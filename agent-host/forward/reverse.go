@@ -11,6 +11,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -159,7 +160,7 @@ func (r *reverse) dial(ctx context.Context) (relay.Conn, error) {
 	r.total.Add(1)
 	r.active.Add(1)
 	if r.rule.HostSocket != "" {
-		c, err := tunnel.DialSocket(ctx, r.rule.HostSocket)
+		c, err := dial.Socket(ctx, r.rule.HostSocket)
 		if err != nil {
 			return nil, err
 		}

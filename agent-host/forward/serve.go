@@ -11,9 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
-	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -203,10 +202,10 @@ func (f *forward) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 	case f.vm.dials <- struct{}{}:
 		defer func() { <-f.vm.dials }()
 	default:
-		return nil, fmt.Errorf("bridge: %w", tunnel.ErrTooManyDials)
+		return nil, fmt.Errorf("bridge: %w", dial.ErrTooMany)
 	}
 	there, stop := relay.WhileThere(ctx, client)
-	d := net.Dialer{Timeout: stream.DialTimeout, Control: relay.ControlTCP}
+	d := net.Dialer{Timeout: wire.DialTimeout, Control: relay.ControlTCP}
 	c, err := d.DialContext(there, f.key.proto, addr.String())
 	stop()
 	gone := context.Cause(there)
@@ -217,7 +216,7 @@ func (f *forward) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 		}
 		err = gone
 	case err == nil:
-		err = tunnel.NotToItself(c)
+		err = dial.NotToItself(c)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -115,7 +115,7 @@ func (u *udpFlows) dialBridge(to netip.AddrPort) (*udp.Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := tunnel.NotToItself(conn); err != nil {
+	if err := dial.NotToItself(conn); err != nil {
 		return nil, err
 	}
 	return udp.NewSocket(conn)

@@ -13,6 +13,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -106,7 +107,7 @@ func (k key) compare(o key) int {
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
-	v.dials = make(chan struct{}, tunnel.MaxPendingDials)
+	v.dials = make(chan struct{}, dial.MaxPending)
 	v.work = budget.New(budget.Link)
 	v.route.Store(&route{})
 	v.udp = newUDPFlows(v)

@@ -21,7 +21,7 @@ func (s *Stream) Answer(ctx context.Context) error {
 // answerTimeout bounds how long the host waits for the guest's answer. It is
 // longer than the guest's own limit for the dial, so that normally the guest's
 // reason arrives.
-const answerTimeout = DialTimeout + 5*time.Second
+const answerTimeout = wire.DialTimeout + 5*time.Second
 
 // prepareRead takes the guest's answer off the stream; in the guest there is
 // none. A deadline that expires meanwhile loses nothing of it.

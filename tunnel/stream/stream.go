@@ -23,11 +23,6 @@ const (
 	PathMux = "mux"
 )
 
-// DialTimeout bounds the dial of a service. One answers at once unless its backlog
-// is full or a firewall drops the packets; then it is as long as the kernel tries
-// (127 s with 6 retries, net.ipv4.tcp_syn_retries), and as the client waits.
-const DialTimeout = 130 * time.Second
-
 // Stream is one forwarded connection as it crosses the VM boundary: a
 // [net.Conn] with a half-close and a reset. It is made by a
 // link, on the host or in the guest.

@@ -1,4 +1,4 @@
-package tunnel
+package dial
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialUDP makes a socket for an address of this machine, which waits for nothing.
+// UDP makes a socket for an address of this machine, which waits for nothing.
 // A server on :: is reached by IPv4 where IPv6 is switched off.
-func dialUDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
-	addr, err := dialAddr(to)
+func UDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
+	addr, err := Addr(to)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package tunnel
+package dial
 
 import (
 	"context"
@@ -19,9 +19,9 @@ const (
 	backlogPauseMax = 320 * time.Millisecond
 )
 
-// DialSocket connects to a unix socket. Where its queue is full, DialSocket waits
+// Socket connects to a unix socket. Where its queue is full, DialSocket waits
 // until ctx ends.
-func DialSocket(ctx context.Context, path string) (*net.UnixConn, error) {
+func Socket(ctx context.Context, path string) (*net.UnixConn, error) {
 	for pause := backlogPauseMin; ; pause = min(2*pause, backlogPauseMax) {
 		conn, err := new(net.Dialer).DialContext(ctx, wire.NetworkUnix, path)
 		if err == nil {

@@ -1,4 +1,4 @@
-package tunnel
+package dial
 
 import (
 	"fmt"
@@ -35,7 +35,7 @@ func checkLocal(ip netip.Addr) error {
 	})
 	// The kind of the route is the eighth byte of the answer.
 	if err != nil || len(replies) != 1 || len(replies[0].Data) < rtmsgLen || replies[0].Data[7] != unix.RTN_LOCAL {
-		return fmt.Errorf("%v: %w", ip, errNotLocal)
+		return fmt.Errorf("%v: %w", ip, ErrNotLocal)
 	}
 	return nil
 }

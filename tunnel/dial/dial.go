@@ -1,4 +1,4 @@
-package tunnel
+package dial
 
 import (
 	"context"
@@ -10,25 +10,24 @@ import (
 	"syscall"
 
 	"github.com/rum-vm/rum-agent/tunnel/relay"
-	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// MaxPendingDials is how many dials may wait at a time: for a link in its guest, and
+// MaxPending is how many dials may wait at a time: for a link in its guest, and
 // for a VM on the bridge. One more fails at once.
-const MaxPendingDials = 512
+const MaxPending = 512
 
-// ErrTooManyDials is that one.
-var ErrTooManyDials = fmt.Errorf("%d connections wait for services that do not accept already", MaxPendingDials)
+// ErrTooMany is that one.
+var ErrTooMany = fmt.Errorf("%d connections wait for services that do not accept already", MaxPending)
 
-var errNotLocal = errors.New("not an address of this machine")
+var ErrNotLocal = errors.New("not an address of this machine")
 
-// dialTarget connects to the first address of a target that answers.
-func dialTarget(ctx context.Context, t wire.Target) (relay.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, stream.DialTimeout)
+// To connects to the first address of a target that answers.
+func To(ctx context.Context, t wire.Target) (relay.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, wire.DialTimeout)
 	defer cancel()
 	if t.Network == wire.NetworkUnix {
-		conn, err := DialSocket(ctx, t.Path)
+		conn, err := Socket(ctx, t.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +46,7 @@ func dialTarget(ctx context.Context, t wire.Target) (relay.Conn, error) {
 
 // dialLocal connects to an address of this machine.
 func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
-	addr, err := dialAddr(addr)
+	addr, err := Addr(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -85,9 +84,9 @@ func NotToItself(c net.Conn) error {
 	return &net.OpError{Op: "dial", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
 
-// dialAddr is where a socket that is bound to addr can be reached. A wildcard is
+// Addr is where a socket that is bound to addr can be reached. A wildcard is
 // what it is bound to, not where it can be reached: loopback stands for it.
-func dialAddr(addr netip.AddrPort) (netip.AddrPort, error) {
+func Addr(addr netip.AddrPort) (netip.AddrPort, error) {
 	ip := addr.Addr()
 	switch {
 	case ip == netip.IPv4Unspecified():
@@ -109,10 +108,10 @@ func dialAddr(addr netip.AddrPort) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip, addr.Port()), nil
 }
 
-// dialNow is [dialTarget] where that takes no waiting: ok is false if it does, and for
+// Now is [dialTarget] where that takes no waiting: ok is false if it does, and for
 // whatever else the target is to be dialled in the ordinary way.
-func dialNow(t wire.Target) (s relay.Socket, ok bool) {
-	addr, err := dialAddr(t.Addrs[0])
+func Now(t wire.Target) (s relay.Socket, ok bool) {
+	addr, err := Addr(t.Addrs[0])
 	if err != nil || !addr.Addr().IsLoopback() {
 		return s, false
 	}
@@ -142,5 +141,5 @@ func zoneOf(ip netip.Addr) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("%v: %w", ip, errNotLocal)
+	return "", fmt.Errorf("%v: %w", ip, ErrNotLocal)
 }
