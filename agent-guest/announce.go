@@ -14,7 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/portwatch/nat"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 )
 
 const (
@@ -35,7 +35,7 @@ type announcer struct {
 	translations []nat.Translation
 	seen         uint64               // generation of the watcher
 	published    []portwatch.Listener // what translations are announced as
-	now          tunnel.Announcement
+	now          announce.Announcement
 	changed      chan struct{}
 }
 
@@ -44,7 +44,7 @@ func newAnnouncer(w *portwatch.Watcher, log *slog.Logger) *announcer {
 }
 
 // source is a [tunnel.Server]'s.
-func (a *announcer) source() (tunnel.Announcement, <-chan struct{}) {
+func (a *announcer) source() (announce.Announcement, <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.now, a.changed
@@ -96,7 +96,7 @@ func (a *announcer) translated(all []nat.Translation, unclear []string, err erro
 func (a *announcer) update(state portwatch.State) (translates bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next := tunnel.Announcement{Generation: a.now.Generation, Listeners: usable(state.Listeners)}
+	next := announce.Announcement{Generation: a.now.Generation, Listeners: usable(state.Listeners)}
 	if state.Err != nil {
 		next.ScanError = state.Err.Error()
 	} else if len(next.Listeners) < len(state.Listeners) && state.Listeners[0].Unusable == portwatch.LoopbackDown {

@@ -21,6 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 )
@@ -69,7 +70,7 @@ type guest struct {
 	key     []byte
 
 	mu   sync.Mutex
-	now  tunnel.Announcement
+	now  announce.Announcement
 	news chan struct{}
 	stop func() // ends the agent, not what it announces
 }
@@ -87,7 +88,7 @@ func newGuest(t *testing.T) *guest {
 
 func (g *guest) start() {
 	g.t.Helper()
-	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: g.version, Key: g.key, Log: quiet}, Source: func() (tunnel.Announcement, <-chan struct{}) {
+	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: g.version, Key: g.key, Log: quiet}, Source: func() (announce.Announcement, <-chan struct{}) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return g.now, g.news

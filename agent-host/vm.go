@@ -17,6 +17,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -135,7 +136,7 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 		return false, err
 	}
 	defer link.Close()
-	err = link.Run(ctx, func(a tunnel.Announcement) {
+	err = link.Run(ctx, func(a announce.Announcement) {
 		if !announced {
 			announced = true
 			v.introduce(link)
@@ -243,7 +244,7 @@ func (v *vm) disconnected(link *tunnel.Link) {
 // announced takes over what listens in the guest. After a scan that failed there
 // it is what the last good one saw, and before the first good one it is unknown:
 // the forwards stay as they are.
-func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
+func (v *vm) announced(ctx context.Context, a announce.Announcement) {
 	began, fewer := time.Now(), false
 	defer func() {
 		if fewer {
@@ -262,7 +263,7 @@ func (v *vm) announced(ctx context.Context, a tunnel.Announcement) {
 }
 
 // skipped says what a guest announces that cannot be forwarded; "" for nothing.
-func skipped(a tunnel.Announcement) string {
+func skipped(a announce.Announcement) string {
 	switch a.Skipped {
 	case 0:
 		return ""

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -28,7 +29,7 @@ func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
 	heard := announcements(t, g)
 	for i, set := range [][]portwatch.Listener{{web}, {web, db}, {web, owned}, {db}, {}, {web}} {
 		slices.SortFunc(set, func(a, b portwatch.Listener) int { return a.Addr.Compare(b.Addr) })
-		g.source.set(tunnel.Announcement{Generation: uint64(i + 1), Listeners: set})
+		g.source.set(announce.Announcement{Generation: uint64(i + 1), Listeners: set})
 		got := awaitGeneration(t, heard, uint64(i+1))
 		if d := cmp.Diff(set, got.Listeners, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), equateEmpty); d != "" {
 			t.Fatalf("generation %d: %s", i+1, d)
@@ -47,15 +48,15 @@ func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
 	web.Program = portwatch.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, handshake.KeySize)} {
 		g := startGuest(t, stream.PathRaw, tunnel.Config{Key: key})
-		g.source.set(tunnel.Announcement{Generation: 1, Listeners: []portwatch.Listener{web}})
+		g.source.set(announce.Announcement{Generation: 1, Listeners: []portwatch.Listener{web}})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		l, err := tunnel.Dial(ctx, g.endpoint, tunnel.Config{Key: key, Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		heard := make(chan tunnel.Announcement, 16)
-		run(t, l, func(a tunnel.Announcement) { heard <- a })
+		heard := make(chan announce.Announcement, 16)
+		run(t, l, func(a announce.Announcement) { heard <- a })
 		got := awaitGeneration(t, heard, 1).Listeners[0]
 		if told := got.Program == web.Program; got.Process != web.Process || told != (key != nil) || !told && got.Program != (portwatch.Program{}) {
 			t.Errorf("key %v: %s, the program is told: %v", key != nil, got.Process, told)
@@ -74,20 +75,20 @@ var equateEmpty = cmp.Transformer("all", func(ls []portwatch.Listener) map[portw
 func TestAFailedScanClosesNothing(t *testing.T) {
 	g := startGuest(t, stream.PathRaw, tunnel.Config{})
 	heard := announcements(t, g)
-	g.source.set(tunnel.Announcement{ScanError: "not yet"})
-	if a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError == "not yet" }); a.Generation != 0 {
+	g.source.set(announce.Announcement{ScanError: "not yet"})
+	if a := await(t, heard, func(a announce.Announcement) bool { return a.ScanError == "not yet" }); a.Generation != 0 {
 		t.Fatalf("generation %d before the first scan", a.Generation)
 	}
 	set := []portwatch.Listener{listener("0.0.0.0:80")}
-	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set})
+	g.source.set(announce.Announcement{Generation: 1, Listeners: set})
 	awaitGeneration(t, heard, 1)
-	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set, ScanError: "permission denied"})
-	a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError != "" })
+	g.source.set(announce.Announcement{Generation: 1, Listeners: set, ScanError: "permission denied"})
+	a := await(t, heard, func(a announce.Announcement) bool { return a.ScanError != "" })
 	if len(a.Listeners) != 1 {
 		t.Fatalf("a failed scan left %v", a.Listeners)
 	}
-	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set})
-	await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError == "" })
+	g.source.set(announce.Announcement{Generation: 1, Listeners: set})
+	await(t, heard, func(a announce.Announcement) bool { return a.ScanError == "" })
 }
 
 func TestTooManyListenersAreCutAndSaid(t *testing.T) {
@@ -97,31 +98,31 @@ func TestTooManyListenersAreCutAndSaid(t *testing.T) {
 		set = append(set, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(i+1))})
 	}
 	heard := announcements(t, g)
-	g.source.set(tunnel.Announcement{Generation: 1, Listeners: set})
-	a := await(t, heard, func(a tunnel.Announcement) bool { return a.ScanError != "" })
+	g.source.set(announce.Announcement{Generation: 1, Listeners: set})
+	a := await(t, heard, func(a announce.Announcement) bool { return a.ScanError != "" })
 	if len(a.Listeners) != wire.MaxListeners {
 		t.Fatalf("%d listeners", len(a.Listeners))
 	}
 }
 
 // announcements runs a link and returns what it is told.
-func announcements(t *testing.T, g *guest) <-chan tunnel.Announcement {
+func announcements(t *testing.T, g *guest) <-chan announce.Announcement {
 	t.Helper()
 	l, err := dialLink(t, g.endpoint, tunnel.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	heard := make(chan tunnel.Announcement, 100)
-	run(t, l, func(a tunnel.Announcement) { heard <- a })
+	heard := make(chan announce.Announcement, 100)
+	run(t, l, func(a announce.Announcement) { heard <- a })
 	return heard
 }
 
-func awaitGeneration(t *testing.T, heard <-chan tunnel.Announcement, n uint64) tunnel.Announcement {
+func awaitGeneration(t *testing.T, heard <-chan announce.Announcement, n uint64) announce.Announcement {
 	t.Helper()
-	return await(t, heard, func(a tunnel.Announcement) bool { return a.Generation == n })
+	return await(t, heard, func(a announce.Announcement) bool { return a.Generation == n })
 }
 
-func await(t *testing.T, heard <-chan tunnel.Announcement, ok func(tunnel.Announcement) bool) tunnel.Announcement {
+func await(t *testing.T, heard <-chan announce.Announcement, ok func(announce.Announcement) bool) announce.Announcement {
 	t.Helper()
 	timeout := time.After(10 * time.Second)
 	for {

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -47,7 +48,7 @@ func answerForAnHour(t *testing.T) {
 	hostEnd, guestEnd := net.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	lost := make(chan error, 2)
-	server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
+	server := &Server{Source: func() (announce.Announcement, <-chan struct{}) { return announce.Announcement{Generation: 1}, nil }}
 	guest := newGuestLink(server, handshake.Agreed{}, false)
 	accepted := make(chan *stream.Stream, 1)
 	guest.serve = func(_ context.Context, conn net.Conn, o wire.OpenRequest) {
@@ -62,7 +63,7 @@ func answerForAnHour(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { lost <- host.Run(ctx, func(Announcement) {}) }()
+	go func() { lost <- host.Run(ctx, func(announce.Announcement) {}) }()
 
 	out, err := host.Open(ctx, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("GET"))
 	if err != nil {

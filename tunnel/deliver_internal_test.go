@@ -5,22 +5,24 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 )
 
 func TestAFewAnnouncementsAreTakenAtOnceAndManyAreJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		news := make(chan Announcement, 1)
-		var last Announcement
+		news := make(chan announce.Announcement, 1)
+		var last announce.Announcement
 		taken := 0
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			done <- deliver(ctx, news, func(a Announcement) { last, taken = a, taken+1 })
+			done <- deliver(ctx, news, func(a announce.Announcement) { last, taken = a, taken+1 })
 		}()
 		generation := uint64(0)
 		announce := func() {
 			generation++
-			replace(news, Announcement{Generation: generation})
+			replace(news, announce.Announcement{Generation: generation})
 			synctest.Wait()
 		}
 		for n := range announceBurst {

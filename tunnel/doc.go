@@ -35,6 +35,12 @@
 // clients apart; one that answers from another port than it was asked at, as TFTP
 // does, is followed there. Multicast is not served.
 //
+// What this package is made of has packages of its own: wire (messages and frames as
+// bytes), endpoint (where agents meet), handshake, mux (a session whose peer is not
+// trusted), stream (a forwarded connection, and the truth about its end), relay (what
+// joins two connections), udp, announce (the set of listeners), dial (services of this
+// machine), budget and clock.
+//
 // Which ports are listening, what is opened on the host for them, and when to
 // dial again after a link is lost are not decided here.
 package tunnel

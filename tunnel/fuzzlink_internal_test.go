@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -137,7 +138,7 @@ func FuzzAGuestOnALink(f *testing.F) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
-		go func() { ran <- l.Run(ctx, func(Announcement) {}) }()
+		go func() { ran <- l.Run(ctx, func(announce.Announcement) {}) }()
 		control, err := session.AcceptStream()
 		if err != nil {
 			t.Fatal(err)
@@ -177,8 +178,8 @@ func FuzzAHostOnALink(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		hostEnd, guestEnd := net.Pipe()
-		server := &Server{Source: func() (Announcement, <-chan struct{}) {
-			return Announcement{Generation: 1, Listeners: sampleListeners}, nil
+		server := &Server{Source: func() (announce.Announcement, <-chan struct{}) {
+			return announce.Announcement{Generation: 1, Listeners: []portwatch.Listener{{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80")}}}, nil
 		}}
 		server.init()
 		g := newGuestLink(server, handshake.Agreed{Auth: "none"}, false)

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
@@ -120,55 +120,6 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	return nil
 }
 
-// What a guest agent without a key lets hosts have: any user there may be one.
-const (
-	// maxHostStreams is how many streams a host may have open.
-	maxHostStreams = 16 << 10
-	// maxKeylessConns is for the connections of all links, whether they carry a stream
-	// or not, and keylessConnsOf which part of all descriptors they are at most. A
-	// stream takes two.
-	maxKeylessConns = 8192
-	keylessConnsOf  = 8
-	// maxKeylessFlows is for the UDP flows of a datagram stream, of which all links may
-	// have 16. The kernel has 28,232 ports for them.
-	maxKeylessFlows = 512
-	keylessFlowsOf  = 8 * maxKeyless
-)
-
-var errTooManyKeyless = errors.New("more connections than hosts without a key may have")
-
-// keylessLimit is less than most where few descriptors may be open.
-func keylessLimit(most int, part uint64) int {
-	return int(min(uint64(most), relay.DescriptorLimit()/part))
-}
-
-// admitHost bounds the streams of a host.
-func (l *guestLink) admitHost(open int) error {
-	most := maxHostStreams
-	if l.orders == nil {
-		most = maxHostStreams / maxKeyless
-	}
-	if open >= most {
-		return fmt.Errorf("%d are open already", open)
-	}
-	return nil
-}
-
-// full reports whether the host may have no more connections.
-func (l *guestLink) full() bool {
-	if l.orders != nil {
-		return false // how many there are is for the host to say
-	}
-	n := 0
-	for _, o := range l.server.allLinks() {
-		o.mu.Lock()
-		n += len(o.waiting) + o.reading
-		o.mu.Unlock()
-		n += o.ends.Count()
-	}
-	return n > keylessLimit(maxKeylessConns, keylessConnsOf)
-}
-
 // takeEnds is given the connection for the ends of streams, of which there is
 // one.
 func (l *guestLink) takeEnds(conn net.Conn) {
@@ -234,13 +185,13 @@ func (l *guestLink) handle(m wire.Message) (useful bool, err error) {
 // that is slow to read gets fewer and larger deltas. Before the first scan has
 // succeeded there is nothing to send but the error.
 func (l *guestLink) announce(ctx context.Context) error {
-	var sent Announcement
+	var sent announce.Announcement
 	for {
 		now, changed := l.server.Source()
 		if l.orders == nil {
 			now.Listeners = withoutPrograms(now.Listeners)
 		}
-		now = limited(now, sent.Listeners)
+		now = announce.Limit(now, sent.Listeners)
 		switch {
 		case now.Generation == sent.Generation:
 		case sent.Generation == 0:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -164,7 +165,7 @@ func TestStaleBytesOnALineAreSkipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, l, func(tunnel.Announcement) {})
+	run(t, l, func(announce.Announcement) {})
 	c := through(t, l, service(t, echo))
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Fatal(err)

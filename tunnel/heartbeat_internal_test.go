@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -17,7 +18,7 @@ func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
 		hostEnd, guestEnd := net.Pipe()
 		ctx, cancel := context.WithCancel(t.Context())
 		lost := make(chan error, 2)
-		server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
+		server := &Server{Source: func() (announce.Announcement, <-chan struct{}) { return announce.Announcement{Generation: 1}, nil }}
 		guest := newGuestLink(server, handshake.Agreed{}, false)
 		guest.serve = func(ctx context.Context, conn net.Conn, _ wire.OpenRequest) {
 			_, _ = conn.Write(wire.AppendAnswer(nil, wire.AnswerOK, ""))
@@ -28,7 +29,7 @@ func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { lost <- host.Run(ctx, func(Announcement) {}) }()
+		go func() { lost <- host.Run(ctx, func(announce.Announcement) {}) }()
 
 		asked := func() uint64 {
 			before := host.pulse.asked.Load()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -87,7 +88,7 @@ func beHost(at, target string) error {
 		return err
 	}
 	fmt.Println(addr)
-	return l.Run(context.Background(), func(tunnel.Announcement) {})
+	return l.Run(context.Background(), func(announce.Announcement) {})
 }
 
 // child is a process of this test binary.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -42,12 +43,12 @@ func TestOneUsersSocketsDoNotHideAnothersPort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := startGuest(t, stream.PathRaw, tunnel.Config{})
 			heard := announcements(t, g)
-			g.source.set(tunnel.Announcement{Generation: 1, Listeners: sorted(row.flood)})
+			g.source.set(announce.Announcement{Generation: 1, Listeners: sorted(row.flood)})
 			first := awaitGeneration(t, heard, 1)
 			if len(first.Listeners) != wire.MaxListeners {
 				t.Fatalf("%d listeners", len(first.Listeners))
 			}
-			g.source.set(tunnel.Announcement{Generation: 2, Listeners: sorted(append(row.flood, row.web))})
+			g.source.set(announce.Announcement{Generation: 2, Listeners: sorted(append(row.flood, row.web))})
 			second := awaitGeneration(t, heard, 2)
 			has := func(all []portwatch.Listener, l portwatch.Listener) bool {
 				return slices.ContainsFunc(all, func(o portwatch.Listener) bool { return o.Proto == l.Proto && o.Addr == l.Addr })

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -225,9 +226,9 @@ func bootID() string {
 // Run serves the link until it ends and returns why; a cancelled ctx ends it
 // with nil. For every change in the guest it calls on, from one goroutine, and
 // not before the first snapshot has come.
-func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
-	news := make(chan Announcement, 1)
-	var a announced
+func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
+	news := make(chan announce.Announcement, 1)
+	var a announce.Copy
 	greeted := false
 	handle := func(m wire.Message) (useful bool, err error) {
 		switch m := m.(type) {
@@ -236,7 +237,7 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 				return false, errors.New("guest: a second hello")
 			}
 			greeted = true
-			a.sameKernel = m.BootID != "" && m.BootID == bootID()
+			a.SameKernel = m.BootID != "" && m.BootID == bootID()
 			l.mu.Lock()
 			l.peer.AgentVersion, l.peer.Hostname, l.peer.BootID = m.AgentVersion, m.Hostname, m.BootID
 			l.mu.Unlock()
@@ -250,12 +251,12 @@ func (l *Link) Run(ctx context.Context, on func(Announcement)) error {
 		case *wire.ReverseStateMessage:
 			l.reverseState(m)
 		default:
-			changed, err := a.apply(m)
+			changed, err := a.Apply(m)
 			if err != nil {
 				return false, fmt.Errorf("guest: %w", err)
 			}
 			if changed {
-				replace(news, a.announcement())
+				replace(news, a.Announcement())
 			}
 		}
 		return useful, nil
@@ -332,7 +333,7 @@ func (l *Link) Peer() Peer {
 }
 
 // replace leaves v as the only thing in ch.
-func replace(ch chan Announcement, v Announcement) {
+func replace(ch chan announce.Announcement, v announce.Announcement) {
 	for {
 		select {
 		case ch <- v:
@@ -346,7 +347,7 @@ func replace(ch chan Announcement, v Announcement) {
 	}
 }
 
-func deliver(ctx context.Context, news <-chan Announcement, on func(Announcement)) error {
+func deliver(ctx context.Context, news <-chan announce.Announcement, on func(announce.Announcement)) error {
 	pace := rate.NewLimiter(rate.Every(announceInterval), announceBurst)
 	for pace.Wait(ctx) == nil {
 		select {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
@@ -79,7 +80,7 @@ func TestHostsWithoutAKeyHaveABoundedNumberOfConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = l.Run(t.Context(), func(tunnel.Announcement) {}) }()
+	go func() { _ = l.Run(t.Context(), func(announce.Announcement) {}) }()
 	target := service(t, echo)
 	const most = 512
 	var before unix.Rlimit

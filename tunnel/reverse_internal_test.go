@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -23,7 +24,7 @@ func guestSession(t *testing.T) (*Link, *guestLink) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &Server{Source: func() (Announcement, <-chan struct{}) { return Announcement{Generation: 1}, nil }}
+	server := &Server{Source: func() (announce.Announcement, <-chan struct{}) { return announce.Announcement{Generation: 1}, nil }}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)
 	go func() { _ = server.Serve(ctx, ln); done <- struct{}{} }()
@@ -31,7 +32,7 @@ func guestSession(t *testing.T) (*Link, *guestLink) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = l.Run(ctx, func(Announcement) {}); done <- struct{}{} }()
+	go func() { _ = l.Run(ctx, func(announce.Announcement) {}); done <- struct{}{} }()
 	t.Cleanup(func() { cancel(); <-done; <-done })
 	server.mu.Lock()
 	g := server.links[0]
@@ -134,7 +135,7 @@ func TestReverseListenersAreBounded(t *testing.T) {
 			t.Errorf("%+v was taken for a place to listen on", bad)
 		}
 	}
-	claim := encoded(&wire.ReverseMessage{})
+	claim := wire.AppendMessage(nil, &wire.ReverseMessage{})[4:]
 	binary.BigEndian.PutUint16(claim[1:], wire.MaxReverse+1)
 	if _, err := wire.DecodeMessage(claim); err == nil {
 		t.Error("a message of too many listeners was taken")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -277,7 +278,7 @@ func TestTheEndOfALinkEndsItsReverseListenersAndTheirConnections(t *testing.T) {
 			ended := make(chan error, 1)
 			running, stop := context.WithCancel(t.Context())
 			defer stop()
-			go func() { ended <- l.Run(running, func(tunnel.Announcement) {}) }()
+			go func() { ended <- l.Run(running, func(announce.Announcement) {}) }()
 			r := reverseTo(freeAddr(t), service(t, echo))
 			setReverse(t, l, r)
 			c := inGuest(t, r.Listen).(*net.TCPConn)

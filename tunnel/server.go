@@ -13,21 +13,12 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
-	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/time/rate"
 )
-
-// keylessLimits are a guest agent's for a host without a key, who may be any user
-// there and have maxKeyless links.
-var keylessLimits = mux.Limits{Waiting: 4 << 20, Held: 12 << 20}
-
-// keylessBudget is for each of the maxKeyless links that any user of a host may have
-// with a guest agent.
-var keylessBudget = budget.Limits{Share: 0.01, Burst: 20 * time.Millisecond}
 
 const (
 	// helloTimeout is how long a new connection has to say what it is.
@@ -51,7 +42,7 @@ type Server struct {
 	Config
 	// Source returns what listens now, and a channel that is closed when that
 	// has changed.
-	Source func() (Announcement, <-chan struct{})
+	Source func() (announce.Announcement, <-chan struct{})
 	// Own hears of the sockets that listen for hosts, which are not to be
 	// announced; nil for nobody to tell.
 	Own *portwatch.Own

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -66,10 +67,10 @@ type guest struct {
 type source struct {
 	mu      sync.Mutex
 	changed chan struct{}
-	now     tunnel.Announcement
+	now     announce.Announcement
 }
 
-func (s *source) set(a tunnel.Announcement) {
+func (s *source) set(a announce.Announcement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now = a
@@ -77,7 +78,7 @@ func (s *source) set(a tunnel.Announcement) {
 	s.changed = make(chan struct{})
 }
 
-func (s *source) get() (tunnel.Announcement, <-chan struct{}) {
+func (s *source) get() (announce.Announcement, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now, s.changed
@@ -148,11 +149,11 @@ func startLink(t *testing.T, g *guest, cfg tunnel.Config) *tunnel.Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, l, func(tunnel.Announcement) {})
+	run(t, l, func(announce.Announcement) {})
 	return l
 }
 
-func run(t *testing.T, l *tunnel.Link, on func(tunnel.Announcement)) {
+func run(t *testing.T, l *tunnel.Link, on func(announce.Announcement)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

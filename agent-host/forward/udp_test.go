@@ -21,6 +21,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -44,8 +45,8 @@ func udpLink(t *testing.T) *forward.Link {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	t.Cleanup(func() { cancel(); running.Wait() })
-	server := &tunnel.Server{Config: tunnel.Config{Log: quiet}, Source: func() (tunnel.Announcement, <-chan struct{}) {
-		return tunnel.Announcement{Generation: 1}, nil
+	server := &tunnel.Server{Config: tunnel.Config{Log: quiet}, Source: func() (announce.Announcement, <-chan struct{}) {
+		return announce.Announcement{Generation: 1}, nil
 	}}
 	running.Go(func() {
 		if err := server.Serve(ctx, l); err != nil {
@@ -56,7 +57,7 @@ func udpLink(t *testing.T) *forward.Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	running.Go(func() { _ = link.Run(ctx, func(tunnel.Announcement) {}) })
+	running.Go(func() { _ = link.Run(ctx, func(announce.Announcement) {}) })
 	return &forward.Link{
 		Path:   stream.PathRaw,
 		Silent: func() bool { return false },

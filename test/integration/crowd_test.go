@@ -16,6 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
@@ -24,18 +25,18 @@ import (
 func crowded(t *testing.T, socket string, n int, begin <-chan struct{}) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	all := tunnel.Announcement{Generation: 2}
+	all := announce.Announcement{Generation: 2}
 	for i := range n {
 		all.Listeners = append(all.Listeners, portwatch.Listener{
 			Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(10000+i)), Process: "flood[7]",
 		})
 	}
-	s := &tunnel.Server{Config: tunnel.Config{Log: quiet}, Source: func() (tunnel.Announcement, <-chan struct{}) {
+	s := &tunnel.Server{Config: tunnel.Config{Log: quiet}, Source: func() (announce.Announcement, <-chan struct{}) {
 		select {
 		case <-begin:
 			return all, nil
 		default:
-			return tunnel.Announcement{Generation: 1}, begin
+			return announce.Announcement{Generation: 1}, begin
 		}
 	}}
 	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: socket}, nil, quiet)

@@ -1,3 +1,5 @@
+// Package dial connects to services of the machine that it runs on, and to nothing else:
+// what a peer asks to be connected to is checked to be an address of this machine.
 package dial
 
 import (
@@ -20,6 +22,7 @@ const MaxPending = 512
 // ErrTooMany is that one.
 var ErrTooMany = fmt.Errorf("%d connections wait for services that do not accept already", MaxPending)
 
+// ErrNotLocal is that an address is not one of this machine.
 var ErrNotLocal = errors.New("not an address of this machine")
 
 // To connects to the first address of a target that answers.

@@ -1,3 +1,19 @@
+// Package handshake is how two agents find each other to be of one protocol and to have
+// the same key, on a connection that is to carry a session:
+//
+//	host  -> hello   lowest and highest version, key or not, nonce, features
+//	guest -> reply   version (0: none in common), its range, key or not, instance, nonce, proof, features
+//	host  -> proof   status and reason, proof
+//	guest -> ready   status and reason; yamux follows
+//
+// A proof is HMAC-SHA256 under the key over the role of its sender and the
+// bodies of hello and reply, so over both nonces and the version. On a line
+// that may still hold bytes of a dead peer the host repeats its hello until
+// the reply to it comes, and both ends skip what they do not expect; nothing
+// but the session can follow ready.
+//
+// What both have agreed upon also gives the keys by which a host's orders are proved
+// afterwards ([Signer], [Judge]).
 package handshake
 
 import (
@@ -17,19 +33,6 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
-
-// The handshake, on a connection that is to carry a session:
-//
-//	host  -> hello   lowest and highest version, key or not, nonce, features
-//	guest -> reply   version (0: none in common), its range, key or not, instance, nonce, proof, features
-//	host  -> proof   status and reason, proof
-//	guest -> ready   status and reason; yamux follows
-//
-// A proof is HMAC-SHA256 under the key over the role of its sender and the
-// bodies of hello and reply, so over both nonces and the version. On a line
-// that may still hold bytes of a dead peer the host repeats its hello until
-// the reply to it comes, and both ends skip what they do not expect; nothing
-// but the session can follow ready.
 
 // protocolVersion is what this code speaks, and nothing else: version 1 ended a
 // link for what it did not know, so nothing could be added to it.
@@ -346,6 +349,7 @@ type Line struct {
 	r *bufio.Reader
 }
 
+// NewLine returns a line that reads c through a buffer.
 func NewLine(c io.ReadWriteCloser) *Line {
 	return &Line{c, bufio.NewReaderSize(c, 64<<10)}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
@@ -131,7 +132,7 @@ func command(ts *testscript.TestScript, args []string) (*output, error) {
 func fakeGuest() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	port, _ := strconv.Atoi(os.Args[2])
-	announcement := tunnel.Announcement{Generation: 1, Listeners: []portwatch.Listener{{
+	announcement := announce.Announcement{Generation: 1, Listeners: []portwatch.Listener{{
 		Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(port)), Process: "web\x1b[31m[1]",
 	}}}
 	config := tunnel.Config{AgentVersion: "fake", Log: log}
@@ -146,7 +147,7 @@ func fakeGuest() {
 		}
 		config.Key = key[:]
 	}
-	s := &tunnel.Server{Config: config, Source: func() (tunnel.Announcement, <-chan struct{}) {
+	s := &tunnel.Server{Config: config, Source: func() (announce.Announcement, <-chan struct{}) {
 		return announcement, nil
 	}}
 	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: os.Args[1]}, nil, log)

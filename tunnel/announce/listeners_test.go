@@ -1,4 +1,4 @@
-package tunnel
+package announce
 
 import (
 	"net/netip"
@@ -11,15 +11,15 @@ import (
 )
 
 // told is the host's copy after messages that have gone over the wire.
-func told(t *testing.T, messages ...wire.Message) *announced {
+func told(t *testing.T, messages ...wire.Message) *Copy {
 	t.Helper()
-	var a announced
+	var a Copy
 	for _, m := range messages {
 		m, err := wire.DecodeMessage(encoded(m))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.apply(m); err != nil {
+		if _, err := a.Apply(m); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -37,20 +37,20 @@ func TestAnUnusableItemIsSkippedAndCountedAndEndsNothing(t *testing.T) {
 	} {
 		bad := portwatch.Listener{Proto: "udp", Addr: netip.MustParseAddrPort(row.addr), Process: "chrome[7]"}
 		first := &wire.SnapshotMessage{Generation: 1, Listeners: []portwatch.Listener{bad, web}}
-		a := told(t, first).announcement()
+		a := told(t, first).Announcement()
 		if !slices.Equal(a.Listeners, []portwatch.Listener{web}) || a.Skipped != 1 || !strings.Contains(a.SkipReason, row.why) {
 			t.Errorf("%s: %+v", row.addr, a)
 		}
-		a = told(t, first, &wire.DeltaMessage{From: 1, To: 2, Removed: []portwatch.Listener{bad}}).announcement()
+		a = told(t, first, &wire.DeltaMessage{From: 1, To: 2, Removed: []portwatch.Listener{bad}}).Announcement()
 		if len(a.Listeners) != 1 || a.Skipped != 0 || a.SkipReason != "" {
 			t.Errorf("%s is gone: %+v", row.addr, a)
 		}
 	}
 	first := &wire.SnapshotMessage{Generation: 1, Listeners: []portwatch.Listener{web}, Skipped: sampleSkipped}
-	if a := told(t, first).announcement(); len(a.Listeners) != 1 || a.Skipped != 2 {
+	if a := told(t, first).Announcement(); len(a.Listeners) != 1 || a.Skipped != 2 {
 		t.Errorf("of another version: %+v", a)
 	}
-	if a := told(t, first, &wire.DeltaMessage{From: 1, To: 2, SkippedRemoved: sampleSkipped}).announcement(); a.Skipped != 0 {
+	if a := told(t, first, &wire.DeltaMessage{From: 1, To: 2, SkippedRemoved: sampleSkipped}).Announcement(); a.Skipped != 0 {
 		t.Errorf("of another version, gone: %+v", a)
 	}
 }

@@ -1,4 +1,4 @@
-package tunnel
+package announce
 
 import (
 	"bytes"
@@ -53,7 +53,7 @@ func FuzzAnnounced(f *testing.F) {
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := wire.MessageReader{R: bytes.NewReader(b)}
-		var a announced
+		var a Copy
 		type address struct {
 			proto string
 			addr  netip.AddrPort
@@ -70,7 +70,7 @@ func FuzzAnnounced(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if _, err := a.apply(m); err != nil {
+			if _, err := a.Apply(m); err != nil {
 				return
 			}
 			switch m := m.(type) {
@@ -83,7 +83,7 @@ func FuzzAnnounced(f *testing.F) {
 				}
 				add(m.Added)
 			}
-			now := a.announcement()
+			now := a.Announcement()
 			if len(now.Listeners) != len(model) {
 				t.Fatalf("%d listeners, want %d", len(now.Listeners), len(model))
 			}

@@ -1,4 +1,4 @@
-package tunnel
+package announce
 
 import (
 	"cmp"
@@ -11,14 +11,14 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// limited is what can be announced of a set, after what was announced before. Both are
+// Limit is what can be announced of a set, after what was announced before. Both are
 // sorted.
 //
 // A guest has users who do not know each other: one who opens thousands of sockets
 // must not hide the port of another. So what there is room for is shared by user.
 // Of each user's listeners, one address of every port comes first, and before
 // others those that were announced already; what is left is for further addresses.
-func limited(a Announcement, before []portwatch.Listener) Announcement {
+func Limit(a Announcement, before []portwatch.Listener) Announcement {
 	extra := len(a.Listeners) - wire.MaxListeners
 	if extra <= 0 {
 		return a

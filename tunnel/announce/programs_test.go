@@ -1,4 +1,4 @@
-package tunnel
+package announce
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func TestAProgramReachesTheHostWithAllListenersOfItsProcess(t *testing.T) {
 	moved := portwatch.Program{Command: "node server.js --port 3000", Dir: "/home/ann/src/blog", Home: "/home/ann"}
 	first := append(listenersOf("node[9]", shop, 3000, 3001), listenersOf("sshd[1]", portwatch.Program{}, 22)...)
 	a := told(t, &wire.SnapshotMessage{Generation: 1, Listeners: first, Skipped: sampleSkipped},
-		&wire.DeltaMessage{From: 1, To: 2, Removed: first[1:2], Added: listenersOf("node[9]", moved, 3002)}).announcement()
+		&wire.DeltaMessage{From: 1, To: 2, Removed: first[1:2], Added: listenersOf("node[9]", moved, 3002)}).Announcement()
 	want := map[uint16]portwatch.Program{22: {}, 3000: shop, 3002: moved}
 	for _, l := range a.Listeners {
 		if p, ok := want[l.Addr.Port()]; !ok || p != l.Program {
@@ -44,7 +44,7 @@ func TestWhatAGuestSaysOfAProgramIsChecked(t *testing.T) {
 		{"the root", "/", "/"},
 	} {
 		p := portwatch.Program{Command: "sh -c \x00\xff", Dir: row.dir, Home: row.dir}
-		got := told(t, &wire.SnapshotMessage{Generation: 1, Listeners: listenersOf("sh[9]", p, 80)}).announcement().Listeners[0].Program
+		got := told(t, &wire.SnapshotMessage{Generation: 1, Listeners: listenersOf("sh[9]", p, 80)}).Announcement().Listeners[0].Program
 		if got.Dir != row.want || got.Home != row.want || got.Command != "sh -c ??" {
 			t.Errorf("%s: %q, %q, %q", row.name, got.Dir, got.Home, got.Command)
 		}

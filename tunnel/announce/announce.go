@@ -1,4 +1,7 @@
-package tunnel
+// Package announce is the set of listeners that a guest agent tells its host: the host's
+// [Copy], kept by a snapshot and then deltas, and what goes where there are more than can
+// be told ([Limit]).
+package announce
 
 import (
 	"errors"
@@ -28,21 +31,21 @@ type Announcement struct {
 	ScanError string
 }
 
-// announced is the host's copy of a guest's set. It believes nothing: a delta
+// Copy is the host's copy of a guest's set. It believes nothing: a delta
 // that does not fit the set ends the link, and the next one starts from a
 // snapshot.
-type announced struct {
+type Copy struct {
 	generation uint64
 	valid      bool // a snapshot has arrived
-	sameKernel bool // the guest is a container here, and its inodes are ours
+	SameKernel bool // the guest is a container here, and its inodes are ours
 	// set is sorted, and replaced by every message: whoever was given it has it still.
 	set       []portwatch.Listener
 	skipped   map[string]string // reasons by what tells an item apart
 	scanError string
 }
 
-// apply takes in one message and reports whether it was an announcement.
-func (a *announced) apply(m wire.Message) (bool, error) {
+// Apply takes in one message and reports whether it was an announcement.
+func (a *Copy) Apply(m wire.Message) (bool, error) {
 	switch m := m.(type) {
 	case *wire.SnapshotMessage:
 		if m.Generation == 0 {
@@ -71,7 +74,7 @@ func (a *announced) apply(m wire.Message) (bool, error) {
 // change takes listeners from the set and adds others, which replace those of the same
 // addresses. What is done for each of those that stay is little, since a guest may have
 // thousands and change one of them again and again.
-func (a *announced) change(removed, added []portwatch.Listener, skipped []wire.SkippedItem) error {
+func (a *Copy) change(removed, added []portwatch.Listener, skipped []wire.SkippedItem) error {
 	removed, added = sortedListeners(removed), sortedListeners(added)
 	set := make([]portwatch.Listener, 0, len(a.set)+len(added))
 	for _, l := range a.set {
@@ -106,8 +109,8 @@ func (a *announced) change(removed, added []portwatch.Listener, skipped []wire.S
 }
 
 // known leaves out what says nothing here.
-func (a *announced) known(l portwatch.Listener) portwatch.Listener {
-	if !a.sameKernel {
+func (a *Copy) known(l portwatch.Listener) portwatch.Listener {
+	if !a.SameKernel {
 		l.Inode = 0
 	}
 	return l
@@ -128,7 +131,7 @@ func sortedListeners(ls []portwatch.Listener) []portwatch.Listener {
 	return slices.CompactFunc(ls, func(a, b portwatch.Listener) bool { return portwatch.Compare(a, b) == 0 })
 }
 
-func (a *announced) announcement() Announcement {
+func (a *Copy) Announcement() Announcement {
 	return Announcement{
 		Generation: a.generation,
 		Listeners:  a.set,
@@ -139,7 +142,7 @@ func (a *announced) announcement() Announcement {
 }
 
 // skipReason is the same one for as long as the same items are skipped.
-func (a *announced) skipReason() string {
+func (a *Copy) skipReason() string {
 	if len(a.skipped) == 0 {
 		return ""
 	}
