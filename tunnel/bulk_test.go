@@ -3,10 +3,8 @@
 package tunnel_test
 
 import (
-	"encoding/binary"
 	"hash/crc64"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"testing"
@@ -57,18 +55,4 @@ func TestAGibibyteArrivesWholeThroughEveryEndpoint(t *testing.T) {
 	t.Run("vsock", func(t *testing.T) {
 		bothWays(t, startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{}))
 	})
-}
-
-// pseudoRandom reads as pseudo-random numbers. They and their checksum are
-// quick to make in an emulated guest too.
-type pseudoRandom struct{ *rand.PCG }
-
-func numbers() io.Reader { return pseudoRandom{rand.NewPCG(9, 9)} }
-
-func (r pseudoRandom) Read(p []byte) (int, error) {
-	n := len(p) / 8 * 8
-	for i := 0; i < n; i += 8 {
-		binary.LittleEndian.PutUint64(p[i:], r.Uint64())
-	}
-	return n, nil
 }

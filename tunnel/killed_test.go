@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -36,10 +37,14 @@ func beChild(role []string) error {
 	return beHost(role[1], role[2])
 }
 
-// beGuest serves links on a unix socket.
-func beGuest(kind, path string) error {
+// beGuest serves links where it listens.
+func beGuest(kind, at string) error {
 	server := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
-	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}, nil, nil)
+	e, err := endpoint.ParseListen(at)
+	if err != nil {
+		return err
+	}
+	l, err := endpoint.Listen(e, []uint32{vsockLoopback}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -169,7 +174,7 @@ func TestAKilledAgentResetsWhatItCarried(t *testing.T) {
 func killOne(t *testing.T, kind, victim, target string, transfers int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent.sock")
-	guest := startChild(t, "guest", kind, path)
+	guest := startChild(t, "guest", kind, "unix:"+path)
 	defer guest.kill()
 	scheme := "unix:"
 	if kind == stream.PathMux {

@@ -44,8 +44,10 @@ func TestAServerInTheGuestAnswersOnLocalhost(t *testing.T) {
 		t.Logf("%s answered %v after the guest listened", url, time.Since(began).Round(time.Millisecond))
 	}
 
-	f := h.awaitForward(t, "dev", 8080, "idle", func(f control.Forward) bool { return active(f) && f.ConnectionsActive == 0 })
-	if f.Path != "vsock" || f.ConnectionsTotal < 2 || f.BytesIn < 2*uint64(len(page)) || f.Process == "" {
+	f := h.awaitForward(t, "dev", 8080, "idle, and named", func(f control.Forward) bool {
+		return active(f) && f.ConnectionsActive == 0 && f.Process != ""
+	})
+	if f.Path != "vsock" || f.ConnectionsTotal < 2 || f.BytesIn < 2*uint64(len(page)) {
 		t.Errorf("status says %+v", f)
 	}
 	own := h.vm(t, "dev").Loopback + ":8080"

@@ -27,7 +27,7 @@ var promises = []string{
 	"TestResetAfterHalfCloseIsNoticedAtOnce", "TestRefusalIsAReset", "TestEarlyBytesTravelAlong",
 	"TestCutLinkIsAReset", "TestACutLinkFreesWhatIsStalled", "TestAStalledReaderHoldsUpNobodyElse",
 	"TestStreamIsANetConn", "TestCloseDeliversWhatWasWritten", "TestTheHostAlwaysHasTheWholeSet",
-	"TestAGibibyteArrivesWholeThroughEveryEndpoint",
+	"TestAGibibyteArrivesWholeThroughEveryEndpoint", "TestEveryKindOfEndpointKeepsEveryPromise",
 }
 
 func TestTheTunnelKeepsItsPromisesOverVsock(t *testing.T) {
