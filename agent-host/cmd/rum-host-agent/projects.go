@@ -220,7 +220,7 @@ func ownProject(vm string, stderr io.Writer) *projects.Project {
 	p := projects.Of(all, vm, "")
 	for _, r := range w.Refused() {
 		if name := filepath.Base(r.Path); p == nil && (name == vm || strings.HasSuffix(name, "-"+vm)) {
-			fmt.Fprintf(stderr, "the project of %s is not used: %s; %s\n", clean(r.Path), cleanError(r.Reason.Error()), clean(r.Remedy))
+			fmt.Fprintf(stderr, "no project is taken from %s: %s; %s\n", clean(r.Path), cleanError(r.Reason.Error()), clean(r.Remedy))
 		}
 	}
 	return p

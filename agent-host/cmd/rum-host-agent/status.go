@@ -70,7 +70,7 @@ func inError(st control.Status) error {
 		}
 	}
 	if len(st.Refused) > 0 {
-		return advise(fmt.Errorf("the project of %s is not used", clean(st.Refused[0].Path)), "do what status says")
+		return advise(fmt.Errorf("no project is taken from %s", clean(st.Refused[0].Path)), "do what status says")
 	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {

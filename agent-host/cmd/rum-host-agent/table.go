@@ -45,7 +45,7 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 		}
 	}
 	for _, r := range st.Refused {
-		b.WriteString("project of " + clean(r.Path) + " is not used: " + cleanError(r.Reason) + "; " + cleanError(r.Remedy) + "\n")
+		b.WriteString("no project is taken from " + clean(r.Path) + ": " + cleanError(r.Reason) + "; " + cleanError(r.Remedy) + "\n")
 	}
 	for _, s := range st.Setups {
 		writeSetup(&b, s)
