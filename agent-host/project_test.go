@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
@@ -31,6 +33,7 @@ type library struct {
 	mu       sync.Mutex
 	projects map[string]*hostagent.Project
 	asked    []string // identities that keys were asked for
+	store    *keys.Store
 	seen     chan libvirt.Snapshot
 	told     chan bool
 }
@@ -45,11 +48,15 @@ func startLibrary(t *testing.T, agent *hostagent.Agent) *library {
 			defer l.mu.Unlock()
 			return l.projects[dom.Name]
 		},
-		Key: func(_, identity string) ([]byte, error) {
+		Key: func(name, identity string) ([]byte, error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.asked = append(l.asked, identity)
-			return nil, nil
+			if l.store == nil {
+				return nil, nil
+			}
+			key, err := l.store.Lookup(name, identity)
+			return key[:], err
 		},
 		Watch: func(ctx context.Context, seen func(libvirt.Snapshot)) error {
 			for {
@@ -192,5 +199,45 @@ func TestADomainDefinedAnewKeepsTheAddressKeyAndRulesOfItsProject(t *testing.T) 
 	}
 	if len(l.asked) < 2 {
 		t.Errorf("%q", l.asked)
+	}
+}
+
+// TestADomainOfNoProjectDefinedAnewIsLinkedToOnceSomebodySaysThatItIsTheSame: another VM may have been given the name.
+func TestADomainOfNoProjectDefinedAnewIsLinkedToOnceSomebodySaysThatItIsTheSame(t *testing.T) {
+	const was, is = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+	agent := startAgent(t)
+	l := startLibrary(t, agent)
+	store := keys.Store{Dir: filepath.Join(t.TempDir(), "keys")}
+	if err := store.New("box", was); err != nil {
+		t.Fatal(err)
+	}
+	key, err := store.Lookup("box", was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	l.store = &store
+	l.mu.Unlock()
+	g := newGuest(t)
+	g.key = key[:]
+	g.start()
+	port := echo(t)
+	g.announce(port)
+	dom := libvirt.Domain{Name: "box", UUID: was, State: libvirt.Running, Endpoint: g.vm("box").Endpoint.String(), Boots: 1}
+	l.has(dom)
+	within(t, agent, patience, "forwarded", active(0, 1))
+	l.has()
+	dom.UUID = is
+	l.has(dom)
+	within(t, agent, patience, "the command", func(vms []control.VM) bool {
+		return len(vms) == 1 && vms[0].State == control.Down && strings.Contains(vms[0].Error, "is for domain "+was+", this one is "+is) &&
+			strings.Contains(vms[0].Error, "rum-host-agent keys bind box "+is)
+	})
+	if err := store.Bind("box", is); err != nil {
+		t.Fatal(err)
+	}
+	within(t, agent, patience, "forwarded again", active(0, 1))
+	if vm := byName(agent, "box"); vm.Auth != "psk" {
+		t.Errorf("linked to with auth %q", vm.Auth)
 	}
 }
