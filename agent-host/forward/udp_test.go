@@ -517,3 +517,33 @@ func TestAFlowMovesWhenItsAddressRefuses(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// TestALinkThatHasCarriedDatagramsRestsAgain: a link with a stream beats every second.
+func TestALinkThatHasCarriedDatagramsRestsAgain(t *testing.T) {
+	link := udpLink(t)
+	open := link.Open
+	opened := make(chan relay.Conn, 4)
+	link.Open = func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
+		c, path, err := open(ctx, target, early)
+		if err == nil {
+			opened <- c
+		}
+		return c, path, err
+	}
+	vm := newTable(t, forward.Config{}).Add("dev")
+	vm.SetLink(link)
+	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
+	vm.Announce(udpListeners(port, guestIP))
+	for range 2 {
+		client := dialUDP(t, addr("127.0.0.1", port))
+		askUntil(t, client, "hello")
+		_ = client.Close()
+		dead := make(chan struct{})
+		(<-opened).(*stream.Stream).WhenDead(func() { close(dead) })
+		select {
+		case <-dead:
+		case <-time.After(patience):
+			t.Fatal("the datagram stream outlives its last flow")
+		}
+	}
+}

@@ -286,6 +286,11 @@ func (u *udpFlows) sweep() {
 		next := u.expire(time.Now())
 		u.sweeping = len(u.byClient) > 0
 		more := u.sweeping
+		if !more && u.way != nil {
+			// A link rests that carries nothing, and the next flow opens another stream.
+			u.way.cancel()
+			u.way = nil
+		}
 		u.mu.Unlock()
 		if !more {
 			return
