@@ -107,7 +107,7 @@ func decider(rules ruleSet) forward.Rules {
 func decision(d config.Decision) forward.Decision {
 	out := forward.Decision{
 		Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Hold: d.Hold,
-		Rule: d.Rule, Label: d.Label, Reason: d.Reason,
+		Automatic: d.Automatic, Rule: d.Rule, Label: d.Label, Reason: d.Reason,
 	}
 	if d.Ignored {
 		out.Verdict = control.Ignored

@@ -58,7 +58,7 @@ func (a *auto) decide(r *Rule, l portwatch.Listener) Decision {
 	case a.ports != (Ports{}) && !a.ports.Has(l.Addr.Port()):
 		return keep(fmt.Sprintf("not in the range of auto_ports, %v", a.ports))
 	}
-	d := Decision{Rule: r.Name}
+	d := Decision{Rule: r.Name, Automatic: true}
 	for _, ip := range r.HostIP {
 		d.Host = append(d.Host, netip.AddrPortFrom(ip, l.Addr.Port()))
 	}

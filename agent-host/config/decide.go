@@ -25,6 +25,8 @@ type Decision struct {
 	ProxyProtocol bool
 	// Hold is how long clients wait for the service; 0 for not at all, and for datagrams.
 	Hold time.Duration
+	// Automatic says that no rule matched: [auto_ports] decided, or what is in its place.
+	Automatic bool
 	// Ignored listeners stay in the guest, and Reason says why.
 	Ignored bool
 	Reason  string

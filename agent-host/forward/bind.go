@@ -17,6 +17,7 @@ import (
 // place gives a new binding its host addresses or makes it a claim.
 func (t *Table) place(b *binding) {
 	t.overrule(b)
+	t.takePrecedence(b)
 	t.displace(b)
 	if !t.bind(b, true) {
 		t.claim(b)
@@ -35,6 +36,7 @@ func (t *Table) withdraw(f *forward) {
 func (t *Table) takeDown(f *forward) (released bool) {
 	for _, b := range f.bindings() {
 		t.yield(b)
+		t.endPrecedence(b)
 		released = t.remove(b) || released
 	}
 	f.vm.leave(f.consumer)
@@ -232,6 +234,9 @@ func (t *Table) rival(b *binding, h hostAddr) *binding {
 		}
 	}
 	if r := b.preferred(); r != nil {
+		return r
+	}
+	if r := b.outranking(h); r != nil {
 		return r
 	}
 	if r := t.bound[h]; r != nil {

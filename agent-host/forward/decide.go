@@ -264,6 +264,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 	for _, l := range announced {
 		for d := range p.rules(vm, l).all() {
 			g := w.group(l, d, r.unreached(l))
+			g.decision.Automatic = g.decision.Automatic && d.Automatic
 			if len(g.guest) == 0 {
 				g.uid = l.UID
 			}
@@ -277,6 +278,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 		for d := range p.rules(vm, l).all() {
 			k := w.keyOf(l, d).localhost()
 			if first, ok := w.first[k]; ok {
+				w.groups[first].decision.Automatic = false
 				w.rename(first, k)
 				continue
 			}
@@ -300,9 +302,10 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 			w.order[i] = to
 		}
 	}
-	// What is localhost comes first, so that nothing has to give way to it.
+	// What is localhost comes first, and then what a rule names, so that little has to
+	// give way.
 	slices.SortStableFunc(w.order, func(a, b key) int {
-		return cmp.Compare(min(a.addr.BitLen(), 1), min(b.addr.BitLen(), 1))
+		return cmp.Or(cmp.Compare(min(a.addr.BitLen(), 1), min(b.addr.BitLen(), 1)), cmp.Compare(w.rank(a), w.rank(b)))
 	})
 	return w
 }
@@ -335,6 +338,14 @@ func (w *wanted) hold(l portwatch.Listener, d Decision, unreached string) {
 		g.held, g.process, g.uid = true, l.Process, l.UID
 	}
 	g.guest = append(g.guest, l)
+}
+
+// rank is lower for what a rule names.
+func (w *wanted) rank(k key) int {
+	if w.groups[k].decision.Automatic {
+		return 1
+	}
+	return 0
 }
 
 // rename puts what listens on a port in the place of what is expected there, if
@@ -417,6 +428,7 @@ func (v *VM) place(w *wanted, u turn) (more bool) {
 		w.order = w.order[1:]
 		g := w.groups[k]
 		if f := v.forwards[k]; f != nil {
+			v.table.setAutomatic(f, g.decision.Automatic)
 			f.describe(g)
 		} else if r := v.rows.get(k); r != nil {
 			r.describe(v, g)

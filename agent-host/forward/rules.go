@@ -30,6 +30,9 @@ type Decision struct {
 	// ProxyProtocol tells the service its client's address, with a header of the PROXY
 	// protocol, version 2, before the client's bytes. It is for TCP alone.
 	ProxyProtocol bool
+	// Automatic says that no rule names the port. The forward gives way to those of the
+	// same VM that rules name.
+	Automatic bool
 	// Hold is how long clients wait for a service that is not there, and how long the
 	// host listeners of one that has gone stay; 0 for not at all. It is for TCP alone.
 	Hold time.Duration
@@ -93,7 +96,7 @@ var (
 // SamePort is the rule behind all others: every port is at the same port of the
 // host's loopback.
 func SamePort(_ string, l portwatch.Listener) Decision {
-	return Decision{Rule: DefaultRule, Host: []netip.AddrPort{
+	return Decision{Rule: DefaultRule, Automatic: true, Host: []netip.AddrPort{
 		netip.AddrPortFrom(loopback4, l.Addr.Port()),
 		netip.AddrPortFrom(loopback6, l.Addr.Port()),
 	}}

@@ -71,12 +71,13 @@ type VM struct {
 	used      int        // descriptors of those
 	consumers map[consumerKey]*consumer
 	suggested map[suggested]*forward
-	users     map[uint32]int // forwards that have host addresses, by the guest's user
-	waits     int            // rows that wait for a limit
-	halves    []*binding     // that do, of forwards with others; some of them no longer
-	full      bool           // which the log has heard of
-	untold    bool           // the guest is to be told what became of its ports
-	told      uint64         // the hash of that, as it was told last, and over which link
+	named     map[spot]map[hostAddr][]*binding // what rules name; see takePrecedence
+	users     map[uint32]int                   // forwards that have host addresses, by the guest's user
+	waits     int                              // rows that wait for a limit
+	halves    []*binding                       // that do, of forwards with others; some of them no longer
+	full      bool                             // which the log has heard of
+	untold    bool                             // the guest is to be told what became of its ports
+	told      uint64                           // the hash of that, as it was told last, and over which link
 	toldTo    *Link
 	closed    bool
 }
@@ -106,7 +107,7 @@ func (k key) compare(o key) int {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward)}
+	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[spot]map[hostAddr][]*binding)}
 	v.dials = make(chan struct{}, dial.MaxPending)
 	v.work = budget.New(budget.Link)
 	v.route.Store(&route{})

@@ -1,0 +1,82 @@
+package forward
+
+import "slices"
+
+// In one VM, what a rule names comes before what is forwarded because no rule names
+// it, whichever was there first, and also while the rule's forward has to wait for
+// others. Between VMs who comes first has an address.
+
+// takePrecedence takes from the VM's automatic forwards what b's rule asks for.
+func (t *Table) takePrecedence(b *binding) {
+	if b.own || b.decision.Automatic {
+		return
+	}
+	for _, h := range b.wanted {
+		named := b.vm.named[h.spot()]
+		if named == nil {
+			named = make(map[hostAddr][]*binding)
+			b.vm.named[h.spot()] = named
+		}
+		named[h] = append(named[h], b)
+		for _, at := range slices.Clone(t.boundAt(h.spot())) {
+			if r := t.bound[at]; r != nil && r.vm == b.vm {
+				t.giveWay(r)
+			}
+		}
+	}
+}
+
+// endPrecedence ends what takePrecedence began.
+func (t *Table) endPrecedence(b *binding) {
+	if b.own || b.decision.Automatic {
+		return
+	}
+	for _, h := range b.wanted {
+		s := h.spot()
+		named := b.vm.named[s]
+		named[h] = slices.DeleteFunc(named[h], func(o *binding) bool { return o == b })
+		if len(named[h]) == 0 {
+			delete(named, h)
+		}
+		if len(named) == 0 {
+			delete(b.vm.named, s)
+		}
+	}
+}
+
+// setAutomatic takes over whether a rule names a forward that stays the same otherwise.
+func (t *Table) setAutomatic(f *forward, automatic bool) {
+	b := f.main
+	if b == nil || f.decision.Automatic == automatic {
+		f.decision.Automatic = automatic
+		return
+	}
+	t.endPrecedence(b)
+	f.decision.Automatic = automatic
+	t.takePrecedence(b)
+	t.giveWay(b)
+	t.freed(b)
+}
+
+// giveWay makes a binding a claim if it has what a rule of its VM names.
+func (t *Table) giveWay(b *binding) {
+	if b.open == nil || !slices.ContainsFunc(b.wanted, func(h hostAddr) bool { return b.outranking(h) != nil }) {
+		return
+	}
+	t.remove(b)
+	t.bind(b, false) // which fails, and says why
+	t.claim(b)
+}
+
+// outranking is the rule's binding of the VM to which b leaves an address, if any.
+func (b *binding) outranking(h hostAddr) *binding {
+	if b.own || !b.decision.Automatic {
+		return nil
+	}
+	for at, named := range b.vm.named[h.spot()] {
+		if at == h || wildcard(at) == h || at == wildcard(h) {
+			return named[0]
+		}
+	}
+	return nil
+}

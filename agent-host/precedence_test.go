@@ -1,0 +1,138 @@
+package hostagent_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// at is what has, or waits for, an address: "STATE GUEST-PORT", by guest port.
+func at(vm control.VM, address string) string {
+	var out []string
+	for _, f := range vm.Forwards {
+		for _, h := range f.Host {
+			if h == address {
+				out = append(out, fmt.Sprintf("%s %d", f.State, f.Port))
+			}
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// A rule and [auto_ports] of one file want one host port: the rule's is the one that was named.
+func TestWhatARuleNamesComesBeforeAutomaticForwardsOfItsVM(t *testing.T) {
+	low, high := echo(t), echo(t)
+	if low > high {
+		low, high = high, low
+	}
+	for name, text := range map[string]string{
+		"ports":                "[[ports]]\nhost = %d\nguest = %d\n",
+		"forward":              "[[forward]]\nhost = %d\nguest = %d\n",
+		"static":               "[[forward]]\nstatic = true\nhost = %d\nguest = %d\n",
+		"automatic everywhere": "[[forward]]\nhost = %d\nguest = %d\n[auto_ports]\nbind = \"0.0.0.0\"\n",
+	} {
+		for _, p := range [][2]uint16{{low, high}, {high, low}} {
+			for _, later := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, host %d, guest %d, saved later %v", name, p[0], p[1], later), func(t *testing.T) {
+					ruleComesFirst(t, text, p[0], p[1], later)
+				})
+			}
+		}
+	}
+}
+
+// ruleComesFirst has a rule that puts one port of a guest where an automatic forward has another. later is that the
+// ports are forwarded already when it is saved.
+func ruleComesFirst(t *testing.T, text string, auto, named uint16, later bool) {
+	g := newGuest(t)
+	g.start()
+	a := startAgent(t)
+	g.announce(auto, named)
+	ruled := rules(t, text, auto, named)
+	if !later {
+		a.SetRules(ruled)
+	}
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "announced", func(vms []control.VM) bool { return len(vms[0].Forwards) == 2 })
+	a.SetRules(ruled)
+	for _, f := range a.Status().VMs[0].Forwards {
+		switch {
+		case f.Port == named && f.State == control.Active:
+		case f.Port == auto && f.State == control.Claim && strings.Contains(f.Reason, fmt.Sprintf("for its port %d", named)):
+		default:
+			t.Errorf("%+v", f)
+		}
+	}
+	if err := roundTrip(auto); err != nil {
+		t.Error(err)
+	}
+	// What the rule gives up is the automatic one's again.
+	a.SetRules(nil)
+	if got, want := at(a.Status().VMs[0], onHost(auto)), fmt.Sprintf("active %d", auto); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestARuleThatWaitsIsNotOvertakenByAnAutomaticForward(t *testing.T) {
+	auto, named := echo(t), echo(t)
+	l, err := net.Listen("tcp", fmt.Sprintf("[::1]:%d", auto))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	g := newGuest(t)
+	g.start()
+	a := startAgent(t)
+	g.announce(auto, named)
+	// The automatic one could have its address now; the rule's needs both.
+	a.SetRules(rules(t, "[[forward]]\nhost = %d\nguest = %d\n[auto_ports]\nbind = \"127.0.0.1\"\n", auto, named))
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "announced", func(vms []control.VM) bool { return len(vms[0].Forwards) == 2 })
+	for _, f := range a.Status().VMs[0].Forwards {
+		if f.State != control.Claim {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// A forward stays the same while a rule begins or ceases to name it; who comes first changes.
+func TestAForwardThatARuleNamesNoMoreGivesWay(t *testing.T) {
+	one, two := echo(t), echo(t)
+	g := newGuest(t)
+	g.start()
+	a := startAgent(t)
+	g.announce(one, two)
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "announced", active(0, 2))
+	for _, c := range []struct{ guest, host uint16 }{{one, one}, {two, one}, {one, one}, {one, two}, {two, two}} {
+		a.SetRules(rules(t, "[[ports]]\nguest = %d\nhost = %d\n", c.guest, c.host))
+		if got, want := at(a.Status().VMs[0], onHost(c.host)), fmt.Sprintf("active %d", c.guest); !strings.Contains(got, want) {
+			t.Errorf("guest %d, host %d: %q: %+v", c.guest, c.host, got, a.Status().VMs[0].Forwards)
+		}
+	}
+}
+
+// Between VMs who comes first has an address, whatever names it.
+func TestARuleTakesNothingFromAnotherVM(t *testing.T) {
+	port, other := echo(t), echo(t)
+	a := startAgent(t)
+	for _, name := range []string{"one", "two"} {
+		g := newGuest(t)
+		g.start()
+		g.announce(map[string]uint16{"one": port, "two": other}[name])
+		add(t, a, g.vm(name))
+	}
+	within(t, a, patience, "one is open", active(0, 1))
+	within(t, a, patience, "two is open", active(1, 1))
+	a.SetRules(rules(t, "[[ports]]\nvm = \"two\"\nguest = %d\nhost = %d\n", other, port))
+	vms := a.Status().VMs
+	if f := vms[0].Forwards[0]; f.State != control.Active {
+		t.Errorf("%+v", f)
+	}
+	if f := vms[1].Forwards[0]; f.State != control.Claim || !strings.Contains(f.Reason, "held by VM one") {
+		t.Errorf("%+v", f)
+	}
+}
