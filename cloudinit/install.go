@@ -121,6 +121,9 @@ func (s *Seed) archive() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// KeyInPlace is what the script of [Seed.Installer] prints when the guest has the key, whatever becomes of the rest.
+const KeyInPlace = "the key is in /etc/rum-agent/key\n"
+
 // Installer is a shell script that installs the same files as the seed does, in a guest that already runs: for
 // root, at any time, as often as one likes. It carries the key, so it is as secret as that.
 func (s *Seed) Installer() ([]byte, error) {

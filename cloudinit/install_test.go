@@ -360,6 +360,50 @@ func TestUninstallerLeavesNothing(t *testing.T) {
 	}
 }
 
+// A disk without room is as full afterwards as before, and what an installation left that was killed goes.
+func TestAFailedInstallationLeavesNoPartsOfFiles(t *testing.T) {
+	s := newSeed(t)
+	script, err := s.Installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := systemdGuest(t)
+	g.Write("local/sbin/cp", "#!/bin/sh\n/bin/cp \"$@\"\necho no room >&2\nexit 1\n", 0o755)
+	left := func() []string {
+		all, _ := filepath.Glob(filepath.Join(g.Dir, "local/bin/*"))
+		return all
+	}
+	const killed = "local/bin/rum-guest-agent.new.999999999"
+	g.Write(killed, "part", 0o600)
+	if out, _, err := g.Run(t.Context(), script); err == nil || !strings.Contains(out, "no room") {
+		t.Errorf("error %v, output %s", err, out)
+	}
+	if all := left(); len(all) > 0 {
+		t.Errorf("left behind: %v", all)
+	}
+	g.Write(killed, "part", 0o600)
+	if out, _, err := g.Run(t.Context(), cloudinit.Uninstaller()); err != nil || !strings.Contains(out, "removed") {
+		t.Errorf("error %v, output %s", err, out)
+	}
+	if all := left(); len(all) > 0 {
+		t.Errorf("left behind by uninstall: %v", all)
+	}
+}
+
+func TestInstallerSaysWhenTheGuestHasTheKey(t *testing.T) {
+	s := newSeed(t)
+	script, err := s.Installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, g := range map[string]*guest{"systemd": systemdGuest(t), "busybox": openrcGuest(t), "no service manager": {sysroot.New(t, "x86_64"), t}} {
+		out, _, _ := g.Run(t.Context(), script)
+		if !strings.Contains(out, cloudinit.KeyInPlace) || g.Read("etc/rum-agent/key") != string(s.Key.Encode()) {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+}
+
 func TestScriptParsesInEveryShell(t *testing.T) {
 	s := newSeed(t)
 	script, err := s.Installer()

@@ -24,7 +24,8 @@ type Config struct {
 	// LibvirtURI is that of [advanced], if it is one of this machine's two daemons;
 	// empty for none.
 	LibvirtURI string
-	// User is who rum logs in as: [ssh] user, else [user] name, else rum.
+	// User is who rum logs in as: [ssh] user, else [user] name, else rum. It is empty for
+	// one that is no name of a user.
 	User string
 	// Warnings are what rum will refuse of a file that is rum's too, or takes for
 	// something else, in the order of the file.
@@ -114,12 +115,7 @@ func (d *document) config(root table) *Config {
 	if t, ok := root.part("advanced"); ok {
 		c.LibvirtURI = t.libvirtURI()
 	}
-	for _, key := range [][2]string{{"user", "name"}, {"ssh", "user"}} {
-		t, _ := root.part(key[0])
-		if name, _ := t.values[key[1]].(string); name != "" {
-			c.User = name
-		}
-	}
+	c.User = root.rumUser()
 	written := append(root.tables(tablePorts), root.tables(tableForward)...)
 	if len(written) > maxRules {
 		d.errorf(written[maxRules].path, "%d rules are more than %d, which is the most", len(written), maxRules)

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,6 +74,28 @@ func (s Store) Lookup(name, uuid string) (keyfile.Key, error) {
 	}
 	_, key, err := s.read(path, name, uuid)
 	return key, err
+}
+
+// Reserve keeps others who reserve the guest waiting until release is called, so that two who give it a key at the same time
+// give it the same. waiting is called if somebody else has it; the end of ctx ends the wait.
+func (s Store) Reserve(ctx context.Context, name string, waiting func()) (release func(), err error) {
+	path, err := s.path(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.makeDir(); err != nil {
+		return nil, err
+	}
+	path = filepath.Join(s.Dir, "."+filepath.Base(path)+".lock")
+	release, err = keyfile.TryLock(path)
+	if errors.Is(err, keyfile.ErrLocked) {
+		waiting()
+		release, err = keyfile.LockContext(ctx, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key store: %w", err)
+	}
+	return release, nil
 }
 
 // Draft returns the guest's key, or a new one that is not kept yet, with the errors that [Store.Keep] would have. A
@@ -245,12 +268,16 @@ func (s Store) checkDir() error {
 	return nil
 }
 
+func (s Store) makeDir() error {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return fmt.Errorf("key store: %w", err)
+	}
+	return s.checkDir()
+}
+
 // lock makes the directory if need be and keeps other writers out until the returned function is called.
 func (s Store) lock() (unlock func(), err error) {
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("key store: %w", err)
-	}
-	if err := s.checkDir(); err != nil {
+	if err := s.makeDir(); err != nil {
 		return nil, err
 	}
 	if unlock, err = keyfile.Lock(filepath.Join(s.Dir, ".lock")); err != nil {

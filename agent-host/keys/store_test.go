@@ -1,6 +1,7 @@
 package keys_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -277,5 +278,31 @@ func TestDefaultDirIsPerUser(t *testing.T) {
 		if dir, err := keys.DefaultDir(); err != nil || dir != want {
 			t.Errorf("with %q: %q, %v", state, dir, err)
 		}
+	}
+}
+
+func TestWhoGivesAGuestItsKeyWaitsForWhoDoesAlready(t *testing.T) {
+	s := newStore(t)
+	waited := func() { t.Error("it waited for nobody") }
+	release, err := s.Reserve(t.Context(), "dev", waited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := s.Reserve(t.Context(), "other", waited); err != nil {
+		t.Fatal(err)
+	} else {
+		other()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := s.Reserve(ctx, "dev", cancel); !errors.Is(err, context.Canceled) {
+		t.Errorf("the end of its time: %v", err)
+	}
+	again, err := s.Reserve(t.Context(), "dev", release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if all, err := s.List(); len(all) > 0 || err != nil {
+		t.Errorf("%+v, %v", all, err)
 	}
 }

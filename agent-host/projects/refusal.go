@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"syscall"
+
+	"github.com/rum-vm/rum-agent/agent-host/shellword"
 )
 
 // Refusal is a work directory whose project is not followed, or the directory of all of them.
@@ -70,12 +72,12 @@ func own(path string) error {
 	if uid := os.Geteuid(); int(st.Uid) != uid {
 		remedy := fmt.Sprintf("run an agent as user %d", st.Uid)
 		if uid != 0 { // which may have another's home, and should not take it from them
-			remedy += fmt.Sprintf("; or, if it is yours, have root run: chown %d %q", uid, path)
+			remedy += fmt.Sprintf("; or, if it is yours, have root run: chown %d %s", uid, shellword.Quote(path))
 		}
 		return refuse(remedy, "%s belongs to user %d, not to %d", path, st.Uid, uid)
 	}
 	if st.Mode&0o002 != 0 {
-		return refuse(fmt.Sprintf("if nobody has, run: chmod o-w %q", path), "every user may change %s", path)
+		return refuse(fmt.Sprintf("if nobody has, run: chmod o-w %s", shellword.Quote(path)), "every user may change %s", path)
 	}
 	return nil
 }

@@ -266,11 +266,11 @@ func TestAWorkDirectoryThatIsNotUsedIsToldWithTheReasonAndWhatToDo(t *testing.T)
 	}{
 		{
 			func() error { return os.Chmod(workDir, 0o777) }, func() error { return os.Chmod(workDir, 0o755) },
-			"every user may change " + workDir, "chmod o-w \"" + workDir + "\"",
+			"every user may change " + workDir, "chmod o-w " + workDir,
 		},
 		{
 			func() error { return os.Chmod(config, 0o646) }, func() error { return os.Chmod(config, 0o644) },
-			"every user may change " + config, "chmod o-w \"" + config + "\"",
+			"every user may change " + config, "chmod o-w " + config,
 		},
 		{
 			func() error { return os.WriteFile(config, []byte("/elsewhere/shop.rum.toml"), 0o644) },

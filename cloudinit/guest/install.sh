@@ -20,6 +20,7 @@ unfinished=/var/lib/rum-agent/unfinished # there from the first change to the re
 src=
 work=
 mounted=
+new= # a file that is being written
 changed=
 
 die() {
@@ -28,6 +29,7 @@ die() {
 }
 
 cleanup() {
+	[ -z "$new" ] || rm -f "$new"
 	[ -z "$mounted" ] || umount "$mounted" || return 0
 	[ -z "$work" ] || rm -rf "$work"
 }
@@ -74,14 +76,17 @@ put() {
 	fi
 	[ -n "$src" ] || fetch
 	[ -f "$src/$1" ] || die "the seed has no $1"
-	cp "$src/$1" "$2.new.$$"
-	if ! has "$2.new.$$" "$4"; then
-		rm -f "$2.new.$$"
-		die "$1 is damaged in the seed: its SHA-256 is not $4"
-	fi
-	chmod "$3" "$2.new.$$"
+	# What is left of one that was killed may be what fills the disk.
+	for left in "$2".new.*; do
+		kill -0 "${left##*.}" 2>/dev/null || rm -f "$left"
+	done
+	new=$2.new.$$
+	cp "$src/$1" "$new"
+	has "$new" "$4" || die "$1 is damaged in the seed: its SHA-256 is not $4"
+	chmod "$3" "$new"
 	: >"$unfinished"
-	mv -f "$2.new.$$" "$2"
+	mv -f "$new" "$2"
+	new=
 	changed=yes
 }
 
@@ -119,6 +124,7 @@ mkdir -p "${key%/*}" "${applied%/*}"
 [ ! -e "$unfinished" ] || changed=yes
 put "rum-guest-agent-linux-$arch" "$agent" 755 "$agent_sum"
 put key "$key" 600 "$key_sum"
+[ "$mode" != install ] || echo "the key is in $key"
 
 if [ -d /run/systemd/system ]; then
 	put rum-guest-agent.service /etc/systemd/system/rum-guest-agent.service 644 "$systemd_sum"
@@ -152,6 +158,8 @@ if [ "$mode" = install ]; then
 	echo "${told:-installed, and started}"
 	exit 0
 fi
-echo "$id" >"$applied.new.$$"
-mv -f "$applied.new.$$" "$applied"
+new=$applied.new.$$
+echo "$id" >"$new"
+mv -f "$new" "$applied"
+new=
 exit 0

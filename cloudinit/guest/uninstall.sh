@@ -12,11 +12,13 @@ removed=
 	exit 1
 }
 
-# remove FILE: it is not there any more.
+# remove FILE: it is not there any more, nor what an installation that failed left of it.
 remove() {
-	[ -e "$1" ] || return 0
-	rm -f "$1"
-	removed=yes
+	for there in "$1" "$1".new.*; do
+		[ -e "$there" ] || continue
+		rm -f "$there"
+		removed=yes
+	done
 }
 
 if [ -e /etc/systemd/system/rum-guest-agent.service ]; then

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ The key stays the same for a name, and rum-host-agent run finds it by it.`,
 		Args: exactlyOne("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.noUserData = c.Flags().Changed("user-data") && o.userData == ""
-			return o.run(args[0], c.OutOrStdout())
+			return o.run(c.Context(), args[0], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	c.Flags().SortFlags = false
@@ -64,7 +65,7 @@ The key stays the same for a name, and rum-host-agent run finds it by it.`,
 	return c
 }
 
-func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
+func (o *cloudInitOptions) run(ctx context.Context, name string, stdout, stderr io.Writer) error {
 	if o.noUserData {
 		return misuse(errors.New(`cloudinit: --user-data "": want a FILE; leave the flag out for none`))
 	}
@@ -78,10 +79,11 @@ func (o *cloudInitOptions) run(name string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	key, err := draftKey(name, seed.UUID)
+	key, err := draftKey(ctx, name, seed.UUID, stderr)
 	if err != nil {
 		return err
 	}
+	defer key.release()
 	seed.Key = key.Key
 	if o.userDataOnly {
 		err = o.writeDocument(seed)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,13 +27,24 @@ type draft struct {
 	keyfile.Key
 	store      keys.Store
 	name, uuid string
+	release    func() // lets another command give the guest its key
 }
 
-// draftKey returns the guest's key, or a new one that is not kept yet.
-func draftKey(name, uuid string) (d draft, err error) {
+// draftKey returns the guest's key, or a new one that is not kept yet. Until it is released no other command gives that
+// guest a key.
+func draftKey(ctx context.Context, name, uuid string, stderr io.Writer) (d draft, err error) {
 	d = draft{name: name, uuid: uuid}
-	if d.store, err = keyStore(); err == nil {
-		d.Key, err = d.store.Draft(name, uuid)
+	if d.store, err = keyStore(); err != nil {
+		return d, adviseOnKey(name, err)
+	}
+	d.release, err = d.store.Reserve(ctx, name, func() {
+		fmt.Fprintf(stderr, "waiting for another command that gives %s its key\n", clean(name))
+	})
+	if err != nil {
+		return d, adviseOnKey(name, err)
+	}
+	if d.Key, err = d.store.Draft(name, uuid); err != nil {
+		d.release()
 	}
 	return d, adviseOnKey(name, err)
 }

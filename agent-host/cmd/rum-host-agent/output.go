@@ -66,7 +66,9 @@ func report(stderr io.Writer, err error) int {
 	if !ok {
 		return exitFailure
 	}
-	fmt.Fprintln(stderr, p.hint)
+	for line := range strings.Lines(p.hint) {
+		fmt.Fprintln(stderr, cleanTo(maxHint, strings.TrimSuffix(line, "\n")))
+	}
 	switch {
 	case p.usage:
 		return exitUsage
@@ -76,11 +78,13 @@ func report(stderr io.Writer, err error) int {
 	return exitFailure
 }
 
-// maxText bounds what one value can take of a terminal, in characters, and
-// maxError an error, whose cause comes last.
+// maxText bounds what one value can take of a terminal, in characters, maxError an
+// error, whose cause comes last, and maxHint a line of advice, whose commands have
+// paths in them.
 const (
 	maxText  = 200
 	maxError = 1000
+	maxHint  = 8000
 )
 
 // clean makes text safe to print on a terminal: no control characters, no

@@ -17,6 +17,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/agent-host/shellword"
 )
 
 // receive runs a script from standard input, as root: it needs to be a file, because the last part of the one that installs is
@@ -27,8 +28,11 @@ script=$(mktemp)
 trap 'rm -f "$script"' EXIT
 trap 'exit 1' HUP INT TERM
 cat >"$script"
-if [ "$(id -u)" = 0 ]; then sh "$script"; else sudo -n sh "$script"; fi
+if [ "$(id -u)" = 0 ]; then sh "$script"; elif sudo -n sh -c :; then sudo -n sh "$script"; else exit 77; fi
 printf 'rum-host-agent: the script %s\n' 'has run to its end'`
+
+// notRoot is what that exits with where it has not become root: EX_NOPERM of sysexits.h.
+const notRoot = 77
 
 // hostKeyRefused is what ssh says last when the host's key is not what it knows.
 const hostKeyRefused = "Host key verification failed."
@@ -36,10 +40,13 @@ const hostKeyRefused = "Host key verification failed."
 // overSSH runs scripts with ssh. newKey says what to do where the host has another key than it had; empty for what is
 // always true.
 func overSSH(to string, options []string, newKey string) way {
-	const hint = "what went wrong is said above; the user there has to be root or may use sudo without a password"
+	const hint = "what went wrong is said above"
+	byHand := func(command string) string {
+		return shellword.Join(append(append([]string{"ssh"}, options...), "--", to, command)...)
+	}
 	return way{to: to, hint: hint, run: func(ctx context.Context, script []byte, stdout, stderr io.Writer) error {
 		// The login shell there may be one of another family.
-		command := "exec sh -c '" + strings.ReplaceAll(receive, "'", `'\''`) + "'"
+		command := "exec sh -c " + shellword.Quote(receive)
 		args := append(append([]string{"-T"}, options...), "--", to, command)
 		said, end := &tail{w: stderr}, &proof{w: stdout}
 		ssh := exec.CommandContext(ctx, "ssh", args...)
@@ -52,19 +59,21 @@ func overSSH(to string, options []string, newKey string) way {
 		switch {
 		case err == nil && proven != nil:
 			return advise(fmt.Errorf("%s: %w", to, proven), "let that login run commands: the key there has command= in authorized_keys, or sshd has a ForceCommand, "+
-				"or its shell is none; see with: ssh "+to+" id")
+				"or its shell is none; see with: "+byHand("id"))
 		case errors.Is(err, exec.ErrNotFound):
 			return advise(err, "install openssh-client")
+		case ok && exit.ExitCode() == notRoot:
+			return advise(fmt.Errorf("the login to %s is not root, and has no sudo without a password", to), "go in as root or a user who has, with --to USER@HOST, or allow that user sudo")
 		case !ok || exit.ExitCode() != 255: // what ssh itself returns when it fails
 			return err
 		case strings.Contains(string(said.last), hostKeyRefused):
-			hint := "see which key it should have, and connect once by hand with: ssh " + to + " true"
+			hint := "see which key it should have, and connect once by hand with: " + byHand("true")
 			if newKey != "" {
 				hint = newKey
 			}
 			return advise(fmt.Errorf("%s does not have the host key that it had", to), hint)
 		}
-		return advise(fmt.Errorf("cannot reach %s with ssh", to), "try it by hand with: ssh "+to+" true, and name the VM's address with --to USER@HOST")
+		return advise(fmt.Errorf("cannot reach %s with ssh", to), "try it by hand with: "+byHand("true")+", and name the VM's address with --to USER@HOST")
 	}}
 }
 
@@ -93,7 +102,7 @@ func (o *reachOptions) destination(ctx context.Context, name string, p *projects
 	case strings.Contains(o.to, "@"):
 		return o.to, nil
 	case o.to != "":
-		return p.File.Current().User + "@" + o.to, nil
+		return asUser(p, o.to)
 	}
 	conn, err := libvirt.Open(ctx, p.URI())
 	if err != nil {
@@ -109,7 +118,16 @@ func (o *reachOptions) destination(ctx context.Context, name string, p *projects
 	case !dom.BridgeIP.IsValid():
 		return "", advise(fmt.Errorf("libvirt knows no address of %s", p.Domain), "wait until it has booted, or name one with --to HOST")
 	}
-	return p.File.Current().User + "@" + dom.BridgeIP.String(), nil
+	return asUser(p, dom.BridgeIP.String())
+}
+
+// asUser is a host as ssh takes it, with the user of a project's file.
+func asUser(p *projects.Project, host string) (string, error) {
+	user := p.File.Current().User
+	if user == "" {
+		return "", advise(fmt.Errorf("%s names a user that is not used", p.File.Path()), "correct [ssh] user or [user] name there, or name another with --to USER@HOST")
+	}
+	return user + "@" + host, nil
 }
 
 // sshAsRum are the options of ssh for the VM of a project, and what to do when it has another host key one day. That is
@@ -128,10 +146,10 @@ func sshAsRum(p *projects.Project) (options []string, newKey string, err error) 
 		return nil, "", err
 	}
 	alias := hostagent.ProjectIdentity(p.ID)
-	newKey = fmt.Sprintf("if rum made the VM anew, forget the key of the one before with: ssh-keygen -f %q -R %s; if not, "+
-		"something else answers there, and should not be given a key", known, alias)
+	newKey = fmt.Sprintf("if rum made the VM anew, forget the key of the one before with: %s; if not, "+
+		"something else answers there, and should not be given a key", shellword.Join("ssh-keygen", "-f", known, "-R", alias))
 	return []string{
-		"-i", identity, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+		"-o", "IdentityFile=" + quoteOption(identity), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
 		"-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + quoteOption(known),
 		"-o", "HostKeyAlias=" + alias,
 	}, newKey, nil
@@ -139,14 +157,7 @@ func sshAsRum(p *projects.Project) (options []string, newKey string, err error) 
 
 // quoteOption writes a path as one word of ssh_config(5), where percent signs begin tokens.
 func quoteOption(path string) string {
-	var out []byte
-	for _, c := range []byte(path) {
-		if c == '%' {
-			out = append(out, '%')
-		}
-		out = append(out, c)
-	}
-	return `"` + string(out) + `"`
+	return `"` + strings.NewReplacer("%", "%%", `"`, `\"`, `\`, `\\`).Replace(path) + `"`
 }
 
 // keyOwner is whom the key of a project's VM is for: the project, unless it was made for one of the UUIDs of its domain.

@@ -213,15 +213,23 @@ func (r *rumProjects) notUsed() []control.Refused {
 }
 
 // ownProject returns the project of this user's that has a VM of that name; nil for none, or for more than one. One that
-// is not used, and might be it, is said on stderr.
+// is not used, and might be it, is said on stderr, and so is a file that is not used as it is.
 func ownProject(vm string, stderr io.Writer) *projects.Project {
-	w := &projects.Watcher{Dir: projects.Dir(), Log: slog.New(slog.DiscardHandler)}
+	log := slog.New(slog.DiscardHandler)
+	w := &projects.Watcher{Dir: projects.Dir(), Remember: rememberedConfigs(log), Log: log}
 	all, _ := w.Scan()
 	p := projects.Of(all, vm, "")
 	for _, r := range w.Refused() {
 		if name := filepath.Base(r.Path); p == nil && (name == vm || strings.HasSuffix(name, "-"+vm)) {
 			fmt.Fprintf(stderr, "no project is taken from %s: %s; %s\n", clean(r.Path), cleanError(r.Reason.Error()), clean(r.Remedy))
 		}
+	}
+	if p != nil && p.File.Err() != nil {
+		used := "what rum does without a word in it is taken"
+		if p.File.Found() {
+			used = "the last good version is taken"
+		}
+		fmt.Fprintf(stderr, "%s; %s\n", cleanError(mistakes(p.File.Err())[0].Error()), used)
 	}
 	return p
 }
