@@ -16,7 +16,7 @@ func (b *binding) preferred() *binding {
 	}
 	f := b.vm.forwards[b.key.localhost()]
 	switch {
-	case f == nil, f.decision.Automatic && !b.decision.Automatic:
+	case f == nil, !b.own && f.decision.Automatic && !b.decision.Automatic:
 		return nil
 	case b.own:
 		return f.own
