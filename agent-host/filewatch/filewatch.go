@@ -1,6 +1,7 @@
 // Package filewatch tells when files may have changed, without looking at them all the
-// time. It asks the kernel (inotify) about the directories that the files are in, and not
-// about the files: editors put new files in the place of old ones.
+// time. It asks the kernel (inotify) about the files, about the directories that they are
+// in, because editors put new files in the place of old ones, and about each directory and
+// link on the way there, because that may be moved or lead elsewhere.
 //
 // What is told is a hint. Who is told looks at the files.
 package filewatch
@@ -10,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,10 +25,15 @@ const (
 	Every = 300 * time.Millisecond
 	// rarely is how often the files are looked at although nothing was told.
 	rarely = 30 * time.Second
-	// changes are those of a directory's entries, and a file that was written and
+	// itself is that what is on the way to a file is not there any more. A link that is
+	// replaced is told of as IN_ATTRIB or IN_DELETE_SELF; the directory that it is in may
+	// be a busy one, and is not asked.
+	itself = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ATTRIB
+	// entries are changes of a directory's entries, and a file that was written and
 	// closed. Each write would be too much: a log may be in the same directory.
-	changes = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE |
-		unix.IN_ATTRIB | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
+	entries = itself | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE
+	// content is what happens to a file under any of its names.
+	content = itself | unix.IN_MODIFY
 )
 
 // Watcher tells when files may have changed. [New] makes one.
@@ -38,14 +46,14 @@ type Watcher struct {
 	notices *os.File // the inotify instance; nil without one
 	fd      int      // its descriptor, because Fd would make it block
 	timer   *time.Timer
-	dirs    map[string]int // the watch descriptor of each directory
+	watched map[string]int // the watch descriptor of each path
 	closed  chan struct{}
 	reader  sync.WaitGroup
 }
 
 // New makes a watcher that watches nothing yet.
 func New() *Watcher {
-	w := &Watcher{due: make(chan struct{}, 1), dirs: make(map[string]int), closed: make(chan struct{})}
+	w := &Watcher{due: make(chan struct{}, 1), watched: make(map[string]int), closed: make(chan struct{})}
 	w.C = w.due
 	w.timer = time.AfterFunc(rarely, w.tell)
 	if fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err == nil {
@@ -69,19 +77,17 @@ func (w *Watcher) Close() {
 // others. It is called after each look. If something is still changing, the next look is
 // due after [Every]. A Watcher has one caller.
 func (w *Watcher) Expect(changing bool, paths []string) {
-	wanted := make(map[string]bool)
+	wanted := make(map[string]uint32)
 	for _, path := range paths {
-		for _, dir := range leadingTo(path) {
-			wanted[dir] = true
-		}
+		leadingTo(path, wanted)
 	}
 	told := w.notices != nil
-	for dir := range wanted {
-		told = told && w.add(dir)
+	for path, mask := range wanted {
+		told = told && w.add(path, mask)
 	}
-	for dir := range w.dirs {
-		if !wanted[dir] {
-			w.remove(dir)
+	for path := range w.watched {
+		if wanted[path] == 0 {
+			w.remove(path)
 		}
 	}
 	next := rarely
@@ -91,53 +97,79 @@ func (w *Watcher) Expect(changing bool, paths []string) {
 	w.timer.Reset(next)
 }
 
-// leadingTo are the directories whose changes decide what is at a path: that of each link
-// on the way as well as that of the file. Of one that does not exist it is the nearest above.
-func leadingTo(path string) (dirs []string) {
-	for range 40 { // links, as many as the kernel follows: MAXSYMLINKS of linux/namei.h
-		dir := filepath.Dir(path)
-		for {
-			if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {
-				break
-			}
-			dir = filepath.Dir(dir)
-		}
-		dirs = append(dirs, dir)
-		target, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
-		}
-		path = target
+// maxLinks are as many as the kernel follows: MAXSYMLINKS of linux/namei.h.
+const maxLinks = 40
+
+// leadingTo adds to wanted what decides what is at a path, with what is to be told of each:
+// of a file that does not exist it is the nearest directory above.
+func leadingTo(path string, wanted map[string]uint32) {
+	at, rest := "/", strings.Split(path, "/")
+	if dir, err := os.Getwd(); err == nil && !filepath.IsAbs(path) {
+		rest = append(strings.Split(dir, "/"), rest...)
 	}
-	return dirs
+	for links := 0; len(rest) > 0; rest = rest[1:] {
+		next := filepath.Join(at, rest[0]) // the directory above for ".."
+		info, err := os.Lstat(next)
+		target := ""
+		if err == nil && info.Mode().Type() == fs.ModeSymlink {
+			links++
+			target, err = os.Readlink(next)
+		}
+		switch {
+		case err != nil || links > maxLinks:
+			wanted[at] |= entries
+			return
+		case target != "":
+			wanted[next] |= itself
+			if filepath.IsAbs(target) {
+				at = "/"
+			}
+			rest = slices.Concat(rest[:1], strings.Split(target, "/"), rest[1:])
+			continue
+		case len(rest) == 1:
+			wanted[at] |= entries
+			wanted[next] |= content
+		default:
+			wanted[next] |= itself
+		}
+		at = next
+	}
 }
 
-// add has a directory watched, and reports whether all that happens there is told.
-func (w *Watcher) add(dir string) bool {
-	if !local(dir) {
+// add has a path watched, and reports whether all that is wanted is told.
+func (w *Watcher) add(path string, mask uint32) bool {
+	// What is found there is what was found before: a link is a link.
+	if !local(filepath.Dir(path)) || mask&entries == entries && !local(path) {
 		return false
 	}
-	// The same directory has the same descriptor again. One in its place has another.
-	wd, err := unix.InotifyAddWatch(w.fd, dir, changes|unix.IN_ONLYDIR)
-	if err != nil {
+	// The same file has the same descriptor again. One in its place has another.
+	wd, err := unix.InotifyAddWatch(w.fd, path, mask|unix.IN_MASK_ADD|unix.IN_DONT_FOLLOW)
+	switch {
+	case mask&entries != entries && errors.Is(err, unix.EACCES):
+		return true // a directory above that is another's is seldom moved; the one with the file tells of its mode
+	case err != nil:
 		return false
 	}
-	if was, ok := w.dirs[dir]; !ok || was != wd {
+	if was, ok := w.watched[path]; !ok || was != wd {
 		if ok {
-			w.remove(dir)
+			w.remove(path)
 		}
-		w.dirs[dir] = wd
+		w.watched[path] = wd
 		w.tell() // of what happened since the last look, before this
 	}
 	return true
 }
 
-func (w *Watcher) remove(dir string) {
-	_, _ = unix.InotifyRmWatch(w.fd, uint32(w.dirs[dir])) // gone already where the directory is
-	delete(w.dirs, dir)
+// remove ends the watch of a path, unless another leads to the same file.
+func (w *Watcher) remove(path string) {
+	wd := w.watched[path]
+	delete(w.watched, path)
+	for _, other := range w.watched {
+		if other == wd {
+			return
+		}
+	}
+	_, _ = unix.InotifyRmWatch(w.fd, uint32(wd)) // gone already where the file is
 }
 
 // local reports whether changes of a directory are this kernel's, and told by it.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/agent-host/filewatch"
 )
@@ -104,6 +105,89 @@ func TestWhatALinkLeadsToIsWatched(t *testing.T) {
 	told()
 }
 
+// A directory above a file may be moved, and a link on the way lead elsewhere: what is at the path is another file then.
+func TestWhatIsOnTheWayToAFileIsWatched(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	work := filepath.Join(root, "work")
+	lay := func(dir string) {
+		must(t, os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, "a", "b", "rum.toml"), nil, 0o600))
+	}
+	lay(work)
+	lay(filepath.Join(root, "other"))
+	must(t, os.Symlink("work", filepath.Join(root, "now")))
+	must(t, os.Symlink("../now/./a/../a", filepath.Join(work, "link")))
+	told := follow(t, filepath.Join(work, "link", "b", "rum.toml"))
+	for what, change := range map[string]func(){
+		"a directory above is moved, and made anew": func() {
+			must(t, os.Rename(work, work+".old"))
+			lay(work)
+			must(t, os.Symlink("../now/a", filepath.Join(work, "link")))
+		},
+		"directories change places": func() {
+			must(t, unix.Renameat2(unix.AT_FDCWD, work, unix.AT_FDCWD, filepath.Join(root, "other"), unix.RENAME_EXCHANGE))
+			must(t, unix.Renameat2(unix.AT_FDCWD, work, unix.AT_FDCWD, filepath.Join(root, "other"), unix.RENAME_EXCHANGE))
+		},
+		"a link is replaced": func() {
+			must(t, os.Symlink("other", filepath.Join(root, "new")))
+			must(t, os.Rename(filepath.Join(root, "new"), filepath.Join(root, "now")))
+		},
+		"a link is removed and made": func() {
+			must(t, os.Remove(filepath.Join(root, "now")))
+			must(t, os.Symlink("work", filepath.Join(root, "now")))
+		},
+	} {
+		if change(); !told() {
+			t.Error(what)
+		}
+	}
+}
+
+func TestAFileIsWatchedUnderEachOfItsNames(t *testing.T) {
+	t.Parallel()
+	here, there := t.TempDir(), t.TempDir()
+	path, other := filepath.Join(here, "rum.toml"), filepath.Join(there, "rum.toml")
+	must(t, os.WriteFile(path, nil, 0o600))
+	must(t, os.Link(path, other))
+	told := follow(t, path)
+	f, err := os.OpenFile(other, os.O_WRONLY, 0)
+	must(t, err)
+	defer f.Close() // some writers keep it open
+	_, err = f.WriteString("a")
+	must(t, err)
+	told()
+}
+
+// Directories above a file may be busy ones, such as /tmp.
+func TestWhatElseHappensAboveAFileCallsForNoLooks(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	dir := filepath.Join(root, "a", "b")
+	must(t, os.MkdirAll(dir, 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, "rum.toml"), nil, 0o600))
+	w := filewatch.New()
+	defer w.Close()
+	path := []string{filepath.Join(dir, "rum.toml")}
+	for told := true; told; {
+		w.Expect(false, path)
+		select {
+		case <-w.C:
+		case <-time.After(2 * filewatch.Every):
+			told = false
+		}
+	}
+	for range 100 {
+		must(t, os.WriteFile(filepath.Join(root, "busy"), nil, 0o600))
+		must(t, os.Remove(filepath.Join(root, "busy")))
+	}
+	select {
+	case <-w.C:
+		t.Error("told of another file in a directory above")
+	case <-time.After(2 * filewatch.Every):
+	}
+}
+
 func TestALogBesideAFileCallsForNoLooks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -114,7 +198,7 @@ func TestALogBesideAFileCallsForNoLooks(t *testing.T) {
 	defer w.Close()
 	path := []string{filepath.Join(dir, "rum.toml")}
 	w.Expect(false, path)
-	<-w.C // of the directory that was not watched yet
+	<-w.C // of what was not watched yet
 	w.Expect(false, path)
 	for range 1000 {
 		_, err := log.WriteString("x\n")
