@@ -139,7 +139,7 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 	err = link.Run(ctx, func(a announce.Announcement) {
 		if !announced {
 			announced = true
-			v.introduce(link)
+			v.connected(link)
 		}
 		v.announced(ctx, a)
 	})
@@ -199,9 +199,9 @@ func (v *vm) dialFailed(err error) {
 	v.failed = err
 }
 
-// introduce makes use of a link. Only when the guest has said something is it
+// connected makes use of a link. Only when the guest has said something is it
 // known who is at the other end, and that connections are carried.
-func (v *vm) introduce(link *tunnel.Link) {
+func (v *vm) connected(link *tunnel.Link) {
 	path := stream.PathMux
 	if v.Endpoint.Many() {
 		path = stream.PathRaw

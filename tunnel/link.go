@@ -83,7 +83,7 @@ type Link struct {
 	ends     stream.Ends
 	endsConn *stream.EndsConn // nil where there is one connection only
 	nextID   atomic.Uint64
-	spares   *stream.Pool
+	pool     *stream.Pool
 	opening  chan struct{} // bounds yamux streams being opened
 	reverse  reverses
 
@@ -166,8 +166,8 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a handsha
 	l.busy = make(chan struct{}, 1)
 	l.ends.Began = l.wake
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
-	l.spares = stream.NewPool(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
-	l.ends.Reuse = l.spares.Put
+	l.pool = stream.NewPool(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
+	l.ends.Reuse = l.pool.Put
 	l.control.send(hello(cfg.AgentVersion))
 	return l, nil
 }
@@ -227,7 +227,7 @@ func bootID() string {
 // with nil. For every change in the guest it calls on, from one goroutine, and
 // not before the first snapshot has come.
 func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
-	news := make(chan announce.Announcement, 1)
+	latest := make(chan announce.Announcement, 1)
 	var a announce.Copy
 	greeted := false
 	handle := func(m wire.Message) (useful bool, err error) {
@@ -256,7 +256,7 @@ func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
 				return false, fmt.Errorf("guest: %w", err)
 			}
 			if changed {
-				replace(news, a.Announcement())
+				replace(latest, a.Announcement())
 			}
 		}
 		return useful, nil
@@ -265,11 +265,11 @@ func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.control.read(handle) })
 	g.Go(func() error { return l.control.write(gctx) })
-	g.Go(func() error { return deliver(gctx, news, on) })
+	g.Go(func() error { return deliver(gctx, latest, on) })
 	g.Go(func() error { return l.heartbeat(gctx) })
 	g.Go(func() error { return l.acceptStreams(gctx) })
 	if l.endpoint.Many() {
-		g.Go(func() error { return l.spares.Run(gctx) })
+		g.Go(func() error { return l.pool.Run(gctx) })
 		g.Go(l.endsConn.Wait)
 	}
 	g.Go(func() error {
@@ -307,7 +307,7 @@ func sessionError(s *mux.Session, err error) error {
 func (l *Link) shut(why error) {
 	_ = l.session.Close()
 	l.closeEnds()
-	l.spares.Close()
+	l.pool.Close()
 	l.ends.FailAll(fmt.Errorf("link lost (%v): %w", why, syscall.ECONNRESET))
 }
 
@@ -347,12 +347,12 @@ func replace(ch chan announce.Announcement, v announce.Announcement) {
 	}
 }
 
-func deliver(ctx context.Context, news <-chan announce.Announcement, on func(announce.Announcement)) error {
+func deliver(ctx context.Context, latest <-chan announce.Announcement, on func(announce.Announcement)) error {
 	pace := rate.NewLimiter(rate.Every(announceInterval), announceBurst)
 	for pace.Wait(ctx) == nil {
 		select {
 		case <-ctx.Done():
-		case a := <-news:
+		case a := <-latest:
 			on(a)
 		}
 	}

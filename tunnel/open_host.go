@@ -28,7 +28,7 @@ const rawDialTimeout = 2 * time.Second
 func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.Stream, error) {
 	if l.endpoint.Many() {
 		for {
-			fd, ok := l.spares.Take()
+			fd, ok := l.pool.Take()
 			if !ok {
 				break
 			}
@@ -58,7 +58,7 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.S
 // done nothing, if that cannot be.
 func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool {
 	for {
-		fd, ok := l.spares.Take()
+		fd, ok := l.pool.Take()
 		if !ok {
 			return false
 		}

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waitingConn is a raw connection in the guest that carries no stream: a spare,
+// waitingConn is a raw connection in the guest that carries no stream: one of the pool,
 // or one whose stream has ended. A loop waits for the request that opens the
 // next.
 type waitingConn struct {
-	relay.Place
+	relay.Registration
 	link *guestLink
 	ctx  context.Context // the server's
 	fd   int
@@ -70,15 +70,15 @@ func (w *waitingConn) take() bool {
 		return false
 	}
 	delete(l.waiting, w)
-	w.Loop.Remove(&w.Place)
-	_ = w.Loop.Watch(&w.Place, w.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	w.Loop.Remove(&w.Registration)
+	_ = w.Loop.Watch(&w.Registration, w.fd, 0, unix.EPOLL_CTL_DEL, 0)
 	l.streams.Add(1)
 	return true
 }
 
 // close needs the link's lock.
 func (w *waitingConn) close() {
-	w.Loop.Remove(&w.Place)
+	w.Loop.Remove(&w.Registration)
 	_ = unix.Close(w.fd)
 }
 
@@ -124,7 +124,7 @@ func (w *waitingConn) open() bool {
 	buf := w.Loop.Buf
 	n, _, err := unix.Recvfrom(w.fd, buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	if err != nil || n == 0 {
-		_ = unix.Close(w.fd) // a spare that was not needed
+		_ = unix.Close(w.fd) // one of the pool that was not needed
 		return true
 	}
 	request, early, ok := wire.SplitOpen(buf[:n])

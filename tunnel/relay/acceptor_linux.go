@@ -13,7 +13,7 @@ import (
 // Acceptor is a listener that is served by a loop: from there to a raw
 // connection that is ready, a new client passes through no goroutine.
 type Acceptor struct {
-	Place
+	Registration
 	fd     int
 	named  namedListener // a unix socket, whose file goes with it; else nil
 	serve  func(*Client)
@@ -89,7 +89,7 @@ func (a *Acceptor) Serve(serve func(*Client), failed, lost func(error)) error {
 }
 
 func (a *Acceptor) arm(events uint32) {
-	_ = a.Loop.Watch(&a.Place, a.fd, 0, unix.EPOLL_CTL_MOD, events)
+	_ = a.Loop.Watch(&a.Registration, a.fd, 0, unix.EPOLL_CTL_MOD, events)
 }
 
 // Close closes the listener. The kernel resets connections that nobody has
@@ -102,7 +102,7 @@ func (a *Acceptor) Close() error {
 	}
 	a.closed = true
 	if a.Loop != nil {
-		a.Loop.Remove(&a.Place)
+		a.Loop.Remove(&a.Registration)
 	}
 	err := unix.Close(a.fd)
 	if a.named != nil {
@@ -144,7 +144,7 @@ func (a *Acceptor) Handle(int, uint32) {
 		}
 	case unix.EBADF, unix.EINVAL:
 		// It listens no more: somebody else has shut the socket down.
-		_ = a.Loop.Watch(&a.Place, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
+		_ = a.Loop.Watch(&a.Registration, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
 		a.lost(fmt.Errorf("accept: %w", err))
 	default:
 		a.failed(fmt.Errorf("accept: %w", err))

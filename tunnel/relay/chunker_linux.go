@@ -54,7 +54,7 @@ func (c *chunker) run() (srcErr, dstErr error) {
 			return err, nil
 		}
 		if c.err == io.EOF {
-			return c.sock.judgeEOF(), nil
+			return c.sock.proveEOF(), nil
 		}
 		if c.err != nil {
 			return fmt.Errorf("read: %w", c.err), nil

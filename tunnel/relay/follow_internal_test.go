@@ -13,7 +13,7 @@ import (
 func TestLoopFollowsTheProgramItExchangesMessagesWith(t *testing.T) {
 	cpus := allowedProcessors(t)
 	l := &loop{waiter: waiter{near: awakeMany}}
-	p := &Pair{Place: Place{serial: 1}}
+	p := &Pair{Registration: Registration{serial: 1}}
 	for range 3 {
 		for _, cpu := range cpus {
 			program, agent := programAndAgent(t)
@@ -46,7 +46,7 @@ func TestLoopThatServesManyFollowsNone(t *testing.T) {
 		program, agent := programAndAgent(t)
 		sendFrom(t, cpus[len(cpus)-1], program, agent)
 		for range 1000 {
-			l.follow(&Pair{Place: Place{serial: 1}}, agent)
+			l.follow(&Pair{Registration: Registration{serial: 1}}, agent)
 		}
 		if l.follower.messages < 0 || l.follower.away > 0 {
 			t.Errorf("%s: the loop looked where its program is", name)
@@ -56,7 +56,7 @@ func TestLoopThatServesManyFollowsNone(t *testing.T) {
 	program, agent := programAndAgent(t)
 	sendFrom(t, cpus[len(cpus)-1], program, agent)
 	for i := range int32(1000) {
-		l.follow(&Pair{Place: Place{serial: i % 2}}, agent)
+		l.follow(&Pair{Registration: Registration{serial: i % 2}}, agent)
 	}
 	if l.follower.messages != 1 {
 		t.Errorf("two in turn: the loop counts %d messages as exchanged with one", l.follower.messages)

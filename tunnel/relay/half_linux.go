@@ -242,9 +242,9 @@ func (p *Pair) settle(from int, err error) {
 	if h.blocked() && err == nil {
 		return // flush comes back
 	}
-	switch err := src.conn.JudgeEnd(err); {
+	switch err := src.conn.ProveEnd(err); {
 	case err == ErrEndUnknown:
-		return // news comes back
+		return // Notify comes back
 	case err != nil:
 		p.lost(from, err)
 		return

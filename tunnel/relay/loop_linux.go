@@ -62,17 +62,16 @@ type served interface {
 	// Handle is called with what the kernel says of a descriptor; side is
 	// what it was watched with, 0 or 1.
 	Handle(side int, events uint32)
-	At() *Place
+	registration() *Registration
 }
 
-// Place is where a loop has something.
-type Place struct {
+// Registration is what a loop knows a served thing by; it is embedded in that.
+type Registration struct {
 	Loop         *loop
 	slot, serial int32
 }
 
-// At returns the place itself, for what embeds it.
-func (p *Place) At() *Place { return p }
+func (p *Registration) registration() *Registration { return p }
 
 // ShareProcessors leaves half of the processors to the programs that a relay is
 // between. It is for a program that does nothing but relay, before it begins:
@@ -110,7 +109,7 @@ func (l *loop) add(s served) error {
 			return err
 		}
 	}
-	p := s.At()
+	p := s.registration()
 	if n := len(l.free); n > 0 {
 		p.slot = l.free[n-1]
 		l.free = l.free[:n-1]
@@ -134,10 +133,10 @@ func (l *loop) AddFD(s served, fd int, events uint32) error {
 	if err := l.add(s); err != nil {
 		return err
 	}
-	err := l.Watch(s.At(), fd, 0, unix.EPOLL_CTL_ADD, events)
+	err := l.Watch(s.registration(), fd, 0, unix.EPOLL_CTL_ADD, events)
 	if err != nil {
-		l.Remove(s.At())
-		s.At().Loop = nil
+		l.Remove(s.registration())
+		s.registration().Loop = nil
 	}
 	return err
 }
@@ -171,7 +170,7 @@ var wakeUp = binary.NativeEndian.AppendUint64(nil, 1)
 
 // Remove forgets something; the kernel forgets its descriptors when they are
 // closed.
-func (l *loop) Remove(p *Place) {
+func (l *loop) Remove(p *Registration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.served[p.slot] = nil
@@ -182,7 +181,7 @@ func (l *loop) Remove(p *Place) {
 }
 
 // Watch sets what is waited for on a descriptor.
-func (l *loop) Watch(p *Place, fd, side, op int, events uint32) error {
+func (l *loop) Watch(p *Registration, fd, side, op int, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: p.slot<<1 | int32(side), Pad: p.serial}
 	if err := unix.EpollCtl(l.epoll, op, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
@@ -239,7 +238,7 @@ func (l *loop) of(ev unix.EpollEvent) served {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.served[ev.Fd>>1]; s != nil && s.At().serial == ev.Pad {
+	if s := l.served[ev.Fd>>1]; s != nil && s.registration().serial == ev.Pad {
 		return s
 	}
 	return nil

@@ -21,9 +21,9 @@ type FD interface {
 	Open(b []byte, err error) ([]byte, error)
 	// Moved accounts for bytes read and written.
 	Moved(read, written int)
-	// JudgeEnd judges how reading ended: nil is a clean end, errEndUnknown
+	// ProveEnd judges how reading ended: nil is a clean end, errEndUnknown
 	// one that the pair will be told about.
-	JudgeEnd(err error) error
+	ProveEnd(err error) error
 	// EndWrite ends the sending direction; last says that the other has ended.
 	EndWrite(fd int, last bool) error
 	// Release closes the descriptor; with an error the other end is reset.
@@ -59,14 +59,14 @@ var ErrEndUnknown = errors.New("the end has not been told yet")
 var ErrResetByPeer = fmt.Errorf("stream reset by the other end: %w", unix.ECONNRESET)
 
 // Pair joins two descriptors in a loop. Its lock is taken by the loop's thread
-// and by whoever has news of a stream.
+// and by whoever notifies it of a stream.
 //
 // A pair begins with both directions flowing, and ends when both are final: well
 // if both are finished, else with a reset of both sides. Why it will be a reset is
 // known (why) as soon as one side is broken: the direction into that side stops,
 // and what the side has brought still goes to the other, within a bound.
 type Pair struct {
-	Place
+	Registration
 	done func(error)
 
 	mu     sync.Mutex
@@ -126,7 +126,7 @@ func JoinIn(l *loop, client, guest FD, early []byte, n *Counters, done func(erro
 			guest.Moved(len(early), 0)
 			p.write(1, early)
 		}
-		p.checkNews() // what came before the pair could be told
+		p.checkStreams() // what came before the pair could be told
 	})
 }
 
@@ -148,11 +148,11 @@ func (p *Pair) update(f func()) {
 // abort resets both connections.
 func (p *Pair) abort(err error) { p.update(func() { p.fail(err) }) }
 
-// News is called when something happened to a connection that its descriptor
+// Notify is called when something happened to a connection that its descriptor
 // does not show.
-func (p *Pair) News() { p.update(p.checkNews) }
+func (p *Pair) Notify() { p.update(p.checkStreams) }
 
-func (p *Pair) checkNews() {
+func (p *Pair) checkStreams() {
 	for i := range p.halves {
 		if s := p.sides[i].stream; s != nil {
 			if err := s.Failure(); err != nil {
@@ -241,7 +241,7 @@ func (p *Pair) rearm() {
 			op = unix.EPOLL_CTL_ADD
 		}
 		s.watched, s.events = watch, want
-		if err := p.Loop.Watch(&p.Place, s.fd, i, op, want); err != nil {
+		if err := p.Loop.Watch(&p.Registration, s.fd, i, op, want); err != nil {
 			p.fail(err)
 			return
 		}
@@ -326,13 +326,13 @@ func (p *Pair) end(err error) {
 		p.look.Stop()
 	}
 	if p.Loop != nil {
-		p.Loop.Remove(&p.Place)
+		p.Loop.Remove(&p.Registration)
 	}
 	for i := range p.sides {
 		s := &p.sides[i]
 		if s.stream != nil && s.watched && s.stream.Reusable() {
 			// It may live on, and what befalls it then is not for this pair.
-			_ = p.Loop.Watch(&p.Place, s.fd, i, unix.EPOLL_CTL_DEL, 0)
+			_ = p.Loop.Watch(&p.Registration, s.fd, i, unix.EPOLL_CTL_DEL, 0)
 		}
 		s.conn.Release(s.fd, err)
 		s.fd = -1

@@ -76,9 +76,9 @@ func (c *socketConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// judgeEOF tells whether what read as an EOF is one. The kernel tells once that a
+// proveEOF tells whether what read as an EOF is one. The kernel tells once that a
 // connection was reset, and a write may be who it told (see [Pair.refused]).
-func (c *socketConn) judgeEOF() error {
+func (c *socketConn) proveEOF() error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -176,8 +176,8 @@ func (Socket) Moved(read, written int) {}
 // Open is of [FD]: all that is read is the connection's own.
 func (Socket) Open(b []byte, _ error) ([]byte, error) { return b, nil }
 
-// JudgeEnd is of [FD]: the kernel's word is enough.
-func (Socket) JudgeEnd(err error) error {
+// ProveEnd is of [FD]: the kernel's word is enough.
+func (Socket) ProveEnd(err error) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}

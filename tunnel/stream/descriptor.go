@@ -65,8 +65,8 @@ func (s *Stream) OnDescriptor() bool { return s.path != PathMux }
 // Progress is of [relay.Stream]: what has come and gone, in bytes.
 func (s *Stream) Progress() uint64 { return s.sent.Load() + s.received.Load() }
 
-// JudgeEnd is of [relay.FD]: only what the peer has told counts.
-func (s *Stream) JudgeEnd(error) error {
+// ProveEnd is of [relay.FD]: only what the peer has told counts.
+func (s *Stream) ProveEnd(error) error {
 	select {
 	case <-s.peerEnded:
 		return s.complete()

@@ -30,7 +30,7 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 		pair := s.pair
 		s.mu.Unlock()
 		if pair != nil && first {
-			pair.News()
+			pair.Notify()
 		}
 	case wire.EndStopped:
 		s.mu.Lock()
@@ -73,7 +73,7 @@ func (s *Stream) peerAborted(sent uint64) bool {
 		c.RefuseWrites()
 	}
 	if pair != nil {
-		pair.News()
+		pair.Notify()
 	}
 	return true
 }

@@ -20,7 +20,7 @@ import (
 // two ends to tell and most are told in a loop, which can write and read a
 // descriptor in place; through yamux each would take four goroutines in turn.
 type EndsConn struct {
-	relay.Place
+	relay.Registration
 	fd      int
 	deliver func(wire.EndMessage) (useful bool)
 	done    chan struct{} // closed when the connection is lost or closed
@@ -102,7 +102,7 @@ func (c *EndsConn) flush() {
 
 // arm has the loop watch for what can be done. It needs c.mu.
 func (c *EndsConn) arm() {
-	if err := c.Loop.Watch(&c.Place, c.fd, 0, unix.EPOLL_CTL_MOD, c.events()); err != nil {
+	if err := c.Loop.Watch(&c.Registration, c.fd, 0, unix.EPOLL_CTL_MOD, c.events()); err != nil {
 		c.end(err)
 	}
 }
@@ -169,8 +169,8 @@ func (c *EndsConn) leaveData() {
 		c.arm()
 		return
 	}
-	_ = c.Loop.Watch(&c.Place, c.fd, 0, unix.EPOLL_CTL_DEL, 0)
-	c.Loop.Remove(&c.Place)
+	_ = c.Loop.Watch(&c.Registration, c.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	c.Loop.Remove(&c.Registration)
 	c.Loop = nil
 	if err := slow.AddFD(c, c.fd, c.events()); err != nil {
 		c.end(err)
@@ -210,7 +210,7 @@ func (c *EndsConn) end(err error) {
 	}
 	c.closed, c.err = true, err
 	if c.Loop != nil {
-		c.Loop.Remove(&c.Place)
+		c.Loop.Remove(&c.Registration)
 	}
 	_ = unix.Close(c.fd)
 	close(c.done)

@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// spareCount is how many raw connections are dialled in advance: enough
+	// poolFill is how many raw connections are dialled in advance: enough
 	// for what a browser opens at once.
-	spareCount = 8
-	// spareLow is how many may be left before the others are replaced, all in
+	poolFill = 8
+	// poolLow is how many may be left before the others are replaced, all in
 	// one go.
-	spareLow = 4
-	// spareMost is how many are kept where those of streams that have ended
+	poolLow = 4
+	// poolMost is how many are kept where those of streams that have ended
 	// come back.
-	spareMost = 32
-	// spareIdle is how long spares are kept when no stream is opened. The
+	poolMost = 32
+	// poolIdle is how long connections are kept when no stream is opened. The
 	// next stream dials for itself and brings them back.
-	spareIdle = time.Minute
+	poolIdle = time.Minute
 )
 
 // Pool are raw connections that have told the guest which link they belong to,
@@ -45,12 +45,12 @@ func NewPool(dial func(context.Context) (net.Conn, error), frame func() []byte) 
 	return &Pool{dial: dial, frame: frame, used: time.Now(), wanted: make(chan struct{}, 1)}
 }
 
-// Take returns a spare and has it replaced; ok is false if there is none.
+// Take returns a connection that is ready and has it replaced; ok is false if there is none.
 func (p *Pool) Take() (fd int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used = time.Now()
-	if len(p.fds) <= spareLow {
+	if len(p.fds) <= poolLow {
 		select {
 		case p.wanted <- struct{}{}:
 		default:
@@ -69,24 +69,24 @@ func (p *Pool) Take() (fd int, ok bool) {
 func (p *Pool) Put(fd int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || len(p.fds) >= spareMost {
+	if p.closed || len(p.fds) >= poolMost {
 		_ = unix.Close(fd)
 		return
 	}
 	p.fds = append(p.fds, fd)
 }
 
-// Run keeps the spares until ctx ends. A failed dial is left to the next
+// Run keeps the pool filled until ctx ends. A failed dial is left to the next
 // stream, which then dials for itself.
 func (p *Pool) Run(ctx context.Context) error {
-	tick := time.NewTicker(spareIdle / 4)
+	tick := time.NewTicker(poolIdle / 4)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			p.drop(spareIdle)
+			p.drop(poolIdle)
 		case <-p.wanted:
 			p.fill(ctx)
 		}
@@ -119,10 +119,10 @@ func (p *Pool) fill(ctx context.Context) {
 func (p *Pool) missing() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && len(p.fds) < spareCount
+	return !p.closed && len(p.fds) < poolFill
 }
 
-// drop closes the spares if none was taken for so long.
+// drop closes the connections if none was taken for so long.
 func (p *Pool) drop(idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +135,7 @@ func (p *Pool) drop(idle time.Duration) {
 	p.fds = nil
 }
 
-// Close closes the spares for good.
+// Close closes the pool and its connections for good.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true

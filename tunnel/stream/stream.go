@@ -276,7 +276,7 @@ func (s *Stream) Die(err error) bool {
 	}
 	switch {
 	case pair != nil:
-		pair.News()
+		pair.Notify()
 	case conn != nil:
 		_ = conn.Close()
 	case fd >= 0:
