@@ -216,11 +216,20 @@ func (a *Agent) Summary() control.Status {
 // VMs tells what is asked of the VMs, each as it is when its turn comes.
 func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
 	return func(yield func(control.VM) bool) {
-		for _, v := range a.snapshot() {
-			if q.VM != "" && q.VM != v.Name {
-				continue
+		vms := a.snapshot()
+		if q.VM != "" {
+			vms = slices.DeleteFunc(vms, func(v *vm) bool { return v.Name != q.VM })
+		}
+		rows := 0
+		if q.Rows > 0 {
+			counts := make([]int, len(vms))
+			for i, v := range vms {
+				counts[i] = v.forwards.Count()
 			}
-			st := v.status(q.Rows)
+			rows = level(counts, q.Rows)
+		}
+		for _, v := range vms {
+			st := v.status(rows)
 			if p := a.project(v.Name); p != nil {
 				c := p.Status()
 				st.Config = &c
@@ -230,4 +239,20 @@ func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
 			}
 		}
 	}
+}
+
+// fewRows is how many of its forwards each VM has in a status, however many VMs there are.
+const fewRows = 10
+
+// level is how many each may have, so that all have so many together: who has less leaves
+// the rest to the others.
+func level(counts []int, together int) int {
+	slices.Sort(counts)
+	for i, n := range counts {
+		if share := together / (len(counts) - i); n > share {
+			return max(share, min(fewRows, together))
+		}
+		together -= n
+	}
+	return max(fewRows, slices.Max(append(counts, 0)))
 }

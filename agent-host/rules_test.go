@@ -107,3 +107,46 @@ func TestStaticPortsNeedNoAgentInTheGuest(t *testing.T) {
 	})
 	say(t, open(t, onHost(other)), "hello")
 }
+
+func TestAStatusOfManyPortsHasAllOfThoseWithFewAndCountsTheOthers(t *testing.T) {
+	a := startAgent(t)
+	vms := map[string]int{"large": 900, "larger": 1000, "small": 3}
+	text, first := "", 20_000
+	for _, name := range []string{"large", "larger", "small"} {
+		text += fmt.Sprintf("[[forward]]\nvm = %q\nguest = \"%d-%d\"\nstatic = true\n", name, first, first+vms[name]-1)
+		first += vms[name]
+	}
+	a.SetRules(rules(t, "%s", text))
+	for name := range vms {
+		add(t, a, hostagent.VM{Name: name, Problem: "it is made of rules alone"})
+	}
+	within(t, a, patience, "all are there", func(all []control.VM) bool {
+		n := 0
+		for _, vm := range all {
+			n += len(vm.Forwards)
+		}
+		return n == 1903
+	})
+	shown := 0
+	for vm := range a.VMs(control.Query{Rows: 200}) {
+		rest := 0
+		for _, n := range vm.More {
+			rest += n
+		}
+		if len(vm.Forwards)+rest != vms[vm.Name] {
+			t.Errorf("%s has %d forwards and %d more, not %d", vm.Name, len(vm.Forwards), rest, vms[vm.Name])
+		}
+		if vm.Name == "small" && len(vm.Forwards) != 3 {
+			t.Errorf("of %s, %d are shown", vm.Name, len(vm.Forwards))
+		}
+		shown += len(vm.Forwards)
+	}
+	if shown < 190 || shown > 200 {
+		t.Errorf("%d are shown", shown)
+	}
+	for vm := range a.VMs(control.Query{VM: "large"}) {
+		if len(vm.Forwards) != 900 {
+			t.Errorf("of %s alone, %d are shown", vm.Name, len(vm.Forwards))
+		}
+	}
+}

@@ -58,7 +58,7 @@ type Status struct {
 // Query says how much of a status is wanted. Its zero value is everything.
 type Query struct {
 	VM   string // the only one that is wanted; empty for all
-	Rows int    // how many forwards of each VM are wanted, the others being counted; 0 for all
+	Rows int    // how many forwards are wanted, the others being counted; 0 for all. Each VM has a few
 }
 
 // Config is a configuration file.

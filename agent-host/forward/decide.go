@@ -138,7 +138,7 @@ func (v *VM) plan() *plan {
 
 // decide is done without a lock.
 func (p *plan) decide() {
-	p.wanted = p.policy.decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route)
+	p.wanted = p.policy.decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route, rest)
 }
 
 // inForce reports whether nothing newer was decided.
@@ -253,15 +253,18 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 // decide asks the rules about every listener on some ports and groups those that go
 // together, which are on the same one. What nothing reaches stays in the guest. The
 // order is that of the listeners. What has gone is as it was, if rules still hold it and
-// nothing else is in its place.
-func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener, r *route) wanted {
+// nothing else is in its place. Among many listeners it rests now and then.
+func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener, r *route, rest func()) wanted {
 	w := wanted{groups: make(map[key]*group, len(announced)), order: make([]key, 0, len(announced)), first: make(map[key]key), renamed: make(map[key]key), decisions: make(map[string]string)}
 	if announced == nil {
 		return w
 	}
 	static := of.of(p.static(vm))
 	w.expects = len(static)+len(gone) > 0
-	for _, l := range announced {
+	for i, l := range announced {
+		if i%many == many-1 {
+			rest()
+		}
 		for d := range p.rules(vm, l).all() {
 			g := w.group(l, d, r.unreached(l))
 			g.decision.Automatic = g.decision.Automatic && d.Automatic

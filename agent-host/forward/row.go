@@ -187,7 +187,7 @@ func (t *Table) shelve(f *forward, reason string) {
 func (t *Table) promote(v *VM, r *row) {
 	r.give(v)
 	of := ports{some: map[spot]bool{{proto: r.key.proto, port: r.key.port}: true}}
-	g := t.policy.decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.route.Load()).groups[r.key]
+	g := t.policy.decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.route.Load(), func() {}).groups[r.key]
 	if g == nil {
 		return // something else was announced, and is being decided on
 	}

@@ -231,6 +231,12 @@ func (v *VM) Status() []control.Forward {
 	return all
 }
 
+// Count is how many forwards there are.
+func (v *VM) Count() (n int) {
+	v.table.look(func() { n = len(v.forwards) + v.rows.n + len(v.reverse) })
+	return n
+}
+
 // shownAtOnce is how many ports are told of while the table is locked.
 const shownAtOnce = 256
 
@@ -257,6 +263,7 @@ func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 	slices.SortFunc(all, port.compare) // the rows are larger
 	for some := range slices.Chunk(all, shownAtOnce) {
 		t.look(func() { shown = v.show(shown, some) })
+		rest()
 	}
 	slices.SortFunc(shown, func(a, b control.Forward) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),

@@ -148,7 +148,7 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 			return r, nil
 		}
 		if time.Now().After(next) {
-			next = time.Now().Add(min(period/5, time.Second))
+			next = time.Now().Add(min(period/5, time.Second/4))
 			at := time.Now()
 			fmt.Fprintln(orders, goodPort+n)
 			c, err := dialUntil(ctx, goodPort+n, patience)

@@ -84,8 +84,8 @@ func inError(st control.Status) error {
 // of megabytes; a [control.Client] gives up sooner if it does not begin.
 const askTimeout = 30 * time.Second
 
-// maxRows is how many forwards of each VM are shown to people who ask about all of
-// them; the others are counted.
+// maxRows is how many forwards are shown to people who ask about all VMs; the others are
+// counted.
 const maxRows = 200
 
 func askStatus(ctx context.Context, socket string, q control.Query) (control.Status, error) {
