@@ -220,16 +220,22 @@ func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
 		if q.VM != "" {
 			vms = slices.DeleteFunc(vms, func(v *vm) bool { return v.Name != q.VM })
 		}
-		rows := 0
+		var some []forward.Summary
 		if q.Rows > 0 {
-			counts := make([]int, len(vms))
+			of := make([]*forward.VM, len(vms))
 			for i, v := range vms {
-				counts[i] = v.forwards.Count()
+				of[i] = v.forwards
 			}
-			rows = level(counts, q.Rows)
+			some = a.table.Summaries(of, q.Rows)
 		}
-		for _, v := range vms {
-			st := v.status(rows)
+		for i, v := range vms {
+			var s forward.Summary
+			if some != nil {
+				s = some[i]
+			} else {
+				s.Shown, s.More = v.forwards.Summary(0)
+			}
+			st := v.status(s)
 			if p := a.project(v.Name); p != nil {
 				c := p.Status()
 				st.Config = &c
@@ -239,20 +245,4 @@ func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
 			}
 		}
 	}
-}
-
-// fewRows is how many of its forwards each VM has in a status, however many VMs there are.
-const fewRows = 10
-
-// level is how many each may have, so that all have so many together: who has less leaves
-// the rest to the others.
-func level(counts []int, together int) int {
-	slices.Sort(counts)
-	for i, n := range counts {
-		if share := together / (len(counts) - i); n > share {
-			return max(share, min(fewRows, together))
-		}
-		together -= n
-	}
-	return max(fewRows, slices.Max(append(counts, 0)))
 }

@@ -323,8 +323,8 @@ func (v *vm) withdraw() {
 	}
 }
 
-// status tells about the VM and so many of its forwards; 0 rows is all.
-func (v *vm) status(rows int) control.VM {
+// status tells about the VM and, as they are given, its forwards.
+func (v *vm) status(of forward.Summary) control.VM {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	peer, seen := v.peer, v.lastSeen
@@ -335,7 +335,7 @@ func (v *vm) status(rows int) control.VM {
 		Name: v.Name, State: v.state(),
 		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
 	}
-	st.Forwards, st.More = v.forwards.Summary(rows)
+	st.Forwards, st.More = of.Shown, of.More
 	st.Warning = v.skipped
 	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" {
 		if st.Warning != "" {

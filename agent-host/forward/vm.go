@@ -3,13 +3,11 @@ package forward
 import (
 	"cmp"
 	"context"
-	"iter"
 	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -223,144 +221,4 @@ func (v *VM) Close() {
 		}
 		return v.withdrawBut(wanted{}, ports{all: true}, u) || t.handOver(u)
 	})
-}
-
-// Status returns the VM's forwards by protocol and port.
-func (v *VM) Status() []control.Forward {
-	all, _ := v.Summary(0)
-	return all
-}
-
-// Count is how many forwards there are.
-func (v *VM) Count() (n int) {
-	v.table.look(func() { n = len(v.forwards) + v.rows.n + len(v.reverse) })
-	return n
-}
-
-// shownAtOnce is how many ports are told of while the table is locked.
-const shownAtOnce = 256
-
-// Summary is Status of so many forwards, and counts the others by state. Shown are
-// those of programs and rules that have few: a port among a thousand says little.
-// 0 rows is all.
-func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
-	t := v.table
-	var all []port
-	t.look(func() {
-		if room := max(0, rows-len(v.reverse)); rows > 0 && len(v.forwards)+v.rows.n > room {
-			all, more = v.first(room)
-		} else {
-			all = slices.AppendSeq(make([]port, 0, len(v.forwards)+v.rows.n), v.ports())
-		}
-		shown = make([]control.Forward, 0, len(v.reverse)+len(all))
-		for _, r := range v.reverse {
-			shown = append(shown, r.status())
-		}
-		if len(all) <= shownAtOnce {
-			shown, all = v.show(shown, all), nil
-		}
-	})
-	slices.SortFunc(all, port.compare) // the rows are larger
-	for some := range slices.Chunk(all, shownAtOnce) {
-		t.look(func() { shown = v.show(shown, some) })
-		rest()
-	}
-	slices.SortFunc(shown, func(a, b control.Forward) int {
-		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
-			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
-	})
-	return shown, more
-}
-
-// first are the n ports of those who have fewest, and how many others there are by state.
-func (v *VM) first(n int) (all []port, others map[string]int) {
-	compare := func(a, b port) int {
-		_, ac := a.of()
-		_, bc := b.of()
-		if c := cmp.Compare(ac.ports, bc.ports); c != 0 {
-			return c
-		}
-		return a.compare(b)
-	}
-	others = make(map[string]int)
-	all = least(v.ports(), n, compare, func(p port) { others[p.state()]++ })
-	return all, others
-}
-
-// least are the n smallest of all, sorted. It is quicker than to sort thousands of which
-// few are wanted.
-func least[T any](all iter.Seq[T], n int, compare func(a, b T) int, other func(T)) []T {
-	some := make([]T, 0, n+1)
-	for x := range all {
-		if len(some) == n && (n == 0 || compare(x, some[n-1]) >= 0) {
-			other(x)
-			continue
-		}
-		at, _ := slices.BinarySearchFunc(some, x, compare)
-		some = slices.Insert(some, at, x)
-		if len(some) > n {
-			other(some[n])
-			some = some[:n]
-		}
-	}
-	return some
-}
-
-// port is a forward, or a row.
-type port struct {
-	*forward
-	row *row
-}
-
-// ports are all of a VM's. They need table.mu, as all that is done with them but for
-// their order.
-func (v *VM) ports() iter.Seq[port] {
-	return func(yield func(port) bool) {
-		for _, f := range v.forwards {
-			if !yield(port{forward: f}) {
-				return
-			}
-		}
-		for r := range v.rows.each() {
-			if !yield(port{row: r}) {
-				return
-			}
-		}
-	}
-}
-
-func (p port) of() (key, *consumer) {
-	if p.row != nil {
-		return p.row.key, p.row.consumer
-	}
-	return p.key, p.consumer
-}
-
-func (p port) state() string {
-	if p.row != nil {
-		return p.row.state
-	}
-	return p.forward.state()
-}
-
-func (p port) compare(o port) int {
-	a, _ := p.of()
-	b, _ := o.of()
-	if c := cmp.Compare(a.port, b.port); c != 0 && a.proto == b.proto {
-		return c
-	}
-	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port))
-}
-
-// show appends what ports are now, if they are there any more.
-func (v *VM) show(shown []control.Forward, all []port) []control.Forward {
-	for _, p := range all {
-		k, _ := p.of()
-		if f := v.forwards[k]; f != nil {
-			shown = append(shown, f.status())
-		} else if r := v.rows.get(k); r != nil {
-			shown = append(shown, r.status())
-		}
-	}
-	return shown
 }

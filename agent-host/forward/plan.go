@@ -1,0 +1,199 @@
+package forward
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/portwatch"
+)
+
+// plan is a VM's forwards as they are to be.
+type plan struct {
+	*VM
+	wanted
+	of        ports
+	decided   int
+	route     *route
+	policy    policy
+	announced []portwatch.Listener
+	started   bool
+	gone      []portwatch.Listener
+}
+
+// plan needs table.mu.
+func (v *VM) plan() *plan {
+	v.decided++
+	of := ports{all: v.stale.all, some: maps.Clone(v.stale.some)}
+	return &plan{
+		VM: v, of: of, decided: v.decided, route: v.route.Load(), policy: v.table.policy,
+		announced: v.announced, started: v.started, gone: v.goneOnes(of),
+	}
+}
+
+// decide is done without a lock.
+func (p *plan) decide() {
+	p.wanted = p.policy.decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route, rest)
+}
+
+// inForce reports whether nothing newer was decided.
+func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
+
+func (p *plan) large() bool {
+	return len(p.of.some) > few || p.of.all && (len(p.announced) > few || len(p.forwards)+p.rows.n > few)
+}
+
+// decideAnew changes rules or what is announced, and makes the forwards of the
+// VMs concerned what is wanted then: those that go first, so that what moves
+// from one VM to another is free by then.
+//
+// A plan for few ports is carried out at once. Others are made one at a time, whichever
+// VMs they are for: thousands of ports of twenty VMs would take a hundred megabytes, and
+// the processor from the VM with one port.
+func (t *Table) decideAnew(change func() []*VM) {
+	var plans []*plan
+	large := false
+	t.look(func() {
+		if t.closed {
+			return
+		}
+		for _, v := range change() {
+			p := v.plan()
+			plans, large = append(plans, p), large || p.large()
+		}
+	})
+	work := t.atOnce
+	if large {
+		work = t.inTurns
+		t.large.Lock()
+		defer t.large.Unlock()
+	}
+	isOver := func(p *plan) (is bool) {
+		t.look(func() { is = !p.inForce() })
+		return is
+	}
+	freed := false
+	for _, p := range plans {
+		if isOver(p) {
+			continue
+		}
+		p.decide()
+		work(func(u turn) bool {
+			more := p.inForce() && p.withdrawBut(p.wanted, p.of, u)
+			freed = freed || len(t.released) > 0
+			return more
+		})
+		if len(plans) > 1 {
+			p.wanted = wanted{} // thousands of them
+		}
+	}
+	if freed {
+		work(t.handReleased)
+	}
+	for _, p := range plans {
+		if isOver(p) {
+			continue
+		}
+		if p.groups == nil {
+			p.decide()
+		}
+		work(func(u turn) bool {
+			if !p.inForce() {
+				return false
+			}
+			if p.place(&p.wanted, u) {
+				return true
+			}
+			p.stale = ports{}
+			return false
+		})
+		p.wanted = wanted{}
+	}
+	more := false
+	t.look(func() { more = !t.closed && t.handOver(turn{t, time.Now().Add(turnTime)}) })
+	if more {
+		t.inTurns(t.handOver)
+	}
+}
+
+// others is what was announced on some ports without listeners of ours; nil if nothing
+// was announced yet.
+func (t *Table) others(announced []portwatch.Listener, started bool, p ports) []portwatch.Listener {
+	if !started {
+		return nil
+	}
+	return slices.DeleteFunc(p.ofSorted(announced), t.isOwn)
+}
+
+// withdrawBut takes all other forwards of some ports off the host, for one turn. It
+// reports whether there are more.
+func (v *VM) withdrawBut(w wanted, of ports, u turn) (more bool) {
+	for r := range v.rows.each() {
+		if of.has(r.key.proto, r.key.port) && w.groups[r.key] == nil {
+			v.drop(r)
+		}
+	}
+	for k, f := range v.forwards {
+		if w.groups[k] != nil || !of.has(k.proto, k.port) {
+			continue
+		}
+		v.table.withdraw(f)
+		delete(v.forwards, k)
+		if u.over() {
+			return true
+		}
+	}
+	return false
+}
+
+// place opens the forwards that are not there yet and describes all anew, for one
+// turn. It reports whether there are more.
+func (v *VM) place(w *wanted, u turn) (more bool) {
+	v.table.round++
+	for len(w.order) > 0 {
+		k := w.order[0]
+		w.order = w.order[1:]
+		g := w.groups[k]
+		if f := v.forwards[k]; f != nil {
+			v.table.setAutomatic(f, g.decision.Automatic)
+			f.describe(g)
+		} else if r := v.rows.get(k); r != nil {
+			r.describe(v, g)
+		} else {
+			v.add(k, g)
+		}
+		if u.over() {
+			return true
+		}
+	}
+	return false
+}
+
+// add takes in a new port.
+func (v *VM) add(k key, g *group) {
+	t := v.table
+	if g.decision.Verdict != "" {
+		t.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.proto, "port", k.port, "reason", g.decision.Reason)
+		v.addRow(k, g, g.decision.Verdict, g.decision.Reason)
+		return
+	}
+	n := v.needOf(g)
+	if err := t.noRoom(n); err != nil && t.giver(n, err) == nil {
+		v.addRow(k, g, control.Denied, err.Error())
+		return
+	}
+	v.open(k, g, nil)
+}
+
+// open puts a forward on the host, with the tally of earlier connections if there is one.
+func (v *VM) open(k key, g *group, earlier *tally) {
+	f := newForward(v, k, g, earlier)
+	v.forwards[k] = f
+	v.changed()
+	for _, b := range f.bindings() {
+		if !f.shelved {
+			v.table.place(b)
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package forward
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+)
+
+// Status returns the VM's forwards by protocol and port.
+func (v *VM) Status() []control.Forward {
+	all, _ := v.Summary(0)
+	return all
+}
+
+// shownAtOnce is how many ports are told of while the table is locked.
+const shownAtOnce = 1024
+
+// Summary is Status of so many forwards, and counts the others by state. Shown are
+// those of programs and rules that have few: a port among a thousand says little.
+// 0 rows is all.
+func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
+	if rows > 0 {
+		s := v.table.Summaries([]*VM{v}, rows)[0]
+		return s.Shown, s.More
+	}
+	t := v.table
+	var all []port
+	t.look(func() {
+		shown = v.reverseStatus()
+		if n := len(v.forwards) + v.rows.n; n <= shownAtOnce {
+			shown = v.show(shown, v.ports())
+		} else {
+			all = slices.AppendSeq(make([]port, 0, n), v.ports())
+		}
+	})
+	shown = slices.Grow(shown, len(all))
+	slices.SortFunc(all, port.compare) // what is shown is larger
+	for some := range slices.Chunk(all, shownAtOnce) {
+		t.look(func() { shown = v.show(shown, slices.Values(some)) })
+		rest()
+	}
+	sortShown(shown)
+	return shown, nil
+}
+
+// Summary is what is told of a VM.
+type Summary struct {
+	Shown []control.Forward
+	More  map[string]int // the others, by state
+}
+
+// Summaries are those of VMs, with so many forwards of all of them together. Each has a
+// few at least. It waits once, however much work there is on the table.
+func (t *Table) Summaries(vms []*VM, rows int) []Summary {
+	out := make([]Summary, len(vms))
+	t.look(func() {
+		counts := make([]int, len(vms))
+		for i, v := range vms {
+			counts[i] = len(v.forwards) + v.rows.n + len(v.reverse)
+		}
+		most := level(counts, rows)
+		for i, v := range vms {
+			s := &out[i]
+			s.Shown = v.reverseStatus()
+			if room := max(0, most-len(s.Shown)); len(v.forwards)+v.rows.n > room {
+				var all []port
+				all, s.More = v.first(room)
+				s.Shown = v.show(s.Shown, slices.Values(all))
+			} else {
+				s.Shown = v.show(s.Shown, v.ports())
+			}
+		}
+	})
+	for _, s := range out {
+		sortShown(s.Shown)
+	}
+	return out
+}
+
+// fewRows is how many of its forwards each VM shows, however many VMs there are.
+const fewRows = 10
+
+// level is how many each may have, so that all have so many together: who has less leaves
+// the rest to the others.
+func level(counts []int, together int) int {
+	few := min(fewRows, together)
+	slices.Sort(counts)
+	for i, n := range counts {
+		if share := together / (len(counts) - i); n > share {
+			return max(share, few)
+		}
+		together -= n
+	}
+	return slices.Max(append(counts, few))
+}
+
+// reverseStatus needs table.mu.
+func (v *VM) reverseStatus() []control.Forward {
+	shown := make([]control.Forward, 0, len(v.reverse))
+	for _, r := range v.reverse {
+		shown = append(shown, r.status())
+	}
+	return shown
+}
+
+func sortShown(shown []control.Forward) {
+	slices.SortFunc(shown, func(a, b control.Forward) int {
+		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
+			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
+	})
+}
+
+// first are the n ports of those who have fewest, and how many others there are by state.
+func (v *VM) first(n int) (all []port, others map[string]int) {
+	compare := func(a, b port) int {
+		_, ac := a.of()
+		_, bc := b.of()
+		if c := cmp.Compare(ac.ports, bc.ports); c != 0 {
+			return c
+		}
+		return a.compare(b)
+	}
+	others = make(map[string]int)
+	all = least(v.ports(), n, compare, func(p port) { others[p.state()]++ })
+	return all, others
+}
+
+// least are the n smallest of all, sorted. It is quicker than to sort thousands of which
+// few are wanted.
+func least[T any](all iter.Seq[T], n int, compare func(a, b T) int, other func(T)) []T {
+	some := make([]T, 0, n+1)
+	for x := range all {
+		if len(some) == n && (n == 0 || compare(x, some[n-1]) >= 0) {
+			other(x)
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(some, x, compare)
+		some = slices.Insert(some, at, x)
+		if len(some) > n {
+			other(some[n])
+			some = some[:n]
+		}
+	}
+	return some
+}
+
+// port is a forward, or a row.
+type port struct {
+	*forward
+	row *row
+}
+
+// ports are all of a VM's. They need table.mu, as all that is done with them but for
+// their order.
+func (v *VM) ports() iter.Seq[port] {
+	return func(yield func(port) bool) {
+		for _, f := range v.forwards {
+			if !yield(port{forward: f}) {
+				return
+			}
+		}
+		for r := range v.rows.each() {
+			if !yield(port{row: r}) {
+				return
+			}
+		}
+	}
+}
+
+func (p port) of() (key, *consumer) {
+	if p.row != nil {
+		return p.row.key, p.row.consumer
+	}
+	return p.key, p.consumer
+}
+
+func (p port) state() string {
+	if p.row != nil {
+		return p.row.state
+	}
+	return p.forward.state()
+}
+
+func (p port) compare(o port) int {
+	a, _ := p.of()
+	b, _ := o.of()
+	if c := cmp.Compare(a.port, b.port); c != 0 && a.proto == b.proto {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port))
+}
+
+// show appends what ports are now, if they are there any more.
+func (v *VM) show(shown []control.Forward, all iter.Seq[port]) []control.Forward {
+	for p := range all {
+		k, _ := p.of()
+		if f := v.forwards[k]; f != nil {
+			shown = append(shown, f.status())
+		} else if r := v.rows.get(k); r != nil {
+			shown = append(shown, r.status())
+		}
+	}
+	return shown
+}
