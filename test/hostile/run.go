@@ -106,8 +106,9 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 		err = start(self(ctx, "user", false, m.name, good))
 	case hostile && m.local != nil:
 		_, err = fmt.Fprintln(orders, m.name)
+	case hostile && (m.clients > 0 || m.asks):
+		err = start(self(ctx, "clients", false, m.name)) // not in here, where they would delay what is measured
 	case hostile:
-		m.disturb(ctx)
 	case m.local != nil:
 		err = start(self(ctx, "program", true, m.name))
 	default:
@@ -167,7 +168,7 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 	return r, nil
 }
 
-// disturb does what clients of the hostile guest do.
+// disturb does what clients of the hostile guest do, until ctx ends.
 func (m mode) disturb(ctx context.Context) {
 	for range m.clients {
 		go func() {

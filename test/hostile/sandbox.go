@@ -90,6 +90,13 @@ func part(name string, args []string) error {
 		}
 		spew(m.sink)(c)
 		return nil
+	case "clients":
+		m, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		m.disturb(context.Background())
+		select {}
 	case "user":
 		m, err := find(args[0])
 		if err != nil {

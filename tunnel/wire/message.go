@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -123,10 +122,6 @@ type MessageReader struct {
 // Next returns the next message as decodeMessage takes it, good until the one after it
 // is read.
 func (r *MessageReader) Next() ([]byte, error) {
-	const step = 64 << 10
-	if b, ok := r.R.(*bufio.Reader); ok && b.Buffered() == 0 && cap(r.Buf) > step {
-		r.Buf = nil // the peer may say no more
-	}
 	var hdr [4]byte
 	if _, err := io.ReadFull(r.R, hdr[:]); err != nil {
 		return nil, err
@@ -135,6 +130,7 @@ func (r *MessageReader) Next() ([]byte, error) {
 	if n < 1 || n > MaxMessage {
 		return nil, fmt.Errorf("control message of %d bytes, want 1 to %d", n, MaxMessage)
 	}
+	const step = 64 << 10
 	r.Buf = r.Buf[:0]
 	for len(r.Buf) < n {
 		have := len(r.Buf)
