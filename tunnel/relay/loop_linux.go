@@ -98,7 +98,10 @@ func PickLoop() *loop {
 }
 
 // FloodLoop is for what is paid for by a budget, apart from the loops that move data.
-var FloodLoop = sync.OnceValue(func() *loop { return &loop{epoll: -1} })
+var FloodLoop = sync.OnceValue(func() *loop {
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) // as in PickLoop
+	return &loop{epoll: -1}
+})
 
 // add takes in something, with nothing watched yet.
 func (l *loop) add(s served) error {
