@@ -39,11 +39,13 @@ func (a *Agent) giveLoopbacks() {
 func (v *vm) id() string { return cmp.Or(v.ID, v.Name) }
 
 func (v *vm) setLoopback(ip netip.Addr) {
+	v.changing.Lock()
+	defer v.changing.Unlock()
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	if v.loopback.IsValid() && v.loopback != ip {
 		v.log.Warn("the VM's loopback address changes", "from", v.loopback, "to", ip)
 	}
 	v.loopback = ip
+	v.mu.Unlock()
 	v.forwards.SetLoopback(ip)
 }

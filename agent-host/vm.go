@@ -50,6 +50,10 @@ type vm struct {
 	knocks     chan struct{} // has a token when the guest has knocked
 	knockedAt  time.Time     // when that was last heeded
 
+	// changing is held, before mu, while forwards are told of a link or an address, which
+	// may wait for work on other VMs. A status does not wait for that.
+	changing sync.Mutex
+
 	mu         sync.Mutex
 	link       *tunnel.Link // nil while there is none that carries
 	failed     error        // why the last attempt failed; nil before and after a good one
@@ -78,12 +82,15 @@ func newVM(a *Agent, c VM) *vm {
 }
 
 func (v *vm) setBridge(ip netip.Addr) {
+	v.changing.Lock()
+	defer v.changing.Unlock()
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.bridge = ip
+	away := v.away
+	v.mu.Unlock()
 	v.forwards.SetBridge(ip)
-	if v.away {
-		v.withdraw()
+	if away {
+		v.withdraw(ip)
 	}
 }
 
@@ -206,10 +213,13 @@ func (v *vm) connected(link *tunnel.Link) {
 	if v.Endpoint.Many() {
 		path = stream.PathRaw
 	}
+	v.changing.Lock()
+	defer v.changing.Unlock()
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.lost.Stop()
 	v.link, v.failed, v.away = link, nil, false
+	last := v.peer
+	v.mu.Unlock()
 	v.forwards.SetLink(&forward.Link{
 		Path:     path,
 		Silent:   link.Silent,
@@ -225,17 +235,19 @@ func (v *vm) connected(link *tunnel.Link) {
 		},
 	})
 	peer := link.Peer()
-	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" && peer.AgentVersion != v.peer.AgentVersion {
+	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" && peer.AgentVersion != last.AgentVersion {
 		v.log.Warn("the guest agent is "+how+" this host agent", "agent", peer.AgentVersion, "host", v.cfg.Version)
 	}
 	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
-		"hostname", peer.Hostname, "rebooted", v.peer.BootID != "" && v.peer.BootID != peer.BootID)
+		"hostname", peer.Hostname, "rebooted", last.BootID != "" && last.BootID != peer.BootID)
 }
 
 func (v *vm) disconnected(link *tunnel.Link) {
+	v.changing.Lock()
+	defer v.changing.Unlock()
+	v.forwards.SetLink(nil)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.forwards.SetLink(nil)
 	v.lastSeen, v.peer = link.LastSeen(), link.Peer()
 	v.link, v.scanError, v.skipped, v.down = nil, "", "", time.Now()
 	v.lost.Reset(withdrawAfter)
@@ -305,18 +317,22 @@ func rest(ctx context.Context, budget *rate.Limiter, spent time.Duration) {
 
 // linkAway notes that there has been no link for withdrawAfter.
 func (v *vm) linkAway() {
+	v.changing.Lock()
+	defer v.changing.Unlock()
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.link == nil && time.Since(v.down) >= withdrawAfter {
-		v.away = true
-		v.withdraw()
+	away := v.link == nil && time.Since(v.down) >= withdrawAfter
+	v.away = v.away || away
+	bridge := v.bridge
+	v.mu.Unlock()
+	if away {
+		v.withdraw(bridge)
 	}
 }
 
-// withdraw gives up what nothing reaches while the link is away. It needs v.mu.
-func (v *vm) withdraw() {
+// withdraw gives up what nothing reaches while the link is away. It needs v.changing.
+func (v *vm) withdraw(bridge netip.Addr) {
 	switch {
-	case v.bridge.IsValid():
+	case bridge.IsValid():
 		v.forwards.LinkGone()
 	default:
 		v.forwards.Announce(nil)
