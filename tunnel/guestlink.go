@@ -188,10 +188,10 @@ func (l *guestLink) announce(ctx context.Context) error {
 	var sent announce.Announcement
 	for {
 		now, changed := l.server.Source()
+		now = announce.Limit(now, sent.Listeners)
 		if l.orders == nil {
 			now.Listeners = withoutPrograms(now.Listeners)
 		}
-		now = announce.Limit(now, sent.Listeners)
 		switch {
 		case now.Generation == sent.Generation:
 		case sent.Generation == 0:

@@ -260,7 +260,8 @@ func memoryOf(pid int, key string) int {
 	return kib / 1024
 }
 
-// lineCounter counts lines, and keeps the last of them.
+// lineCounter counts lines, but for those about the honest VM, which has many new ports,
+// and keeps the last of them.
 type lineCounter struct {
 	mu   sync.Mutex
 	n    int
@@ -270,7 +271,7 @@ type lineCounter struct {
 func (l *lineCounter) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.n += bytes.Count(b, []byte("\n"))
+	l.n += bytes.Count(b, []byte("\n")) - bytes.Count(b, []byte(" vm=good "))
 	l.last = append(l.last, b...)
 	l.last = l.last[max(0, len(l.last)-4096):]
 	return len(b), nil
