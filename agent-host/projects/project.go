@@ -27,19 +27,15 @@ func (p *Project) URI() string {
 	return config.DefaultLibvirtURI
 }
 
-// Owns reports whether a domain is the project's: it has its name, and its disk is
-// not in the work directory of another. disk is the file of a disk of the domain; empty
-// if none is known.
+// Owns reports whether a domain is the project's: it has its name, and runs from a disk
+// in its work directory, wherever that is mounted. disk is the file of the domain's first
+// disk; empty where none is known, and the name alone decides.
 func (p *Project) Owns(domain, disk string) bool {
-	if domain != p.Domain {
-		return false
-	}
-	dir := filepath.Base(filepath.Dir(disk))
-	return filepath.Base(disk) != overlay || !isWorkDir(dir) || dir == filepath.Base(p.WorkDir)
+	return domain == p.Domain && (disk == "" || filepath.Base(filepath.Dir(disk)) == filepath.Base(p.WorkDir))
 }
 
-// Of returns the project that a domain belongs to; nil for none. Of several projects
-// that give their VMs one name it is the one whose disk the domain has.
+// Of returns the project that a domain belongs to; nil for none, and for several where no
+// disk is known.
 func Of(all []*Project, domain, disk string) *Project {
 	var found *Project
 	for _, p := range all {
@@ -63,9 +59,6 @@ func Called(all []*Project, domain string) (called []*Project) {
 	}
 	return called
 }
-
-// overlay is the file in a work directory that rum has the VM run from.
-const overlay = "overlay.qcow2"
 
 // Dir is where rum keeps its work directories: rum in $XDG_DATA_HOME, without that in
 // ~/.local/share. It is empty for a user without a home.

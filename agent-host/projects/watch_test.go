@@ -339,7 +339,10 @@ func TestADomainBelongsToTheProjectWhoseDiskItHas(t *testing.T) {
 			t.Errorf("%s: %q, want %q", disk, got, want)
 		}
 	}
-	if p := projects.Of(all[:1], "shop", "/var/lib/libvirt/images/shop.qcow2"); p != all[0] {
+	if p := projects.Of(all[:1], "shop", "/var/lib/libvirt/images/shop.qcow2"); p != nil {
+		t.Errorf("the name alone decides: %v", p)
+	}
+	if p := projects.Of(all[:1], "shop", ""); p != all[0] {
 		t.Errorf("%v", p)
 	}
 	if p := projects.Of(all[:1], "web", ""); p != nil {

@@ -7,16 +7,26 @@ import (
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/projects"
 )
 
-// overQGA runs scripts by the QEMU guest agent of a domain.
-func overQGA(domain, uri string) way {
+// overQGA runs scripts by the QEMU guest agent of a domain; p is the project that it is of, nil for none.
+func overQGA(domain, uri string, p *projects.Project) way {
 	return way{to: domain, hint: "what went wrong is said above", run: func(ctx context.Context, script []byte, stdout, stderr io.Writer) error {
 		conn, err := libvirt.Open(ctx, uri)
 		if err != nil {
 			return hinted(err)
 		}
 		defer conn.Close()
+		if p != nil {
+			dom, err := conn.Find(ctx, domain)
+			if err != nil {
+				return hinted(err)
+			}
+			if err := isOf(dom, p); dom.State != libvirt.Off && err != nil {
+				return err
+			}
+		}
 		said, err := conn.RunInGuest(ctx, domain, script, newProgress(stderr, len(script)).sent)
 		writeLines(stdout, said.Out)
 		writeLines(stderr, said.Err)

@@ -104,7 +104,7 @@ func (o *reachOptions) destination(ctx context.Context, name string, p *projects
 	case o.to != "":
 		return asUser(p, o.to)
 	}
-	conn, err := libvirt.Open(ctx, p.URI())
+	conn, err := libvirt.Open(ctx, daemonFor(o.uri, p))
 	if err != nil {
 		return "", hinted(err)
 	}
@@ -115,6 +115,8 @@ func (o *reachOptions) destination(ctx context.Context, name string, p *projects
 		return "", hinted(err)
 	case dom.State == libvirt.Off:
 		return "", advise(fmt.Errorf("%s is off", p.Domain), "start it with: rum up")
+	case isOf(dom, p) != nil:
+		return "", isOf(dom, p)
 	case !dom.BridgeIP.IsValid():
 		return "", advise(fmt.Errorf("libvirt knows no address of %s", p.Domain), "wait until it has booted, or name one with --to HOST")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -105,33 +106,39 @@ func (r *rumProjects) at(uri string) func(libvirt.Domain) *hostagent.Project {
 		if dom.State == libvirt.Off { // and its disk is not known
 			return forAgent(projects.Of(here, dom.Name, dom.Disk))
 		}
-		return r.follow(here, dom.Name, dom.Disk)
+		return r.follow(here, dom.Name, cmp.Or(dom.Disk, noDisk))
 	}
 }
 
-// follow needs r.mu. It says in the log which project a VM follows, if more than one might have it.
+// noDisk is in the place of the disk of a domain that has none in a file, which is no project's: rum's have one.
+const noDisk = "none in a file"
+
+// follow needs r.mu. It says in the log which project a VM follows, if not the only one that might have it.
 func (r *rumProjects) follow(all []*projects.Project, name, disk string) *hostagent.Project {
 	p := projects.Of(all, name, disk)
 	rivals := projects.Called(all, name)
-	if len(rivals) < 2 {
+	if len(rivals) == 0 || len(rivals) == 1 && p != nil {
 		delete(r.followed, name)
-	} else if text := rivalry(p, rivals); text != r.followed[name] {
+	} else if text := rivalry(p, rivals, disk); text != r.followed[name] {
 		r.followed[name] = text
-		r.log.Warn("several projects have a VM of one name", "vm", name, "follows", text)
+		r.log.Warn("projects have a VM of this name", "vm", name, "follows", text)
 	}
 	return forAgent(p)
 }
 
-// rivalry says which of several projects a VM follows; p is nil for none.
-func rivalry(p *projects.Project, rivals []*projects.Project) string {
+// rivalry says which of several projects a VM follows, or why not the only one; p is nil for none.
+func rivalry(p *projects.Project, rivals []*projects.Project, disk string) string {
 	var others []string
 	for _, o := range rivals {
 		if o != p {
 			others = append(others, o.File.Path())
 		}
 	}
-	if p == nil {
+	switch {
+	case p == nil && disk == "":
 		return "none of its projects " + strings.Join(others, " and ") + ", which have one name for their VMs: nothing tells whose disk it has"
+	case p == nil:
+		return "no project: " + strings.Join(others, " and ") + " would have a VM of its name, but not its disk, " + disk
 	}
 	return p.File.Path() + ", whose disk it has, and not " + strings.Join(others, " or ") + ", whose VM has that name too"
 }
@@ -167,6 +174,24 @@ func (r *rumProjects) uris() []string {
 		}
 	}
 	return all
+}
+
+// daemonFor is the libvirt daemon that a domain is at: of the command line, else the one of the two that its project names, at
+// the usual socket of that; p is nil for no project.
+func daemonFor(flag string, p *projects.Project) string {
+	if p != nil && flag == "" && !sameDaemon(p.URI(), libvirt.DefaultURI()) {
+		return p.URI()
+	}
+	return flag
+}
+
+// isOf returns an error for a domain that only has the name of a project's.
+func isOf(dom libvirt.Domain, p *projects.Project) error {
+	if p.Owns(dom.Name, cmp.Or(dom.Disk, noDisk)) {
+		return nil
+	}
+	return advise(fmt.Errorf("the domain %s is not the VM of %s: its disk is %s, and not in %s", dom.Name, p.File.Path(), cmp.Or(dom.Disk, noDisk), p.WorkDir),
+		"if it is the one that you mean, name its address with --to USER@HOST; else give one of them another name")
 }
 
 // sameDaemon compares libvirt URIs. A project names one of two daemons; where the socket of that is, is for the user to say.

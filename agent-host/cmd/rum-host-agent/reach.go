@@ -25,7 +25,7 @@ const (
 func (o *reachOptions) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.to, "to", "", "the `DESTINATION` that ssh understands, such as USER@HOST (default the VM's name)")
 	c.Flags().StringVar(&o.via, "via", viaSSH, "`ssh`, or qga for the QEMU guest agent")
-	c.Flags().StringVar(&o.uri, "libvirt", "", "libvirt `URI` of a VM that rum did not make, for --via qga; $LIBVIRT_DEFAULT_URI, else the\nsystem's or the user's daemon when not given")
+	c.Flags().StringVar(&o.uri, "libvirt", "", "libvirt `URI`; when not given that of the project, else $LIBVIRT_DEFAULT_URI, else the\nsystem's or the user's daemon")
 }
 
 // way runs scripts in a VM, as root.
@@ -42,11 +42,7 @@ func (o *reachOptions) way(ctx context.Context, name string, p *projects.Project
 	case o.via == viaQGA && (o.to != "" || len(sshOptions) > 0):
 		return way{}, misuse(errors.New("--via qga takes no --to and nothing for ssh"))
 	case o.via == viaQGA:
-		uri := o.uri
-		if p != nil {
-			uri = p.URI()
-		}
-		return overQGA(name, uri), nil
+		return overQGA(name, daemonFor(o.uri, p), p), nil
 	case o.via != viaSSH:
 		return way{}, misuse(fmt.Errorf("--via %q: want ssh or qga", o.via))
 	}

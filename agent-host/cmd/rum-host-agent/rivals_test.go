@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -54,10 +55,17 @@ func TestOfProjectsWithOneNameForTheirVMTheDiskTellsAndStatusAndLogSaySo(t *test
 		}
 		follows(libvirt.Off, "") // where no disk is known
 	}
-	if id, warning := follows(libvirt.Running, "/images/mine.qcow2"); id != "" || !strings.HasPrefix(warning, "follows none of its projects ") {
-		t.Errorf("%q: %s", id, warning)
+	noOnes := func() {
+		t.Helper()
+		for _, disk := range []string{"/home/bob/w/overlay.qcow2", "/images/mine.qcow2", ""} {
+			if id, warning := follows(libvirt.Running, disk); id != "" || !strings.HasPrefix(warning, "follows no project: "+files[0]) && !strings.HasPrefix(warning, "follows no project: "+files[1]) ||
+				!strings.Contains(warning, cmp.Or(disk, "none in a file")) {
+				t.Errorf("%q: %q: %s", disk, id, warning)
+			}
+		}
 	}
-	if n := strings.Count(log.String(), "several projects have a VM of one name"); n != 2 {
+	noOnes()
+	if n := strings.Count(log.String(), "projects have a VM of this name"); n != 4 {
 		t.Errorf("the log says so %d times:\n%s", n, log.String())
 	}
 	if err := os.RemoveAll(workDirs[0]); err != nil {
@@ -65,7 +73,9 @@ func TestOfProjectsWithOneNameForTheirVMTheDiskTellsAndStatusAndLogSaySo(t *test
 	}
 	all, _ := r.watcher.Scan()
 	r.update(all)
-	if id, warning := follows(libvirt.Running, "/images/mine.qcow2"); id != config.ProjectID(files[1]) || warning != "" {
+	// A name alone makes a VM nobody's, also where one project has it.
+	noOnes()
+	if id, warning := follows(libvirt.Running, filepath.Join(workDirs[1], "overlay.qcow2")); id != config.ProjectID(files[1]) || warning != "" {
 		t.Errorf("%q: %s", id, warning)
 	}
 }

@@ -80,7 +80,7 @@ the key of its name is from then on for this domain alone.`,
 		Example: "  rum-host-agent setup dev --dry-run\n  rum-host-agent setup dev --seed dev-seed.iso\n  rum-host-agent setup --undo dev",
 		Args:    exactlyOne("DOMAIN"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.run(c.Context(), c.OutOrStdout(), args[0])
+			return o.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), args[0])
 		},
 	}
 	o.flags(c)
@@ -101,7 +101,7 @@ func exactlyOne(what string) cobra.PositionalArgs {
 	}
 }
 
-func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) error {
+func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain string) error {
 	seed, err := o.seedFile()
 	if err != nil {
 		return err
@@ -109,6 +109,8 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if o.keep != keepYes && o.keep != keepNo {
 		return misuse(fmt.Errorf("--keep %q: want yes or no", o.keep))
 	}
+	p := ownProject(domain, stderr)
+	o.uri = daemonFor(o.uri, p)
 	conn, network, err := o.open(ctx)
 	if err != nil {
 		return err
@@ -119,7 +121,7 @@ func (o *setupOptions) run(ctx context.Context, w io.Writer, domain string) erro
 	if o.undo {
 		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
 	} else {
-		opts = libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: ownProject(domain, io.Discard) != nil, MACsOf: o.macsOf(domain)}
+		opts = libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: p != nil, MACsOf: o.macsOf(domain)}
 		if network.Mode == config.ModeNAT {
 			opts.NAT = natNetwork
 		}

@@ -25,28 +25,30 @@ func newSSHKey(t *testing.T, dir string) string {
 	return file
 }
 
-// makeRumProject makes a domain one of rum's, as far as install can see: there is a rum.toml of its name, and a work
-// directory with the key of its user.
-func makeRumProject(t *testing.T, name, user, key string) {
+// rumWorkDir makes a work directory such as rum has for a VM, and says which rum.toml it is for.
+func rumWorkDir(t *testing.T, name string) (workDir, file string) {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, name+".rum.toml")
-	saveRules(t, file, "[ssh]\nuser = \""+user+"\"\n")
-	data := t.TempDir()
-	workDir := filepath.Join(data, "rum", config.ProjectID(file)+"-"+name)
+	file = filepath.Join(dir, name+".rum.toml")
+	workDir = filepath.Join(t.TempDir(), "rum", config.ProjectID(file)+"-"+name)
 	if err := os.MkdirAll(workDir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return workDir, file
+}
+
+// makeRumProject makes a domain that runs from a work directory one of rum's, as far as install can see: there is a rum.toml,
+// which the directory names, beside the key of its user.
+func makeRumProject(t *testing.T, workDir, file, user string) {
+	t.Helper()
+	saveRules(t, file, "[ssh]\nuser = \""+user+"\"\n")
 	if err := os.WriteFile(filepath.Join(workDir, "config_path"), []byte(file), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(key, filepath.Join(workDir, "ssh_ed25519")); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("XDG_DATA_HOME", data)
+	t.Setenv("XDG_DATA_HOME", filepath.Dir(filepath.Dir(workDir)))
 }
 
 const qgaChannel = "<channel type='unix'><target type='virtio' name='" + libvirt.QGAChannel + "'/></channel>"

@@ -104,7 +104,7 @@ func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 	defaultNetwork(t)
 	define(t, "other", bare("other", "q35", "<interface type='user'/>"))
 	setup(t, "other", options) // makes the host-only network
-	dir := t.TempDir()
+	dir, file := rumWorkDir(t, "dev")
 	image, err := cloudguest.System.Fetch(t.Context(), t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 	a.until(t, "the bridge address", cloudBootLimit, func(st control.Status) bool {
 		return strings.HasPrefix(st.VMs[0].BridgeIP, "192.168.50.")
 	})
-	makeRumProject(t, "dev", "debian", key)
+	makeRumProject(t, dir, file, "debian")
 	goesAndComesBack(t, a, "dev")
 }
 
