@@ -57,7 +57,10 @@ type Config struct {
 	Version string
 	// Rules are those to begin with; nil is the implied one alone.
 	Rules config.Rules
-	Log   *slog.Logger
+	// ControlSocket is the path to which the control socket is bound, which no guest is
+	// given; empty for none.
+	ControlSocket string
+	Log           *slog.Logger
 }
 
 // Agent serves a changing set of VMs.
@@ -88,7 +91,7 @@ func New(cfg Config) *Agent {
 	rules := ruleSet{all: cfg.Rules}
 	table := forward.New(forward.Config{
 		Rules: decider(rules), Static: statics(rules), Sockets: sockets(rules), Reverse: reverses(rules),
-		Holder: holder, Log: cfg.Log,
+		ControlSocket: cfg.ControlSocket, Holder: holder, Log: cfg.Log,
 	})
 	return &Agent{cfg: cfg, table: table, rules: rules, started: time.Now()}
 }

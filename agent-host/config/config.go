@@ -130,6 +130,9 @@ func (d *document) config(root table) *Config {
 		if d.domain != "" && !r.forVM(d.domain) {
 			d.warnf(t.path.key(keyVM), "the rule never matches: the file is for the VM %s alone; leave vm out, or put the rule into the file of the other VM", shorten(d.domain))
 		}
+		if d.domain != "" && r.Reverse && r.HostSocket != "" {
+			d.warnf(t.path.key(keyHostSocket), "gives the VM this socket of the host's, and with it all that its server does for this user; remove the rule if it is not yours")
+		}
 		r.asRum = d.asRum(t.path)
 		r.adds = r.namesPort && !r.Ignore && !r.Reverse && r.HostSocket == ""
 		c.Rules = append(c.Rules, r)

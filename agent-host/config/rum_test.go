@@ -310,3 +310,15 @@ func TestARuleOfAProjectForAnotherVMIsAWarningWithItsLine(t *testing.T) {
 		}
 	}
 }
+
+// A project's file may have come with a repository, and a socket of the host's be anything.
+func TestASocketThatAProjectGivesToItsVMIsWarnedOf(t *testing.T) {
+	const rule = minimal + "[[forward]]\nreverse = true\nguest_socket = \"/run/it\"\nhost_socket = \"/run/user/1000/it\"\n"
+	c, err := config.ParseProject("shop.rum.toml", []byte(rule))
+	if err != nil || len(c.Rules) != 1 || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Error(), "shop.rum.toml:9:1: ") || !strings.Contains(c.Warnings[0].Error(), "gives the VM this socket") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err := config.Parse("mine.toml", []byte(rule)); err != nil || len(c.Warnings) != 0 {
+		t.Errorf("a file that the user named: %+v, %v", c, err)
+	}
+}

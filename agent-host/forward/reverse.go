@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync/atomic"
 
@@ -118,6 +119,9 @@ func newReverse(v *VM, rule ReverseRule) *reverse {
 func (v *VM) tellReverse(l *Link) {
 	var all []*tunnel.Reverse
 	for _, r := range v.reverse {
+		if r.leadsToControl() {
+			continue
+		}
 		for _, e := range r.ends {
 			if e.over = len(all) == wire.MaxReverse; !e.over {
 				all = append(all, e.Reverse)
@@ -164,6 +168,11 @@ func (r *reverse) dial(ctx context.Context) (relay.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		// The kernel knows it by the path that it was bound to, whatever leads there.
+		if own := r.vm.table.cfg.ControlSocket; own != "" && c.RemoteAddr().String() == own {
+			c.Close()
+			return nil, errControl
+		}
 		return relay.Unix(c), nil
 	}
 	// Keep-alives between sockets of one kernel find out nothing.
@@ -177,6 +186,20 @@ func (r *reverse) dial(ctx context.Context) (relay.Conn, error) {
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// errControl is why a rule is not in force that would let a guest command this program.
+var errControl = errors.New("this is the agent's own control socket, which no guest is given: remove the rule, or name another socket")
+
+// leadsToControl reports whether a rule's socket is the control socket.
+func (r *reverse) leadsToControl() bool {
+	at, own := r.rule.HostSocket, r.vm.table.cfg.ControlSocket
+	if at == "" || own == "" {
+		return false
+	}
+	a, errA := os.Stat(at)
+	b, errB := os.Stat(own)
+	return at == own || errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 func (r *reverse) ended(err error) {
@@ -225,6 +248,9 @@ func (r *reverse) status() control.Forward {
 
 // state needs table.mu.
 func (r *reverse) state() (state, reason string) {
+	if r.leadsToControl() {
+		return control.Denied, errControl.Error()
+	}
 	if r.vm.route.Load().link == nil {
 		return control.Claim, "there is no link to the guest agent"
 	}

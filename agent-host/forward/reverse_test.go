@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -125,5 +127,39 @@ func TestMoreReverseListenersThanAGuestTakesAreDenied(t *testing.T) {
 	all := vm.Status()
 	if len(open) != wire.MaxReverse || all[0].State != control.Active || all[len(all)-1].State != control.Denied {
 		t.Errorf("%d asked for; %+v, %+v", len(open), all[0], all[len(all)-1])
+	}
+}
+
+// Whoever has the control socket commands the agent.
+func TestNoReverseRuleLeadsToTheControlSocket(t *testing.T) {
+	dir := t.TempDir()
+	own := filepath.Join(dir, "control.sock")
+	l, err := net.Listen("unix", own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	soft, hard, later := filepath.Join(dir, "soft"), filepath.Join(dir, "hard"), filepath.Join(dir, "later")
+	for _, err := range []error{os.Symlink(own, soft), os.Link(own, hard)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var open []*tunnel.Reverse
+	for _, path := range []string{own, soft, hard, filepath.Join(dir, "..", filepath.Base(dir), "control.sock"), later} {
+		table := newTable(t, forward.Config{ControlSocket: own, Reverse: reverses(forward.ReverseRule{Rule: "rum.toml:1", GuestSocket: "/run/it", HostSocket: path})})
+		vm := table.Add("dev")
+		vm.SetLink(asked(&open))
+		f := one(t, vm)
+		if denied := f.State == control.Denied && strings.Contains(f.Reason, "control socket"); denied == (path == later) || len(open) == 1 != (path == later) {
+			t.Errorf("%s: %+v, and %d listeners", path, f, len(open))
+		}
+	}
+	// What leads there since the guest was asked to listen is as little use to it.
+	if err := os.Symlink(own, later); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := open[0].Dial(t.Context()); err == nil || !strings.Contains(err.Error(), "control socket") {
+		t.Errorf("%v, %v", c, err)
 	}
 }

@@ -26,6 +26,9 @@ type Config struct {
 	Sockets Sockets
 	// Reverse tells what is to be open in guests; nil is nothing.
 	Reverse Reverses
+	// ControlSocket is the path to which this program's control socket is bound, which no
+	// reverse rule leads to; empty for none.
+	ControlSocket string
 	// Holder names who has a host address that is in use, or gives "" when
 	// that cannot be found; nil is [portwatch.Holder].
 	Holder func(proto string, addr netip.AddrPort) string

@@ -156,7 +156,7 @@ func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Age
 	if len(o.vms) == 0 && !o.usesLibvirt() {
 		return nil, misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
 	}
-	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, Log: log})
+	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, ControlSocket: o.socket, Log: log})
 	for _, s := range o.vms {
 		vm, err := parseVM(s)
 		if err != nil {
