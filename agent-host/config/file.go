@@ -55,6 +55,8 @@ type stamp struct {
 // and is gone is an error like one that cannot be read, or what its rules kept in
 // the guest would be on the host. The errors are those of [Load].
 //
+// Root reads no optional file of another user: HOME may be that user's.
+//
 // The directory remember, which is made, has the last good version for later
 // runs; empty for none. An optional file that is gone or cannot be read is that
 // version then, and [File.Err] tells why. For one with mistakes it is no excuse.
@@ -235,13 +237,14 @@ func (f *File) load() (*Config, []byte, error) {
 	case f.optional && !f.was && errors.Is(err, fs.ErrNotExist):
 		return Default(), nil, nil
 	case f.project && errors.Is(err, fs.ErrNotExist):
-		return nil, nil, fmt.Errorf("read configuration: %w; put it back, or remove its VM with: rum destroy", err)
+		return nil, nil, fmt.Errorf("read configuration: %w; put it back; or, if its VM is to go too, run: virsh undefine %s, and remove rum's work directory of %s",
+			err, DomainName(f.path), ProjectID(f.path))
 	case f.was && errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fmt.Errorf("read configuration: %w; put it back, or leave an empty file there for the default rules", err)
 	case err == nil && !info.Mode().IsRegular():
 		// Reading a pipe would wait for its writer.
 		return nil, nil, fmt.Errorf("read configuration: %s is not a regular file", f.path)
-	case err == nil && f.project && os.Geteuid() == 0 && info.Sys().(*syscall.Stat_t).Uid != 0:
+	case err == nil && (f.project || f.optional) && os.Geteuid() == 0 && info.Sys().(*syscall.Stat_t).Uid != 0:
 		return nil, nil, fmt.Errorf("read configuration: %s is another user's, and root's agent does not read it; run an agent as that user", f.path)
 	}
 	text, err := readText(f.path)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -167,5 +168,26 @@ func TestAFileThatIsBeingWrittenIsNotTakenForAnEmptyOne(t *testing.T) {
 	}
 	if len(f.Current().Rules) != 0 {
 		t.Errorf("%+v", f.Current())
+	}
+}
+
+// Under sudo HOME may be that of the user who called it.
+func TestRootTakesNoRulesFromAnotherUsersHome(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rum.toml")
+	if err := os.WriteFile(path, []byte("[[ports]]\nguest = 80\nhost = 8080\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root := os.Geteuid() == 0
+	if root {
+		if err := os.Chown(path, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f, err := config.OpenFile(path, true, ""); (err != nil) != root || root && !strings.Contains(err.Error(), "another user's, and root's agent does not read it") {
+		t.Errorf("%+v, %v", f, err)
+	}
+	// One that root names is root's choice.
+	if f, err := config.OpenFile(path, false, ""); err != nil || len(f.Current().Rules) != 1 {
+		t.Errorf("named: %v", err)
 	}
 }

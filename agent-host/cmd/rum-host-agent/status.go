@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +25,7 @@ func newStatus(s *shared) *cobra.Command {
 		Use:   "status [VM]",
 		Short: "Show VMs and their forwards",
 		Long: `Show VMs and their forwards. It exits 3 where no agent runs, and 1 where rum.toml, a
-project of rum's or libvirt is in error.`,
+project of rum's or libvirt is in error, as far as the VM has to do with it.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var q control.Query
@@ -44,6 +46,9 @@ project of rum's or libvirt is in error.`,
 			if q.VM != "" && len(st.VMs) == 0 {
 				return noVM(c.Context(), s.socket, q.VM)
 			}
+			if q.VM != "" {
+				st = about(st, q.VM)
+			}
 			if asJSON {
 				err = printJSON(c.OutOrStdout(), text)
 			} else {
@@ -57,6 +62,23 @@ project of rum's or libvirt is in error.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// about leaves out what is wrong with projects and files that the VM of that name has nothing of.
+func about(st control.Status, vm string) control.Status {
+	for i := range st.Projects {
+		if c := &st.Projects[i]; c.VM != vm {
+			c.Error = ""
+		}
+	}
+	st.Refused = slices.DeleteFunc(st.Refused, func(r control.Refused) bool {
+		name := filepath.Base(r.Path)
+		return name != vm && !strings.HasSuffix(name, "-"+vm)
+	})
+	if slices.ContainsFunc(st.VMs, func(v control.VM) bool { return v.Config != nil }) {
+		st.Config.Error = ""
+	}
+	return st
 }
 
 // inError makes a script see what a person reads: that what is shown is not all as it should be.
