@@ -34,7 +34,7 @@ func withHost(text string, ip netip.Addr) string {
 	var b strings.Builder
 	within := false
 	for line := range strings.Lines(text) {
-		bare := strings.TrimRight(line, "\r\n")
+		bare := strings.TrimRight(line, " \t\r\n") // of an editor that has touched it
 		fields := strings.Fields(bare)
 		switch {
 		case bare == hostsBegin:

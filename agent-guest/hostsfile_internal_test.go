@@ -39,6 +39,7 @@ func TestTheHostsNameIsABlockOfItsOwn(t *testing.T) {
 		{"a line within the block", hostsBegin + "\n192.0.2.8 mine\n10.7.0.1 " + HostName + "\n" + hostsEnd + "\n", "192.0.2.8 mine\n" + block("192.168.50.1")},
 		{"the name outside the block", "192.0.2.9 " + HostName + "\n", "192.0.2.9 " + HostName + "\n" + block("192.168.50.1")},
 		{"line ends of another system", "192.0.2.7 box\r\n" + strings.ReplaceAll(block("10.7.0.1"), "\n", "\r\n"), "192.0.2.7 box\r\n" + block("192.168.50.1")},
+		{"blanks behind the markers", strings.ReplaceAll(block("10.7.0.1"), "\n", " \t\n") + own, own + block("192.168.50.1")},
 		{"bytes that are no text", "\xff\xfe\x00\n", "\xff\xfe\x00\n" + block("192.168.50.1")},
 	} {
 		path := filepath.Join(t.TempDir(), "hosts")

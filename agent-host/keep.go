@@ -29,7 +29,7 @@ type Keeper struct {
 	domains map[string]string // UUIDs by name
 	done    map[string]control.Setup
 	changed chan struct{}
-	failed  string // why nothing is known of setups, as last logged
+	failed  string // why nothing is known of setups, as last logged; empty where that is known
 }
 
 // What failed is tried again: a second definition may have come in between, or somebody mends it.
@@ -93,14 +93,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) putBack(ctx context.Context) bool {
 	all, err := k.Setups()
 	if err != nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		if text := err.Error(); text != k.failed {
 			k.failed = text
 			k.Log.Warn("what setup added is not put back when a domain is defined anew", "error", err)
 		}
 		return false
 	}
-	k.failed = ""
 	k.mu.Lock()
+	k.failed = ""
 	domains := k.domains
 	maps.DeleteFunc(k.done, func(name string, _ control.Setup) bool {
 		return !slices.ContainsFunc(all, func(s setups.Setup) bool { return s.Daemon == k.Daemon && s.Domain == name })
@@ -155,9 +157,12 @@ func withHint(err error) string {
 	return err.Error()
 }
 
-// Status tells what was put back, or was not, by domain.
+// Status tells what was put back, or was not, by domain; without one, why it would not be.
 func (k *Keeper) Status() []control.Setup {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.failed != "" {
+		return []control.Setup{{Source: k.Daemon, Error: k.failed}}
+	}
 	return slices.SortedFunc(maps.Values(k.done), func(a, b control.Setup) int { return strings.Compare(a.Domain, b.Domain) })
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/setups"
 )
@@ -145,5 +148,36 @@ func TestWhatCannotBePutBackIsSaidAndTriedAgain(t *testing.T) {
 	})
 	if n := strings.Count(r.log.String(), "level=WARN"); n != 1 {
 		t.Errorf("%d warnings:\n%s", n, r.log.String())
+	}
+}
+
+func TestThatNothingCanBePutBackIsSaidBeforeItIsNeeded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "setups.json")
+	if err := os.WriteFile(path, []byte("[{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := &hostagent.Keeper{Daemon: "qemu:///system", Setups: setups.Store{Path: path}.List, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- k.Run(ctx) }()
+	until := func(what string, ok func([]control.Setup) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !ok(k.Status()); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", what, k.Status())
+			}
+		}
+	}
+	k.Seen(domains("dev", "new"))
+	until("it is said", func(got []control.Setup) bool {
+		return len(got) == 1 && got[0].Domain == "" && strings.Contains(got[0].Error, path+" is damaged") && strings.Contains(got[0].Error, "run rum-host-agent setup again")
+	})
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	until("it is mended", func(got []control.Setup) bool { return len(got) == 0 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

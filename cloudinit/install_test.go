@@ -350,13 +350,16 @@ func TestUninstallerLeavesNothing(t *testing.T) {
 	g := systemdGuest(t)
 	g.mustRun(script)
 	begin, end := hostsBlock(t)
-	g.Write("etc/hosts", "127.0.0.1 localhost\n"+begin+"\n192.0.2.1 host.rum.internal\n192.0.2.2 mine\n"+end+"\n192.0.2.3 host.rum.internal\n", 0o640)
 	g.Write("etc/rum-agent/mine", "", 0o600)
-	if out, _, err := g.Run(t.Context(), cloudinit.Uninstaller()); err != nil || !strings.HasPrefix(out, "/etc/rum-agent has more in it and stays\n") {
-		t.Errorf("with a file of the user's: error %v, output %s", err, out)
-	}
-	if got := g.Read("etc/hosts"); got != "127.0.0.1 localhost\n192.0.2.2 mine\n192.0.2.3 host.rum.internal\n" {
-		t.Errorf("/etc/hosts is\n%s", got)
+	for _, newline := range []string{"\n", " \t\n", "\r\n"} {
+		block := strings.Join([]string{begin, "192.0.2.1 host.rum.internal", end, ""}, newline)
+		g.Write("etc/hosts", "127.0.0.1 localhost\n"+block+"192.0.2.3 host.rum.internal\n"+strings.Replace(block, end, "192.0.2.2 mine\n"+end, 1), 0o640)
+		if out, _, err := g.Run(t.Context(), cloudinit.Uninstaller()); err != nil || !strings.HasPrefix(out, "/etc/rum-agent has more in it and stays\n") {
+			t.Errorf("with a file of the user's: error %v, output %s", err, out)
+		}
+		if got := g.Read("etc/hosts"); got != "127.0.0.1 localhost\n192.0.2.3 host.rum.internal\n192.0.2.2 mine\n" {
+			t.Errorf("lines that end in %q: /etc/hosts is\n%s", newline, got)
+		}
 	}
 }
 

@@ -88,10 +88,11 @@ type Discovery struct {
 
 // Setup is a domain that setup was run on and that was defined anew since.
 type Setup struct {
+	// Domain is empty where it is not known what setup was run on: Error says why.
 	Domain string `json:"domain"`
 	Source string `json:"source"` // the libvirt daemon
 	// RedefinedAt is when that was noticed.
-	RedefinedAt time.Time `json:"redefined_at"`
+	RedefinedAt time.Time `json:"redefined_at,omitzero"`
 	// Done says what was put back, and what of it counts from the domain's next start on; empty when nothing was missing.
 	Done []string `json:"done,omitempty"`
 	// Error is why nothing could be put back, and what to do; empty when it could.

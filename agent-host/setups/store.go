@@ -59,7 +59,7 @@ func (s Store) List() ([]Setup, error) {
 	}
 	var all []Setup
 	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, fmt.Errorf("remembered setups: %s: %w", s.Path, err)
+		return nil, fmt.Errorf("remembered setups: %s is damaged: %w; move it away, and run rum-host-agent setup again for each domain that it was run on", s.Path, err)
 	}
 	return all[:min(len(all), maxSetups)], nil
 }

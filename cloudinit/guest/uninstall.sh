@@ -34,10 +34,10 @@ remove /usr/local/bin/rum-guest-agent
 remove /etc/rum-agent/key
 if grep -qs '^# rum-guest-agent keeps the line below' /etc/hosts; then
 	# In its place, because whose the file is and what label it has is not ours to say.
-	rest=$(sed '/^# rum-guest-agent keeps the line below/,/^# end of what rum-guest-agent keeps$/{
+	rest=$(sed '/^# rum-guest-agent keeps the line below/,/^# end of what rum-guest-agent keeps[[:space:]]*$/{
 		/^# rum-guest-agent keeps the line below/d
-		/^# end of what rum-guest-agent keeps$/d
-		/^[^ ]* host\.rum\.internal$/d
+		/^# end of what rum-guest-agent keeps[[:space:]]*$/d
+		/^[^[:space:]]*[[:space:]][[:space:]]*host\.rum\.internal[[:space:]]*$/d
 	}' /etc/hosts)
 	printf '%s\n' "$rest" >/etc/hosts
 	removed=yes

@@ -111,6 +111,10 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 }
 
 func writeSetup(b *strings.Builder, s control.Setup) {
+	if s.Domain == "" {
+		b.WriteString(clean(s.Source) + "  what setup added is not put back when a domain is defined anew: " + cleanError(s.Error) + "\n")
+		return
+	}
 	fmt.Fprintf(b, "setup of %s: defined anew at %s", clean(s.Domain), s.RedefinedAt.Local().Format(time.DateTime))
 	switch {
 	case s.Error != "":
