@@ -2,8 +2,10 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"regexp"
 	"slices"
@@ -85,14 +87,15 @@ func (d *document) rumChecks(root table) {
 // rumMounts checks what is mounted in the guest, by [[mounts]] and by [fs].
 func (d *document) rumMounts(root, drives table) {
 	var mounted []table
-	tags, defaults := map[string]bool{}, 0
+	tags, defaults := map[string]string{}, 0 // by tag, the target
 	for _, m := range root.parts("mounts") {
 		mounted = append(mounted, m)
-		if tag, _ := m.values["tag"].(string); tag != "" && tags[tag] {
-			m.refused("tag", "rum refuses the file: an earlier mount has the tag %q", shorten(tag))
-		} else {
-			tags[tag] = true
+		tag, key := m.rumTag()
+		target, _ := m.values["target"].(string)
+		if before, taken := tags[tag]; taken && tag != "" && (key == "tag" || before != target) {
+			m.refused(key, "rum refuses the file: an earlier mount has the tag %q", shorten(tag))
 		}
+		tags[tag] = target
 		if m.values["default"] == true {
 			if defaults++; defaults == 2 {
 				m.refused("default", "rum refuses the file: an earlier mount is the default")
@@ -123,6 +126,16 @@ func (d *document) rumMounts(root, drives table) {
 			}
 		}
 	}
+}
+
+// rumTag is the tag of a mount, and the key that it comes from: where none is written, it is the target's path with
+// underscores in the place of slashes.
+func (t table) rumTag() (tag, key string) {
+	if tag, _ := t.values["tag"].(string); tag != "" {
+		return tag, "tag"
+	}
+	target, _ := t.values["target"].(string)
+	return strings.ReplaceAll(strings.Trim(target, "/"), "/", "_"), "target"
 }
 
 // rumFilesystem checks one [[fs.TYPE]]; used are the drives of those before it.
@@ -182,6 +195,9 @@ func (d *document) rumPorts(root table) {
 				break
 			}
 		}
+		if proto, ok := t.values[keyProto].(string); ok && proto != string(TCP) {
+			t.refused(keyProto, "rum takes the rule for a port to forward over tcp; put it into [[%s]]", tableForward)
+		}
 		for _, key := range onlyOurs {
 			if v := t.values[key]; v != nil && v != false {
 				t.refused(key, "rum takes the rule for a port to forward; put it into [[%s]]", tableForward)
@@ -237,10 +253,14 @@ func (t table) atLeast(key string, least int64) {
 func (t table) size(key, s string) {
 	s = strings.TrimSpace(s)
 	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-	_, err := strconv.ParseUint(digits, 10, 64)
-	unit := strings.ToUpper(s[len(digits):])
-	if err != nil || !slices.Contains([]string{"", "K", "KB", "M", "MB", "G", "GB", "T", "TB"}, unit) {
+	n, err := strconv.ParseUint(digits, 10, 64)
+	unit := strings.TrimSuffix(strings.ToUpper(s[len(digits):]), "B")
+	power := strings.Index("KMGT", unit)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange) || len(unit) > 1 || power < 0 || strings.EqualFold(s[len(digits):], "B"):
 		t.refused(key, `rum refuses the file: %q is not a size such as "20G"`, shorten(s))
+	case err != nil || unit != "" && n > math.MaxUint64>>(10*(power+1)):
+		t.refused(key, "rum refuses the file: the size %q is larger than 64 bits hold in bytes", shorten(s))
 	}
 }
 

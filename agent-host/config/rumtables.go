@@ -3,7 +3,9 @@ package config
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 )
 
 // kind is what rum wants of a value.
@@ -24,6 +26,7 @@ const (
 type schema struct {
 	kind     kind
 	required bool
+	most     int64             // of an integer; 0 for what an int64 holds
 	keys     map[string]schema // of a table
 	ours     []string          // keys of ours beside them, which are read elsewhere
 	each     *schema           // of what users name
@@ -50,7 +53,7 @@ var rumTables = schema{kind: aTable, ours: []string{tableAuto, tablePorts, table
 		"base": {kind: text, required: true},
 	}},
 	"resources": {kind: aTable, required: true, keys: map[string]schema{
-		"cpus": {kind: integer, required: true}, "memory_mb": {kind: integer, required: true}, "disk": aText,
+		"cpus": {kind: integer, required: true, most: math.MaxUint32}, "memory_mb": {kind: integer, required: true}, "disk": aText,
 	}},
 	"network": {kind: aTable, ours: networkKeys, keys: map[string]schema{
 		"nat": aBool, "hostname": aText, "wait_for_ip": aBool, "ip_wait_timeout_s": anInt,
@@ -94,8 +97,15 @@ func (t table) foreign(s schema) {
 func (t table) foreignValue(key string, s schema) {
 	v := t.values[key]
 	if !s.kind.has(v) {
-		t.refused(key, "rum refuses the file: it wants %s, not %s", s.kind, typeName(v))
+		is := typeName(v)
+		if n, ok := v.(int64); ok && s.kind == integer {
+			is = strconv.FormatInt(n, 10)
+		}
+		t.refused(key, "rum refuses the file: it wants %s, not %s", s.kind, is)
 		return
+	}
+	if n, ok := v.(int64); ok && s.most > 0 && n > s.most {
+		t.refused(key, "rum refuses the file: the most is %d", s.most)
 	}
 	p := t.path.key(key)
 	switch s.kind {
