@@ -13,16 +13,18 @@ import (
 // else the gateway to the internet, which under NAT is the host's too. It is not valid
 // while there is neither.
 //
-// No NIC leads to the host that is not a NIC at all (a tunnel), nor one that has the
-// first address itself (a bridge for containers). Of several, the first counts.
+// No NIC leads to the host that is not a NIC at all (a tunnel, the tap of a VM in the
+// guest), nor one that has the first address itself (a bridge for containers). Of
+// several, the first counts.
 func hostAddress() netip.Addr {
 	gateway, by := defaultRoute()
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		return gateway
 	}
+	kinds := linkKinds()
 	for _, i := range interfaces {
-		if i.Name == by || i.Flags&net.FlagUp == 0 || i.Flags&net.FlagBroadcast == 0 || i.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 {
+		if i.Name == by || !nicKinds[kinds[i.Index]] || i.Flags&net.FlagUp == 0 || i.Flags&net.FlagBroadcast == 0 || i.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 {
 			continue
 		}
 		addrs, err := i.Addrs()

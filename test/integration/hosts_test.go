@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,7 @@ func TestTheHostHasANameInItsGuests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	virtual := 0
 	const own = "127.0.0.1 localhost\n127.0.1.1 dev\n"
 	write(own)
 	g.do(t, func() error {
@@ -54,6 +56,23 @@ func TestTheHostHasANameInItsGuests(t *testing.T) {
 	g.nic(t, "nat0", "10.0.2.15/24")
 	g.do(t, func() error { return command("ip", "route", "add", "default", "via", "10.0.2.2") })
 	named("the gateway", "10.0.2.2", own)
+	// Links of programs in the guest are no NICs: a tap, an overlay, another address on the same card.
+	for name, kind := range map[string][]string{
+		"tap0": {"tuntap", "add", "tap0", "mode", "tap"}, "vx0": {"link", "add", "vx0", "type", "vxlan", "id", "7", "dstport", "4789", "dev", "nat0"},
+		"mv0": {"link", "add", "mv0", "link", "nat0", "type", "macvlan"},
+	} {
+		virtual++
+		g.do(t, func() error {
+			for _, args := range [][]string{kind, {"addr", "add", fmt.Sprintf("10.%d.0.7/24", 8+virtual), "dev", name}, {"link", "set", name, "up"}} {
+				if err := command("ip", args...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	write(own)
+	named("the gateway still", "10.0.2.2", own)
 	// A bridge for containers, which has the first address itself, is no way to the host.
 	g.nic(t, "docker0", "172.17.0.1/16")
 	g.nic(t, "hostonly0", "192.168.50.104/24")
