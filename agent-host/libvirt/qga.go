@@ -115,8 +115,8 @@ func (q qga) advise(err error) error {
 	switch {
 	case isCode(err, golibvirt.ErrArgumentUnsupported): // no channel is configured
 		return advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "leave out --via to go in over ssh, or give the domain a channel "+QGAChannel)
-	case isCode(err, golibvirt.ErrOperationInvalid): // the domain is off
-		return advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "start the domain")
+	case isCode(err, golibvirt.ErrOperationInvalid): // the domain is off, or paused
+		return advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "start the domain, or resume it")
 	case isCode(err, golibvirt.ErrAgentUnresponsive), isCode(err, golibvirt.ErrAgentUnsynced), isCode(err, errAgentCommandTimeout):
 		return advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "have qemu-guest-agent installed and running in the VM, or leave out --via to go in over ssh")
 	case isCode(err, errAgentCommandFailed), isCode(err, golibvirt.ErrInternalError): // the latter before libvirt 10

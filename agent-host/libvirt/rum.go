@@ -33,9 +33,9 @@ func planForRum(p *Plan, def *domainDef, opts SetupOptions) error {
 		return err
 	}
 	if len(p.attach) == before {
-		p.Notes = append(p.Notes, "rum gave the domain all that it needs: bring the agent in with 'rum-host-agent install "+p.Domain+"'")
+		p.Notes = append(p.Notes, "the domain has all that it needs: bring the agent in with 'rum-host-agent install "+p.Domain+"'")
 	} else {
-		p.Notes = append(p.Notes, "rum made the domain, and takes this away when it defines it anew; rum-host-agent run puts it back")
+		p.Notes = append(p.Notes, "rum made the domain, and takes this away when it defines it anew")
 	}
 	return nil
 }

@@ -188,6 +188,9 @@ func logForgotten(log *slog.Logger, file *config.File) bool {
 func configStatus(file *config.File, why string) control.Config {
 	st := control.Config{File: file.Path(), Found: file.Found(), Why: why, Warnings: warnings(file.Current())}
 	if err := file.Err(); err != nil {
+		for i, text := range st.Warnings {
+			st.Warnings[i] = "of the last good version: " + text // whose lines may be others
+		}
 		all := mistakes(err)
 		st.Error = all[0].Error()
 		if len(all) > 1 {

@@ -136,8 +136,11 @@ func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain stri
 	if err != nil {
 		return hinted(err)
 	}
-	if o.keep == keepNo {
+	switch {
+	case o.keep == keepNo:
 		plan.Notes = append(plan.Notes, "nothing is put back when another program defines "+plan.Domain+" anew")
+	case !o.undo && !plan.Empty():
+		plan.Notes = append(plan.Notes, "rum-host-agent run puts it back when another program defines "+plan.Domain+" anew")
 	}
 	bind := func() error { return nil }
 	if seed != "" {

@@ -60,7 +60,7 @@ func TestWhatIsMissingForTheQEMUGuestAgentIsSaid(t *testing.T) {
 		running       bool
 		remedy        string
 	}{
-		{"off", qgaChannel, false, "start the domain"},
+		{"off", qgaChannel, false, "start the domain, or resume it"},
 		{"bare", "", true, "leave out --via to go in over ssh, or give the domain a channel org.qemu.guest_agent.0"},
 		{"empty", qgaChannel, true, "have qemu-guest-agent installed and running in the VM, or leave out --via to go in over ssh"},
 	} {

@@ -95,7 +95,7 @@ func TestADomainOfRumsDefinedAnewRegainsForwardsKeyAndAddressOverVsock(t *testin
 	devices := makeProject(t)
 	defineGuest(t, "shop", "project-initramfs", devices)
 	out := sh(t, "HOME=/root rum-host-agent setup shop")
-	if !strings.Contains(out, "shop: nothing to do") || !strings.Contains(out, "rum gave the domain all that it needs: bring the agent in with") {
+	if !strings.Contains(out, "shop: nothing to do") || !strings.Contains(out, "the domain has all that it needs: bring the agent in with") {
 		t.Errorf("a domain of rum's needs no setup, which says:\n%s", out)
 	}
 	agent := strings.TrimSpace(sh(t, "HOME=/root rum-host-agent run >/run/agent.log 2>&1 </dev/null & echo $!"))
