@@ -220,13 +220,24 @@ func (c *Conn) inspect(dom golibvirt.Domain, v view) (Domain, error) {
 	}
 	d.Endpoint, d.Problem = g.endpoint(v.hasVsock())
 	if d.Problem != "" && g.cid == 0 {
-		d.Problem += ": run 'rum-host-agent setup " + d.Name + "'"
+		d.Problem += ": " + c.remedy(dom)
 	}
 	d.BridgeIP = bridgeIP(g.nics, v.hostOnly, v.leases, nil, v.onLink)
 	if !d.BridgeIP.IsValid() {
 		d.BridgeIP = bridgeIP(g.nics, v.hostOnly, nil, c.reported(dom, v.neighbours), v.onLink)
 	}
 	return d, nil
+}
+
+// remedy says what gives a running domain a way to its guest agent. What setup could not plug into it is in its
+// definition, for its next start.
+func (c *Conn) remedy(dom golibvirt.Domain) string {
+	if text, err := c.lv.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive); err == nil {
+		if def, err := parseDomain(text); err == nil && (len(def.VSocks) > 0 || slices.ContainsFunc(def.Channels, isAgentChannel)) {
+			return "its definition has one, which comes with its next start: shut it down, and start it"
+		}
+	}
+	return "run 'rum-host-agent setup " + dom.Name + "'"
 }
 
 // tell passes on what differs from what was told before.

@@ -64,6 +64,22 @@ func (c *echoConn) say(t *testing.T, line string) {
 	}
 }
 
+// A virtio-serial controller that is missing cannot be plugged into every machine while it runs.
+func TestWhatSetupCouldNotPlugInIsSaidToComeWithTheNextStart(t *testing.T) {
+	define(t, "late", bare("late", "q35", ""))
+	virsh(t, "start", "--paused", "late")
+	w := startWatch(t)
+	w.domain(t, "late", "has no way to its agent", 10*time.Second, func(d libvirt.Domain) bool {
+		return strings.Contains(d.Problem, "run 'rum-host-agent setup late'")
+	})
+	opts := options
+	opts.NAT = ""
+	setup(t, "late", opts)
+	w.domain(t, "late", "is told of its next start", 10*time.Second, func(d libvirt.Domain) bool {
+		return strings.Contains(d.Problem, "shut it down, and start it")
+	})
+}
+
 // TestAGuestIsFollowedThroughItsLife has one guest live through all that can happen to it, because every boot costs time.
 func TestAGuestIsFollowedThroughItsLife(t *testing.T) {
 	define(t, "life", guestXML(t, "life", vm.Initramfs{Script: echo}, agentChannel))
