@@ -23,3 +23,15 @@ func TestAKernelWithoutVsockIsToldOfWithTheModule(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// rum's own agent in a VM listens on vsock ports 2222 and 2223.
+func TestThePortsOfRumsOwnAgentAreLeftAlone(t *testing.T) {
+	for _, port := range []uint32{DefaultPort, knockPort} {
+		if port == 2222 || port == 2223 {
+			t.Errorf("port %d is taken from rum's agent", port)
+		}
+	}
+	if DefaultPort >= 1024 {
+		t.Errorf("any user of a guest can own port %d", DefaultPort)
+	}
+}
