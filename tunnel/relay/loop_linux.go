@@ -3,7 +3,6 @@ package relay
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -72,16 +71,6 @@ type Registration struct {
 }
 
 func (p *Registration) registration() *Registration { return p }
-
-// ShareProcessors leaves half of the processors to the programs that a relay is
-// between. It is for a program that does nothing but relay, before it begins:
-// goroutines that hand work to one another lose more by waking another processor
-// than they gain. GOMAXPROCS in the environment is left alone.
-func ShareProcessors() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
-	}
-}
 
 // PickLoop spreads the work over one loop for every two processors.
 func PickLoop() *loop {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // logGrace is how long the last lines of the log may take.
@@ -21,7 +21,7 @@ const logGrace = time.Second
 
 // serve runs the agent until ctx ends.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
-	relay.ShareProcessors()
+	shareProcessors()
 	endpoints, err := o.endpoints()
 	if err != nil {
 		return err
@@ -63,5 +63,14 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 func tellSystemd(log *slog.Logger) {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd could not be told that the agent is ready", "error", err)
+	}
+}
+
+// shareProcessors leaves half of the processors, of those that the cgroup allows, to the
+// programs that a relay is between: goroutines that hand work to one another lose more by
+// waking another processor than they gain. GOMAXPROCS in the environment is left alone.
+func shareProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
 }

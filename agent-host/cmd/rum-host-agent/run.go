@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -22,7 +23,6 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // runOptions are the flags of run.
@@ -71,7 +71,7 @@ const memoryLimit = 80 << 20
 const logGrace = time.Second
 
 func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
-	relay.ShareProcessors()
+	shareProcessors()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
@@ -176,5 +176,14 @@ func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Age
 func notify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("cannot notify systemd", "error", err)
+	}
+}
+
+// shareProcessors leaves half of the processors, of those that the cgroup allows, to the
+// programs that a relay is between: goroutines that hand work to one another lose more by
+// waking another processor than they gain. GOMAXPROCS in the environment is left alone.
+func shareProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
 }
