@@ -24,8 +24,9 @@ import (
 )
 
 // endpointKinds are all kinds of endpoints. A new one is held to every promise by a line
-// here. start begins a guest agent, a process of its own, and returns how the host reaches
-// it and what kills it.
+// here. start begins a guest agent, a process of its own that has the key of [keyed]
+// (without one it bounds the connections of a host by its descriptors), and returns how
+// the host reaches it and what kills it.
 var endpointKinds = []struct {
 	name  string
 	inVM  bool // only in a VM of the tests' own
@@ -40,7 +41,7 @@ var endpointKinds = []struct {
 
 func startUnix(t *testing.T) (at string, kill func()) {
 	at = "unix:" + filepath.Join(t.TempDir(), "agent.sock")
-	return at, startChild(t, "guest", stream.PathRaw, at).kill
+	return at, startChild(t, "guest", stream.PathRaw, at, withKey).kill
 }
 
 func startHybrid(t *testing.T) (at string, kill func()) {
@@ -50,7 +51,7 @@ func startHybrid(t *testing.T) (at string, kill func()) {
 
 func startSerial(t *testing.T) (at string, kill func()) {
 	path := filepath.Join(t.TempDir(), "port.sock")
-	return "serial:" + path, startChild(t, "guest", stream.PathMux, "unix:"+path).kill
+	return "serial:" + path, startChild(t, "guest", stream.PathMux, "unix:"+path, withKey).kill
 }
 
 func startExec(t *testing.T) (at string, kill func()) {
@@ -59,7 +60,7 @@ func startExec(t *testing.T) (at string, kill func()) {
 		t.Fatal(err)
 	}
 	pid := filepath.Join(t.TempDir(), "pid")
-	return fmt.Sprintf("exec:echo $$ >%s; %s=1 exec %s", pid, asStdioGuest, self), func() {
+	return fmt.Sprintf("exec:echo $$ >%s; %s=%s exec %s", pid, asStdioGuest, withKey, self), func() {
 		b, err := os.ReadFile(pid)
 		if err != nil {
 			t.Fatal(err)
@@ -74,7 +75,7 @@ func startExec(t *testing.T) (at string, kill func()) {
 
 func startVsock(t *testing.T) (at string, kill func()) {
 	port := vsockPort.Add(1)
-	kill = startChild(t, "guest", stream.PathRaw, fmt.Sprintf("vsock:%d", port)).kill
+	kill = startChild(t, "guest", stream.PathRaw, fmt.Sprintf("vsock:%d", port), withKey).kill
 	return fmt.Sprintf("vsock:%d:%d", vsockLoopback, port), kill
 }
 
@@ -108,7 +109,7 @@ func TestEveryKindOfEndpointKeepsEveryPromise(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return startLink(t, &guest{endpoint: e}, tunnel.Config{}), kill
+				return startLink(t, &guest{endpoint: e}, keyed), kill
 			}
 			l, _ := link(t)
 			for _, p := range endpointPromises {

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	ownnet.Enter()
 	if os.Getenv(asStdioGuest) != "" {
 		s := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
+		if os.Getenv(asStdioGuest) == withKey {
+			s.Config = keyed
+		}
 		if err := s.ServeLine(context.Background(), endpoint.Stdio(), false); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,17 +30,24 @@ import (
 // childRole tells a test binary which agent it is to be, and where.
 const childRole = "RUM_TEST_CHILD"
 
+// withKey has a guest agent that is a child demand the key of [keyed].
+const withKey = "keyed"
+
 // beChild is an agent, until it fails or is killed.
 func beChild(role []string) error {
 	if role[0] == "guest" {
-		return beGuest(role[1], role[2])
+		cfg := tunnel.Config{}
+		if slices.Contains(role[3:], withKey) {
+			cfg = keyed
+		}
+		return beGuest(role[1], role[2], cfg)
 	}
 	return beHost(role[1], role[2])
 }
 
 // beGuest serves links where it listens.
-func beGuest(kind, at string) error {
-	server := &tunnel.Server{Source: (&source{changed: make(chan struct{})}).get}
+func beGuest(kind, at string, cfg tunnel.Config) error {
+	server := &tunnel.Server{Config: cfg, Source: (&source{changed: make(chan struct{})}).get}
 	e, err := endpoint.ParseListen(at)
 	if err != nil {
 		return err
