@@ -28,7 +28,7 @@ var hostStalled bool
 // that the host VM is broke, is followed by another, up to attempts.
 const (
 	attempt  = "RUM_TEST_ATTEMPT"
-	attempts = 3
+	attempts = 4
 	broken   = 75
 )
 
