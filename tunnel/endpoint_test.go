@@ -116,32 +116,9 @@ func startVMM(t *testing.T, agent string) endpoint.Endpoint {
 	return endpoint.Endpoint{Scheme: endpoint.SchemeHybrid, Path: path, Port: endpoint.DefaultPort}
 }
 
-func TestHalfCloseWorksThroughEveryEndpoint(t *testing.T) {
-	eachEndpoint(t, func(t *testing.T, l *tunnel.Link) {
-		c := through(t, l, service(t, func(c *net.TCPConn) {
-			defer c.Close()
-			all, _ := io.ReadAll(c)
-			_, _ = fmt.Fprintf(c, "%d bytes", len(all))
-		}))
-		_, _ = c.Write(make([]byte, 100_000))
-		_ = c.CloseWrite()
-		if got, err := io.ReadAll(c); err != nil || string(got) != "100000 bytes" {
-			t.Fatalf("%q, %v", got, err)
-		}
-	})
-}
+func TestHalfCloseWorksThroughEveryEndpoint(t *testing.T) { eachEndpoint(t, clientEndsFirst) }
 
-func TestResetWorksThroughEveryEndpoint(t *testing.T) {
-	eachEndpoint(t, func(t *testing.T, l *tunnel.Link) {
-		c := through(t, l, service(t, func(c *net.TCPConn) {
-			_, _ = c.Read(make([]byte, 1))
-			_ = c.SetLinger(0)
-			_ = c.Close()
-		}))
-		_, _ = c.Write([]byte("x"))
-		wantReset(t, c)
-	})
-}
+func TestResetWorksThroughEveryEndpoint(t *testing.T) { eachEndpoint(t, serviceResets) }
 
 func TestAVMMThatRefusesIsNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "vmm.sock")

@@ -226,6 +226,12 @@ func (r *rumProjects) status() []control.Config {
 	return all
 }
 
+// mayBeOf reports whether a work directory of rum's has the name of one for that VM.
+func mayBeOf(workDir, vm string) bool {
+	name := filepath.Base(workDir)
+	return name == vm || strings.HasSuffix(name, "-"+vm)
+}
+
 // notUsed tells about the work directories that are no project's.
 func (r *rumProjects) notUsed() []control.Refused {
 	r.mu.Lock()
@@ -245,7 +251,7 @@ func ownProject(vm string, stderr io.Writer) *projects.Project {
 	all, _ := w.Scan()
 	p := projects.Of(all, vm, "")
 	for _, r := range w.Refused() {
-		if name := filepath.Base(r.Path); p == nil && (name == vm || strings.HasSuffix(name, "-"+vm)) {
+		if p == nil && mayBeOf(r.Path, vm) {
 			fmt.Fprintf(stderr, "no project is taken from %s: %s; %s\n", clean(r.Path), cleanError(r.Reason.Error()), clean(r.Remedy))
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -73,8 +72,7 @@ func about(st control.Status, vm string) control.Status {
 		}
 	}
 	st.Refused = slices.DeleteFunc(st.Refused, func(r control.Refused) bool {
-		name := filepath.Base(r.Path)
-		return name != vm && !strings.HasSuffix(name, "-"+vm)
+		return !mayBeOf(r.Path, vm)
 	})
 	if slices.ContainsFunc(st.VMs, func(v control.VM) bool { return v.Config != nil }) {
 		st.Config.Error = ""

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/shellword"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -26,7 +27,7 @@ func sh(t *testing.T, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandLimit+time.Minute)
 	defer cancel()
-	limited := fmt.Sprintf("timeout -k 5 %.0f sh -c '%s'", commandLimit.Seconds(), strings.ReplaceAll(command, "'", `'\''`))
+	limited := fmt.Sprintf("timeout -k 5 %.0f sh -c %s", commandLimit.Seconds(), shellword.Quote(command))
 	out, err := host.Run(ctx, limited)
 	if err == nil {
 		return out
