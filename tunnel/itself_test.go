@@ -41,16 +41,28 @@ func TestASocketThatIsConnectedToItselfIsARefusal(t *testing.T) {
 	}
 }
 
+// dialItself takes a port from the kernel, which for TCP another test's connection may
+// have by the time it is bound again.
 func dialItself(network, host string) (net.Conn, error) {
-	free, err := net.ListenPacket("udp", host+":0")
-	if err != nil {
-		return nil, err
-	}
-	addr := free.LocalAddr().(*net.UDPAddr)
-	_ = free.Close()
 	if network == "udp" {
+		free, err := net.ListenPacket("udp", host+":0")
+		if err != nil {
+			return nil, err
+		}
+		addr := free.LocalAddr().(*net.UDPAddr)
+		_ = free.Close()
 		return net.DialUDP(network, addr, addr)
 	}
-	itself := &net.TCPAddr{IP: addr.IP, Port: addr.Port}
-	return net.DialTCP(network, itself, itself)
+	for {
+		free, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			return nil, err
+		}
+		addr := free.Addr().(*net.TCPAddr)
+		_ = free.Close()
+		c, err := net.DialTCP(network, addr, addr)
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return c, err
+		}
+	}
 }
