@@ -12,7 +12,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/agent-host/setups"
+	"github.com/rum-vm/rum-agent/agent-host/setup"
 )
 
 // Keeper puts back what setup added to the domains of a libvirt daemon, after another program defined them anew.
@@ -20,9 +20,9 @@ type Keeper struct {
 	// Daemon is the libvirt daemon, as the setups have it.
 	Daemon string
 	// Setups returns what is remembered.
-	Setups func() ([]setups.Setup, error)
+	Setups func() ([]setup.Record, error)
 	// PutBack runs a setup on the definition that is there now, whose UUID it remembers, and says what it did.
-	PutBack func(ctx context.Context, s setups.Setup) (steps []string, err error)
+	PutBack func(ctx context.Context, s setup.Record) (steps []string, err error)
 	Log     *slog.Logger
 
 	mu      sync.Mutex
@@ -105,7 +105,7 @@ func (k *Keeper) putBack(ctx context.Context) bool {
 	k.failed = ""
 	domains := k.domains
 	maps.DeleteFunc(k.done, func(name string, _ control.Setup) bool {
-		return !slices.ContainsFunc(all, func(s setups.Setup) bool { return s.Daemon == k.Daemon && s.Domain == name })
+		return !slices.ContainsFunc(all, func(s setup.Record) bool { return s.Daemon == k.Daemon && s.Domain == name })
 	})
 	k.mu.Unlock()
 	well := true

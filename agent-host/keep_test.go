@@ -16,25 +16,25 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/agent-host/setups"
+	"github.com/rum-vm/rum-agent/agent-host/setup"
 )
 
 // remembered is a store of setups, and a libvirt daemon that they are put back at.
 type remembered struct {
 	mu    sync.Mutex
-	all   []setups.Setup
+	all   []setup.Record
 	err   error    // of the daemon
 	calls []string // domains that were put back, or not
 	log   bytes.Buffer
 }
 
-func (r *remembered) list() ([]setups.Setup, error) {
+func (r *remembered) list() ([]setup.Record, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]setups.Setup(nil), r.all...), nil
+	return append([]setup.Record(nil), r.all...), nil
 }
 
-func (r *remembered) putBack(_ context.Context, s setups.Setup) ([]string, error) {
+func (r *remembered) putBack(_ context.Context, s setup.Record) ([]string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, s.Domain)
@@ -82,7 +82,7 @@ func domains(uuids ...string) (s libvirt.Snapshot) {
 }
 
 func TestADomainThatSetupWasRunOnGetsBackWhatItHadWhenItIsDefinedAnew(t *testing.T) {
-	r := &remembered{all: []setups.Setup{
+	r := &remembered{all: []setup.Record{
 		{Daemon: "qemu:///system", Domain: "dev", UUID: "old"}, {Daemon: "qemu:///session", Domain: "mine", UUID: "old"},
 	}}
 	keep(t, r, func(k *hostagent.Keeper) {
@@ -119,7 +119,7 @@ func TestADomainThatSetupWasRunOnGetsBackWhatItHadWhenItIsDefinedAnew(t *testing
 
 func TestWhatCannotBePutBackIsSaidAndTriedAgain(t *testing.T) {
 	r := &remembered{
-		all: []setups.Setup{{Daemon: "qemu:///system", Domain: "dev", UUID: "old"}},
+		all: []setup.Record{{Daemon: "qemu:///system", Domain: "dev", UUID: "old"}},
 		err: errors.New("operation forbidden for read only access"),
 	}
 	keep(t, r, func(k *hostagent.Keeper) {
@@ -156,7 +156,7 @@ func TestThatNothingCanBePutBackIsSaidBeforeItIsNeeded(t *testing.T) {
 	if err := os.WriteFile(path, []byte("[{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k := &hostagent.Keeper{Daemon: "qemu:///system", Setups: setups.Store{Path: path}.List, Log: slog.New(slog.DiscardHandler)}
+	k := &hostagent.Keeper{Daemon: "qemu:///system", Setups: setup.Store{Path: path}.List, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- k.Run(ctx) }()

@@ -22,11 +22,11 @@ type address struct {
 
 // bridgeIP chooses the address at which the host reaches the guest: the newest lease of the host-only network, else what
 // libvirt reports otherwise, NIC by NIC in the order of the definition with the host-only NIC first.
-func bridgeIP(nics []nic, hostOnly string, leases, reported []address, onLink func(netip.Addr) bool) netip.Addr {
+func bridgeIP(nics []NIC, hostOnly string, leases, reported []address, onLink func(netip.Addr) bool) netip.Addr {
 	ordered := slices.Clone(nics)
-	slices.SortStableFunc(ordered, func(a, b nic) int {
-		isHostOnly := func(n nic) int {
-			if n.network == hostOnly {
+	slices.SortStableFunc(ordered, func(a, b NIC) int {
+		isHostOnly := func(n NIC) int {
+			if n.Network == hostOnly {
 				return 0
 			}
 			return 1
@@ -34,15 +34,15 @@ func bridgeIP(nics []nic, hostOnly string, leases, reported []address, onLink fu
 		return isHostOnly(a) - isHostOnly(b)
 	})
 	for _, n := range ordered {
-		if hostOnly == "" || n.network != hostOnly {
+		if hostOnly == "" || n.Network != hostOnly {
 			continue
 		}
-		if ip := newest(leases, n.mac, onLink); ip.IsValid() {
+		if ip := newest(leases, n.MAC, onLink); ip.IsValid() {
 			return ip
 		}
 	}
 	for _, n := range ordered {
-		if ip := newest(reported, n.mac, onLink); ip.IsValid() {
+		if ip := newest(reported, n.MAC, onLink); ip.IsValid() {
 			return ip
 		}
 	}

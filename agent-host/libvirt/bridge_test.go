@@ -12,7 +12,7 @@ func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 func TestBridgeIPIsTheNewestHostOnlyLease(t *testing.T) {
 	const nat, only = "52:54:00:00:00:01", "52:54:00:00:00:02"
-	nics := []nic{{nat, "default"}, {only, "rum-hostonly"}}
+	nics := []NIC{{nat, "default"}, {only, "rum-hostonly"}}
 	leases := []address{
 		{only, ip("192.168.50.101"), 1000},
 		{only, ip("192.168.50.102"), 2000},
@@ -21,14 +21,14 @@ func TestBridgeIPIsTheNewestHostOnlyLease(t *testing.T) {
 	reported := []address{{nat, ip("192.168.122.7"), 0}, {only, ip("192.168.50.110"), 0}}
 	tests := []struct {
 		name             string
-		nics             []nic
+		nics             []NIC
 		hostOnly         string
 		leases, reported []address
 		want             string
 	}{
 		{"newest lease", nics, "rum-hostonly", leases, reported, "192.168.50.102"},
 		{"no lease: host-only NIC as reported", nics, "rum-hostonly", nil, reported, "192.168.50.110"},
-		{"no host-only network: first NIC as reported", nics, "", nil, reported, "192.168.122.7"},
+		{"no host-only Network: first NIC as reported", nics, "", nil, reported, "192.168.122.7"},
 		{"no host-only NIC", nics[:1], "rum-hostonly", leases, reported, "192.168.122.7"},
 		{"nothing known", nics, "rum-hostonly", nil, nil, ""},
 		{"no NIC", nil, "rum-hostonly", leases, reported, ""},
@@ -38,7 +38,7 @@ func TestBridgeIPIsTheNewestHostOnlyLease(t *testing.T) {
 		{"IPv4 before IPv6", nics, "rum-hostonly",
 			[]address{{only, ip("fd00::5"), 9000}, {only, ip("192.168.50.101"), 1000}}, nil, "192.168.50.101"},
 		{"IPv6 alone", nics, "rum-hostonly", []address{{only, ip("fd00::5"), 9000}}, nil, "fd00::5"},
-		{"a NIC without MAC owns nothing", []nic{{"", "rum-hostonly"}}, "rum-hostonly", []address{{"", ip("192.168.50.101"), 1}}, nil, ""},
+		{"a NIC without MAC owns nothing", []NIC{{"", "rum-hostonly"}}, "rum-hostonly", []address{{"", ip("192.168.50.101"), 1}}, nil, ""},
 	}
 	onLink := func(a netip.Addr) bool {
 		return a != ip("192.168.50.1") && (netip.MustParsePrefix("192.168.0.0/16").Contains(a) || netip.MustParsePrefix("fd00::/64").Contains(a))

@@ -15,11 +15,11 @@ import (
 const (
 	openLimit    = 10 * time.Second
 	refreshLimit = 20 * time.Second
-	changeLimit  = 2 * time.Minute // device hot-plug waits for QEMU
 	closeLimit   = time.Second
 )
 
-// Conn is an open connection to a libvirt daemon. Its methods may be called by one goroutine at a time.
+// Conn is an open connection to a libvirt daemon. Its methods may be called by one goroutine at a time. Those that take no
+// context are to be bounded with [Conn.Bound].
 type Conn struct {
 	lv     *golibvirt.Libvirt
 	nc     *lifeline
@@ -43,7 +43,7 @@ func Open(ctx context.Context, uri string) (*Conn, error) {
 	}
 	c := &Conn{nc: &lifeline{Conn: nc, lost: make(chan struct{})}, driver: d.driver}
 	c.lv = golibvirt.NewWithDialer(dialers.NewAlreadyConnected(c.nc))
-	defer c.bound(ctx, openLimit)()
+	defer c.Bound(ctx, openLimit)()
 	if err := c.lv.ConnectToURI(golibvirt.ConnectURI(d.driver)); err != nil {
 		c.nc.Close()
 		return nil, adviseOnOpening(fmt.Errorf("%w: opening %s: %w", ErrUnavailable, d.driver, err))
@@ -63,9 +63,15 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// bound closes the connection, and so ends the call in progress, when ctx ends or the limit passes before the returned
+// Client makes calls that this package has no methods for.
+func (c *Conn) Client() *golibvirt.Libvirt { return c.lv }
+
+// Driver is the URI that the daemon was asked for: [SystemURI], [SessionURI], or what else names a driver there.
+func (c *Conn) Driver() string { return c.driver }
+
+// Bound closes the connection, and so ends the call in progress, when ctx ends or the limit passes before the returned
 // function is called.
-func (c *Conn) bound(ctx context.Context, limit time.Duration) (done func()) {
+func (c *Conn) Bound(ctx context.Context, limit time.Duration) (done func()) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	stop := context.AfterFunc(ctx, func() { c.nc.Close() })
 	return func() {
@@ -89,8 +95,8 @@ func (c *Conn) subscribe(id golibvirt.DomainEventID, on func(event any)) error {
 	return nil
 }
 
-// lookup finds a domain by name or UUID.
-func (c *Conn) lookup(name string) (golibvirt.Domain, error) {
+// Lookup finds a domain by name or UUID. The error wraps [ErrNoDomain] where there is none.
+func (c *Conn) Lookup(name string) (golibvirt.Domain, error) {
 	dom, err := c.lv.DomainLookupByName(name)
 	if err == nil {
 		return dom, nil
@@ -99,7 +105,7 @@ func (c *Conn) lookup(name string) (golibvirt.Domain, error) {
 		dom, err = c.lv.DomainLookupByUUID(id)
 	}
 	if golibvirt.IsNotFound(err) {
-		return dom, advise(fmt.Errorf("%w: %q", ErrNoDomain, name), fmt.Sprintf("see: virsh -c %s list --all", c.driver))
+		return dom, Advise(fmt.Errorf("%w: %q", ErrNoDomain, name), fmt.Sprintf("see: virsh -c %s list --all", c.driver))
 	}
 	if err != nil {
 		return dom, fmt.Errorf("looking up domain %q: %w", name, err)

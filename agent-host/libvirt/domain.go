@@ -3,17 +3,10 @@ package libvirt
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 )
-
-// ChannelName is the virtio-serial port that carries the agents' link where vsock is not to be had.
-const ChannelName = "rum.agent.0"
 
 // State is what a domain is doing.
 type State string
@@ -48,79 +41,28 @@ type Domain struct {
 	Problem string
 }
 
-// guest is what a live domain definition says about reaching the VM.
-type guest struct {
-	cid     uint32 // 0 for none
-	channel string // host path of the agent channel's socket; empty for none
-	nics    []nic
-	ports   []HostPort
-	images  []string // files in its drives
-}
-
-type nic struct {
-	mac     string // lower case
-	network string // libvirt network, if the NIC is on one
-}
-
-// parseGuest reads a domain definition.
-func parseGuest(xml string) (guest, error) {
-	dom, err := parseDomain(xml)
-	if err != nil {
-		return guest{}, err
-	}
-	g := guest{ports: hostPorts(&dom)}
-	for _, v := range dom.VSocks {
-		g.cid = parseCID(v.CID.Address)
-	}
-	for _, ch := range dom.Channels {
-		if isAgentChannel(ch) && ch.Type == "unix" && ch.Source.Mode != "connect" && filepath.IsAbs(ch.Source.Path) {
-			g.channel = ch.Source.Path
-		}
-	}
-	for _, disk := range dom.Disks {
-		if disk.Source.File != "" {
-			g.images = append(g.images, disk.Source.File)
-		}
-	}
-	for _, iface := range dom.Interfaces {
-		g.nics = append(g.nics, nic{mac: strings.ToLower(iface.MAC.Address), network: iface.Source.Network})
-	}
-	return g, nil
-}
-
-func isAgentChannel(ch channelDef) bool {
-	return ch.Target.Type == "virtio" && ch.Target.Name == ChannelName
-}
-
-// parseCID returns 0 for what is no guest's CID: linux/vm_sockets.h reserves 0 to 2 and the largest number.
-func parseCID(s string) uint32 {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || n < 3 || n == math.MaxUint32 {
-		return 0
-	}
-	return uint32(n)
-}
-
 // endpoint prefers vsock, where every forwarded connection gets one of its own.
-func (g guest) endpoint(hasVsock bool) (endpoint, problem string) {
+func (d *Definition) endpoint(hasVsock bool) (endpoint, problem string) {
+	cid, socket := d.CID(), d.AgentSocket()
 	switch {
-	case g.cid != 0 && hasVsock:
-		return fmt.Sprintf("vsock:%d", g.cid), ""
-	case g.channel != "":
-		return "serial:" + g.channel, ""
-	case g.cid != 0:
-		return "", "the domain has a vsock device, but this host has no " + vsockDevice + ": run 'modprobe vhost_vsock'"
+	case cid != 0 && hasVsock:
+		return fmt.Sprintf("vsock:%d", cid), ""
+	case socket != "":
+		return "serial:" + socket, ""
+	case cid != 0:
+		return "", "the domain has a vsock device, but this host has no " + VsockDevice + ": run 'modprobe vhost_vsock'"
 	default:
 		return "", "the domain has neither a vsock device nor a " + ChannelName + " channel"
 	}
 }
 
-const vsockDevice = "/dev/vhost-vsock"
+// VsockDevice is what QEMU opens for a guest's vsock device.
+const VsockDevice = "/dev/vhost-vsock"
 
-// hostHasVsock says whether QEMU can give a guest a vsock device here. The node exists before the module is loaded, and
+// HostHasVsock says whether QEMU can give a guest a vsock device here. The node exists before the module is loaded, and
 // opening it loads the module.
-func hostHasVsock() bool {
-	_, err := os.Stat(vsockDevice)
+func HostHasVsock() bool {
+	_, err := os.Stat(VsockDevice)
 	return err == nil
 }
 

@@ -11,16 +11,6 @@ var (
 	ErrUnavailable = errors.New("libvirt is not available")
 	// ErrNoDomain: the daemon has no domain of that name or UUID.
 	ErrNoDomain = errors.New("no such domain")
-	// ErrTransient: the domain has no stored definition that could be changed.
-	ErrTransient = errors.New("domain is transient")
-	// ErrSubnetTaken: the subnet of the host-only network overlaps one that the host already uses.
-	ErrSubnetTaken = errors.New("subnet is taken")
-	// ErrChanged: the domain is not as it was when the plan was made.
-	ErrChanged = errors.New("domain was changed in the meantime")
-	// ErrRefused: libvirt does not take a device, mostly because the machine has no room for it.
-	ErrRefused = errors.New("cannot be added")
-	// ErrSecondSeed: the domain has a volume already that cloud-init takes for its seed.
-	ErrSecondSeed = errors.New("has a seed volume already")
 )
 
 // advised is an error that knows what to do about it.
@@ -31,9 +21,10 @@ type advised struct {
 
 func (e *advised) Unwrap() error { return e.error }
 
-func advise(err error, hint string) error { return &advised{err, hint} }
+// Advise adds to an error what to do about it, which [Hint] gives back.
+func Advise(err error, hint string) error { return &advised{err, hint} }
 
-// Hint says what to do about an error of this package; it is empty when only the error itself can be said.
+// Hint says what to do about an error of this package, or of one that uses [Advise]; it is empty when only the error itself can be said.
 func Hint(err error) string {
 	if e, ok := errors.AsType[*advised](err); ok {
 		return e.hint
@@ -41,8 +32,8 @@ func Hint(err error) string {
 	return ""
 }
 
-// isCode says whether err is the daemon's own error of that number.
-func isCode(err error, code golibvirt.ErrorNumber) bool {
+// IsCode says whether err is the daemon's own error of that number.
+func IsCode(err error, code golibvirt.ErrorNumber) bool {
 	e, ok := errors.AsType[golibvirt.Error](err)
 	return ok && e.Code == uint32(code)
 }
@@ -55,8 +46,8 @@ func adviseOnOpening(err error) error {
 	for _, code := range []golibvirt.ErrorNumber{
 		golibvirt.ErrAuthFailed, golibvirt.ErrAuthCancelled, golibvirt.ErrAuthUnavailable, golibvirt.ErrAccessDenied,
 	} {
-		if isCode(err, code) {
-			return advise(err, joinGroup)
+		if IsCode(err, code) {
+			return Advise(err, joinGroup)
 		}
 	}
 	return err

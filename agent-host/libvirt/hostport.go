@@ -48,15 +48,15 @@ func (p HostPort) String() string {
 	return s + " (" + p.By + ")"
 }
 
-// hostPorts finds the host ports that QEMU or passt opens for a domain.
-func hostPorts(dom *domainDef) []HostPort {
+// HostPorts finds the host ports that QEMU or passt opens for a domain.
+func (d *Definition) HostPorts() []HostPort {
 	var ports []HostPort
-	for _, iface := range dom.Interfaces {
+	for _, iface := range d.Interfaces {
 		for _, pf := range iface.PortForward {
 			ports = append(ports, passtPorts(pf)...)
 		}
 	}
-	for _, arg := range dom.Arguments {
+	for _, arg := range d.Arguments {
 		ports = append(ports, parseHostfwd(arg.Value)...)
 	}
 	return ports

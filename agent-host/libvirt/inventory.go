@@ -6,19 +6,19 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
-// nicUse is a NIC of some domain.
-type nicUse struct {
-	nic
-	domain, uuid string
+// DomainNIC is a NIC and whose it is.
+type DomainNIC struct {
+	NIC
+	Domain, UUID string
 }
 
-// allNICs lists the NICs of every domain, as defined and as running.
-func (c *Conn) allNICs() ([]nicUse, error) {
+// NICs lists the NICs of every domain, as defined and as running.
+func (c *Conn) NICs() ([]DomainNIC, error) {
 	doms, _, err := c.lv.ConnectListAllDomains(1, golibvirt.ConnectListDomainsActive|golibvirt.ConnectListDomainsInactive)
 	if err != nil {
 		return nil, fmt.Errorf("listing domains: %w", err)
 	}
-	var uses []nicUse
+	var uses []DomainNIC
 	for _, dom := range doms {
 		for _, flags := range []golibvirt.DomainXMLFlags{0, golibvirt.DomainXMLInactive} {
 			text, err := c.lv.DomainGetXMLDesc(dom, flags)
@@ -28,13 +28,13 @@ func (c *Conn) allNICs() ([]nicUse, error) {
 			if err != nil {
 				return nil, fmt.Errorf("domain %s: %w", dom.Name, err)
 			}
-			g, err := parseGuest(text)
+			def, err := ParseDefinition(text)
 			if err != nil {
 				// Without its NICs, a network that it is on would look free to be removed.
 				return nil, fmt.Errorf("domain %s: %w", dom.Name, err)
 			}
-			for _, n := range g.nics {
-				uses = append(uses, nicUse{n, dom.Name, formatUUID(dom.UUID)})
+			for _, n := range def.NICs() {
+				uses = append(uses, DomainNIC{n, dom.Name, FormatUUID(dom.UUID)})
 			}
 		}
 	}
@@ -43,13 +43,13 @@ func (c *Conn) allNICs() ([]nicUse, error) {
 
 // macOwners maps MAC addresses to the names of their domains.
 func (c *Conn) macOwners() (map[string]string, error) {
-	nics, err := c.allNICs()
+	nics, err := c.NICs()
 	if err != nil {
 		return nil, err
 	}
 	owners := map[string]string{}
 	for _, n := range nics {
-		owners[n.mac] = n.domain
+		owners[n.MAC] = n.Domain
 	}
 	return owners, nil
 }

@@ -3,7 +3,9 @@ package libvirt
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -11,12 +13,7 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
-	"libvirt.org/go/libvirtxml"
 )
-
-// setupNS is the namespace of what setup notes in libvirt's metadata: on a network that setup made it, on a domain which
-// controllers libvirt had to add.
-const setupNS = "https://github.com/rum-vm/rum-agent/setup/1"
 
 // Network is the state of the host-only network.
 type Network struct {
@@ -46,8 +43,8 @@ type Lease struct {
 
 // NetworkStatus reports on the network of that name, with its leases by address.
 func (c *Conn) NetworkStatus(ctx context.Context, name string) (Network, error) {
-	defer c.bound(ctx, refreshLimit)()
-	n, dom, err := c.network(name)
+	defer c.Bound(ctx, refreshLimit)()
+	n, ref, err := c.network(name)
 	if err != nil || !n.Exists {
 		return n, err
 	}
@@ -55,7 +52,7 @@ func (c *Conn) NetworkStatus(ctx context.Context, name string) (Network, error) 
 	if err != nil {
 		return n, err
 	}
-	leases, _, err := c.lv.NetworkGetDhcpLeases(dom, nil, 1, 0)
+	leases, _, err := c.lv.NetworkGetDhcpLeases(ref, nil, 1, 0)
 	if err != nil && n.Active {
 		return n, fmt.Errorf("leases of network %s: %w", name, err)
 	}
@@ -75,11 +72,17 @@ func (c *Conn) NetworkStatus(ctx context.Context, name string) (Network, error) 
 	return n, nil
 }
 
+// Network reports on the network of that name, without its leases.
+func (c *Conn) Network(name string) (Network, error) {
+	n, _, err := c.network(name)
+	return n, err
+}
+
 // network reads the definition and state of a network, without its leases.
 func (c *Conn) network(name string) (Network, golibvirt.Network, error) {
 	n := Network{Name: name}
 	ref, err := c.lv.NetworkLookupByName(name)
-	if isCode(err, golibvirt.ErrNoNetwork) {
+	if IsCode(err, golibvirt.ErrNoNetwork) {
 		return n, ref, nil
 	}
 	if err != nil {
@@ -109,7 +112,7 @@ func (n *Network) read(text string) error {
 	if err != nil {
 		return err
 	}
-	n.Ours = strings.Contains(def.Metadata.XML, setupNS)
+	n.Ours = strings.Contains(def.Metadata.XML, SetupNamespace)
 	n.Bridge = def.Bridge.Name
 	if def.Forward != nil {
 		n.Forward = cmp.Or(def.Forward.Mode, "nat") // libvirt's default mode
@@ -133,50 +136,28 @@ func prefixOf(ip ipDef) (netip.Prefix, bool) {
 	if err != nil || !addr.Is4() {
 		return netip.Prefix{}, false
 	}
-	bits, _ := strconv.Atoi(ip.Prefix)
+	size, _ := strconv.Atoi(ip.Prefix)
 	if mask, err := netip.ParseAddr(ip.Netmask); err == nil && mask.Is4() {
-		for bits = 0; bits < 32 && number(mask)&(1<<(31-bits)) != 0; bits++ {
-		}
+		b := mask.As4()
+		size = bits.LeadingZeros32(^binary.BigEndian.Uint32(b[:]))
 	}
-	prefix := netip.PrefixFrom(addr, bits)
-	return prefix, prefix.IsValid() && bits > 0
+	prefix := netip.PrefixFrom(addr, size)
+	return prefix, prefix.IsValid() && size > 0
 }
 
-// noteNetworks notes the networks of the domain's NICs without which it will not start. Setup starts those that it needs
-// itself; the others are the user's.
-func (c *Conn) noteNetworks(p *Plan, def *domainDef, opts SetupOptions) error {
-	noted := map[string]bool{"": true, opts.HostOnly: true}
-	for _, i := range def.Interfaces {
-		name := i.Source.Network
-		if noted[name] {
-			continue
-		}
-		noted[name] = true
-		n, _, err := c.network(name)
-		if err != nil {
-			return err
-		}
-		note := func(format string, args ...any) { p.Notes = append(p.Notes, fmt.Sprintf(format, args...)) }
-		switch {
-		case !n.Exists:
-			note("network %s does not exist, and %s does not start without it; see: virsh -c %s net-list --all", name, p.Domain, c.driver)
-		case !n.Active:
-			note("network %s is not active, and %s does not start without it: virsh -c %s net-start %[1]s", name, p.Domain, c.driver)
-		}
-		if n.Exists && !n.Active && !n.Autostart {
-			note("network %s is not started with libvirt either: virsh -c %s net-autostart %[1]s", name, c.driver)
-		}
-	}
-	return nil
+// Subnet is a subnet of a libvirt network.
+type Subnet struct {
+	Prefix  netip.Prefix // masked
+	Network string
 }
 
-// networkUses lists the subnets of all libvirt networks, active or not.
-func (c *Conn) networkUses() ([]use, error) {
+// Subnets lists the IPv4 subnets of all libvirt networks, active or not.
+func (c *Conn) Subnets() ([]Subnet, error) {
 	refs, _, err := c.lv.ConnectListAllNetworks(1, 0)
 	if err != nil {
 		return nil, fmt.Errorf("listing networks: %w", err)
 	}
-	var uses []use
+	var subnets []Subnet
 	for _, ref := range refs {
 		text, err := c.lv.NetworkGetXMLDesc(ref, 0)
 		if err != nil {
@@ -188,64 +169,9 @@ func (c *Conn) networkUses() ([]use, error) {
 		}
 		for _, ip := range def.IPs {
 			if prefix, ok := prefixOf(ip); ok {
-				uses = append(uses, use{prefix.Masked(), "the libvirt network " + ref.Name})
+				subnets = append(subnets, Subnet{prefix.Masked(), ref.Name})
 			}
 		}
 	}
-	return uses, nil
-}
-
-// hostOnlyXML defines a network without a forward element: guests and host reach each other, nothing else. It serves no
-// DNS, because a guest that took this network's server for its first would resolve no name of the outside.
-func hostOnlyXML(name string, subnet netip.Prefix) (string, error) {
-	subnet = subnet.Masked()
-	if !subnet.Addr().Is4() || subnet.Bits() < 8 || subnet.Bits() > 29 {
-		return "", fmt.Errorf("subnet %v of network %s: want an IPv4 subnet of /8 to /29", subnet, name)
-	}
-	size := uint32(1) << (32 - subnet.Bits())
-	base := number(subnet.Addr())
-	// The lower part stays free for addresses set by hand: 1 to 99 of a /24.
-	first, last := base+max(2, size*100/256), base+size-2
-	def := libvirtxml.Network{
-		Name:     name,
-		Metadata: &libvirtxml.NetworkMetadata{XML: `<rum:setup xmlns:rum='` + setupNS + `'/>`},
-		DNS:      &libvirtxml.NetworkDNS{Enable: "no"},
-		IPs: []libvirtxml.NetworkIP{{
-			Address: addrOf(base + 1).String(),
-			Prefix:  uint(subnet.Bits()),
-			DHCP: &libvirtxml.NetworkDHCP{Ranges: []libvirtxml.NetworkDHCPRange{{
-				Start: addrOf(first).String(), End: addrOf(last).String(),
-			}}},
-		}},
-	}
-	text, err := def.Marshal()
-	if err != nil {
-		return "", fmt.Errorf("writing the XML of network %s: %w", name, err)
-	}
-	return tidy(text), nil
-}
-
-// subnetFree returns an error that proposes another subnet if this one is in use.
-func (c *Conn) subnetFree(subnet netip.Prefix) error {
-	uses, err := hostRoutes()
-	if err != nil {
-		return err
-	}
-	networks, err := c.networkUses()
-	if err != nil {
-		return err
-	}
-	return checkSubnet(subnet, append(networks, uses...))
-}
-
-func checkSubnet(subnet netip.Prefix, uses []use) error {
-	taken, ok := overlapping(subnet, uses)
-	if !ok {
-		return nil
-	}
-	hint := "no private subnet of this size is free: try a smaller one under [network] in rum.toml"
-	if free, ok := freeSubnet(subnet, uses); ok {
-		hint = fmt.Sprintf("%v is free: set subnet = %q under [network] in rum.toml", free, free)
-	}
-	return advise(fmt.Errorf("%w: %v overlaps %s", ErrSubnetTaken, subnet, taken.by), hint)
+	return subnets, nil
 }

@@ -64,8 +64,8 @@ func (c *Conn) RunInGuest(ctx context.Context, domain string, script []byte, sen
 }
 
 func (c *Conn) find(ctx context.Context, domain string) (golibvirt.Domain, error) {
-	defer c.bound(ctx, refreshLimit)()
-	return c.lookup(domain)
+	defer c.Bound(ctx, refreshLimit)()
+	return c.Lookup(domain)
 }
 
 // qga is the QEMU guest agent of a domain.
@@ -84,7 +84,7 @@ func (q qga) ask(ctx context.Context, command string, arguments, result any) err
 	if err != nil {
 		return err
 	}
-	defer q.conn.bound(context.WithoutCancel(ctx), qgaAnswer+refreshLimit)()
+	defer q.conn.Bound(context.WithoutCancel(ctx), qgaAnswer+refreshLimit)()
 	answer, err := q.conn.lv.QEMUDomainAgentCommand(q.dom, string(text), int32(qgaAnswer/time.Second), 0)
 	if err != nil {
 		return q.advise(fmt.Errorf("domain %s: %s: %w", q.dom.Name, command, err))
@@ -113,14 +113,14 @@ const (
 // advise tells apart what can be wrong with a QEMU guest agent.
 func (q qga) advise(err error) error {
 	switch {
-	case isCode(err, golibvirt.ErrArgumentUnsupported): // no channel is configured
-		return advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "leave out --via to go in over ssh, or give the domain a channel "+QGAChannel)
-	case isCode(err, golibvirt.ErrOperationInvalid): // the domain is off, or paused
-		return advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "start the domain, or resume it")
-	case isCode(err, golibvirt.ErrAgentUnresponsive), isCode(err, golibvirt.ErrAgentUnsynced), isCode(err, errAgentCommandTimeout):
-		return advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "have qemu-guest-agent installed and running in the VM, or leave out --via to go in over ssh")
-	case isCode(err, errAgentCommandFailed), isCode(err, golibvirt.ErrInternalError): // the latter before libvirt 10
-		return advise(fmt.Errorf("%w: %w", ErrQGARefused, err), "leave out --via to go in over ssh, or allow guest-exec and guest-file-* in its settings in the VM")
+	case IsCode(err, golibvirt.ErrArgumentUnsupported): // no channel is configured
+		return Advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "leave out --via to go in over ssh, or give the domain a channel "+QGAChannel)
+	case IsCode(err, golibvirt.ErrOperationInvalid): // the domain is off, or paused
+		return Advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "start the domain, or resume it")
+	case IsCode(err, golibvirt.ErrAgentUnresponsive), IsCode(err, golibvirt.ErrAgentUnsynced), IsCode(err, errAgentCommandTimeout):
+		return Advise(fmt.Errorf("%w: %w", ErrNoQGA, err), "have qemu-guest-agent installed and running in the VM, or leave out --via to go in over ssh")
+	case IsCode(err, errAgentCommandFailed), IsCode(err, golibvirt.ErrInternalError): // the latter before libvirt 10
+		return Advise(fmt.Errorf("%w: %w", ErrQGARefused, err), "leave out --via to go in over ssh, or allow guest-exec and guest-file-* in its settings in the VM")
 	}
 	return err
 }

@@ -18,8 +18,8 @@ import (
 const None = "none"
 
 const (
-	systemURI  = "qemu:///system"
-	sessionURI = "qemu:///session"
+	SystemURI  = "qemu:///system"
+	SessionURI = "qemu:///session"
 )
 
 // The monolithic daemon's socket (or the proxy's, which takes its place) comes before the QEMU daemon's own.
@@ -41,9 +41,9 @@ func DefaultURI() string {
 		return false
 	}
 	if !usable(systemDir) && usable(sessionDir()) {
-		return sessionURI
+		return SessionURI
 	}
-	return systemURI
+	return SystemURI
 }
 
 // CheckURI returns the error that [Open] would give for a URI that it cannot serve, whether or not a daemon runs.
@@ -79,27 +79,27 @@ func parseURI(uri string) (daemon, error) {
 		uri = DefaultURI()
 	}
 	if strings.HasPrefix(uri, "/") {
-		return daemon{driver: systemURI, sockets: []string{uri}}, nil
+		return daemon{driver: SystemURI, sockets: []string{uri}}, nil
 	}
 	u, err := url.Parse(uri)
 	if err != nil {
 		return daemon{}, fmt.Errorf("libvirt URI %q: %w", uri, err)
 	}
 	if u.Scheme != "qemu" && u.Scheme != "qemu+unix" {
-		return daemon{}, advise(fmt.Errorf("libvirt URI %q: only QEMU on this machine is served", uri),
+		return daemon{}, Advise(fmt.Errorf("libvirt URI %q: only QEMU on this machine is served", uri),
 			"use qemu:///system, qemu:///session or qemu+unix:///system?socket=PATH")
 	}
 	if u.Host != "" {
-		return daemon{}, advise(fmt.Errorf("libvirt URI %q: %s is another machine, and its guests' vsock exists only there", uri, u.Host),
+		return daemon{}, Advise(fmt.Errorf("libvirt URI %q: %s is another machine, and its guests' vsock exists only there", uri, u.Host),
 			"run rum-host-agent on "+u.Host)
 	}
 	var d daemon
 	var dir string
 	switch u.Path {
 	case "/system":
-		d.driver, dir = systemURI, systemDir
+		d.driver, dir = SystemURI, systemDir
 	case "/session":
-		d.driver, dir = sessionURI, sessionDir()
+		d.driver, dir = SessionURI, sessionDir()
 	default:
 		return daemon{}, fmt.Errorf("libvirt URI %q: the path must be /system or /session", uri)
 	}
@@ -129,10 +129,10 @@ func (d daemon) dial(ctx context.Context) (net.Conn, error) {
 	err := fmt.Errorf("%w: %w", ErrUnavailable, first)
 	switch {
 	case errors.Is(first, fs.ErrPermission):
-		return nil, advise(err, joinGroup)
-	case errors.Is(first, fs.ErrNotExist) && d.driver == sessionURI:
-		return nil, advise(err, "start the session daemon with: virsh -c qemu:///session version")
+		return nil, Advise(err, joinGroup)
+	case errors.Is(first, fs.ErrNotExist) && d.driver == SessionURI:
+		return nil, Advise(err, "start the session daemon with: virsh -c qemu:///session version")
 	default:
-		return nil, advise(err, "start libvirt with: systemctl start libvirtd.socket")
+		return nil, Advise(err, "start libvirt with: systemctl start libvirtd.socket")
 	}
 }

@@ -17,12 +17,12 @@ func TestURIs(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "/run/user/1000")
 	t.Setenv("LIBVIRT_DEFAULT_URI", "qemu+unix:///session?socket=/tmp/own")
 	for uri, want := range map[string]daemon{
-		"":               {sessionURI, []string{"/tmp/own"}},
-		"qemu:///system": {systemURI, []string{"/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"}},
-		"qemu:///session": {sessionURI, []string{"/run/user/1000/libvirt/libvirt-sock",
+		"":               {SessionURI, []string{"/tmp/own"}},
+		"qemu:///system": {SystemURI, []string{"/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"}},
+		"qemu:///session": {SessionURI, []string{"/run/user/1000/libvirt/libvirt-sock",
 			"/run/user/1000/libvirt/virtqemud-sock"}},
-		"qemu+unix:///system?socket=/run/x": {systemURI, []string{"/run/x"}},
-		"/run/libvirt/virtqemud-sock":       {systemURI, []string{"/run/libvirt/virtqemud-sock"}},
+		"qemu+unix:///system?socket=/run/x": {SystemURI, []string{"/run/x"}},
+		"/run/libvirt/virtqemud-sock":       {SystemURI, []string{"/run/libvirt/virtqemud-sock"}},
 	} {
 		got, err := parseURI(uri)
 		if err != nil {

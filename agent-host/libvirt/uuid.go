@@ -8,7 +8,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
-func formatUUID(id golibvirt.UUID) string {
+// FormatUUID writes a UUID in the hyphenated lower-case form.
+func FormatUUID(id golibvirt.UUID) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[0:4], id[4:6], id[6:8], id[8:10], id[10:16])
 }
 

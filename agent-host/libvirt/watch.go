@@ -97,10 +97,10 @@ func (s *session) run(ctx context.Context) error {
 		golibvirt.DomainEventIDLifecycle, golibvirt.DomainEventIDReboot,
 		golibvirt.DomainEventIDDeviceAdded, golibvirt.DomainEventIDDeviceRemoved,
 	} {
-		done := c.bound(ctx, openLimit)
+		done := c.Bound(ctx, openLimit)
 		err := c.subscribe(id, func(event any) {
 			if e, ok := event.(*golibvirt.DomainEventCallbackRebootMsg); ok {
-				s.rebooted(formatUUID(e.Msg.Dom.UUID))
+				s.rebooted(FormatUUID(e.Msg.Dom.UUID))
 			}
 			select {
 			case changed <- struct{}{}:
@@ -154,14 +154,14 @@ func (s *session) booted(uuid string, id int32) int {
 }
 
 func (s *session) list(ctx context.Context, c *Conn) ([]Domain, error) {
-	defer c.bound(ctx, refreshLimit)()
+	defer c.Bound(ctx, refreshLimit)()
 	found, _, err := c.lv.ConnectListAllDomains(1, golibvirt.ConnectListDomainsActive|golibvirt.ConnectListDomainsInactive)
 	if err != nil {
 		return nil, fmt.Errorf("listing domains: %w", err)
 	}
 	v := view{hostOnly: s.w.HostOnly, hasVsock: s.w.HostHasVsock, neighbours: hostNeighbours(), onLink: onLink()}
 	if v.hasVsock == nil {
-		v.hasVsock = hostHasVsock
+		v.hasVsock = HostHasVsock
 	}
 	if v.hostOnly != "" {
 		v.leases = c.leases(v.hostOnly)
@@ -193,7 +193,7 @@ type view struct {
 }
 
 func (c *Conn) inspect(dom golibvirt.Domain, v view) (Domain, error) {
-	d := Domain{Name: dom.Name, UUID: formatUUID(dom.UUID), State: Off}
+	d := Domain{Name: dom.Name, UUID: FormatUUID(dom.UUID), State: Off}
 	state, _, err := c.lv.DomainGetState(dom, 0)
 	if err != nil {
 		return d, err
@@ -210,21 +210,21 @@ func (c *Conn) inspect(dom golibvirt.Domain, v view) (Domain, error) {
 	if err != nil {
 		return d, err
 	}
-	g, err := parseGuest(xml)
+	def, err := ParseDefinition(xml)
 	if err != nil {
 		d.Problem = err.Error()
 		return d, nil
 	}
-	if len(g.images) > 0 {
-		d.Disk = g.images[0]
+	if images := def.Images(); len(images) > 0 {
+		d.Disk = images[0]
 	}
-	d.Endpoint, d.Problem = g.endpoint(v.hasVsock())
-	if d.Problem != "" && g.cid == 0 {
+	d.Endpoint, d.Problem = def.endpoint(v.hasVsock())
+	if d.Problem != "" && def.CID() == 0 {
 		d.Problem += ": " + c.remedy(dom)
 	}
-	d.BridgeIP = bridgeIP(g.nics, v.hostOnly, v.leases, nil, v.onLink)
+	d.BridgeIP = bridgeIP(def.NICs(), v.hostOnly, v.leases, nil, v.onLink)
 	if !d.BridgeIP.IsValid() {
-		d.BridgeIP = bridgeIP(g.nics, v.hostOnly, nil, c.reported(dom, v.neighbours), v.onLink)
+		d.BridgeIP = bridgeIP(def.NICs(), v.hostOnly, nil, c.reported(dom, v.neighbours), v.onLink)
 	}
 	return d, nil
 }
@@ -233,7 +233,7 @@ func (c *Conn) inspect(dom golibvirt.Domain, v view) (Domain, error) {
 // definition, for its next start.
 func (c *Conn) remedy(dom golibvirt.Domain) string {
 	if text, err := c.lv.DomainGetXMLDesc(dom, golibvirt.DomainXMLInactive); err == nil {
-		if def, err := parseDomain(text); err == nil && (len(def.VSocks) > 0 || slices.ContainsFunc(def.Channels, isAgentChannel)) {
+		if def, err := ParseDefinition(text); err == nil && (def.HasVsock() || def.HasAgentChannel()) {
 			return "its definition has one, which comes with its next start: shut it down, and start it"
 		}
 	}

@@ -10,13 +10,13 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/agent-host/setups"
+	"github.com/rum-vm/rum-agent/agent-host/setup"
 )
 
 // setupStore is where this user's setups are remembered, beside the keys.
-func setupStore() (setups.Store, error) {
+func setupStore() (setup.Store, error) {
 	dir, err := keys.DefaultDir()
-	return setups.Store{Path: filepath.Join(filepath.Dir(dir), "setups.json")}, err
+	return setup.Store{Path: filepath.Join(filepath.Dir(dir), "setups.json")}, err
 }
 
 // daemonOf is the libvirt daemon of a URI: where its socket is may differ from one time to the next.
@@ -47,7 +47,7 @@ func (o *setupOptions) macsOf(domain string) string {
 }
 
 // remember remembers what setup was run with, for as long as the domain has something of it.
-func (o *setupOptions) remember(plan *libvirt.Plan, opts libvirt.SetupOptions) error {
+func (o *setupOptions) remember(plan *setup.Plan, opts setup.Options) error {
 	if o.keep == keepNo || o.undo || !plan.Ours() {
 		_, err := o.forget(plan.Domain)
 		return err
@@ -61,7 +61,7 @@ func (o *setupOptions) remember(plan *libvirt.Plan, opts libvirt.SetupOptions) e
 	if err != nil {
 		return err
 	}
-	return store.Put(setups.Setup{
+	return store.Put(setup.Record{
 		Daemon: daemon, Domain: plan.Domain, UUID: plan.UUID, MACsOf: cmp.Or(was.MACsOf, plan.UUID), Disk: plan.Disk,
 		HostOnly: opts.HostOnly, Subnet: opts.Subnet, NAT: opts.NAT, Seed: cmp.Or(opts.Seed, was.Seed), Rum: opts.Rum,
 	})
@@ -77,24 +77,24 @@ func keeper(uri string, log *slog.Logger) *hostagent.Keeper {
 	}
 	return &hostagent.Keeper{
 		Daemon: daemonOf(uri), Setups: store.List, Log: log,
-		PutBack: func(ctx context.Context, s setups.Setup) ([]string, error) { return putBack(ctx, uri, store, s) },
+		PutBack: func(ctx context.Context, s setup.Record) ([]string, error) { return putBack(ctx, uri, store, s) },
 	}
 }
 
 // putBack runs a setup again, unless the domain is another VM that was given the name.
-func putBack(ctx context.Context, uri string, store setups.Store, s setups.Setup) (done []string, err error) {
+func putBack(ctx context.Context, uri string, store setup.Store, s setup.Record) (done []string, err error) {
 	conn, err := libvirt.Open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	if s.Seed != "" {
-		if err := libvirt.CheckSeed(s.Seed); err != nil {
+		if err := setup.CheckSeed(s.Seed); err != nil {
 			done = append(done, "without its seed image: "+err.Error())
 			s.Seed = ""
 		}
 	}
-	plan, err := conn.PlanSetup(ctx, s.Domain, libvirt.SetupOptions{
+	plan, err := setup.NewPlan(ctx, conn, s.Domain, setup.Options{
 		HostOnly: s.HostOnly, Subnet: s.Subnet, NAT: s.NAT, Seed: s.Seed, Rum: s.Rum, MACsOf: s.MACsOf,
 	})
 	if err != nil {
@@ -106,7 +106,7 @@ func putBack(ctx context.Context, uri string, store setups.Store, s setups.Setup
 	}
 	done = append(done, plan.Steps...)
 	if !plan.Empty() {
-		result, err := conn.Apply(ctx, plan)
+		result, err := setup.Apply(ctx, conn, plan)
 		if err != nil {
 			return nil, err
 		}

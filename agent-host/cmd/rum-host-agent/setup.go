@@ -13,6 +13,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/setup"
 )
 
 // natNetwork is the network for the internet that libvirt comes with.
@@ -116,16 +117,16 @@ func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain stri
 		return err
 	}
 	defer conn.Close()
-	var plan *libvirt.Plan
-	var opts libvirt.SetupOptions
+	var plan *setup.Plan
+	var opts setup.Options
 	if o.undo {
-		plan, err = conn.PlanUndo(ctx, domain, network.HostOnly)
+		plan, err = setup.NewUndo(ctx, conn, domain, network.HostOnly)
 	} else {
-		opts = libvirt.SetupOptions{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: p != nil, MACsOf: o.macsOf(domain)}
+		opts = setup.Options{HostOnly: network.HostOnly, Subnet: network.Subnet, Seed: seed, Rum: p != nil, MACsOf: o.macsOf(domain)}
 		if network.Mode == config.ModeNAT {
 			opts.NAT = natNetwork
 		}
-		plan, err = conn.PlanSetup(ctx, domain, opts)
+		plan, err = setup.NewPlan(ctx, conn, domain, opts)
 	}
 	if errors.Is(err, libvirt.ErrNoDomain) && o.keep == keepNo && !o.dryRun {
 		if was, err := o.forget(domain); was || err != nil {
@@ -154,7 +155,7 @@ func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain stri
 	if plan.Empty() {
 		return errors.Join(bind(), o.remember(plan, opts), printPlan(w, plan))
 	}
-	result, err := conn.Apply(ctx, plan)
+	result, err := setup.Apply(ctx, conn, plan)
 	if err != nil {
 		return hinted(err)
 	}
@@ -169,7 +170,7 @@ func (o *setupOptions) seedFile() (string, error) {
 	if o.undo {
 		return "", misuse(errors.New("--undo removes the seed image too, and takes no --seed"))
 	}
-	if err := libvirt.CheckSeed(o.seed); err != nil {
+	if err := setup.CheckSeed(o.seed); err != nil {
 		return "", advise(fmt.Errorf("seed image: %w", err), "write one with: rum-host-agent cloudinit NAME -o FILE")
 	}
 	return filepath.Abs(o.seed)
@@ -177,7 +178,7 @@ func (o *setupOptions) seedFile() (string, error) {
 
 // bindKey returns what makes the key of the domain's name one for this domain alone, to be done when the domain has the
 // image. It makes no key: the guest would not have it.
-func bindKey(plan *libvirt.Plan) (keep func() error, err error) {
+func bindKey(plan *setup.Plan) (keep func() error, err error) {
 	store, err := keyStore()
 	if err != nil {
 		return nil, err
@@ -193,7 +194,7 @@ func bindKey(plan *libvirt.Plan) (keep func() error, err error) {
 }
 
 // printPlan writes what would be done.
-func printPlan(w io.Writer, plan *libvirt.Plan) error {
+func printPlan(w io.Writer, plan *setup.Plan) error {
 	var b strings.Builder
 	if plan.Empty() {
 		fmt.Fprintf(&b, "%s: nothing to do\n", clean(plan.Domain))
@@ -208,7 +209,7 @@ func printPlan(w io.Writer, plan *libvirt.Plan) error {
 }
 
 // printResult writes what was done.
-func printResult(w io.Writer, plan *libvirt.Plan, result libvirt.Result) error {
+func printResult(w io.Writer, plan *setup.Plan, result setup.Result) error {
 	var b strings.Builder
 	for _, step := range plan.Steps {
 		b.WriteString("done: " + cleanError(step) + "\n")

@@ -104,7 +104,7 @@ func agentGuest(t *testing.T, name, script string) {
 	define(t, name, xml)
 	opts := options
 	opts.NAT = ""
-	setup(t, name, opts)
+	setUp(t, name, opts)
 }
 
 // shellChannel gives the test a shell in the guest.
@@ -312,7 +312,7 @@ func TestStaticPortsNeedNoAgent(t *testing.T) {
 	opts := options
 	opts.NAT = ""
 	define(t, "other", bare("other", "pc", ""))
-	setup(t, "other", opts) // makes the network
+	setUp(t, "other", opts) // makes the network
 	define(t, "plain", guestXML(t, "plain", vm.Initramfs{Script: serve}, nic))
 	hostfwd := strings.Replace(bare("hostfwd", "pc", ""), "<domain type='qemu'>", "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>", 1)
 	hostfwd = strings.Replace(hostfwd, "</domain>", `<qemu:commandline><qemu:arg value='-netdev'/>

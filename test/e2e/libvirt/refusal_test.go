@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/setup"
 )
 
 // unchanged asserts that the domain is as it was and no network of ours is there.
@@ -52,13 +53,13 @@ func TestAMachineWithoutRoomIsLeftAsItIs(t *testing.T) {
 			restore(t, definition(t, name))
 			before := definition(t, name)
 			conn := open(t)
-			plan, err := conn.PlanSetup(t.Context(), name, options)
+			plan, err := setup.NewPlan(t.Context(), conn, name, options)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = conn.Apply(t.Context(), plan)
+			_, err = setup.Apply(t.Context(), conn, plan)
 			t.Logf("%v\n%s", err, libvirt.Hint(err))
-			if !errors.Is(err, libvirt.ErrRefused) || !strings.HasPrefix(err.Error(), c.lacksRoom) ||
+			if !errors.Is(err, setup.ErrRefused) || !strings.HasPrefix(err.Error(), c.lacksRoom) ||
 				!strings.Contains(err.Error(), "cannot be added to "+name+": ") || !strings.Contains(libvirt.Hint(err), "no PCI slot left") {
 				t.Errorf("got %v\n%s", err, libvirt.Hint(err))
 			}
@@ -73,7 +74,7 @@ func TestANetworkThatCannotStartLeavesNothingBehind(t *testing.T) {
 	restore(t, definition(t, "netless"))
 	before := definition(t, "netless")
 	c := open(t)
-	plan, err := c.PlanSetup(t.Context(), "netless", options)
+	plan, err := setup.NewPlan(t.Context(), c, "netless", options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,7 @@ func TestANetworkThatCannotStartLeavesNothingBehind(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() { output(exec.Command("ip", "link", "del", "busy")) })
-	_, err = c.Apply(t.Context(), plan)
+	_, err = setup.Apply(t.Context(), c, plan)
 	if err == nil || !strings.Contains(err.Error(), "starting network "+hostOnly) || strings.Contains(err.Error(), "taking back") {
 		t.Errorf("got %v", err)
 	}

@@ -13,11 +13,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/setup"
 )
 
 const hostOnly = "rum-hostonly"
 
-var options = libvirt.SetupOptions{
+var options = setup.Options{
 	HostOnly:     hostOnly,
 	Subnet:       netip.MustParsePrefix("192.168.50.0/24"),
 	NAT:          "default",
@@ -34,11 +35,11 @@ func open(t *testing.T) *libvirt.Conn {
 	return c
 }
 
-// setup plans and applies, and removes the network when the test ends.
-func setup(t *testing.T, domain string, opts libvirt.SetupOptions) libvirt.Result {
+// setUp plans and applies, and removes the network when the test ends.
+func setUp(t *testing.T, domain string, opts setup.Options) setup.Result {
 	t.Helper()
 	c := open(t)
-	plan, err := c.PlanSetup(t.Context(), domain, opts)
+	plan, err := setup.NewPlan(t.Context(), c, domain, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func setup(t *testing.T, domain string, opts libvirt.SetupOptions) libvirt.Resul
 		exec.Command("virsh", "-q", "net-destroy", hostOnly).Run() // gone already if the test undid the set-up
 		exec.Command("virsh", "-q", "net-undefine", hostOnly).Run()
 	})
-	result, err := c.Apply(t.Context(), plan)
+	result, err := setup.Apply(t.Context(), c, plan)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func TestSetupIsIdempotentAndUndoGivesBackTheDefinition(t *testing.T) {
 				define(t, tt.name, tt.xml)
 				restore(t, definition(t, tt.name))
 				before := definition(t, tt.name)
-				result := setup(t, tt.name, opts)
+				result := setUp(t, tt.name, opts)
 				if strings.Contains(result.Diff, "geheim") {
 					t.Error("the diff shows a password")
 				}
@@ -119,18 +120,18 @@ func TestSetupIsIdempotentAndUndoGivesBackTheDefinition(t *testing.T) {
 					}
 				}
 				c := open(t)
-				plan, err := c.PlanSetup(t.Context(), tt.name, opts)
+				plan, err := setup.NewPlan(t.Context(), c, tt.name, opts)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if !plan.Empty() || plan.Diff != "" {
 					t.Errorf("a second setup would change again: %q\n%s", plan.Steps, plan.Diff)
 				}
-				undo, err := c.PlanUndo(t.Context(), tt.name, hostOnly)
+				undo, err := setup.NewUndo(t.Context(), c, tt.name, hostOnly)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := c.Apply(t.Context(), undo); err != nil {
+				if _, err := setup.Apply(t.Context(), c, undo); err != nil {
 					t.Fatal(err)
 				}
 				if got := definition(t, tt.name); got != before {
@@ -152,8 +153,8 @@ func TestSetupRefusesASubnetInUseAndNamesAFreeOne(t *testing.T) {
 	}
 	t.Cleanup(func() { output(exec.Command("ip", "link", "del", "busy")) })
 	define(t, "refused", bare("refused", "q35", "<interface type='user'/>"))
-	_, err := open(t).PlanSetup(t.Context(), "refused", options)
-	if !errors.Is(err, libvirt.ErrSubnetTaken) {
+	_, err := setup.NewPlan(t.Context(), open(t), "refused", options)
+	if !errors.Is(err, setup.ErrSubnetTaken) {
 		t.Fatalf("got %v, want ErrSubnetTaken", err)
 	}
 	if !strings.Contains(err.Error(), "dev busy") || !strings.Contains(libvirt.Hint(err), "192.168.51.0/24 is free") {
@@ -173,13 +174,13 @@ func TestADomainChangedSinceThePlanIsLeftAlone(t *testing.T) {
 	c := open(t)
 	opts := options
 	opts.HostOnly = ""
-	plan, err := c.PlanSetup(t.Context(), "raced", opts)
+	plan, err := setup.NewPlan(t.Context(), c, "raced", opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	virsh(t, "desc", "raced", "--config", "another hand")
 	changed := definition(t, "raced")
-	if _, err := c.Apply(t.Context(), plan); !errors.Is(err, libvirt.ErrChanged) {
+	if _, err := setup.Apply(t.Context(), c, plan); !errors.Is(err, setup.ErrChanged) {
 		t.Errorf("got %v", err)
 	}
 	if definition(t, "raced") != changed {
@@ -188,7 +189,7 @@ func TestADomainChangedSinceThePlanIsLeftAlone(t *testing.T) {
 }
 
 func TestAnUnknownDomainIsSaidSo(t *testing.T) {
-	_, err := open(t).PlanSetup(t.Context(), "nobody", options)
+	_, err := setup.NewPlan(t.Context(), open(t), "nobody", options)
 	if !errors.Is(err, libvirt.ErrNoDomain) {
 		t.Errorf("got %v, want ErrNoDomain", err)
 	}

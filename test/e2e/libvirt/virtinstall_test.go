@@ -103,7 +103,7 @@ runcmd:
 func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 	defaultNetwork(t)
 	define(t, "other", bare("other", "q35", "<interface type='user'/>"))
-	setup(t, "other", options) // makes the host-only network
+	setUp(t, "other", options) // makes the host-only network
 	dir, file := rumWorkDir(t, "dev")
 	image, err := cloudguest.System.Fetch(t.Context(), t.Output())
 	if err != nil {

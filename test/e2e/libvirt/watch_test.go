@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/setup"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -74,7 +75,7 @@ func TestWhatSetupCouldNotPlugInIsSaidToComeWithTheNextStart(t *testing.T) {
 	})
 	opts := options
 	opts.NAT = ""
-	setup(t, "late", opts)
+	setUp(t, "late", opts)
 	w.domain(t, "late", "is told of its next start", 10*time.Second, func(d libvirt.Domain) bool {
 		return strings.Contains(d.Problem, "shut it down, and start it")
 	})
@@ -85,7 +86,7 @@ func TestAGuestIsFollowedThroughItsLife(t *testing.T) {
 	define(t, "life", guestXML(t, "life", vm.Initramfs{Script: echo}, agentChannel))
 	opts := options
 	opts.NAT = ""
-	setup(t, "life", opts)
+	setUp(t, "life", opts)
 
 	w := startWatch(t)
 	off, _ := w.domain(t, "life", "defined", 5*time.Second, func(d libvirt.Domain) bool { return d.State == libvirt.Off })
@@ -199,7 +200,7 @@ echo up >/dev/virtio-ports/rum.test.shell
 
 	opts := options
 	opts.NAT = ""
-	if result := setup(t, "live", opts); len(result.Restart) != 0 {
+	if result := setUp(t, "live", opts); len(result.Restart) != 0 {
 		t.Errorf("a restart is needed: %q", result.Restart)
 	}
 	w.domain(t, "live", "has a channel", 5*time.Second, func(d libvirt.Domain) bool {
@@ -210,11 +211,11 @@ echo up >/dev/virtio-ports/rum.test.shell
 	dialEcho(t, netip.AddrPortFrom(leased.BridgeIP, 8080)).say(t, "plugged")
 
 	c := open(t)
-	undo, err := c.PlanUndo(t.Context(), "live", hostOnly)
+	undo, err := setup.NewUndo(t.Context(), c, "live", hostOnly)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := c.Apply(t.Context(), undo)
+	result, err := setup.Apply(t.Context(), c, undo)
 	if err != nil || len(result.Restart) != 0 {
 		t.Fatalf("%+v, %v", result, err)
 	}

@@ -1,4 +1,4 @@
-package libvirt
+package setup
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	diskfile "github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/iso9660"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
 // volume makes an image of that kind with that label.
@@ -68,18 +69,18 @@ func TestASecondSeedVolumeIsRefused(t *testing.T) {
 <disk type='file' device='cdrom'><source file='/installer.iso'/><target dev='sda' bus='sata'/></disk>
 <disk type='file' device='cdrom'><source file='/mine.iso'/><target dev='sdb' bus='sata'/></disk>
 </devices></domain>`
-	def, err := parseDomain(text)
+	def, err := libvirt.ParseDefinition(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	labels := map[string]string{"sda": "INSTALLER", "sdb": "cidata"}
-	labelOf := func(d diskDef) string { return labels[d.Target.Dev] }
-	err = planSeed(&Plan{Domain: "dev"}, &def, SetupOptions{Seed: "/seed.iso"}, labelOf)
-	if err == nil || err.Error() != "domain dev: has a seed volume already: disk sdb with /mine.iso" || !strings.Contains(Hint(err), "virsh detach-disk dev sdb --config") {
-		t.Errorf("got %v; %s", err, Hint(err))
+	labelOf := func(d libvirt.DiskDef) string { return labels[d.Target.Dev] }
+	err = planSeed(&Plan{Domain: "dev"}, def, Options{Seed: "/seed.iso"}, labelOf)
+	if err == nil || err.Error() != "domain dev: has a seed volume already: disk sdb with /mine.iso" || !strings.Contains(libvirt.Hint(err), "virsh detach-disk dev sdb --config") {
+		t.Errorf("got %v; %s", err, libvirt.Hint(err))
 	}
 	delete(labels, "sdb")
-	if err := planSeed(&Plan{Domain: "dev"}, &def, SetupOptions{Seed: "/seed.iso"}, labelOf); err != nil {
+	if err := planSeed(&Plan{Domain: "dev"}, def, Options{Seed: "/seed.iso"}, labelOf); err != nil {
 		t.Errorf("without one: %v", err)
 	}
 }

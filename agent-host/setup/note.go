@@ -1,9 +1,11 @@
-package libvirt
+package setup
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
 // note is what setup writes into a domain's metadata: what libvirt changed for the devices of ours and no alias can mark.
@@ -18,7 +20,7 @@ type controller struct{ kind, index string }
 // place is a PCI address; the zero value is that of a device without one.
 type place struct{ domain, bus, slot, function string }
 
-func isNote(e *element) bool { return e.name.Space == setupNS }
+func isNote(e *element) bool { return e.name.Space == libvirt.SetupNamespace }
 
 // readNote reads what earlier setups noted.
 func readNote(root *element) note {

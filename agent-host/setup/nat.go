@@ -1,4 +1,4 @@
-package libvirt
+package setup
 
 import (
 	"encoding/binary"
@@ -7,12 +7,13 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"golang.org/x/sys/unix"
 )
 
 // natPorts reads the host ports that the kernel's packet filter translates to addresses which wanted accepts. A user who
 // may not read the rules gets none.
-func natPorts(wanted func(netip.Addr) bool) []HostPort {
+func natPorts(wanted func(netip.Addr) bool) []libvirt.HostPort {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil
@@ -21,7 +22,7 @@ func natPorts(wanted func(netip.Addr) bool) []HostPort {
 	if err != nil {
 		return nil
 	}
-	var ports []HostPort
+	var ports []libvirt.HostPort
 	for _, chain := range chains {
 		rules, err := conn.GetRules(chain.Table, chain)
 		if err != nil {
@@ -29,16 +30,18 @@ func natPorts(wanted func(netip.Addr) bool) []HostPort {
 		}
 		for _, rule := range rules {
 			if p, ok := natPort(rule.Exprs); ok && wanted(p.Guest.Addr()) {
-				ports = append(ports, p)
+				ports = append(ports, p.HostPort)
 			}
 		}
 	}
 	return ports
 }
 
+type translation struct{ libvirt.HostPort }
+
 // natPort reads one rule, as nft writes it or as iptables-nft does. ok is false for a rule that translates no destination.
-func natPort(exprs []expr.Any) (p HostPort, ok bool) {
-	p = HostPort{By: "dnat", Proto: "any"}
+func natPort(exprs []expr.Any) (p translation, ok bool) {
+	p.HostPort = libvirt.HostPort{By: "dnat", Proto: "any"}
 	registers := map[uint32][]byte{} // what immediate values were loaded into
 	loaded := map[uint32]expr.Any{}  // what packet data was loaded into
 	for _, e := range exprs {
@@ -79,7 +82,7 @@ func natPort(exprs []expr.Any) (p HostPort, ok bool) {
 }
 
 // compare takes over a comparison of the protocol, the destination address or the destination port.
-func (p *HostPort) compare(loaded expr.Any, op expr.CmpOp, data []byte) {
+func (p *translation) compare(loaded expr.Any, op expr.CmpOp, data []byte) {
 	switch l := loaded.(type) {
 	case *expr.Meta:
 		if l.Key == expr.MetaKeyL4PROTO && op == expr.CmpOpEq && len(data) == 1 {
@@ -104,7 +107,7 @@ func (p *HostPort) compare(loaded expr.Any, op expr.CmpOp, data []byte) {
 }
 
 // match takes over the ports of an iptables match.
-func (p *HostPort) match(m *expr.Match) {
+func (p *translation) match(m *expr.Match) {
 	switch info := m.Info.(type) {
 	case *xt.Tcp:
 		p.Proto, p.First, p.Last = "tcp", info.DstPorts[0], info.DstPorts[1]

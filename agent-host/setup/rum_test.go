@@ -1,9 +1,11 @@
-package libvirt
+package setup
 
 import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
 // rumDomain has the elements that rum generates.
@@ -25,20 +27,20 @@ func TestADomainOfRumsNeedsNothingAndTakesNoSeed(t *testing.T) {
 		"known by its disks":   strings.ReplaceAll(rumDomain, "rum-0123abcd-hostonly", "lab"),
 		"known by its network": strings.ReplaceAll(rumDomain, "/home/me/.local/share/rum/0123abcd-shop/", "/images/"),
 	} {
-		def, err := parseDomain(text)
-		if err != nil || !def.madeByRum() {
+		def, err := libvirt.ParseDefinition(text)
+		if err != nil || !madeByRum(def) {
 			t.Errorf("%s: %v", name, err)
 		}
 		p := &Plan{Domain: "shop"}
-		if err := planForRum(p, &def, SetupOptions{HostOnly: "rum-hostonly", NAT: "default", HostHasVsock: with}); err != nil || len(p.attach) > 0 {
+		if err := planForRum(p, def, Options{HostOnly: "rum-hostonly", NAT: "default", HostHasVsock: with}); err != nil || len(p.attach) > 0 {
 			t.Errorf("%s: %v, %+v", name, err, p.attach)
 		}
 		if notes := strings.Join(p.Notes, "\n"); !strings.Contains(notes, "rum-host-agent install shop") {
 			t.Errorf("%s: %s", name, notes)
 		}
-		err = planForRum(&Plan{Domain: "shop"}, &def, SetupOptions{Seed: "/seed.iso", HostHasVsock: with})
-		if !errors.Is(err, ErrSecondSeed) || Hint(err) != "bring the agent in without a seed: rum-host-agent install shop" {
-			t.Errorf("%s: %v; %s", name, err, Hint(err))
+		err = planForRum(&Plan{Domain: "shop"}, def, Options{Seed: "/seed.iso", HostHasVsock: with})
+		if !errors.Is(err, ErrSecondSeed) || libvirt.Hint(err) != "bring the agent in without a seed: rum-host-agent install shop" {
+			t.Errorf("%s: %v; %s", name, err, libvirt.Hint(err))
 		}
 	}
 	for _, other := range []string{
@@ -46,7 +48,7 @@ func TestADomainOfRumsNeedsNothingAndTakesNoSeed(t *testing.T) {
 		"<domain><devices><disk><source file='/0123abcd/disk.qcow2'/></disk></devices></domain>",
 		"<domain><devices><interface><source network='rum-hostonly'/></interface></devices></domain>",
 	} {
-		if def, err := parseDomain(other); err != nil || def.madeByRum() {
+		if def, err := libvirt.ParseDefinition(other); err != nil || madeByRum(def) {
 			t.Errorf("taken for rum's: %s, %v", other, err)
 		}
 	}

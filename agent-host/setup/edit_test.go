@@ -1,10 +1,11 @@
-package libvirt
+package setup
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
 func allDevices(t testing.TB) []device {
@@ -210,7 +211,7 @@ func TestADeviceBesideOursIsAloneAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	note := "\n  <metadata>" + strings.Replace(text, "<setup>", "<setup xmlns='"+setupNS+"'>", 1) + "</metadata>"
+	note := "\n  <metadata>" + strings.Replace(text, "<setup>", "<setup xmlns='"+libvirt.SetupNamespace+"'>", 1) + "</metadata>"
 	withNote := func(s string) string { return strings.Replace(s, "<domain>", "<domain>"+note, 1) }
 	if back, _, err := removeAdded(withNote(withPort)); err != nil || back != before {
 		t.Errorf("%v\n%s", err, cmp.Diff(before, back))

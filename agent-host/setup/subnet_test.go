@@ -1,4 +1,4 @@
-package libvirt
+package setup
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
 func uses(prefixes ...string) []use {
@@ -44,11 +46,11 @@ func TestAnOverlappingSubnetIsRefusedWithAFreeOne(t *testing.T) {
 				}
 				return
 			case "none":
-				if err == nil || !strings.Contains(Hint(err), "no private subnet") {
+				if err == nil || !strings.Contains(libvirt.Hint(err), "no private subnet") {
 					t.Error(err)
 				}
 			default:
-				if err == nil || !strings.Contains(Hint(err), tt.free+" is free") {
+				if err == nil || !strings.Contains(libvirt.Hint(err), tt.free+" is free") {
 					t.Error(err)
 				}
 			}

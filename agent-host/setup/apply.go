@@ -1,11 +1,18 @@
-package libvirt
+package setup
 
 import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+)
+
+const (
+	planLimit   = 20 * time.Second
+	changeLimit = 2 * time.Minute // device hot-plug waits for QEMU
 )
 
 // Result is what a plan came to.
@@ -21,30 +28,30 @@ type Result struct {
 // the domain was changed since the plan was made, and [ErrRefused] when libvirt does not take a device. What only the
 // running VM lacks is no error, and neither networks nor devices come back when their removal ends halfway: a new plan has
 // the rest.
-func (c *Conn) Apply(ctx context.Context, p *Plan) (Result, error) {
-	defer c.bound(ctx, changeLimit)()
-	now, err := c.definition(p.dom)
+func Apply(ctx context.Context, c *libvirt.Conn, p *Plan) (Result, error) {
+	defer c.Bound(ctx, changeLimit)()
+	now, err := definition(c, p.dom)
 	if err != nil {
 		return Result{}, err
 	}
 	if now != p.before {
-		return Result{}, advise(fmt.Errorf("%w: %s", ErrChanged, p.Domain), "run this again")
+		return Result{}, libvirt.Advise(fmt.Errorf("%w: %s", ErrChanged, p.Domain), "run this again")
 	}
 	var back rollback
-	r, err := c.store(p, &back)
+	r, err := store(c, p, &back)
 	if err != nil {
 		return Result{}, back.after(err)
 	}
-	running, err := c.lv.DomainIsActive(p.dom) // it may have been started since the plan was made
+	running, err := c.Client().DomainIsActive(p.dom) // it may have been started since the plan was made
 	if err != nil {
 		return r, fmt.Errorf("domain %s: %w", p.Domain, err)
 	}
 	if running == 1 {
-		r.Restart = c.changeLive(p)
+		r.Restart = changeLive(c, p)
 	}
 	for _, n := range p.networks {
 		if n.remove {
-			if err := c.takeDown(n.name); err != nil {
+			if err := takeDown(c, n.name); err != nil {
 				return r, err
 			}
 		}
@@ -68,15 +75,15 @@ func (b rollback) after(err error) error {
 }
 
 // store makes what is to outlast the running VM: first the domain's definition, because it is what libvirt may refuse.
-func (c *Conn) store(p *Plan, back *rollback) (r Result, err error) {
+func store(c *libvirt.Conn, p *Plan, back *rollback) (r Result, err error) {
 	if p.after != p.before {
-		if r.Diff, err = c.redefine(p, back); err != nil {
+		if r.Diff, err = redefine(c, p, back); err != nil {
 			return r, err
 		}
 	}
 	for _, n := range p.networks {
 		if !n.remove {
-			if err := c.bringUp(n, back); err != nil {
+			if err := bringUp(c, n, back); err != nil {
 				return r, err
 			}
 		}
@@ -84,45 +91,45 @@ func (c *Conn) store(p *Plan, back *rollback) (r Result, err error) {
 	return r, nil
 }
 
-func (c *Conn) bringUp(n networkStep, back *rollback) error {
+func bringUp(c *libvirt.Conn, n networkStep, back *rollback) error {
 	var ref golibvirt.Network
 	var err error
 	if n.define != "" {
-		if ref, err = c.lv.NetworkDefineXML(n.define); err == nil {
-			back.add(func() error { return c.lv.NetworkUndefine(ref) })
+		if ref, err = c.Client().NetworkDefineXML(n.define); err == nil {
+			back.add(func() error { return c.Client().NetworkUndefine(ref) })
 		}
 	} else {
-		ref, err = c.lv.NetworkLookupByName(n.name)
+		ref, err = c.Client().NetworkLookupByName(n.name)
 	}
 	if err != nil {
 		return fmt.Errorf("defining network %s: %w", n.name, err)
 	}
 	if n.autostart {
-		if err := c.lv.NetworkSetAutostart(ref, 1); err != nil {
+		if err := c.Client().NetworkSetAutostart(ref, 1); err != nil {
 			return fmt.Errorf("network %s: setting autostart: %w", n.name, err)
 		}
-		back.add(func() error { return c.lv.NetworkSetAutostart(ref, 0) })
+		back.add(func() error { return c.Client().NetworkSetAutostart(ref, 0) })
 	}
 	if n.start {
-		if err := c.lv.NetworkCreate(ref); err != nil {
+		if err := c.Client().NetworkCreate(ref); err != nil {
 			return fmt.Errorf("starting network %s: %w", n.name, err)
 		}
-		back.add(func() error { return c.lv.NetworkDestroy(ref) })
+		back.add(func() error { return c.Client().NetworkDestroy(ref) })
 	}
 	return nil
 }
 
-func (c *Conn) takeDown(name string) error {
-	ref, err := c.lv.NetworkLookupByName(name)
+func takeDown(c *libvirt.Conn, name string) error {
+	ref, err := c.Client().NetworkLookupByName(name)
 	if err != nil {
 		return fmt.Errorf("network %s: %w", name, err)
 	}
-	active, err := c.lv.NetworkIsActive(ref)
+	active, err := c.Client().NetworkIsActive(ref)
 	if err == nil && active == 1 {
-		err = c.lv.NetworkDestroy(ref)
+		err = c.Client().NetworkDestroy(ref)
 	}
 	if err == nil {
-		err = c.lv.NetworkUndefine(ref)
+		err = c.Client().NetworkUndefine(ref)
 	}
 	if err != nil {
 		return fmt.Errorf("removing network %s: %w", name, err)
@@ -131,15 +138,15 @@ func (c *Conn) takeDown(name string) error {
 }
 
 // redefine stores the planned definition, and notes what libvirt changed for it beside the devices.
-func (c *Conn) redefine(p *Plan, back *rollback) (diff string, err error) {
-	if _, err := c.lv.DomainDefineXMLFlags(p.after, 0); err != nil {
-		return "", c.explainRefusal(p, err)
+func redefine(c *libvirt.Conn, p *Plan, back *rollback) (diff string, err error) {
+	if _, err := c.Client().DomainDefineXMLFlags(p.after, 0); err != nil {
+		return "", explainRefusal(c, p, err)
 	}
 	back.add(func() error {
-		_, err := c.lv.DomainDefineXMLFlags(p.before, 0)
+		_, err := c.Client().DomainDefineXMLFlags(p.before, 0)
 		return err
 	})
-	stored, err := c.definition(p.dom)
+	stored, err := definition(c, p.dom)
 	if err != nil {
 		return "", err
 	}
@@ -149,12 +156,12 @@ func (c *Conn) redefine(p *Plan, back *rollback) (diff string, err error) {
 			return "", fmt.Errorf("domain %s: %w", p.Domain, err)
 		}
 		if note != "" {
-			err := c.lv.DomainSetMetadata(p.dom, int32(golibvirt.DomainMetadataElement), golibvirt.OptString{note},
-				golibvirt.OptString{"rum"}, golibvirt.OptString{setupNS}, golibvirt.DomainAffectConfig)
+			err := c.Client().DomainSetMetadata(p.dom, int32(golibvirt.DomainMetadataElement), golibvirt.OptString{note},
+				golibvirt.OptString{"rum"}, golibvirt.OptString{libvirt.SetupNamespace}, golibvirt.DomainAffectConfig)
 			if err != nil {
 				return "", fmt.Errorf("domain %s: noting what was added: %w", p.Domain, err)
 			}
-			if stored, err = c.definition(p.dom); err != nil {
+			if stored, err = definition(c, p.dom); err != nil {
 				return "", err
 			}
 		}
@@ -163,26 +170,26 @@ func (c *Conn) redefine(p *Plan, back *rollback) (diff string, err error) {
 }
 
 // changeLive plugs the devices into the running VM, or out of it, and says what did not work.
-func (c *Conn) changeLive(p *Plan) (restart []string) {
+func changeLive(c *libvirt.Conn, p *Plan) (restart []string) {
 	for _, d := range p.attach {
-		if err := c.lv.DomainAttachDeviceFlags(p.dom, d.xml, uint32(golibvirt.DomainAffectLive)); err != nil {
+		if err := c.Client().DomainAttachDeviceFlags(p.dom, d.xml, uint32(golibvirt.DomainAffectLive)); err != nil {
 			restart = append(restart, fmt.Sprintf("%s: %v", d.what, err))
 		}
 	}
 	for _, d := range p.update {
-		if err := c.lv.DomainUpdateDeviceFlags(p.dom, d.xml, golibvirt.DomainDeviceModifyFlags(golibvirt.DomainAffectLive)); err != nil {
+		if err := c.Client().DomainUpdateDeviceFlags(p.dom, d.xml, golibvirt.DomainDeviceModifyFlags(golibvirt.DomainAffectLive)); err != nil {
 			restart = append(restart, fmt.Sprintf("%s: %v", d.what, err))
 		}
 	}
 	if len(p.detach) == 0 {
 		return restart
 	}
-	live, err := c.lv.DomainGetXMLDesc(p.dom, 0)
+	live, err := c.Client().DomainGetXMLDesc(p.dom, 0)
 	if err != nil {
 		return append(restart, err.Error())
 	}
 	for _, alias := range p.detach {
-		if err := c.lv.DomainDetachDeviceAlias(p.dom, alias, uint32(golibvirt.DomainAffectLive)); err != nil && hasAlias(live, alias) {
+		if err := c.Client().DomainDetachDeviceAlias(p.dom, alias, uint32(golibvirt.DomainAffectLive)); err != nil && hasAlias(live, alias) {
 			restart = append(restart, fmt.Sprintf("%s: %v", alias, err))
 		}
 	}

@@ -1,4 +1,4 @@
-package libvirt
+package setup
 
 import (
 	"context"
@@ -7,13 +7,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
-// PlanUndo says what setup added to the domain and how it would be taken away. The host-only network goes with the last
+// NewUndo says what setup added to the domain and how it would be taken away. The host-only network goes with the last
 // domain on it, if setup made it.
-func (c *Conn) PlanUndo(ctx context.Context, domain, hostOnly string) (*Plan, error) {
-	defer c.bound(ctx, refreshLimit)()
-	p, _, err := c.newPlan(domain)
+func NewUndo(ctx context.Context, c *libvirt.Conn, domain, hostOnly string) (*Plan, error) {
+	defer c.Bound(ctx, planLimit)()
+	p, _, err := newPlan(c, domain)
 	if err != nil {
 		return nil, err
 	}
@@ -30,19 +32,19 @@ func (c *Conn) PlanUndo(ctx context.Context, domain, hostOnly string) (*Plan, er
 	if hostOnly == "" {
 		return p, nil
 	}
-	n, _, err := c.network(hostOnly)
+	n, err := c.Network(hostOnly)
 	if err != nil || !n.Ours {
 		return p, err
 	}
-	nics, err := c.allNICs()
+	nics, err := c.NICs()
 	if err != nil {
 		return nil, err
 	}
 	for _, u := range nics {
-		if u.network != hostOnly || u.uuid == formatUUID(p.dom.UUID) && !p.running && removedMAC(p, u.mac) {
+		if u.Network != hostOnly || u.UUID == p.UUID && !p.running && removedMAC(p, u.MAC) {
 			continue
 		}
-		p.Notes = append(p.Notes, fmt.Sprintf("network %s stays: domain %s is on it", hostOnly, u.domain))
+		p.Notes = append(p.Notes, fmt.Sprintf("network %s stays: domain %s is on it", hostOnly, u.Domain))
 		return p, nil
 	}
 	p.networks = append(p.networks, networkStep{name: hostOnly, remove: true})
@@ -65,7 +67,7 @@ func removeAdded(text string) (after string, aliases []string, err error) {
 	gone := map[*element]bool{}
 	if devices := root.child("devices"); devices != nil {
 		for _, e := range devices.children {
-			if alias := e.child("alias").attr("name"); strings.HasPrefix(alias, aliasPrefix) {
+			if alias := e.child("alias").attr("name"); strings.HasPrefix(alias, libvirt.AliasPrefix) {
 				aliases = append(aliases, alias)
 				gone[e] = true
 			}

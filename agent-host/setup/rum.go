@@ -1,10 +1,12 @@
-package libvirt
+package setup
 
 import (
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
 // How rum names what it makes, as read of its public source in April 2026: the work directory of a VM, which has the
@@ -16,15 +18,15 @@ var (
 )
 
 // madeByRum reports whether a domain has what rum gives to its domains and nobody else does.
-func (d *domainDef) madeByRum() bool {
-	return slices.ContainsFunc(d.Disks, func(disk diskDef) bool {
+func madeByRum(d *libvirt.Definition) bool {
+	return slices.ContainsFunc(d.Disks, func(disk libvirt.DiskDef) bool {
 		dir, file := filepath.Split(disk.Source.File)
 		return rumDisk.MatchString(file) && rumWorkDir.MatchString(filepath.Base(dir))
-	}) || slices.ContainsFunc(d.Interfaces, func(i interfaceDef) bool { return rumNetwork.MatchString(i.Source.Network) })
+	}) || slices.ContainsFunc(d.Interfaces, func(i libvirt.InterfaceDef) bool { return rumNetwork.MatchString(i.Source.Network) })
 }
 
 // planForRum sees to a domain of rum's: rum gave it vsock and networks, and defines it anew when it likes.
-func planForRum(p *Plan, def *domainDef, opts SetupOptions) error {
+func planForRum(p *Plan, def *libvirt.Definition, opts Options) error {
 	if err := refuseSeed(p.Domain, opts); err != nil {
 		return err
 	}
@@ -42,9 +44,9 @@ func planForRum(p *Plan, def *domainDef, opts SetupOptions) error {
 
 // refuseSeed refuses a seed beside that of rum. cloud-init reads one of them only, and what rum runs at the first boot
 // mounts its own by the label.
-func refuseSeed(domain string, opts SetupOptions) error {
+func refuseSeed(domain string, opts Options) error {
 	if opts.Seed == "" {
 		return nil
 	}
-	return advise(fmt.Errorf("domain %s: %w: that of rum, which made the domain", domain, ErrSecondSeed), "bring the agent in without a seed: rum-host-agent install "+domain)
+	return libvirt.Advise(fmt.Errorf("domain %s: %w: that of rum, which made the domain", domain, ErrSecondSeed), "bring the agent in without a seed: rum-host-agent install "+domain)
 }

@@ -1,4 +1,4 @@
-package libvirt
+package setup
 
 import (
 	"crypto/sha256"
@@ -6,12 +6,9 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"libvirt.org/go/libvirtxml"
 )
-
-// aliasPrefix marks the devices that setup added. libvirt keeps aliases that begin with "ua-" for its users and drops
-// all others.
-const aliasPrefix = "ua-rum-"
 
 // device is a device to add to a domain.
 type device struct {
@@ -44,7 +41,7 @@ func nicDevice(name, network, mac string) (device, error) {
 		MAC:    &libvirtxml.DomainInterfaceMAC{Address: mac},
 		Source: &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: network}},
 		Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
-		Alias:  &libvirtxml.DomainAlias{Name: aliasPrefix + name},
+		Alias:  &libvirtxml.DomainAlias{Name: libvirt.AliasPrefix + name},
 	})
 }
 
@@ -52,15 +49,15 @@ func vsockDeviceXML() (device, error) {
 	return newDevice("vsock", "vsock device with a CID chosen at each start", &libvirtxml.DomainVSock{
 		Model: "virtio",
 		CID:   &libvirtxml.DomainVSockCID{Auto: "yes"},
-		Alias: &libvirtxml.DomainAlias{Name: aliasPrefix + "vsock"},
+		Alias: &libvirtxml.DomainAlias{Name: libvirt.AliasPrefix + "vsock"},
 	})
 }
 
 func channelDevice() (device, error) {
-	return newDevice("channel", "agent channel "+ChannelName, &libvirtxml.DomainChannel{
+	return newDevice("channel", "agent channel "+libvirt.ChannelName, &libvirtxml.DomainChannel{
 		Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind"}},
-		Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: ChannelName}},
-		Alias:  &libvirtxml.DomainAlias{Name: aliasPrefix + "channel"},
+		Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: libvirt.ChannelName}},
+		Alias:  &libvirtxml.DomainAlias{Name: libvirt.AliasPrefix + "channel"},
 	})
 }
 

@@ -1,4 +1,4 @@
-package setups
+package setup
 
 import (
 	"encoding/json"
@@ -12,8 +12,8 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
-// Setup is one domain that setup was run on, and what it was run with.
-type Setup struct {
+// Record is one domain that setup was run on, and what it was run with.
+type Record struct {
 	// Daemon is the libvirt daemon, "qemu:///system" or "qemu:///session".
 	Daemon string `json:"daemon"`
 	// Domain is the domain's name, which stays when the domain is defined anew.
@@ -25,7 +25,7 @@ type Setup struct {
 	MACsOf string `json:"macs_of"`
 	// Disk is where the domain's first disk is, by which another VM of that name is known.
 	Disk string `json:"disk,omitempty"`
-	// HostOnly, Subnet, NAT, Seed and Rum are as in SetupOptions of the package libvirt.
+	// HostOnly, Subnet, NAT, Seed and Rum are as in [Options].
 	HostOnly string       `json:"host_only,omitempty"`
 	Subnet   netip.Prefix `json:"subnet,omitzero"`
 	NAT      string       `json:"nat,omitempty"`
@@ -39,17 +39,17 @@ const (
 	maxFile   = 1 << 20 // bytes
 )
 
-// ErrTooLong says that one domain's setup alone would not fit into the file.
+// ErrTooLong says that one domain's record alone would not fit into the file.
 var ErrTooLong = errors.New("too long to be remembered")
 
-// Store is a file of setups. Any number of processes may use one at the same time.
+// Store is a file of records. Any number of processes may use one at the same time.
 type Store struct {
 	// Path is the file. Its directory is made with mode 0700 when there is something to write.
 	Path string
 }
 
 // List returns what is remembered, in the order in which setup was run; nothing where there is no file.
-func (s Store) List() ([]Setup, error) {
+func (s Store) List() ([]Record, error) {
 	data, err := keyfile.ReadPrivate(s.Path, maxFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -57,7 +57,7 @@ func (s Store) List() ([]Setup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remembered setups: %w", err)
 	}
-	var all []Setup
+	var all []Record
 	if err := json.Unmarshal(data, &all); err != nil {
 		return nil, fmt.Errorf("remembered setups: %s is damaged: %w; move it away, and run rum-host-agent setup again for each domain that it was run on", s.Path, err)
 	}
@@ -65,16 +65,16 @@ func (s Store) List() ([]Setup, error) {
 }
 
 // Find returns what is remembered of a domain.
-func (s Store) Find(daemon, domain string) (Setup, bool, error) {
+func (s Store) Find(daemon, domain string) (Record, bool, error) {
 	all, err := s.List()
 	if i := index(all, daemon, domain); i >= 0 {
 		return all[i], true, err
 	}
-	return Setup{}, false, err
+	return Record{}, false, err
 }
 
 // Put remembers a setup, in the place of an earlier one of the same domain.
-func (s Store) Put(setup Setup) error {
+func (s Store) Put(setup Record) error {
 	unlock, err := s.lock()
 	if err != nil {
 		return err
@@ -108,12 +108,12 @@ func (s Store) Forget(daemon, domain string) (bool, error) {
 	return true, s.write(slices.Delete(all, i, i+1))
 }
 
-func index(all []Setup, daemon, domain string) int {
-	return slices.IndexFunc(all, func(s Setup) bool { return s.Daemon == daemon && s.Domain == domain })
+func index(all []Record, daemon, domain string) int {
+	return slices.IndexFunc(all, func(s Record) bool { return s.Daemon == daemon && s.Domain == domain })
 }
 
 // write writes as many of the last ones as there is room for.
-func (s Store) write(all []Setup) error {
+func (s Store) write(all []Record) error {
 	if more := len(all) - maxSetups; more > 0 {
 		all = all[more:]
 	}

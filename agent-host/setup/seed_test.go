@@ -1,4 +1,4 @@
-package libvirt
+package setup
 
 import (
 	"slices"
@@ -6,17 +6,18 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 )
 
 // withSeed is what planning does to the definition for a seed image.
 func withSeed(t *testing.T, text, seed string) (after string, p *Plan, err error) {
 	t.Helper()
 	p = &Plan{Domain: "dev"}
-	def, err := parseDomain(text)
+	def, err := libvirt.ParseDefinition(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := planSeed(p, &def, SetupOptions{Seed: seed}, func(diskDef) string { return "" }); err != nil {
+	if err := planSeed(p, def, Options{Seed: seed}, func(libvirt.DiskDef) string { return "" }); err != nil {
 		return "", p, err
 	}
 	if after, err = replaceDevices(text, p.update); err == nil {
@@ -39,8 +40,8 @@ func TestSeedTakesAFreeName(t *testing.T) {
 			t.Errorf("%q is taken: want %s, got %v\n%s", taken, want, err, after)
 		}
 	}
-	if _, _, err := withSeed(t, disks("abcdefghijklmnopqrstuvwxyz"), "/seed.iso"); err == nil || Hint(err) == "" {
-		t.Errorf("all are taken: %v; %s", err, Hint(err))
+	if _, _, err := withSeed(t, disks("abcdefghijklmnopqrstuvwxyz"), "/seed.iso"); err == nil || libvirt.Hint(err) == "" {
+		t.Errorf("all are taken: %v; %s", err, libvirt.Hint(err))
 	}
 }
 

@@ -1,0 +1,92 @@
+package setup
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+)
+
+// domains reads the definitions in libvirt's testdata: as people write them by hand, and as virt-install, virt-manager,
+// Vagrant and Terraform make them.
+func domains(t testing.TB) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob("../libvirt/testdata/domains/*.xml")
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no test data", err)
+	}
+	texts := map[string]string{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(path)] = string(text)
+	}
+	return texts
+}
+
+// reach is what a definition says about reaching the guest.
+type reach struct {
+	CID    uint32
+	Socket string
+	NICs   []libvirt.NIC
+	Ports  []libvirt.HostPort
+	Images []string
+}
+
+func readReach(t *testing.T, text string) reach {
+	t.Helper()
+	def, err := libvirt.ParseDefinition(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reach{def.CID(), def.AgentSocket(), def.NICs(), def.HostPorts(), def.Images()}
+}
+
+// TestAWordThatNobodyKnowsHidesNothing puts a word that is no value of today into every attribute and text in turn, and
+// an element that is none into every element: what says how to reach the guest stays.
+func TestAWordThatNobodyKnowsHidesNothing(t *testing.T) {
+	value := regexp.MustCompile(`='[^']*'`)
+	for name, text := range domains(t) {
+		root, err := parseText(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := readReach(t, text)
+		check := func(changed, what string, ours bool) {
+			t.Helper()
+			got := readReach(t, changed)
+			if _, err := insertDevices(changed, []device{{kind: "vsock", xml: "<vsock/>"}}); err != nil {
+				t.Fatalf("%s, %s: %v", name, what, err)
+			}
+			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+				cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" && !ours || len(got.NICs) != len(want.NICs) {
+				t.Errorf("%s, %s:\n%s", name, what, diff)
+			}
+		}
+		var walk func(e *element, ours bool)
+		walk = func(e *element, ours bool) {
+			ours = ours || slices.Contains([]string{"interface", "channel", "vsock", "disk", "commandline"}, e.name.Local)
+			tag := text[e.start:e.inner]
+			for _, at := range value.FindAllStringIndex(tag, -1) {
+				check(text[:e.start]+tag[:at[0]]+"='perhaps'"+tag[at[1]:]+text[e.inner:], fmt.Sprintf("attribute %d of %s", at[0], e.name.Local), ours)
+			}
+			if !strings.HasSuffix(tag, "/>") {
+				check(text[:e.inner]+"<later how='perhaps'>5</later>"+text[e.inner:], "a new element in "+e.name.Local, false)
+			}
+			for _, c := range e.children {
+				walk(c, ours)
+			}
+		}
+		walk(root, false)
+	}
+}
