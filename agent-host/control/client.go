@@ -50,26 +50,29 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // StatusOf is Status of what is wanted alone.
 func (c *Client) StatusOf(ctx context.Context, q Query) (Status, error) {
 	var st Status
-	text, err := c.StatusJSON(ctx, q)
-	if err == nil {
-		err = json.Unmarshal(text, &st)
-	}
+	body, err := c.StatusJSON(ctx, q)
 	if err != nil {
+		return Status{}, err
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return Status{}, fmt.Errorf("read the answer of the agent at %s: %w", c.path, err)
+	}
+	if err := json.Unmarshal(text, &st); err != nil {
 		return Status{}, err
 	}
 	return st, nil
 }
 
-// StatusJSON is StatusOf as the agent sends it.
-func (c *Client) StatusJSON(ctx context.Context, q Query) ([]byte, error) {
+// StatusJSON is StatusOf as the agent sends it, which may be tens of megabytes. The
+// caller closes it.
+func (c *Client) StatusJSON(ctx context.Context, q Query) (io.ReadCloser, error) {
 	form := url.Values{"rows": {strconv.Itoa(q.Rows)}}
 	if q.VM != "" {
 		form.Set("vm", q.VM)
 	}
-	return c.get(ctx, statusPath+"?"+form.Encode())
-}
-
-func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
+	path := statusPath + "?" + form.Encode()
 	// The host in the address is never looked up: there is only one.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
 	if err != nil {
@@ -81,14 +84,9 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w at %s", ErrNoAgent, c.path)
 	case err != nil:
 		return nil, fmt.Errorf("ask the agent at %s: %w", c.path, err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
+	case res.StatusCode != http.StatusOK:
+		_ = res.Body.Close()
 		return nil, fmt.Errorf("ask the agent at %s for %s: it says %s", c.path, path, res.Status)
 	}
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read the answer of the agent at %s: %w", c.path, err)
-	}
-	return text, nil
+	return res.Body, nil
 }

@@ -1,19 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -28,29 +26,29 @@ func newStatus(s *shared) *cobra.Command {
 project of rum's or libvirt is in error, as far as the VM has to do with it.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			var q control.Query
+			ctx := c.Context()
+			q := control.Query{Rows: maxRows}
 			switch {
+			case asJSON:
+				q.Rows = 1 // for what is in error; the whole is passed on as it is
 			case len(args) == 1:
+				q.Rows = maxRowsOfVM
+			}
+			if len(args) == 1 {
 				q.VM = args[0]
-			case !asJSON:
-				q.Rows = maxRows
 			}
-			text, err := askJSON(c.Context(), s.socket, q)
+			st, err := askStatus(ctx, s.socket, q)
 			if err != nil {
 				return err
-			}
-			st, err := decodeStatus(text, asJSON)
-			if err != nil {
-				return err
-			}
-			if q.VM != "" && len(st.VMs) == 0 {
-				return noVM(c.Context(), s.socket, q.VM)
 			}
 			if q.VM != "" {
+				if len(st.VMs) == 0 {
+					return noVM(ctx, s.socket, q.VM)
+				}
 				st = about(st, q.VM)
 			}
 			if asJSON {
-				err = printJSON(c.OutOrStdout(), text)
+				err = writeJSON(ctx, c.OutOrStdout(), s.socket, q.VM)
 			} else {
 				err = printStatus(c.OutOrStdout(), st, colours(os.Stdout))
 			}
@@ -105,30 +103,28 @@ func inError(st control.Status) error {
 // of megabytes; a [control.Client] gives up sooner if it does not begin.
 const askTimeout = 30 * time.Second
 
-// maxRows is how many forwards are shown to people who ask about all VMs; the others are
-// counted.
-const maxRows = 200
+// How many forwards are shown to people who ask about all VMs, or about one; the others
+// are counted.
+const (
+	maxRows     = 200
+	maxRowsOfVM = 1000
+)
 
 func askStatus(ctx context.Context, socket string, q control.Query) (control.Status, error) {
-	text, err := askJSON(ctx, socket, q)
-	if err != nil {
-		return control.Status{}, err
-	}
-	return decodeStatus(text, false)
-}
-
-func askJSON(ctx context.Context, socket string, q control.Query) ([]byte, error) {
-	debug.SetGCPercent(400) // this program ends with the answer
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	text, err := control.NewClient(socket).StatusJSON(ctx, q)
+	st, err := control.NewClient(socket).StatusOf(ctx, q)
+	return st, adviseAsker(err)
+}
+
+func adviseAsker(err error) error {
 	switch {
 	case errors.Is(err, control.ErrNoAgent):
-		err = advise(err, "start it with: rum-host-agent run")
+		return advise(err, "start it with: rum-host-agent run")
 	case errors.Is(err, fs.ErrPermission):
-		err = advise(err, "ask as the user who runs the agent")
+		return advise(err, "ask as the user who runs the agent")
 	}
-	return text, err
+	return err
 }
 
 // noVM is the error of asking about a VM that the agent does not serve.
@@ -148,33 +144,28 @@ func noVM(ctx context.Context, socket, name string) error {
 	return advise(fmt.Errorf("there is no VM %q", name), hint)
 }
 
-// decodeStatus decodes a status; in short, only the names of the VMs: what is
-// passed on as it is may be tens of megabytes.
-func decodeStatus(text []byte, short bool) (st control.Status, err error) {
-	if !short {
-		return st, json.Unmarshal(text, &st)
+// writeJSON passes on what the agent knows, of one VM or, if that is empty, of all,
+// indented.
+func writeJSON(ctx context.Context, w io.Writer, socket, vm string) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	body, err := control.NewClient(socket).StatusJSON(ctx, control.Query{VM: vm})
+	if err != nil {
+		return adviseAsker(err)
 	}
-	var head struct {
-		control.Status
-		VMs []struct {
-			Name string `json:"name"`
-		} `json:"vms"`
+	defer body.Close()
+	in := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true))
+	out := jsontext.NewEncoder(w, jsontext.AllowDuplicateNames(true), jsontext.WithIndent("  "))
+	for {
+		token, err := in.ReadToken()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the answer of the agent: %w", err)
+		}
+		if err := out.WriteToken(token); err != nil {
+			return err
+		}
 	}
-	if err := json.Unmarshal(text, &head); err != nil {
-		return st, err
-	}
-	for _, vm := range head.VMs {
-		head.Status.VMs = append(head.Status.VMs, control.VM{Name: vm.Name})
-	}
-	return head.Status, nil
-}
-
-// printJSON writes JSON for people and scripts.
-func printJSON(w io.Writer, text []byte) error {
-	var b bytes.Buffer
-	if err := json.Indent(&b, text, "", "  "); err != nil {
-		return err
-	}
-	_, err := b.WriteTo(w)
-	return err
 }

@@ -106,7 +106,7 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 		writeTable(b, forwardRows(vm.Forwards), colour)
 	}
 	if len(vm.More) > 0 {
-		b.WriteString("  " + more(vm.More) + "; see all with: rum-host-agent status " + clean(vm.Name) + "\n")
+		b.WriteString("  " + more(vm) + "\n")
 	}
 }
 
@@ -126,17 +126,21 @@ func writeSetup(b *strings.Builder, s control.Setup) {
 	}
 }
 
-// more counts forwards that are not shown.
-func more(count map[string]int) string {
-	total := 0
+// more counts the forwards that are not shown, and says what shows them.
+func more(vm control.VM) string {
+	left := 0
 	var parts []string
 	for _, state := range []string{control.Active, control.Claim, control.Denied, control.Ignored} {
-		if n := count[state]; n > 0 {
-			total += n
+		if n := vm.More[state]; n > 0 {
+			left += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	return fmt.Sprintf("and %d more: %s", total, strings.Join(parts, ", "))
+	text := fmt.Sprintf("and %d more: %s; see all with: rum-host-agent status %s", left, strings.Join(parts, ", "), clean(vm.Name))
+	if len(vm.Forwards)+left > maxRowsOfVM {
+		text += " --json"
+	}
+	return text
 }
 
 func stateCell(s string) cell { return cell{clean(s), stateColours[s]} }

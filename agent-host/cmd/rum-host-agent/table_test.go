@@ -81,13 +81,18 @@ func TestAnErrorAgesOutOfTheTable(t *testing.T) {
 }
 
 func TestWhatIsNotShownIsCounted(t *testing.T) {
-	st := control.Status{VMs: []control.VM{{Name: "dev", More: map[string]int{control.Denied: 3072, control.Active: 824}}}}
-	var b strings.Builder
-	if err := printStatus(&b, st, false); err != nil {
-		t.Fatal(err)
-	}
-	if want := "  and 3896 more: 824 active, 3072 denied; see all with: rum-host-agent status dev\n"; !strings.HasSuffix(b.String(), want) {
-		t.Errorf("got\n%s", b.String())
+	for want, more := range map[string]map[string]int{
+		"  and 896 more: 824 active, 72 denied; see all with: rum-host-agent status dev\n":           {control.Denied: 72, control.Active: 824},
+		"  and 3896 more: 824 active, 3072 denied; see all with: rum-host-agent status dev --json\n": {control.Denied: 3072, control.Active: 824},
+	} {
+		st := control.Status{VMs: []control.VM{{Name: "dev", More: more}}}
+		var b strings.Builder
+		if err := printStatus(&b, st, false); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(b.String(), want) {
+			t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+		}
 	}
 }
 
