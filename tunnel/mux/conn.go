@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
 // Chunk is how much is written to a yamux stream at a time. With yamux's
@@ -25,7 +27,7 @@ type Conn struct {
 	guard           *guard
 	flow            *flow
 	reading         sync.Mutex   // two readers of a yamux stream can wait for each other for ever
-	readBy, writeBy atomic.Int64 // deadlines in Unix nanoseconds, 0 for none
+	readBy, writeBy atomic.Int64 // deadlines by package clock, 0 for none
 	taken           atomic.Int64 // bytes of the last read, which the reader has until the next one
 	evicted         func(error)  // is told that the guard ends the stream; nil for nobody. Guarded by guard.mu
 	refused         atomic.Bool  // the peer does not read any more
@@ -164,10 +166,10 @@ func setDeadline(d *atomic.Int64, t time.Time) {
 		d.Store(0)
 		return
 	}
-	d.Store(t.UnixNano())
+	d.Store(int64(clock.Now() + time.Until(t)))
 }
 
 func expired(d *atomic.Int64) bool {
 	at := d.Load()
-	return at != 0 && time.Now().UnixNano() >= at
+	return at != 0 && int64(clock.Now()) >= at
 }

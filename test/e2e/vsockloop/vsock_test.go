@@ -28,6 +28,7 @@ var promises = []string{
 	"TestCutLinkIsAReset", "TestACutLinkFreesWhatIsStalled", "TestAStalledReaderHoldsUpNobodyElse",
 	"TestStreamIsANetConn", "TestCloseDeliversWhatWasWritten", "TestTheHostAlwaysHasTheWholeSet",
 	"TestAGibibyteArrivesWholeThroughEveryEndpoint", "TestEveryKindOfEndpointKeepsEveryPromise",
+	"TestAStepOfTheClockResetsNobody",
 }
 
 func TestTheTunnelKeepsItsPromisesOverVsock(t *testing.T) {
