@@ -8,6 +8,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/agent-host/qga"
 )
 
 // overQGA runs scripts by the QEMU guest agent of a domain; p is the project that it is of, nil for none.
@@ -27,7 +28,7 @@ func overQGA(domain, uri string, p *projects.Project) way {
 				return err
 			}
 		}
-		said, err := conn.RunInGuest(ctx, domain, script, newProgress(stderr, len(script)).sent)
+		said, err := qga.Run(ctx, conn, domain, script, newProgress(stderr, len(script)).sent)
 		writeLines(stdout, said.Out)
 		writeLines(stderr, said.Err)
 		if err != nil {

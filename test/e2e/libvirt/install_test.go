@@ -12,7 +12,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
-	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/qga"
 )
 
 // newSSHKey makes a pair of keys and returns the file of the private one.
@@ -51,7 +51,7 @@ func makeRumProject(t *testing.T, workDir, file, user string) {
 	t.Setenv("XDG_DATA_HOME", filepath.Dir(filepath.Dir(workDir)))
 }
 
-const qgaChannel = "<channel type='unix'><target type='virtio' name='" + libvirt.QGAChannel + "'/></channel>"
+const qgaChannel = "<channel type='unix'><target type='virtio' name='" + qga.Channel + "'/></channel>"
 
 // TestWhatIsMissingForTheQEMUGuestAgentIsSaid has domains without an operating system.
 func TestWhatIsMissingForTheQEMUGuestAgentIsSaid(t *testing.T) {
@@ -72,7 +72,7 @@ func TestWhatIsMissingForTheQEMUGuestAgentIsSaid(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: it is done", row.name)
 		}
-		contains(t, string(said), "rum-host-agent: "+libvirt.ErrNoQGA.Error()+": domain "+row.name+": guest-exec: ", "\n"+row.remedy+"\n")
+		contains(t, string(said), "rum-host-agent: "+qga.ErrNone.Error()+": domain "+row.name+": guest-exec: ", "\n"+row.remedy+"\n")
 	}
 }
 
