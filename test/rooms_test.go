@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"tunnel":             {"portwatch", "portwatch/netevents", "tunnel/announce", "tunnel/budget", "tunnel/clock", "tunnel/dial", "tunnel/endpoint", "tunnel/handshake", "tunnel/mux", "tunnel/relay", "tunnel/stream", "tunnel/udp", "tunnel/wire"},
 	"agent-host/libvirt": nil,
 	"agent-host/qga":     {"agent-host/libvirt"},
-	"agent-host/setup":   {"agent-host/libvirt", "tunnel/keyfile"},
+	"agent-host/setup":   {"agent-host/libvirt", "portwatch/nat", "portwatch/netevents", "tunnel/keyfile"},
 	"portwatch/nat":      {"portwatch/netevents"},
 	"agent-guest":        {"portwatch", "portwatch/nat", "portwatch/netevents", "tunnel", "tunnel/announce", "tunnel/budget", "tunnel/clock", "tunnel/dial", "tunnel/endpoint", "tunnel/handshake", "tunnel/mux", "tunnel/relay", "tunnel/stream", "tunnel/udp", "tunnel/wire"},
 }

@@ -45,6 +45,7 @@ func TestTranslationRulesOfTheKernelAreRead(t *testing.T) {
 		"PREROUTING -p udp --dport 5000:5010 -j DNAT --to-destination 192.168.122.6",
 		"OUTPUT -p tcp -d 10.1.2.3 --dport 80 -j DNAT --to-destination 192.168.122.5:8080",
 		"PREROUTING -p tcp --dport 443 -j DNAT --to-destination 172.17.0.2:443",
+		"PREROUTING -i lo -d 10.1.2.4 -j DNAT --to-destination 192.168.122.8",
 		"PREROUTING -p tcp --dport 25 -j REDIRECT --to-ports 2525",
 		"POSTROUTING -j MASQUERADE",
 	} {
@@ -60,6 +61,7 @@ func TestTranslationRulesOfTheKernelAreRead(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
+		"any 10.1.2.4:every port -> 192.168.122.8 (dnat)",
 		"tcp 10.1.2.3:80 -> 192.168.122.5:8080 (dnat)",
 		"tcp 2222 -> 192.168.122.5:22 (dnat)",
 		"tcp 3333 -> 192.168.122.7:33 (dnat)",

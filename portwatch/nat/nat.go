@@ -22,8 +22,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch/netevents"
 )
 
-// Translation is some ports of this machine that lead elsewhere. It applies to what
-// programs of this machine connect to, too.
+// Translation is some ports of this machine that lead elsewhere.
 type Translation struct {
 	Proto string // "tcp" or "udp"
 	// First and Last bound the ports.
@@ -38,9 +37,19 @@ type Translation struct {
 // maxTranslations bounds what is read; a machine of a cluster can have thousands.
 const maxTranslations = 1024
 
-// Read reads the translations, sorted, and in words the rules that it cannot follow. A
-// machine without any, and a user who may not see them, have none.
-func Read() (all []Translation, unclear []string, err error) {
+// Read reads the translations that what programs of this machine send meets, sorted, and
+// in words the rules that it cannot follow. A machine without any, and a user who may not
+// see them, have none.
+func Read() (all []Translation, unclear []string, err error) { return read(false) }
+
+// ReadAll reads, sorted, also the translations that only packets from elsewhere meet, and
+// those of all ports: First and Last are 0 then, and Proto is empty for any.
+func ReadAll() ([]Translation, error) {
+	all, _, err := read(true)
+	return all, err
+}
+
+func read(everything bool) (all []Translation, unclear []string, err error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, nil, err
@@ -52,9 +61,13 @@ func Read() (all []Translation, unclear []string, err error) {
 		}
 		return nil, nil, err
 	}
-	w := walker{conn: conn, rules: make(map[chainKey][]*nftables.Rule), sets: make(map[setKey][]nftables.SetElement)}
+	w := walker{conn: conn, everything: everything, rules: make(map[chainKey][]*nftables.Rule), sets: make(map[setKey][]nftables.SetElement)}
 	for _, c := range chains {
-		if c.Type == nftables.ChainTypeNAT && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookOutput {
+		if c.Type != nftables.ChainTypeNAT || c.Hooknum == nil {
+			continue
+		}
+		w.incoming = *c.Hooknum == *nftables.ChainHookPrerouting
+		if *c.Hooknum == *nftables.ChainHookOutput || everything && w.incoming {
 			w.walk(c.Table, c.Name, match{}, 0)
 		}
 	}

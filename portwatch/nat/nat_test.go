@@ -150,6 +150,27 @@ END`, nil},
 	}
 }
 
+func TestWhatOnlyPacketsFromElsewhereMeetIsReadOnDemand(t *testing.T) {
+	clear(t)
+	sh(t, `nft -f - <<'END'
+		table ip t {
+			chain pre {
+				type nat hook prerouting priority dstnat; policy accept;
+				iifname "eth0" tcp dport 8080 dnat to 10.0.0.2:80
+				ip daddr 192.0.2.1 dnat to 10.0.0.3
+			}
+			chain out { type nat hook output priority -100; policy accept; iifname "eth0" tcp dport 81 dnat to 10.0.0.4; }
+		}
+END`)
+	all, err := nat.ReadAll()
+	if got, want := text(all), []string{" 192.0.2.1 0-0 > 10.0.0.3:0", "tcp * 8080-8080 > 10.0.0.2:80"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	if all, unclear, err := nat.Read(); len(all)+len(unclear) > 0 || err != nil {
+		t.Errorf("%v, %q, %v", all, unclear, err)
+	}
+}
+
 func TestRulesThatCannotBeFollowedAreNamed(t *testing.T) {
 	clear(t)
 	sh(t, `nft -f - <<'END'

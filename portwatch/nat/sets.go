@@ -60,7 +60,7 @@ func verdict(b []byte) *expr.Verdict {
 // isIn narrows the match to the elements of a set.
 func (p *packet) isIn(e *expr.Lookup) bool {
 	if e.Invert || p.loaded[slot(e.SourceRegister)] != dport {
-		return e.Invert || p.loaded[slot(e.SourceRegister)] != iif
+		return e.Invert || p.incoming || p.loaded[slot(e.SourceRegister)] != iif
 	}
 	var in []ports
 	for _, el := range p.elements(e) {

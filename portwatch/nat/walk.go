@@ -20,15 +20,17 @@ const (
 	maxUnclear = 8
 )
 
-// walker follows the rules that a packet of this machine would meet.
+// walker follows the rules that a packet would meet.
 type walker struct {
-	conn    *nftables.Conn
-	rules   map[chainKey][]*nftables.Rule
-	sets    map[setKey][]nftables.SetElement
-	steps   int
-	found   []Translation
-	unclear []string
-	err     error
+	conn       *nftables.Conn
+	everything bool // translations of all ports count too
+	incoming   bool // the packet comes from elsewhere
+	rules      map[chainKey][]*nftables.Rule
+	sets       map[setKey][]nftables.SetElement
+	steps      int
+	found      []Translation
+	unclear    []string
+	err        error
 }
 
 type (
@@ -106,7 +108,7 @@ const (
 	protocol
 	dport
 	daddr
-	iif // where it came in: what this machine sends has none
+	iif // where it came in
 )
 
 // slot is the number of a register in units of 32 bits. The first four are of 128 bits
@@ -195,7 +197,7 @@ func (p *packet) payloadField(e *expr.Payload) field {
 func (p *packet) compare(f field, op expr.CmpOp, data []byte) bool {
 	switch {
 	case f == iif:
-		return op != expr.CmpOpEq
+		return p.incoming || op != expr.CmpOpEq
 	case op == expr.CmpOpEq:
 		return p.within(f, data, data)
 	case op == expr.CmpOpGte && f == dport:
@@ -210,7 +212,7 @@ func (p *packet) compare(f field, op expr.CmpOp, data []byte) bool {
 func (p *packet) within(f field, from, to []byte) bool {
 	switch f {
 	case iif:
-		return false
+		return p.incoming // what this machine sends came in nowhere
 	case protocol:
 		name := ""
 		if len(from) > 0 {
@@ -260,6 +262,8 @@ func (p *packet) add(addr netip.Addr, port uint16) {
 	switch {
 	case !addr.IsValid():
 		p.say("%s %s: a DNAT whose address is not in the rule", p.table.Name, p.chain)
+	case len(p.match.ports) == 0 && p.everything:
+		p.found = append(p.found, Translation{Proto: p.match.proto, Addr: p.match.addr, To: netip.AddrPortFrom(addr, port)})
 	case len(p.match.ports) == 0:
 		p.say("%s %s: a DNAT of all ports to %v", p.table.Name, p.chain, addr)
 	default:
