@@ -66,10 +66,30 @@ func TestTheGuestSeesWhatBecameOfItsPorts(t *testing.T) {
 	}
 	shows(name+", auth psk\n", "  80/tcp    -> localhost:8080 on the host\n", "  5432/tcp  waits: 5432 is taken on the host\n",
 		"  9000/tcp  kept in by the host's rules\n")
+	for shell, times := range map[string]int{"sh -i": 1, "sh": 0} {
+		if got := strings.Count(hint(t, shell), "80/tcp    -> localhost:8080 on the host"); got != times {
+			t.Errorf("%s shows the ports %d times, and not %d", shell, got, times)
+		}
+	}
 	holder.Close()
 	shows("  5432/tcp  -> localhost:5432 on the host\n")
 	h.kill()
 	shows("no host is linked")
 	g.agent.kill()
 	shows("no rum-guest-agent runs here", "exit status 3")
+}
+
+// hint is what a shell says whose user evaluates the snippet for profiles, twice.
+func hint(t *testing.T, shell string) string {
+	t.Helper()
+	words := strings.Fields(shell)
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "ENV=")
+	const profile = `eval "$(rum-guest-agent profile)"` + "\n"
+	cmd.Stdin = strings.NewReader(profile + profile)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%s: %v\n%s", shell, err, out)
+	}
+	return string(out)
 }
