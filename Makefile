@@ -15,7 +15,7 @@ TEST_DEPS  = bind9-dnsutils busybox-static cpio dnsmasq-base gcc iperf3 iproute2
 VM_DEPS    = $(DEMO_DEPS) e2fsprogs mmdebstrap
 E2E_DEPS   = $(VM_DEPS) dbus dnsmasq-base iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system openssh-client virtinst
-BENCH_DEPS = iperf3 openssh-client openssh-server socat util-linux
+BENCH_DEPS = gcc iperf3 libc6-dev openssh-client openssh-server socat util-linux
 
 .PHONY: help go build test lint fresh hostile e2e e2e-vsock demo bench bench-vsock bench-detect deps clean
 

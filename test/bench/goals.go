@@ -17,6 +17,8 @@ var goals = []goal{
 	{text: "raw, 1 stream reverse / socat twice", limit: 1, find: over("raw", "socat", reverse1)},
 	{text: "raw, round trip p50 / loopback", limit: 2.8, atMost: true, find: overLoopback("raw", rttP50)},
 	{text: "raw, round trip p50 / loopback, two cpus", limit: 2.8, atMost: true, find: overLoopback("raw", rttTwoCPUs)},
+	{text: "raw, round trip p50 / C, one cpu", limit: 1.15, atMost: true, find: over("raw", "c", rttOneCPU)},
+	{text: "raw, round trip p50 / C, two cpus", limit: 1.15, atMost: true, find: over("raw", "c", rttTwoCPUs)},
 	{text: "raw, connections per second / loopback", limit: 0.38, find: overLoopback("raw", connRate1)},
 	{text: "raw, connections per second / ssh -L", limit: 1, find: over("raw", "ssh", connRate1)},
 	{text: "raw, KiB per idle connection", limit: 24, atMost: true, find: plain("raw", idleKiB)},

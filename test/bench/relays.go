@@ -57,6 +57,7 @@ var relays = []relay{
 		maxIdle: 250, // two processes for each connection
 		start:   startSocat,
 	},
+	{name: "c", title: "C, asleep in epoll_wait", tools: []string{"cc"}, start: startC},
 	{
 		name: "ssh", title: "ssh -L", tools: sshTools,
 		maxIdle: sshMaxIdle,

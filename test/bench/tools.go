@@ -15,6 +15,7 @@ import (
 
 // debianPackage says where each program comes from.
 var debianPackage = map[string]string{
+	"cc":         "gcc libc6-dev",
 	"iperf3":     "iperf3",
 	"nsenter":    "util-linux",
 	"socat":      "socat",
