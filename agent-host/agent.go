@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
@@ -77,7 +77,7 @@ type Agent struct {
 	knocks  *endpoint.Knocks // nil while nobody hears them
 	stopped bool
 
-	discovery []control.Discovery
+	discovery []status.Discovery
 
 	rulesMu sync.Mutex // taken after mu
 	rules   ruleSet
@@ -199,17 +199,17 @@ func (a *Agent) snapshot() []*vm {
 }
 
 // Status tells everything the agent knows. It does not wait for any guest.
-func (a *Agent) Status() control.Status {
+func (a *Agent) Status() status.Status {
 	st := a.Summary()
-	st.VMs = slices.AppendSeq([]control.VM{}, a.VMs(control.Query{}))
+	st.VMs = slices.AppendSeq([]status.VM{}, a.VMs(status.Query{}))
 	return st
 }
 
 // Summary is a Status without the VMs.
-func (a *Agent) Summary() control.Status {
+func (a *Agent) Summary() status.Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return control.Status{
+	return status.Status{
 		Version: a.cfg.Version, PID: os.Getpid(), UptimeSeconds: time.Since(a.started).Seconds(),
 		Discovery: slices.Clone(a.discovery),
 		Warning:   a.table.Shortage(),
@@ -217,8 +217,8 @@ func (a *Agent) Summary() control.Status {
 }
 
 // VMs tells what is asked of the VMs, each as it is when its turn comes.
-func (a *Agent) VMs(q control.Query) iter.Seq[control.VM] {
-	return func(yield func(control.VM) bool) {
+func (a *Agent) VMs(q status.Query) iter.Seq[status.VM] {
+	return func(yield func(status.VM) bool) {
 		vms := a.snapshot()
 		if q.VM != "" {
 			vms = slices.DeleteFunc(vms, func(v *vm) bool { return v.Name != q.VM })

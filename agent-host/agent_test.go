@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
@@ -169,7 +169,7 @@ func roundTrip(port uint16) error {
 }
 
 // within polls until ok or fails with what the agent says.
-func within(t *testing.T, a *hostagent.Agent, limit time.Duration, what string, ok func([]control.VM) bool) {
+func within(t *testing.T, a *hostagent.Agent, limit time.Duration, what string, ok func([]status.VM) bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for {
@@ -192,11 +192,11 @@ func add(t *testing.T, a *hostagent.Agent, vm hostagent.VM) {
 }
 
 // active reports that the i-th VM has n active forwards.
-func active(i, n int) func([]control.VM) bool {
-	return func(vms []control.VM) bool {
+func active(i, n int) func([]status.VM) bool {
+	return func(vms []status.VM) bool {
 		count := 0
 		for _, f := range vms[i].Forwards {
-			if f.State == control.Active {
+			if f.State == status.Active {
 				count++
 			}
 		}
@@ -209,7 +209,7 @@ func TestGuestPortComesAndGoesOnTheHost(t *testing.T) {
 	a, g, port := startAgent(t), newGuest(t), echo(t)
 	g.start()
 	add(t, a, g.vm("dev"))
-	within(t, a, patience, "linked", func(vms []control.VM) bool { return vms[0].State == control.Connected })
+	within(t, a, patience, "linked", func(vms []status.VM) bool { return vms[0].State == status.Connected })
 
 	g.announce(port)
 	within(t, a, 300*time.Millisecond, "port open", active(0, 1))
@@ -223,7 +223,7 @@ func TestGuestPortComesAndGoesOnTheHost(t *testing.T) {
 	}
 
 	g.announce()
-	within(t, a, time.Second, "port closed", func(vms []control.VM) bool { return len(vms[0].Forwards) == 0 })
+	within(t, a, time.Second, "port closed", func(vms []status.VM) bool { return len(vms[0].Forwards) == 0 })
 	if err := roundTrip(port); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("after the end: %v", err)
 	}
@@ -240,7 +240,7 @@ func TestRestartedAgentIsBackWithinTwoSecondsOnTheSameListener(t *testing.T) {
 	within(t, a, patience, "port open", active(0, 1))
 	for range 3 {
 		g.stop()
-		within(t, a, patience, "loss noticed", func(vms []control.VM) bool { return vms[0].State != control.Connected })
+		within(t, a, patience, "loss noticed", func(vms []status.VM) bool { return vms[0].State != status.Connected })
 		for range 20 {
 			if err := roundTrip(port); err == nil || errors.Is(err, unix.ECONNREFUSED) {
 				t.Fatalf("without an agent: %v", err)
@@ -248,7 +248,7 @@ func TestRestartedAgentIsBackWithinTwoSecondsOnTheSameListener(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		g.start()
-		within(t, a, 2*time.Second, "back", func(vms []control.VM) bool { return vms[0].State == control.Connected })
+		within(t, a, 2*time.Second, "back", func(vms []status.VM) bool { return vms[0].State == status.Connected })
 		if err := roundTrip(port); err != nil {
 			t.Error(err)
 		}
@@ -277,12 +277,12 @@ func TestBridgeCarriesWhileTheAgentIsAway(t *testing.T) {
 	a.SetBridge("dev", guestIP)
 	within(t, a, patience, "port open", active(0, 1))
 	g.stop()
-	within(t, a, patience, "path is the bridge", func(vms []control.VM) bool { return vms[0].Forwards[0].Path == "bridge" })
+	within(t, a, patience, "path is the bridge", func(vms []status.VM) bool { return vms[0].Forwards[0].Path == "bridge" })
 	if err := roundTrip(port); err != nil {
 		t.Error(err)
 	}
 	g.start()
-	within(t, a, patience, "path is vsock again", func(vms []control.VM) bool { return vms[0].Forwards[0].Path == "vsock" })
+	within(t, a, patience, "path is vsock again", func(vms []status.VM) bool { return vms[0].Forwards[0].Path == "vsock" })
 	if vm := a.Status().VMs[0]; vm.BridgeIP != "127.0.0.2" {
 		t.Errorf("%+v", vm)
 	}
@@ -299,10 +299,10 @@ func TestKeyIsProvedOrTheLinkRefused(t *testing.T) {
 	for _, vm := range []hostagent.VM{none, wrong, right} {
 		add(t, a, vm)
 	}
-	within(t, a, patience, "right key linked, others told why", func(vms []control.VM) bool {
-		return vms[0].State == control.Down && strings.Contains(vms[0].Error, "authentication failed") &&
-			vms[1].State == control.Down && strings.Contains(vms[1].Error, "authentication failed") &&
-			vms[2].State == control.Connected && vms[2].Auth == "psk"
+	within(t, a, patience, "right key linked, others told why", func(vms []status.VM) bool {
+		return vms[0].State == status.Down && strings.Contains(vms[0].Error, "authentication failed") &&
+			vms[1].State == status.Down && strings.Contains(vms[1].Error, "authentication failed") &&
+			vms[2].State == status.Connected && vms[2].Auth == "psk"
 	})
 }
 
@@ -326,10 +326,10 @@ func TestGarbageInPlaceOfAGuestIsSaidAndSurvived(t *testing.T) {
 	})
 	defer wg.Wait()
 	add(t, a, g.vm("dev"))
-	within(t, a, patience, "shown", func(vms []control.VM) bool { return vms[0].State == control.Down && vms[0].Error != "" })
+	within(t, a, patience, "shown", func(vms []status.VM) bool { return vms[0].State == status.Down && vms[0].Error != "" })
 	l.Close()
 	g.start()
-	within(t, a, patience, "linked to the real one", func(vms []control.VM) bool { return vms[0].State == control.Connected })
+	within(t, a, patience, "linked to the real one", func(vms []status.VM) bool { return vms[0].State == status.Connected })
 }
 
 // A peer that shakes hands and hangs up is not a link, so it neither keeps the
@@ -367,7 +367,7 @@ func TestGuestThatNeverSpeaksIsDown(t *testing.T) {
 	})
 	defer func() { l.Close(); g.stop(); wg.Wait() }()
 	add(t, a, hostagent.VM{Name: "dev", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: front}})
-	within(t, a, patience, "shown as down", func(vms []control.VM) bool { return vms[0].State == control.Down && vms[0].Error != "" })
+	within(t, a, patience, "shown as down", func(vms []status.VM) bool { return vms[0].State == status.Down && vms[0].Error != "" })
 }
 
 // startTwo starts an agent and two guests with the same port, the first of which
@@ -391,9 +391,9 @@ func TestVMsComeAndGo(t *testing.T) {
 	if err := a.AddVM(two.vm("two")); !errors.Is(err, hostagent.ErrNameTaken) {
 		t.Errorf("second of one name: %v", err)
 	}
-	within(t, a, patience, "second waits for it", func(vms []control.VM) bool {
+	within(t, a, patience, "second waits for it", func(vms []status.VM) bool {
 		f := vms[1].Forwards
-		return len(f) == 1 && f[0].State == control.Claim && strings.HasSuffix(f[0].Reason, "held by VM one")
+		return len(f) == 1 && f[0].State == status.Claim && strings.HasSuffix(f[0].Reason, "held by VM one")
 	})
 
 	a.RemoveVM("one")
@@ -404,8 +404,8 @@ func TestVMsComeAndGo(t *testing.T) {
 		t.Error(err)
 	}
 	add(t, a, one.vm("one"))
-	within(t, a, patience, "the first waits now", func(vms []control.VM) bool {
-		return len(vms[1].Forwards) == 1 && vms[1].Forwards[0].State == control.Claim
+	within(t, a, patience, "the first waits now", func(vms []status.VM) bool {
+		return len(vms[1].Forwards) == 1 && vms[1].Forwards[0].State == status.Claim
 	})
 	a.RemoveVM("nobody")
 	a.SetBridge("nobody", guestIP)
@@ -417,7 +417,7 @@ func TestAgentEndsWhileGuestsCannotBeReached(t *testing.T) {
 	g := newGuest(t)
 	add(t, a, g.vm("absent"))
 	add(t, a, hostagent.VM{Name: "mute", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeExec, Command: "sleep 60"}})
-	within(t, a, patience, "shown", func(vms []control.VM) bool {
-		return vms[0].State == control.Down && vms[1].State == control.Connecting
+	within(t, a, patience, "shown", func(vms []status.VM) bool {
+		return vms[0].State == status.Down && vms[1].State == status.Connecting
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
@@ -161,13 +161,13 @@ func (d *Discovery) add(dom libvirt.Domain, identity string, own *Project) bool 
 
 // setDiscovery notes for the status whether a source of VMs answers.
 func (a *Agent) setDiscovery(source string, err error) {
-	now := control.Discovery{Source: source}
+	now := status.Discovery{Source: source}
 	if err != nil {
 		now.Error = withHint(err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	i := slices.IndexFunc(a.discovery, func(d control.Discovery) bool { return d.Source == source })
+	i := slices.IndexFunc(a.discovery, func(d status.Discovery) bool { return d.Source == source })
 	if i < 0 {
 		a.discovery = append(a.discovery, now)
 		return

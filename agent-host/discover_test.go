@@ -13,9 +13,9 @@ import (
 	"time"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
@@ -39,7 +39,7 @@ func discover(t *testing.T, agent *hostagent.Agent, snapshots ...libvirt.Snapsho
 	return told
 }
 
-func describe(st control.Status) string {
+func describe(st status.Status) string {
 	var b strings.Builder
 	for _, d := range st.Discovery {
 		if d.Error != "" {
@@ -137,7 +137,7 @@ func TestADomainWhoseKeyIsAnothersIsNotLinkedTo(t *testing.T) {
 	want := `/keys/web.json: key of "web" is for domain 9, this one is 1: the key belongs to another domain of that name; ` +
 		"if it is the same VM, defined anew, bind its key to it with: rum-host-agent keys bind web 1; if it is another, and that one is gone, " +
 		"forget the key with: rum-host-agent keys forget web; else give it another name"
-	if vm.State != control.Down || !strings.HasPrefix(vm.Error, want) {
+	if vm.State != status.Down || !strings.HasPrefix(vm.Error, want) {
 		t.Errorf("%s: %s", vm.State, vm.Error)
 	}
 	guest.Close()

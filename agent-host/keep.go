@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/setup"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // Keeper puts back what setup added to the domains of a libvirt daemon, after another program defined them anew.
@@ -27,7 +27,7 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	domains map[string]string // UUIDs by name
-	done    map[string]control.Setup
+	done    map[string]status.Setup
 	changed chan struct{}
 	failed  string // why nothing is known of setups, as last logged; empty where that is known
 }
@@ -104,7 +104,7 @@ func (k *Keeper) putBack(ctx context.Context) bool {
 	k.mu.Lock()
 	k.failed = ""
 	domains := k.domains
-	maps.DeleteFunc(k.done, func(name string, _ control.Setup) bool {
+	maps.DeleteFunc(k.done, func(name string, _ status.Setup) bool {
 		return !slices.ContainsFunc(all, func(s setup.Record) bool { return s.Daemon == k.Daemon && s.Domain == name })
 	})
 	k.mu.Unlock()
@@ -128,10 +128,10 @@ func (k *Keeper) note(domain, uuid string, steps []string, err error) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.done == nil {
-		k.done = make(map[string]control.Setup)
+		k.done = make(map[string]status.Setup)
 	}
 	was := k.done[domain]
-	now := control.Setup{Domain: domain, Source: k.Daemon, RedefinedAt: time.Now(), Done: steps}
+	now := status.Setup{Domain: domain, Source: k.Daemon, RedefinedAt: time.Now(), Done: steps}
 	if was.Error != "" {
 		now.RedefinedAt = was.RedefinedAt // this is another attempt
 	}
@@ -158,11 +158,11 @@ func withHint(err error) string {
 }
 
 // Status tells what was put back, or was not, by domain; without one, why it would not be.
-func (k *Keeper) Status() []control.Setup {
+func (k *Keeper) Status() []status.Setup {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.failed != "" {
-		return []control.Setup{{Source: k.Daemon, Error: k.failed}}
+		return []status.Setup{{Source: k.Daemon, Error: k.failed}}
 	}
-	return slices.SortedFunc(maps.Values(k.done), func(a, b control.Setup) int { return strings.Compare(a.Domain, b.Domain) })
+	return slices.SortedFunc(maps.Values(k.done), func(a, b status.Setup) int { return strings.Compare(a.Domain, b.Domain) })
 }

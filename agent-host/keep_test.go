@@ -14,9 +14,9 @@ import (
 	"time"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/setup"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // remembered is a store of setups, and a libvirt daemon that they are put back at.
@@ -160,7 +160,7 @@ func TestThatNothingCanBePutBackIsSaidBeforeItIsNeeded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- k.Run(ctx) }()
-	until := func(what string, ok func([]control.Setup) bool) {
+	until := func(what string, ok func([]status.Setup) bool) {
 		t.Helper()
 		for deadline := time.Now().Add(30 * time.Second); !ok(k.Status()); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -169,13 +169,13 @@ func TestThatNothingCanBePutBackIsSaidBeforeItIsNeeded(t *testing.T) {
 		}
 	}
 	k.Seen(domains("dev", "new"))
-	until("it is said", func(got []control.Setup) bool {
+	until("it is said", func(got []status.Setup) bool {
 		return len(got) == 1 && got[0].Domain == "" && strings.Contains(got[0].Error, path+" is damaged") && strings.Contains(got[0].Error, "run rum-host-agent setup again")
 	})
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	until("it is mended", func(got []control.Setup) bool { return len(got) == 0 })
+	until("it is mended", func(got []status.Setup) bool { return len(got) == 0 })
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
@@ -97,9 +97,9 @@ func TestVMOfTheCommandLineHasALoopbackAddressFromItsName(t *testing.T) {
 func TestBothVMsAnswerOnTheirOwnAddresses(t *testing.T) {
 	t.Parallel()
 	a, _, _, port := startTwo(t)
-	within(t, a, patience, "second has it on its own address", func(vms []control.VM) bool {
+	within(t, a, patience, "second has it on its own address", func(vms []status.VM) bool {
 		f := vms[1].Forwards
-		return len(f) == 1 && f[0].State == control.Claim && slices.Equal(f[0].Listening, []string{onOwn(vms[1], port)})
+		return len(f) == 1 && f[0].State == status.Claim && slices.Equal(f[0].Listening, []string{onOwn(vms[1], port)})
 	})
 	vms := a.Status().VMs
 	var open []net.Conn
@@ -126,7 +126,7 @@ func TestBothVMsAnswerOnTheirOwnAddresses(t *testing.T) {
 	}
 }
 
-func onOwn(vm control.VM, port uint16) string {
+func onOwn(vm status.VM, port uint16) string {
 	return netip.AddrPortFrom(netip.MustParseAddr(vm.Loopback), port).String()
 }
 

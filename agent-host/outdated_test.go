@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
@@ -48,8 +48,8 @@ func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
 			add(t, a, g.vm("dev"))
 			linked := func(times int) {
 				t.Helper()
-				within(t, a, patience, "link", func(vms []control.VM) bool {
-					return vms[0].State == control.Connected && strings.Count(log.String(), "linked to") == times
+				within(t, a, patience, "link", func(vms []status.VM) bool {
+					return vms[0].State == status.Connected && strings.Count(log.String(), "linked to") == times
 				})
 			}
 			linked(1)
@@ -96,8 +96,8 @@ func TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand(t *testing.T) {
 	}()
 	a := startAgentWith(t, hostagent.Config{Version: "v1.2.3", Log: slog.New(slog.DiscardHandler)})
 	add(t, a, hostagent.VM{Name: "dev", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}})
-	within(t, a, patience, "an answer", func(vms []control.VM) bool {
-		return vms[0].State == control.Incompatible &&
+	within(t, a, patience, "an answer", func(vms []status.VM) bool {
+		return vms[0].State == status.Incompatible &&
 			strings.Contains(vms[0].Error, "the guest agent is older, upgrade it with a newer seed image, or with: rum-host-agent install dev")
 	})
 }

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // at is what has, or waits for, an address: "STATE GUEST-PORT", by guest port.
-func at(vm control.VM, address string) string {
+func at(vm status.VM, address string) string {
 	var out []string
 	for _, f := range vm.Forwards {
 		for _, h := range f.Host {
@@ -56,12 +56,12 @@ func ruleComesFirst(t *testing.T, text string, auto, named uint16, later bool) {
 		a.SetRules(ruled)
 	}
 	add(t, a, g.vm("dev"))
-	within(t, a, patience, "announced", func(vms []control.VM) bool { return len(vms[0].Forwards) == 2 })
+	within(t, a, patience, "announced", func(vms []status.VM) bool { return len(vms[0].Forwards) == 2 })
 	a.SetRules(ruled)
 	for _, f := range a.Status().VMs[0].Forwards {
 		switch {
-		case f.Port == named && f.State == control.Active:
-		case f.Port == auto && f.State == control.Claim && strings.Contains(f.Reason, fmt.Sprintf("for its port %d", named)):
+		case f.Port == named && f.State == status.Active:
+		case f.Port == auto && f.State == status.Claim && strings.Contains(f.Reason, fmt.Sprintf("for its port %d", named)):
 		default:
 			t.Errorf("%+v", f)
 		}
@@ -90,9 +90,9 @@ func TestARuleThatWaitsIsNotOvertakenByAnAutomaticForward(t *testing.T) {
 	// The automatic one could have its address now; the rule's needs both.
 	a.SetRules(rules(t, "[[forward]]\nhost = %d\nguest = %d\n[auto_ports]\nbind = \"127.0.0.1\"\n", auto, named))
 	add(t, a, g.vm("dev"))
-	within(t, a, patience, "announced", func(vms []control.VM) bool { return len(vms[0].Forwards) == 2 })
+	within(t, a, patience, "announced", func(vms []status.VM) bool { return len(vms[0].Forwards) == 2 })
 	for _, f := range a.Status().VMs[0].Forwards {
-		if f.State != control.Claim {
+		if f.State != status.Claim {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -129,10 +129,10 @@ func TestARuleTakesNothingFromAnotherVM(t *testing.T) {
 	within(t, a, patience, "two is open", active(1, 1))
 	a.SetRules(rules(t, "[[ports]]\nvm = \"two\"\nguest = %d\nhost = %d\n", other, port))
 	vms := a.Status().VMs
-	if f := vms[0].Forwards[0]; f.State != control.Active {
+	if f := vms[0].Forwards[0]; f.State != status.Active {
 		t.Errorf("%+v", f)
 	}
-	if f := vms[1].Forwards[0]; f.State != control.Claim || !strings.Contains(f.Reason, "held by VM one") {
+	if f := vms[1].Forwards[0]; f.State != status.Claim || !strings.Contains(f.Reason, "held by VM one") {
 		t.Errorf("%+v", f)
 	}
 }

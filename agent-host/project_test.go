@@ -12,9 +12,9 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // projectFile is a project whose file says that.
@@ -24,7 +24,7 @@ func projectFile(t *testing.T, id, text string) *hostagent.Project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &hostagent.Project{ID: id, Config: c, Status: func() control.Config { return control.Config{File: id + ".rum.toml", Found: true} }}
+	return &hostagent.Project{ID: id, Config: c, Status: func() status.Config { return status.Config{File: id + ".rum.toml", Found: true} }}
 }
 
 // library is a libvirt daemon whose domains a test changes, and projects that may have them.
@@ -97,16 +97,16 @@ func guestDomain(t *testing.T, name, uuid string) (libvirt.Domain, *guest) {
 	return libvirt.Domain{Name: name, UUID: uuid, State: libvirt.Running, Endpoint: g.vm(name).Endpoint.String(), Boots: 1}, g
 }
 
-func byName(agent *hostagent.Agent, name string) control.VM {
+func byName(agent *hostagent.Agent, name string) status.VM {
 	for _, vm := range agent.Status().VMs {
 		if vm.Name == name {
 			return vm
 		}
 	}
-	return control.VM{}
+	return status.VM{}
 }
 
-func where(vm control.VM) string {
+func where(vm status.VM) string {
 	var out []string
 	for _, f := range vm.Forwards {
 		out = append(out, f.State+" "+strings.Join(f.Host, ","))
@@ -127,9 +127,9 @@ func TestEachDomainFollowsItsOwnProject(t *testing.T) {
 	l.set("shop", projectFile(t, "aaaaaaaa", "[[forward]]\nhost_ip = \"127.9.8.1\"\n"))
 	l.set("blog", projectFile(t, "bbbbbbbb", "[[forward]]\nignore = true\n"))
 	l.has(blog, other, shop)
-	is := func(name, want string) func([]control.VM) bool {
-		return func(vms []control.VM) bool {
-			i := slices.IndexFunc(vms, func(vm control.VM) bool { return vm.Name == name })
+	is := func(name, want string) func([]status.VM) bool {
+		return func(vms []status.VM) bool {
+			i := slices.IndexFunc(vms, func(vm status.VM) bool { return vm.Name == name })
 			return i >= 0 && strings.HasPrefix(where(vms[i]), want)
 		}
 	}
@@ -146,7 +146,7 @@ func TestEachDomainFollowsItsOwnProject(t *testing.T) {
 	link := byName(agent, "shop").LastSeen
 	l.set("shop", projectFile(t, "aaaaaaaa", "[[forward]]\nhost_ip = \"127.9.8.2\"\n"))
 	within(t, agent, patience, "shop at another address", is("shop", "active 127.9.8.2:"))
-	if now := byName(agent, "shop"); now.State != control.Connected || link == nil {
+	if now := byName(agent, "shop"); now.State != status.Connected || link == nil {
 		t.Errorf("the link did not stay: %+v", now)
 	}
 	// The rules for all VMs are those of VMs without a project.
@@ -156,7 +156,7 @@ func TestEachDomainFollowsItsOwnProject(t *testing.T) {
 	within(t, agent, patience, "blog as it was", is("blog", "ignored "))
 	// A project that goes leaves its domain to them.
 	l.set("blog", nil)
-	within(t, agent, patience, "blog like others", func(vms []control.VM) bool {
+	within(t, agent, patience, "blog like others", func(vms []status.VM) bool {
 		return byName(agent, "blog").Config == nil && len(byName(agent, "blog").Forwards) == 1
 	})
 	l.set("blog", projectFile(t, "bbbbbbbb", "[[forward]]\nignore = true\n"))
@@ -229,8 +229,8 @@ func TestADomainOfNoProjectDefinedAnewIsLinkedToOnceSomebodySaysThatItIsTheSame(
 	l.has()
 	dom.UUID = is
 	l.has(dom)
-	within(t, agent, patience, "the command", func(vms []control.VM) bool {
-		return len(vms) == 1 && vms[0].State == control.Down && strings.Contains(vms[0].Error, "is for domain "+was+", this one is "+is) &&
+	within(t, agent, patience, "the command", func(vms []status.VM) bool {
+		return len(vms) == 1 && vms[0].State == status.Down && strings.Contains(vms[0].Error, "is for domain "+was+", this one is "+is) &&
 			strings.Contains(vms[0].Error, "rum-host-agent keys bind box "+is)
 	})
 	if err := store.Bind("box", is); err != nil {

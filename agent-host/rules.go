@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
@@ -21,7 +21,7 @@ type Project struct {
 	// another value for each version of it.
 	Config *config.Config
 	// Status tells about the file.
-	Status func() control.Config
+	Status func() status.Config
 }
 
 // ruleSet is which rules hold for which VM. It does not change.
@@ -110,7 +110,7 @@ func decision(d config.Decision) forward.Decision {
 		Automatic: d.Automatic, Rule: d.Rule, Label: d.Label, Reason: d.Reason,
 	}
 	if d.Ignored {
-		out.Verdict = control.Ignored
+		out.Verdict = status.Ignored
 	}
 	return out
 }

@@ -10,7 +10,7 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
@@ -97,13 +97,13 @@ func TestStaticPortsNeedNoAgentInTheGuest(t *testing.T) {
 	if len(vms[1].Forwards) != 0 {
 		t.Errorf("%+v", vms[1])
 	}
-	if f := vms[0].Forwards[0]; f.State != control.Active || f.Path != "bridge" || f.Rule != "rum.toml:1" || len(f.Guest) != 0 {
+	if f := vms[0].Forwards[0]; f.State != status.Active || f.Path != "bridge" || f.Rule != "rum.toml:1" || len(f.Guest) != 0 {
 		t.Errorf("%+v", f)
 	}
 	// A rule that comes later is opened at once, for the VM without any endpoint too.
 	a.SetRules(rules(t, "[[ports]]\nguest = %d\nstatic = true\nhost_ip = \"127.0.0.1\"\n", other))
-	within(t, a, patience, "open for one, and a claim of the other", func(vms []control.VM) bool {
-		return active(0, 1)(vms) && len(vms[1].Forwards) == 1 && vms[1].Forwards[0].State == control.Claim
+	within(t, a, patience, "open for one, and a claim of the other", func(vms []status.VM) bool {
+		return active(0, 1)(vms) && len(vms[1].Forwards) == 1 && vms[1].Forwards[0].State == status.Claim
 	})
 	say(t, open(t, onHost(other)), "hello")
 }
@@ -120,7 +120,7 @@ func TestAStatusOfManyPortsHasAllOfThoseWithFewAndCountsTheOthers(t *testing.T) 
 	for name := range vms {
 		add(t, a, hostagent.VM{Name: name, Problem: "it is made of rules alone"})
 	}
-	within(t, a, patience, "all are there", func(all []control.VM) bool {
+	within(t, a, patience, "all are there", func(all []status.VM) bool {
 		n := 0
 		for _, vm := range all {
 			n += len(vm.Forwards)
@@ -128,7 +128,7 @@ func TestAStatusOfManyPortsHasAllOfThoseWithFewAndCountsTheOthers(t *testing.T) 
 		return n == 1903
 	})
 	shown := 0
-	for vm := range a.VMs(control.Query{Rows: 200}) {
+	for vm := range a.VMs(status.Query{Rows: 200}) {
 		rest := 0
 		for _, n := range vm.More {
 			rest += n
@@ -144,7 +144,7 @@ func TestAStatusOfManyPortsHasAllOfThoseWithFewAndCountsTheOthers(t *testing.T) 
 	if shown < 190 || shown > 200 {
 		t.Errorf("%d are shown", shown)
 	}
-	for vm := range a.VMs(control.Query{VM: "large"}) {
+	for vm := range a.VMs(status.Query{VM: "large"}) {
 		if len(vm.Forwards) != 900 {
 			t.Errorf("of %s alone, %d are shown", vm.Name, len(vm.Forwards))
 		}

@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -340,14 +340,14 @@ func (v *vm) withdraw(bridge netip.Addr) {
 }
 
 // status tells about the VM and, as they are given, its forwards.
-func (v *vm) status(of forward.Summary) control.VM {
+func (v *vm) status(of forward.Summary) status.VM {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	peer, seen := v.peer, v.lastSeen
 	if v.link != nil {
 		peer, seen = v.link.Peer(), v.link.LastSeen()
 	}
-	st := control.VM{
+	st := status.VM{
 		Name: v.Name, State: v.state(),
 		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
 	}
@@ -387,14 +387,14 @@ func (v *vm) status(of forward.Summary) control.VM {
 func (v *vm) state() string {
 	switch {
 	case v.link != nil && v.link.Silent():
-		return control.Paused
+		return status.Paused
 	case v.link != nil:
-		return control.Connected
+		return status.Connected
 	case v.failed == nil:
-		return control.Connecting
+		return status.Connecting
 	}
 	if _, ok := errors.AsType[*handshake.IncompatibleError](v.failed); ok {
-		return control.Incompatible
+		return status.Incompatible
 	}
-	return control.Down
+	return status.Down
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,31 +44,31 @@ func NewClient(path string) *Client {
 
 // Status asks for everything the agent knows. The error is ErrNoAgent when
 // there is none, and wraps fs.ErrPermission when it is another user's.
-func (c *Client) Status(ctx context.Context) (Status, error) {
-	return c.StatusOf(ctx, Query{})
+func (c *Client) Status(ctx context.Context) (status.Status, error) {
+	return c.StatusOf(ctx, status.Query{})
 }
 
 // StatusOf is Status of what is wanted alone.
-func (c *Client) StatusOf(ctx context.Context, q Query) (Status, error) {
-	var st Status
+func (c *Client) StatusOf(ctx context.Context, q status.Query) (status.Status, error) {
+	var st status.Status
 	body, err := c.StatusJSON(ctx, q)
 	if err != nil {
-		return Status{}, err
+		return status.Status{}, err
 	}
 	defer body.Close()
 	text, err := io.ReadAll(body)
 	if err != nil {
-		return Status{}, fmt.Errorf("read the answer of the agent at %s: %w", c.path, err)
+		return status.Status{}, fmt.Errorf("read the answer of the agent at %s: %w", c.path, err)
 	}
 	if err := json.Unmarshal(text, &st); err != nil {
-		return Status{}, err
+		return status.Status{}, err
 	}
 	return st, nil
 }
 
 // StatusJSON is StatusOf as the agent sends it, which may be tens of megabytes. The
 // caller closes it.
-func (c *Client) StatusJSON(ctx context.Context, q Query) (io.ReadCloser, error) {
+func (c *Client) StatusJSON(ctx context.Context, q status.Query) (io.ReadCloser, error) {
 	form := url.Values{"rows": {strconv.Itoa(q.Rows)}}
 	if q.VM != "" {
 		form.Set("vm", q.VM)

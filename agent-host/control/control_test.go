@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 func socket(t *testing.T) string { return filepath.Join(t.TempDir(), "s") }
 
 // serve runs a server at path until the test ends.
-func serve(t *testing.T, path string, st control.Status) {
+func serve(t *testing.T, path string, st status.Status) {
 	t.Helper()
 	l, err := control.Listen(t.Context(), path)
 	if err != nil {
@@ -42,8 +43,8 @@ func serve(t *testing.T, path string, st control.Status) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		s := &control.Server{
-			Status: func() control.Status { return st },
-			VMs:    func(control.Query) iter.Seq[control.VM] { return slices.Values(st.VMs) },
+			Status: func() status.Status { return st },
+			VMs:    func(status.Query) iter.Seq[status.VM] { return slices.Values(st.VMs) },
 			Log:    slog.New(slog.DiscardHandler),
 		}
 		if err := s.Serve(ctx, l); err != nil {
@@ -55,9 +56,9 @@ func serve(t *testing.T, path string, st control.Status) {
 
 func TestStatusArrivesAsItWasSent(t *testing.T) {
 	seen := time.Unix(1700000000, 0).UTC()
-	want := control.Status{Version: "1", PID: 7, UptimeSeconds: 12.5, VMs: []control.VM{{
-		Name: "dev", State: control.Connected, LastSeen: &seen,
-		Forwards: []control.Forward{{Proto: "tcp", Port: 8080, Guest: []string{"[::]:8080"}, Host: []string{"127.0.0.1:8080"}, State: control.Active, BytesIn: 9}},
+	want := status.Status{Version: "1", PID: 7, UptimeSeconds: 12.5, VMs: []status.VM{{
+		Name: "dev", State: status.Connected, LastSeen: &seen,
+		Forwards: []status.Forward{{Proto: "tcp", Port: 8080, Guest: []string{"[::]:8080"}, Host: []string{"127.0.0.1:8080"}, State: status.Active, BytesIn: 9}},
 	}}}
 	path := socket(t)
 	serve(t, path, want)
@@ -77,33 +78,33 @@ func TestAnAnswerIsWhatWasAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	asked := make(chan control.Query, 1)
+	asked := make(chan status.Query, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		s := &control.Server{
-			Status: func() control.Status { return control.Status{Version: "1"} },
-			VMs: func(q control.Query) iter.Seq[control.VM] {
+			Status: func() status.Status { return status.Status{Version: "1"} },
+			VMs: func(q status.Query) iter.Seq[status.VM] {
 				asked <- q
-				return slices.Values([]control.VM{{Name: "a"}, {Name: "b", More: map[string]int{control.Active: 3}}})
+				return slices.Values([]status.VM{{Name: "a"}, {Name: "b", More: map[string]int{status.Active: 3}}})
 			},
 			Log: slog.New(slog.DiscardHandler),
 		}
 		_ = s.Serve(ctx, l)
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	want := control.Query{VM: "a&b=c", Rows: 200}
+	want := status.Query{VM: "a&b=c", Rows: 200}
 	st, err := control.NewClient(path).StatusOf(t.Context(), want)
 	if got := <-asked; err != nil || got != want {
 		t.Errorf("asked for %+v: %v", got, err)
 	}
-	if st.Version != "1" || len(st.VMs) != 2 || st.VMs[1].More[control.Active] != 3 {
+	if st.Version != "1" || len(st.VMs) != 2 || st.VMs[1].More[status.Active] != 3 {
 		t.Errorf("%+v", st)
 	}
 }
 
 // The field names are a contract with scripts.
 func TestStatusFieldNamesStay(t *testing.T) {
-	st := control.Status{VMs: []control.VM{{Forwards: []control.Forward{{}}}}}
+	st := status.Status{VMs: []status.VM{{Forwards: []status.Forward{{}}}}}
 	text, err := json.Marshal(st)
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +156,7 @@ func leaveStale(t *testing.T, path string) {
 func TestSocketOfDeadAgentIsReplaced(t *testing.T) {
 	path := socket(t)
 	leaveStale(t, path)
-	serve(t, path, control.Status{PID: 1})
+	serve(t, path, status.Status{PID: 1})
 	if _, err := control.NewClient(path).Status(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -163,7 +164,7 @@ func TestSocketOfDeadAgentIsReplaced(t *testing.T) {
 
 func TestLivingAgentKeepsItsSocket(t *testing.T) {
 	path := socket(t)
-	serve(t, path, control.Status{PID: 1})
+	serve(t, path, status.Status{PID: 1})
 	_, err := control.Listen(t.Context(), path)
 	inUse, ok := errors.AsType[*control.InUseError](err)
 	if !ok || inUse.PID != os.Getpid() {

@@ -1,7 +1,6 @@
-// Package control is the local door to a running host agent: what it reports,
-// an HTTP API for it on a unix socket that only its owner can open, and the
-// client of that API.
+// Package control is the local door to a running host agent: an HTTP API for its
+// status on a unix socket that only its owner can open, and the client of that API.
 //
-// What the values mean and where they come from is the business of the
-// packages that fill them in; how they are printed is the command's.
+// What there is to tell is the business of package status; how it is printed is the
+// command's. It knows neither of links nor of forwards.
 package control

@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // Paths of the API.
@@ -23,8 +25,8 @@ const statusPath = "/v1/status"
 type Server struct {
 	// Status, without the VMs, and VMs are asked for each request; they must not
 	// block.
-	Status func() Status
-	VMs    func(Query) iter.Seq[VM]
+	Status func() status.Status
+	VMs    func(status.Query) iter.Seq[status.VM]
 	Log    *slog.Logger
 }
 
@@ -57,15 +59,15 @@ func (s *Server) handler() http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		// An error here is a client that has gone.
-		_ = s.write(w, Query{VM: form.Get("vm"), Rows: rows})
+		_ = s.write(w, status.Query{VM: form.Get("vm"), Rows: rows})
 	})
 	return mux
 }
 
 // writeVM writes a VM forward by forward.
-func writeVM(w io.Writer, vm VM) error {
+func writeVM(w io.Writer, vm status.VM) error {
 	forwards := vm.Forwards
-	vm.Forwards = []Forward{}
+	vm.Forwards = []status.Forward{}
 	text, err := json.Marshal(vm)
 	if err != nil {
 		return err
@@ -97,9 +99,9 @@ const noForwards = `"forwards":[]`
 
 // write writes a status VM by VM: thousands of forwards of many VMs are never in
 // memory at once.
-func (s *Server) write(w io.Writer, q Query) error {
+func (s *Server) write(w io.Writer, q status.Query) error {
 	st := s.Status()
-	st.VMs = []VM{}
+	st.VMs = []status.VM{}
 	head, err := json.Marshal(st)
 	if err != nil {
 		return err

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
@@ -33,7 +33,7 @@ func TestAListenerMayHaveSeveralPlacesAndNoneWaitsForAnother(t *testing.T) {
 	vm.Announce(listeners(guest, "0.0.0.0", "127.0.0.1"))
 
 	// The first has the VM's own address, and waits for its own alone.
-	status := func() (first, second control.Forward) {
+	both := func() (first, second status.Forward) {
 		t.Helper()
 		all := vm.Status()
 		if len(all) != 2 {
@@ -44,23 +44,23 @@ func TestAListenerMayHaveSeveralPlacesAndNoneWaitsForAnother(t *testing.T) {
 		}
 		return all[0], all[1]
 	}
-	first, second := status()
-	if first.State != control.Claim || !slices.Equal(first.Listening, []string{addr(own.String(), guest)}) {
+	first, second := both()
+	if first.State != status.Claim || !slices.Equal(first.Listening, []string{addr(own.String(), guest)}) {
 		t.Errorf("the first: %+v", first)
 	}
-	if second.State != control.Active || !slices.Equal(second.Listening, []string{addr("127.0.0.1", b)}) {
+	if second.State != status.Active || !slices.Equal(second.Listening, []string{addr("127.0.0.1", b)}) {
 		t.Errorf("the second: %+v", second)
 	}
 	roundTrip(t, dial(t, addr("127.0.0.1", b)))
 	holder.Close()
-	eventually(t, vm, "both are open", func(all []control.Forward) bool {
-		return all[0].State == control.Active && all[1].State == control.Active
+	eventually(t, vm, "both are open", func(all []status.Forward) bool {
+		return all[0].State == status.Active && all[1].State == status.Active
 	})
 	roundTrip(t, dial(t, addr("127.0.0.1", a)))
 
 	// One that is alone has the VM's own address.
 	table.SetRules(rules(at(b)), nil, nil)
-	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Listening, []string{addr("127.0.0.1", b), addr(own.String(), guest)}) {
+	if f := one(t, vm); f.State != status.Active || !slices.Equal(f.Listening, []string{addr("127.0.0.1", b), addr(own.String(), guest)}) {
 		t.Errorf("alone: %+v", f)
 	}
 	wantClosed(t, addr("127.0.0.1", a))

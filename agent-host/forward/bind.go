@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"golang.org/x/sys/unix"
@@ -90,7 +90,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	}
 	b.gotAddress()
 	b.open = &opening{listeners, done}
-	b.become(control.Active, "")
+	b.become(status.Active, "")
 	b.shadowed, b.heldAt = false, hostAddr{}
 	t.awaitMissing(b)
 	t.freed(b) // whoever waits for it says who has it

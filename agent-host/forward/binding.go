@@ -4,7 +4,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // binding is a set of host addresses of a forward that are bound all or none. A
@@ -96,12 +96,12 @@ func (f *forward) state() string { return f.main.state }
 func (f *forward) reason() string {
 	switch {
 	case f.main.open != nil && f.main.reason == "" && f.decision.Hold > 0 && (f.held || f.expected):
-		return control.Held
+		return status.Held
 	case f.own == nil || f.own.open != nil || f.own.shadowed:
 		return f.main.reason
 	case f.main.open != nil && f.main.reason == "":
 		return f.own.reason
-	case f.main.state == control.Denied && f.own.state == control.Denied:
+	case f.main.state == status.Denied && f.own.state == status.Denied:
 		return f.main.reason // what is to be done serves both
 	}
 	return f.main.reason + "; " + f.own.reason

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
@@ -202,7 +202,7 @@ func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *grou
 	k := w.keyOf(l, d)
 	at := k.localhost()
 	if unreached != "" && d.Verdict == "" {
-		d = Decision{Verdict: control.Ignored, Reason: unreached, Rule: d.Rule}
+		d = Decision{Verdict: status.Ignored, Reason: unreached, Rule: d.Rule}
 		k = w.keyOf(l, d)
 	}
 	if first, ok := w.first[at]; w.expects && !ok || ok && w.groups[first].decision.Verdict != "" {

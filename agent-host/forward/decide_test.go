@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
@@ -23,7 +23,7 @@ func moved(rule string, to map[uint16]uint16) forward.Rules {
 		if port := to[l.Addr.Port()]; port != 0 {
 			return forward.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
 		}
-		return forward.Decision{Rule: rule, Verdict: control.Ignored, Reason: "not named"}
+		return forward.Decision{Rule: rule, Verdict: status.Ignored, Reason: "not named"}
 	}
 }
 
@@ -64,7 +64,7 @@ func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
 		t.Errorf("%d listeners were opened for four places", n)
 	}
 	all := vm.Status()
-	if i := slices.IndexFunc(all, func(f control.Forward) bool { return f.Port == 1 }); i < 0 || all[i].Rule != "b:7" || all[i].ConnectionsActive != connections {
+	if i := slices.IndexFunc(all, func(f status.Forward) bool { return f.Port == 1 }); i < 0 || all[i].Rule != "b:7" || all[i].ConnectionsActive != connections {
 		t.Errorf("%+v", all)
 	}
 }
@@ -74,7 +74,7 @@ func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 	only := func(name string) forward.Rules {
 		return func(vm string, l portwatch.Listener) forward.Decision {
 			if vm != name {
-				return forward.Decision{Verdict: control.Ignored}
+				return forward.Decision{Verdict: status.Ignored}
 			}
 			return forward.SamePort(vm, l)
 		}
@@ -91,7 +91,7 @@ func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 		for _, name := range []string{"second", "first"} {
 			table.SetRules(only(name), nil, nil)
 			for vm, n := range map[*forward.VM]string{first: "first", second: "second"} {
-				if f := one(t, vm); (f.State == control.Active) != (n == name) {
+				if f := one(t, vm); (f.State == status.Active) != (n == name) {
 					t.Fatalf("all to %s, but %s is %+v", name, n, f)
 				}
 			}
@@ -115,7 +115,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 		t.Errorf("before the start: %+v", all)
 	}
 	vm.Announce(nil)
-	if f := one(t, vm); f.State != control.Active || len(f.Guest) != 0 || f.Path != "" {
+	if f := one(t, vm); f.State != status.Active || len(f.Guest) != 0 || f.Path != "" {
 		t.Errorf("%+v", f)
 	}
 	if all := other.Status(); len(all) != 0 {
@@ -138,7 +138,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	vm.Announce(nil)
-	if f := one(t, vm); f.State != control.Active || len(f.Guest) != 0 {
+	if f := one(t, vm); f.State != status.Active || len(f.Guest) != 0 {
 		t.Errorf("%+v", f)
 	}
 	table.SetRules(nil, nil, nil)
@@ -165,15 +165,15 @@ func TestAWildcardIsOfItsOwnFamilyAndKeepsOthersOut(t *testing.T) {
 		vms[name] = table.Add(name)
 		vms[name].Announce(listeners(port, "0.0.0.0"))
 	}
-	if f := one(t, vms["all6"]); f.State != control.Active {
+	if f := one(t, vms["all6"]); f.State != status.Active {
 		t.Errorf("all of IPv6: %+v", f)
 	}
-	if f := one(t, vms["all4"]); f.State != control.Claim || f.Reason != addr("0.0.0.0", port)+" is held by VM specific" {
+	if f := one(t, vms["all4"]); f.State != status.Claim || f.Reason != addr("0.0.0.0", port)+" is held by VM specific" {
 		t.Errorf("%+v", f)
 	}
 	vms["specific"].Close()
 	vms["late"].Close()
-	if f := one(t, vms["all4"]); f.State != control.Active {
+	if f := one(t, vms["all4"]); f.State != status.Active {
 		t.Errorf("%+v", f)
 	}
 }
@@ -184,7 +184,7 @@ func TestARivalForAnotherPortIsNamedWithIt(t *testing.T) {
 	vm := table.Add("dev")
 	vm.Announce(append(listeners(1, "0.0.0.0"), listeners(2, "0.0.0.0")...))
 	want := addr("127.0.0.1", to) + " is held by VM dev, for its port 1"
-	if all := vm.Status(); len(all) != 2 || all[1].State != control.Claim || all[1].Reason != want {
+	if all := vm.Status(); len(all) != 2 || all[1].State != status.Claim || all[1].Reason != want {
 		t.Errorf("%+v", all)
 	}
 }
@@ -198,20 +198,20 @@ func TestWhatOnlyALinkReachesIsKeptInWhileItIsGone(t *testing.T) {
 	link := &forward.Link{Path: "vsock", Silent: func() bool { return false }}
 	vm.SetLink(link)
 	vm.SetLink(nil)
-	if f := at(t, vm, addr("127.0.0.1", local)); f.State != control.Active {
+	if f := at(t, vm, addr("127.0.0.1", local)); f.State != status.Active {
 		t.Errorf("at once: %+v", f)
 	}
 	vm.LinkGone()
 	want := "there is no link to the guest agent, and " + addr("127.0.0.1", local) + " is not reached at the bridge address 127.0.0.9"
-	if f := at(t, vm, addr("127.0.0.1", local)); f.State != control.Ignored || f.Reason != want {
+	if f := at(t, vm, addr("127.0.0.1", local)); f.State != status.Ignored || f.Reason != want {
 		t.Errorf("%+v", f)
 	}
 	wantClosed(t, addr("127.0.0.1", local))
-	if f := at(t, vm, addr("0.0.0.0", all)); f.State != control.Active {
+	if f := at(t, vm, addr("0.0.0.0", all)); f.State != status.Active {
 		t.Errorf("what the bridge reaches: %+v", f)
 	}
 	vm.SetLink(link)
-	if f := at(t, vm, addr("127.0.0.1", local)); f.State != control.Active || f.Reason != "" {
+	if f := at(t, vm, addr("127.0.0.1", local)); f.State != status.Active || f.Reason != "" {
 		t.Errorf("with a link again: %+v", f)
 	}
 }
@@ -229,7 +229,7 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 			vm.Announce(bound)
 			without := func() {
 				t.Helper()
-				if f := one(t, vm); f.State != control.Ignored || !strings.HasPrefix(f.Reason, "bound to eth0 in the guest, and no bridge address is known: ") {
+				if f := one(t, vm); f.State != status.Ignored || !strings.HasPrefix(f.Reason, "bound to eth0 in the guest, and no bridge address is known: ") {
 					t.Errorf("%+v", f)
 				}
 				wantClosed(t, addr("127.0.0.1", port))
@@ -237,7 +237,7 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 			without()
 			echo(t, addr("127.0.0.9", port))
 			vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
-			if f := one(t, vm); f.State != control.Active || f.Path != "bridge" || f.Reason != "" {
+			if f := one(t, vm); f.State != status.Active || f.Path != "bridge" || f.Reason != "" {
 				t.Errorf("%+v", f)
 			}
 			roundTrip(t, dial(t, addr("127.0.0.1", port)))
@@ -249,7 +249,7 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 			bound = listeners(port, "10.0.0.5")
 			bound[0].Interface = "eth0"
 			vm.Announce(bound)
-			if f := one(t, vm); f.State != control.Ignored || !strings.Contains(f.Reason, "is not reached at the bridge address 127.0.0.9") {
+			if f := one(t, vm); f.State != status.Ignored || !strings.Contains(f.Reason, "is not reached at the bridge address 127.0.0.9") {
 				t.Errorf("%+v", f)
 			}
 		})
@@ -261,7 +261,7 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 func aside(rule string, odd uint16) forward.Rules {
 	return func(_ string, l portwatch.Listener) forward.Decision {
 		if l.Addr.Port()%2 == odd {
-			return forward.Decision{Rule: rule, Verdict: control.Ignored, Reason: "odd"}
+			return forward.Decision{Rule: rule, Verdict: status.Ignored, Reason: "odd"}
 		}
 		return forward.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.99.3.1"), l.Addr.Port())}}
 	}
@@ -274,7 +274,7 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 	static := func(string) []portwatch.Listener {
 		return slices.Concat(listeners(2003, "127.0.0.1"), listeners(2004, "127.0.0.1"), listeners(2100, "127.0.0.1"))
 	}
-	status := func(vm *forward.VM) (all []string) {
+	shown := func(vm *forward.VM) (all []string) {
 		for _, f := range vm.Status() {
 			all = append(all, fmt.Sprint(f.Proto, f.Port, f.Guest, f.Host, f.State, f.Reason, f.Process, f.Rule))
 		}
@@ -302,12 +302,12 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 		}
 		vm.Announce(last)
 	}
-	many := status(vm)
+	many := shown(vm)
 	table.Close()
 	other := newTable(t, forward.Config{Rules: rules, Static: static}).Add("dev")
 	other.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	other.Announce(last)
-	if once := status(other); !slices.Equal(many, once) {
+	if once := shown(other); !slices.Equal(many, once) {
 		t.Errorf("after many:\n%s\nafter the last alone:\n%s", strings.Join(many, "\n"), strings.Join(once, "\n"))
 	}
 }
@@ -316,7 +316,7 @@ func TestAnAnnouncementAsksTheRulesAboutThePortsThatChanged(t *testing.T) {
 	var asked []uint16
 	table := newTable(t, forward.Config{Rules: func(_ string, l portwatch.Listener) forward.Decision {
 		asked = append(asked, l.Addr.Port())
-		return forward.Decision{Verdict: control.Ignored}
+		return forward.Decision{Verdict: status.Ignored}
 	}})
 	vm := table.Add("dev")
 	var all []portwatch.Listener

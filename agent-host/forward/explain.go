@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,20 +38,20 @@ func (t *Table) explain(b *binding, err error) {
 	t.watch(bind.addr.spot())
 	switch x := t.tenants[bind.addr]; {
 	case errors.Is(err, errSettling):
-		t.settle(b, control.Claim, fmt.Sprintf("%v %v", bind.addr, err))
+		t.settle(b, status.Claim, fmt.Sprintf("%v %v", bind.addr, err))
 	case inUse && x.asked.IsZero():
 		// The log hears of it when it is known who that is.
 		b.heldAt = bind.addr
-		b.become(control.Claim, x.holds(bind.addr))
+		b.become(status.Claim, x.holds(bind.addr))
 	case inUse:
 		b.heldAt = bind.addr
-		t.settle(b, control.Claim, x.holds(bind.addr))
+		t.settle(b, status.Claim, x.holds(bind.addr))
 	case errors.Is(err, fs.ErrPermission):
-		t.settle(b, control.Denied, denial(bind, err))
+		t.settle(b, status.Denied, denial(bind, err))
 	case noSuchAddress(err):
-		t.settle(b, control.Claim, noAddress(bind.addr))
+		t.settle(b, status.Claim, noAddress(bind.addr))
 	default:
-		t.settle(b, control.Claim, err.Error())
+		t.settle(b, status.Claim, err.Error())
 	}
 }
 
@@ -59,14 +59,14 @@ func (t *Table) explain(b *binding, err error) {
 func (t *Table) rivalled(b *binding, h hostAddr, r *binding) {
 	b.shadowed = r.vm == b.vm && b.key.port != 0 && r.key.port == b.key.port && r.key.proto == b.key.proto
 	if b.shadowed {
-		t.settle(b, control.Claim, b.shadowedBy(r, h))
+		t.settle(b, status.Claim, b.shadowedBy(r, h))
 		return
 	}
 	has := "held"
 	if r.open == nil {
 		has = "wanted"
 	}
-	t.settle(b, control.Claim, fmt.Sprintf("%v is %s by %s", h, has, r.as(b)))
+	t.settle(b, status.Claim, fmt.Sprintf("%v is %s by %s", h, has, r.as(b)))
 }
 
 // as names a forward that has what another one wants.
@@ -99,7 +99,7 @@ func (t *Table) settle(b *binding, state, reason string) {
 	}
 	b.told = reason
 	level := slog.LevelWarn
-	if b.own && state == control.Denied && b.main.state == control.Denied {
+	if b.own && state == status.Denied && b.main.state == status.Denied {
 		level = slog.LevelDebug // the same was said of the rule's addresses
 	}
 	t.log.Log(t.ctx, level, "port not open yet", "vm", b.vm.name, "port", b.key.port, "state", state, "reason", reason)

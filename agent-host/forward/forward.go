@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
@@ -45,7 +45,7 @@ type tally struct {
 	lastErr  lastError
 }
 
-func (n *tally) show(st *control.Forward) {
+func (n *tally) show(st *status.Forward) {
 	st.ConnectionsActive, st.ConnectionsTotal = n.active.Load(), n.total.Load()
 	st.BytesIn, st.BytesOut, st.Dropped = n.counters.In.Load(), n.counters.Out.Load(), n.dropped.Load()
 	n.lastErr.show(st)
@@ -106,8 +106,8 @@ func (f *forward) holding() *holding {
 }
 
 // status needs table.mu.
-func (f *forward) status() control.Forward {
-	st := control.Forward{
+func (f *forward) status() status.Forward {
+	st := status.Forward{
 		Proto: f.key.proto, Port: f.key.port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label,
 		State: f.state(), Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
 	}

@@ -16,8 +16,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -49,8 +49,8 @@ func (c *clock) pass(d time.Duration) { c.ahead.Add(int64(d)) }
 // and lets the time pass in which that stays free.
 func (c *clock) settle(t *testing.T, vm *forward.VM, address string) {
 	t.Helper()
-	eventually(t, vm, "seen to be free", func(all []control.Forward) bool {
-		return slices.ContainsFunc(all, func(f control.Forward) bool { return strings.Contains(f.Reason, address+" was left by") })
+	eventually(t, vm, "seen to be free", func(all []status.Forward) bool {
+		return slices.ContainsFunc(all, func(f status.Forward) bool { return strings.Contains(f.Reason, address+" was left by") })
 	})
 	c.pass(3 * time.Second)
 }
@@ -174,7 +174,7 @@ func wantClosed(t *testing.T, address string) {
 }
 
 // one returns the VM's only forward.
-func one(t *testing.T, vm *forward.VM) control.Forward {
+func one(t *testing.T, vm *forward.VM) status.Forward {
 	t.Helper()
 	all := vm.Status()
 	if len(all) != 1 {
@@ -184,7 +184,7 @@ func one(t *testing.T, vm *forward.VM) control.Forward {
 }
 
 // eventually polls until ok, or fails with what the VM says.
-func eventually(t *testing.T, vm *forward.VM, what string, ok func([]control.Forward) bool) {
+func eventually(t *testing.T, vm *forward.VM, what string, ok func([]status.Forward) bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for !ok(vm.Status()) {
@@ -195,6 +195,6 @@ func eventually(t *testing.T, vm *forward.VM, what string, ok func([]control.For
 	}
 }
 
-func inState(state string) func([]control.Forward) bool {
-	return func(all []control.Forward) bool { return len(all) == 1 && all[0].State == state }
+func inState(state string) func([]status.Forward) bool {
+	return func(all []status.Forward) bool { return len(all) == 1 && all[0].State == state }
 }

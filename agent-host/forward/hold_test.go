@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
@@ -91,12 +91,12 @@ func asks(t *testing.T, address string) (answer <-chan error) {
 	return done
 }
 
-func isHeld(all []control.Forward) bool {
-	return len(all) == 1 && all[0].State == control.Active && all[0].Reason == control.Held && len(all[0].Guest) == 0
+func isHeld(all []status.Forward) bool {
+	return len(all) == 1 && all[0].State == status.Active && all[0].Reason == status.Held && len(all[0].Guest) == 0
 }
 
-func waiting(n int64) func([]control.Forward) bool {
-	return func(all []control.Forward) bool { return len(all) == 1 && all[0].ConnectionsActive == n }
+func waiting(n int64) func([]status.Forward) bool {
+	return func(all []status.Forward) bool { return len(all) == 1 && all[0].ConnectionsActive == n }
 }
 
 func TestClientsWaitForAServiceThatRestarts(t *testing.T) {
@@ -107,7 +107,7 @@ func TestClientsWaitForAServiceThatRestarts(t *testing.T) {
 	for range 3 {
 		s.start(t)
 		vm.Announce(there)
-		if f := one(t, vm); f.State != control.Active || f.Reason != "" {
+		if f := one(t, vm); f.State != status.Active || f.Reason != "" {
 			t.Errorf("while it is there: %+v", f)
 		}
 		if err := <-asks(t, addr("127.0.0.1", s.port)); err != nil {
@@ -158,7 +158,7 @@ func TestAServiceThatDoesNotComeBackIsRefusedAsEver(t *testing.T) {
 	if err := <-answer; !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("%v, want a reset", err)
 	}
-	eventually(t, vm, "the port is closed", func(all []control.Forward) bool { return len(all) == 0 })
+	eventually(t, vm, "the port is closed", func(all []status.Forward) bool { return len(all) == 0 })
 	wantClosed(t, addr("127.0.0.1", s.port))
 }
 
@@ -195,7 +195,7 @@ func TestAClientOfAStaticRuleWaitsNoLongerThanItSays(t *testing.T) {
 	if err := <-asks(t, addr("127.0.0.1", s.port)); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("%v, want a reset", err)
 	}
-	eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+	eventually(t, vm, "the reason is shown", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "the service did not come within 100ms: ") && strings.Contains(all[0].LastError, "refused")
 	})
 	if !isHeld(vm.Status()) {
@@ -216,7 +216,7 @@ func TestNoMoreThan64ClientsWaitAndThoseWhoGoMakeRoom(t *testing.T) {
 	}
 	eventually(t, vm, "all wait", waiting(most))
 	dialForReset(t, addr("127.0.0.1", s.port))
-	eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+	eventually(t, vm, "the reason is shown", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "64 clients wait for the service already")
 	})
 	for _, c := range gone {
@@ -242,7 +242,7 @@ func TestWhatRulesHoldNoMoreGoesAtOnce(t *testing.T) {
 	for name, rules := range map[string]forward.Rules{
 		"no hold": nil,
 		"kept in the guest": func(string, portwatch.Listener) forward.Decision {
-			return forward.Decision{Verdict: control.Ignored, Hold: time.Minute}
+			return forward.Decision{Verdict: status.Ignored, Hold: time.Minute}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -289,7 +289,7 @@ func TestAHeldPortGivesWayToWhatListensThere(t *testing.T) {
 	vm.Announce(nil)
 	vm.Announce(listeners(s.port, "192.168.5.15"))
 	f := one(t, vm)
-	if f.State != control.Active || f.Reason != "" || f.Guest[0] != addr("192.168.5.15", s.port) {
+	if f.State != status.Active || f.Reason != "" || f.Guest[0] != addr("192.168.5.15", s.port) {
 		t.Errorf("%+v", f)
 	}
 }

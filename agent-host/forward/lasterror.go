@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
@@ -31,7 +31,7 @@ func (e *lastError) noteUnix(err error) {
 	e.note(fmt.Errorf("%w (on a unix socket this reads as an end; %d of its clients so far)", err, e.ending.Add(1)))
 }
 
-func (e *lastError) show(st *control.Forward) {
+func (e *lastError) show(st *status.Forward) {
 	if f := e.last.Load(); f != nil {
 		st.LastError, st.LastErrorAt = f.text, &f.at
 	}

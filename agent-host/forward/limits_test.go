@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
@@ -106,7 +106,7 @@ func TestTwentyVMsWithAllPortsShareWhatThereIs(t *testing.T) {
 	for _, vm := range hogs[1:] {
 		vm.Close()
 	}
-	if n := states(hogs[0]); n[control.Active] != 1024 {
+	if n := states(hogs[0]); n[status.Active] != 1024 {
 		t.Errorf("alone, it has %v", n)
 	}
 }
@@ -115,22 +115,22 @@ func TestARangeOverTheLimitDoesNotKeepAnOrdinaryPortOut(t *testing.T) {
 	vm := newTable(t, forward.Config{Listen: anyPort}).Add("dev")
 	ftp := many("vsftpd", 10000, 2000)
 	vm.Announce(ftp)
-	if n := states(vm); n[control.Active] != 1024 || n[control.Denied] != 976 {
+	if n := states(vm); n[status.Active] != 1024 || n[status.Denied] != 976 {
 		t.Fatal(n)
 	}
 	web := many("nginx", 8080, 3)
 	vm.Announce(append(slices.Clone(ftp), web...))
 	for _, f := range vm.Status()[:3] {
-		if f.Process[:5] != "nginx" || f.State != control.Active {
+		if f.Process[:5] != "nginx" || f.State != status.Active {
 			t.Errorf("%+v", f)
 		}
 	}
-	if n := states(vm); n[control.Active] != 1024 {
+	if n := states(vm); n[status.Active] != 1024 {
 		t.Error(n)
 	}
 	// And what gave way has it back.
 	vm.Announce(ftp)
-	if n := states(vm); n[control.Active] != 1024 || n[control.Denied] != 976 {
+	if n := states(vm); n[status.Active] != 1024 || n[status.Denied] != 976 {
 		t.Error(n)
 	}
 }
@@ -143,7 +143,7 @@ func TestOneUserOfAGuestDoesNotTakeTheRoomOfAnother(t *testing.T) {
 		flood[i].Process = fmt.Sprintf("name%d[%d]", i, 100+i) // as many programs as ports
 	}
 	vm.Announce(flood)
-	if n := states(vm); n[control.Active] != 1024 {
+	if n := states(vm); n[status.Active] != 1024 {
 		t.Fatal(n)
 	}
 	web := many("name7", 8080, 20) // and one of them has this name too
@@ -152,11 +152,11 @@ func TestOneUserOfAGuestDoesNotTakeTheRoomOfAnother(t *testing.T) {
 	}
 	vm.Announce(append(slices.Clone(flood), web...))
 	for _, f := range vm.Status()[:20] {
-		if f.Port >= 8100 || f.State != control.Active {
+		if f.Port >= 8100 || f.State != status.Active {
 			t.Errorf("%+v", f)
 		}
 	}
-	if n := states(vm); n[control.Active] != 1024 {
+	if n := states(vm); n[status.Active] != 1024 {
 		t.Error(n)
 	}
 }
@@ -165,18 +165,18 @@ func TestAVMThatNeedsLittleHasItBesideOneThatHasAll(t *testing.T) {
 	table := newTable(t, forward.Config{Listen: anyPort, Descriptors: 200})
 	hog, good := table.Add("hog"), table.Add("good")
 	hog.Announce(many("flood", 10000, 500))
-	if n := states(hog); n[control.Active] != 100 {
+	if n := states(hog); n[status.Active] != 100 {
 		t.Fatal(n)
 	}
 	good.Announce(many("web", 8080, 20))
-	if n := states(good); n[control.Active] != 20 {
+	if n := states(good); n[status.Active] != 20 {
 		t.Error(n)
 	}
-	if n := states(hog); n[control.Active] != 80 || n[control.Denied] != 420 {
+	if n := states(hog); n[status.Active] != 80 || n[status.Denied] != 420 {
 		t.Error(n)
 	}
 	good.Close()
-	if n := states(hog); n[control.Active] != 100 {
+	if n := states(hog); n[status.Active] != 100 {
 		t.Error(n)
 	}
 }
@@ -188,7 +188,7 @@ func TestASummaryShowsOrdinaryPortsAndCountsTheRest(t *testing.T) {
 	if last := shown[len(shown)-1]; len(shown) != 200 || last.Process != "nginx[101]" {
 		t.Errorf("%d rows, the last: %+v", len(shown), last)
 	}
-	if more[control.Active] != 1024-200 || more[control.Denied] != 1502-1024 {
+	if more[status.Active] != 1024-200 || more[status.Denied] != 1502-1024 {
 		t.Error(more)
 	}
 	if all, more := vm.Summary(0); len(all) != 1502 || len(more) > 0 {
@@ -229,7 +229,7 @@ func TestAPortThatGaveWayHasItsCountsStill(t *testing.T) {
 		roundTrip(t, dial(t, addr("127.0.0.1", f.Port)))
 	}
 	good.Announce(many("web", int(first)+100, 4))
-	if n := states(hog); n[control.Active]+n[control.Denied] != 10 || n[control.Denied] == 0 {
+	if n := states(hog); n[status.Active]+n[status.Denied] != 10 || n[status.Denied] == 0 {
 		t.Fatal(n)
 	}
 	for _, f := range hog.Status() {
@@ -238,7 +238,7 @@ func TestAPortThatGaveWayHasItsCountsStill(t *testing.T) {
 		}
 	}
 	good.Close()
-	if n := states(hog); n[control.Active] != 10 {
+	if n := states(hog); n[status.Active] != 10 {
 		t.Fatal(n)
 	}
 	for _, f := range hog.Status() {
@@ -256,7 +256,7 @@ func TestLocalhostMeansNoOtherServiceForWantOfRoom(t *testing.T) {
 	flood := many("flood", 10000, 10)
 	hog.Announce(flood)
 	good.Announce(many("web", 8080, 5))
-	if n := states(hog); n[control.Active]+n[control.Denied] != 10 || n[control.Denied] == 0 {
+	if n := states(hog); n[status.Active]+n[status.Denied] != 10 || n[status.Denied] == 0 {
 		t.Fatal(n)
 	}
 	var others []portwatch.Listener
@@ -267,7 +267,7 @@ func TestLocalhostMeansNoOtherServiceForWantOfRoom(t *testing.T) {
 	}
 	hog.Announce(append(slices.Clone(flood), others...))
 	for _, f := range hog.Status() {
-		if f.Process == "other[7]" && f.State == control.Active {
+		if f.Process == "other[7]" && f.State == status.Active {
 			t.Errorf("port %d on localhost is that of 10.1.2.3: %+v", f.Port, f)
 		}
 	}
@@ -275,7 +275,7 @@ func TestLocalhostMeansNoOtherServiceForWantOfRoom(t *testing.T) {
 	good.Close()
 	active := 0
 	for _, f := range hog.Status() {
-		if f.State == control.Active {
+		if f.State == status.Active {
 			active++
 			if f.Process == "other[7]" {
 				t.Errorf("%+v", f)

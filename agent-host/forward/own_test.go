@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
@@ -59,12 +59,12 @@ func TestEachVMHasThePortOnAnAddressOfItsOwn(t *testing.T) {
 
 	localhost := []string{addr("127.0.0.1", port), addr("::1", port)}
 	f := one(t, first)
-	if all := append(slices.Clone(localhost), addr(ownOne, port)); f.State != control.Active || f.Reason != "" ||
+	if all := append(slices.Clone(localhost), addr(ownOne, port)); f.State != status.Active || f.Reason != "" ||
 		!slices.Equal(f.Host, all) || !slices.Equal(f.Listening, all) {
 		t.Errorf("%+v", f)
 	}
 	f = one(t, second)
-	if f.State != control.Claim || f.Reason != addr("127.0.0.1", port)+" is held by VM one" || f.Path != "vsock" || f.ConnectionsTotal != 1 ||
+	if f.State != status.Claim || f.Reason != addr("127.0.0.1", port)+" is held by VM one" || f.Path != "vsock" || f.ConnectionsTotal != 1 ||
 		!slices.Equal(f.Host, append(localhost, addr(ownTwo, port))) || !slices.Equal(f.Listening, []string{addr(ownTwo, port)}) {
 		t.Errorf("%+v", f)
 	}
@@ -90,7 +90,7 @@ func TestTakeOverOfLocalhostLeavesOwnAddressesAlone(t *testing.T) {
 	}
 
 	first.Announce(nil)
-	if f := one(t, second); f.State != control.Active || f.Reason != "" || len(f.Listening) != 3 {
+	if f := one(t, second); f.State != status.Active || f.Reason != "" || len(f.Listening) != 3 {
 		t.Errorf("%+v", f)
 	}
 	wantClosed(t, addr(ownOne, port))
@@ -115,13 +115,13 @@ func TestTakenOwnAddressLeavesLocalhostAlone(t *testing.T) {
 	defer taken.Close()
 	vm.Announce(listeners(port, "0.0.0.0"))
 	roundTrip(t, dial(t, addr("127.0.0.1", port)))
-	eventually(t, vm, "the holder is named", func(all []control.Forward) bool {
-		return all[0].State == control.Active && len(all[0].Listening) == 2 && slices.Equal(all[0].Host, all[0].Listening) &&
+	eventually(t, vm, "the holder is named", func(all []status.Forward) bool {
+		return all[0].State == status.Active && len(all[0].Listening) == 2 && slices.Equal(all[0].Host, all[0].Listening) &&
 			strings.Contains(all[0].Reason, addr(ownOne, port)+" is held by forward.test[")
 	})
 	taken.Close()
 	clock.settle(t, vm, addr(ownOne, port))
-	eventually(t, vm, "taken over", func(all []control.Forward) bool { return len(all[0].Listening) == 3 && all[0].Reason == "" })
+	eventually(t, vm, "taken over", func(all []status.Forward) bool { return len(all[0].Listening) == 3 && all[0].Reason == "" })
 	roundTrip(t, dial(t, addr(ownOne, port)))
 }
 
@@ -135,15 +135,15 @@ func TestProgramOnAllAddressesIsNamedForBoth(t *testing.T) {
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).AddrPort().Port()
 	vm.Announce(listeners(port, "0.0.0.0"))
-	eventually(t, vm, "the holder is named twice", func(all []control.Forward) bool {
+	eventually(t, vm, "the holder is named twice", func(all []status.Forward) bool {
 		f := all[0]
-		return f.State == control.Claim && len(f.Listening) == 0 && f.Path == "" &&
+		return f.State == status.Claim && len(f.Listening) == 0 && f.Path == "" &&
 			strings.Contains(f.Reason, addr("127.0.0.1", port)+" is held by forward.test[") &&
 			strings.Contains(f.Reason, "; "+addr(ownOne, port)+" is held by forward.test[")
 	})
 	taken.Close()
 	clock.settle(t, vm, addr("127.0.0.1", port))
-	eventually(t, vm, "taken over", func(all []control.Forward) bool { return len(all[0].Listening) == 3 })
+	eventually(t, vm, "taken over", func(all []status.Forward) bool { return len(all[0].Listening) == 3 })
 }
 
 func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
@@ -158,7 +158,7 @@ func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 		case socket:
 			return forward.Decision{HostSocket: path}
 		}
-		return forward.Decision{Verdict: control.Ignored, Reason: "kept"}
+		return forward.Decision{Verdict: status.Ignored, Reason: "kept"}
 	}}), "dev", ownOne)
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	vm.Announce(slices.Concat(listeners(mapped, "0.0.0.0"), listeners(pinned, "0.0.0.0"), listeners(kept, "0.0.0.0"), listeners(socket, "0.0.0.0")))
@@ -169,7 +169,7 @@ func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 	}
 	wantClosed(t, addr("127.0.0.1", pinned))
 	for _, f := range vm.Status() {
-		if f.Port == kept && (f.State != control.Ignored || f.Reason != "kept" || len(f.Host) != 0 || len(f.Listening) != 0) {
+		if f.Port == kept && (f.State != status.Ignored || f.Reason != "kept" || len(f.Host) != 0 || len(f.Listening) != 0) {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -200,20 +200,20 @@ func TestRuleForAllAddressesComesBeforeOwnOnes(t *testing.T) {
 	defer taken.Close()
 	all.Announce(listeners(port, "0.0.0.0"))
 	wantClosed(t, addr(ownOne, port))
-	if f := one(t, first); f.State != control.Active || len(f.Listening) != 1 || f.Reason != addr(ownOne, port)+" is wanted by VM all" {
+	if f := one(t, first); f.State != status.Active || len(f.Listening) != 1 || f.Reason != addr(ownOne, port)+" is wanted by VM all" {
 		t.Errorf("%+v", f)
 	}
 	taken.Close()
 	clock.settle(t, all, addr("0.0.0.0", port))
-	eventually(t, all, "all addresses", inState(control.Active))
-	eventually(t, first, "told", func(fs []control.Forward) bool { return fs[0].Reason == addr(ownOne, port)+" is held by VM all" })
+	eventually(t, all, "all addresses", inState(status.Active))
+	eventually(t, first, "told", func(fs []status.Forward) bool { return fs[0].Reason == addr(ownOne, port)+" is held by VM all" })
 	if f := one(t, all); !slices.Equal(f.Listening, []string{addr("0.0.0.0", port)}) || f.Reason != "" {
 		t.Errorf("%+v", f)
 	}
 	wantHello(t, addr(ownTwo, port), "all")
 
 	all.Announce(nil)
-	eventually(t, first, "back", func(fs []control.Forward) bool { return len(fs[0].Listening) == 2 && fs[0].Reason == "" })
+	eventually(t, first, "back", func(fs []status.Forward) bool { return len(fs[0].Listening) == 2 && fs[0].Reason == "" })
 	wantHello(t, addr(ownOne, port), "one")
 	all.Close()
 }
@@ -232,11 +232,11 @@ func TestUDPIsOnTheOwnAddressToo(t *testing.T) {
 			t.Errorf("%v: %v", c.RemoteAddr(), err)
 		}
 	}
-	if f := one(t, second); f.State != control.Claim || !slices.Equal(f.Listening, []string{addr(ownTwo, port)}) || f.ConnectionsActive != 1 {
+	if f := one(t, second); f.State != status.Claim || !slices.Equal(f.Listening, []string{addr(ownTwo, port)}) || f.ConnectionsActive != 1 {
 		t.Errorf("%+v", f)
 	}
 	first.Close()
-	if f := one(t, second); f.State != control.Active {
+	if f := one(t, second); f.State != status.Active {
 		t.Errorf("%+v", f)
 	}
 	if err := ask(client, []byte("the same flow"), patience); err != nil {
@@ -263,13 +263,13 @@ func TestDeniedPortNamesOneRemedyForBothAddresses(t *testing.T) {
 	vm := withOwn(table, "dev", ownOne)
 	vm.Announce(listeners(80, "0.0.0.0"))
 	f := one(t, vm)
-	if f.State != control.Denied || strings.Count(f.Reason, "needs a permission") != 1 || len(f.Listening) != 0 {
+	if f.State != status.Denied || strings.Count(f.Reason, "needs a permission") != 1 || len(f.Listening) != 0 {
 		t.Errorf("%+v", f)
 	}
 	host.Store(uint32(ownnet.FreePort(t)))
 	table.SetRules(rules, nil, nil)
 	f = one(t, vm)
-	if f.State != control.Active || !strings.HasPrefix(f.Reason, ownOne+":80 needs a permission") || len(f.Listening) != 1 {
+	if f.State != status.Active || !strings.HasPrefix(f.Reason, ownOne+":80 needs a permission") || len(f.Listening) != 1 {
 		t.Errorf("%+v", f)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
@@ -180,7 +180,7 @@ func (v *VM) add(k key, g *group) {
 	}
 	n := v.needOf(g)
 	if err := t.noRoom(n); err != nil && t.giver(n, err) == nil {
-		v.addRow(k, g, control.Denied, err.Error())
+		v.addRow(k, g, status.Denied, err.Error())
 		return
 	}
 	v.open(k, g, nil)

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
@@ -30,22 +30,22 @@ func TestARulesAddressComesBeforeAutomaticOnesThatHaveItInThem(t *testing.T) {
 			both := slices.Concat(listeners(auto, "0.0.0.0"), listeners(named, "0.0.0.0"))
 			state := func(port uint16) string {
 				t.Helper()
-				i := slices.IndexFunc(vm.Status(), func(f control.Forward) bool { return f.Port == port })
+				i := slices.IndexFunc(vm.Status(), func(f status.Forward) bool { return f.Port == port })
 				if i < 0 {
 					t.Fatalf("no forward of %d: %+v", port, vm.Status())
 				}
 				return vm.Status()[i].State
 			}
 			vm.Announce(both[:1])
-			if got := state(auto); got != control.Active {
+			if got := state(auto); got != status.Active {
 				t.Errorf("alone: %s", got)
 			}
 			vm.Announce(both)
-			if r, a := state(named), state(auto); r != control.Active || a != control.Claim {
+			if r, a := state(named), state(auto); r != status.Active || a != status.Claim {
 				t.Errorf("the rule's is %s, the automatic one %s", r, a)
 			}
 			vm.Announce(both[:1])
-			if got := state(auto); got != control.Active {
+			if got := state(auto); got != status.Active {
 				t.Errorf("alone again: %s", got)
 			}
 		})
@@ -64,14 +64,14 @@ func TestARuleForAnotherServiceOnThePortHasLocalhost(t *testing.T) {
 	second := addr("192.168.50.101", port)
 	for range 2 {
 		vm.Announce(listeners(port, "127.0.0.1", "192.168.50.101"))
-		if f := at(t, vm, second); f.State != control.Active {
+		if f := at(t, vm, second); f.State != status.Active {
 			t.Errorf("%+v", f)
 		}
-		if f := at(t, vm, addr("127.0.0.1", port)); f.State != control.Claim || f.Reason == "" {
+		if f := at(t, vm, addr("127.0.0.1", port)); f.State != status.Claim || f.Reason == "" {
 			t.Errorf("%+v", f)
 		}
 		vm.Announce(listeners(port, "127.0.0.1"))
-		if f := one(t, vm); f.State != control.Active {
+		if f := one(t, vm); f.State != status.Active {
 			t.Errorf("%+v", f)
 		}
 	}

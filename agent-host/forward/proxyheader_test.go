@@ -11,8 +11,8 @@ import (
 
 	proxyproto "github.com/pires/go-proxyproto"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -74,7 +74,7 @@ func TestAServiceIsToldItsClientBeforeTheClientSaysAnything(t *testing.T) {
 				}
 				c.Close()
 			}
-			eventually(t, vm, "the client's bytes alone are counted", func(all []control.Forward) bool {
+			eventually(t, vm, "the client's bytes alone are counted", func(all []status.Forward) bool {
 				return all[0].ConnectionsActive == 0 && all[0].BytesOut == 2*uint64(len("hello\n"))
 			})
 		})

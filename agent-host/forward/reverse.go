@@ -10,7 +10,7 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -228,8 +228,8 @@ func texts(addrs []netip.AddrPort) []string {
 }
 
 // status needs table.mu.
-func (r *reverse) status() control.Forward {
-	st := control.Forward{
+func (r *reverse) status() status.Forward {
+	st := status.Forward{
 		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Label: r.rule.Label, Guest: texts(r.rule.Guest), Host: r.hosts(), Listening: []string{},
 		ConnectionsActive: r.active.Load(), ConnectionsTotal: r.total.Load(),
 		BytesIn: r.counters.In.Load(), BytesOut: r.counters.Out.Load(),
@@ -239,7 +239,7 @@ func (r *reverse) status() control.Forward {
 	} else {
 		st.Port = r.rule.Guest[0].Port()
 	}
-	if st.State, st.Reason = r.state(); st.State == control.Active {
+	if st.State, st.Reason = r.state(); st.State == status.Active {
 		st.Path = stream.PathMux
 	}
 	r.lastErr.show(&st)
@@ -249,27 +249,27 @@ func (r *reverse) status() control.Forward {
 // state needs table.mu.
 func (r *reverse) state() (state, reason string) {
 	if r.leadsToControl() {
-		return control.Denied, errControl.Error()
+		return status.Denied, errControl.Error()
 	}
 	if r.vm.route.Load().link == nil {
-		return control.Claim, "there is no link to the guest agent"
+		return status.Claim, "there is no link to the guest agent"
 	}
 	listening := 0
 	for _, e := range r.ends {
 		switch {
 		case e.over:
-			return control.Denied, fmt.Sprintf("more than %d listeners in one guest", wire.MaxReverse)
+			return status.Denied, fmt.Sprintf("more than %d listeners in one guest", wire.MaxReverse)
 		case !e.heard:
-			return control.Claim, "the guest agent has not said yet whether it listens"
+			return status.Claim, "the guest agent has not said yet whether it listens"
 		case e.state == wire.ReverseListening:
 			listening++
 		case e.state == wire.ReverseUnavailable && e.Listen.Addrs[0].Addr().Is6() && listening > 0:
 			// A guest without IPv6: there, localhost is 127.0.0.1 alone.
 		case e.state == wire.ReverseDenied:
-			return control.Denied, "in the guest: " + e.reason
+			return status.Denied, "in the guest: " + e.reason
 		default:
-			return control.Claim, "in the guest: " + e.reason
+			return status.Claim, "in the guest: " + e.reason
 		}
 	}
-	return control.Active, ""
+	return status.Active, ""
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -37,7 +37,7 @@ func reverses(rules ...forward.ReverseRule) forward.Reverses {
 func TestAReverseRuleSaysHowItsListenersAre(t *testing.T) {
 	table := newTable(t, forward.Config{Reverse: reverses(reverseRule("9000", "127.0.0.1:80"))})
 	vm := table.Add("dev")
-	if f := one(t, vm); !f.Reverse || f.State != control.Claim || !strings.Contains(f.Reason, "no link") || f.Port != 9000 {
+	if f := one(t, vm); !f.Reverse || f.State != status.Claim || !strings.Contains(f.Reason, "no link") || f.Port != 9000 {
 		t.Errorf("without a link: %+v", f)
 	}
 	var open []*tunnel.Reverse
@@ -51,12 +51,12 @@ func TestAReverseRuleSaysHowItsListenersAre(t *testing.T) {
 		want   string
 		reason string
 	}{
-		{0, wire.ReverseListening, control.Claim, "not said yet"},
-		{1, wire.ReverseUnavailable, control.Active, ""}, // a guest without IPv6
-		{1, wire.ReverseInUse, control.Claim, "in the guest: why"},
-		{1, wire.ReverseListening, control.Active, ""},
-		{0, wire.ReverseUnavailable, control.Claim, "in the guest: why"},
-		{0, wire.ReverseDenied, control.Denied, "in the guest: why"},
+		{0, wire.ReverseListening, status.Claim, "not said yet"},
+		{1, wire.ReverseUnavailable, status.Active, ""}, // a guest without IPv6
+		{1, wire.ReverseInUse, status.Claim, "in the guest: why"},
+		{1, wire.ReverseListening, status.Active, ""},
+		{0, wire.ReverseUnavailable, status.Claim, "in the guest: why"},
+		{0, wire.ReverseDenied, status.Denied, "in the guest: why"},
 	} {
 		open[step.end].State(step.state, "why")
 		if f := one(t, vm); f.State != step.want || !strings.Contains(f.Reason, step.reason) || (f.Reason == "") != (step.reason == "") {
@@ -65,7 +65,7 @@ func TestAReverseRuleSaysHowItsListenersAre(t *testing.T) {
 	}
 	vm.SetLink(nil)
 	vm.SetLink(asked(&open))
-	if f := one(t, vm); f.State != control.Claim || !strings.Contains(f.Reason, "not said yet") {
+	if f := one(t, vm); f.State != status.Claim || !strings.Contains(f.Reason, "not said yet") {
 		t.Errorf("another link: %+v", f)
 	}
 }
@@ -125,7 +125,7 @@ func TestMoreReverseListenersThanAGuestTakesAreDenied(t *testing.T) {
 		r.State(wire.ReverseListening, "")
 	}
 	all := vm.Status()
-	if len(open) != wire.MaxReverse || all[0].State != control.Active || all[len(all)-1].State != control.Denied {
+	if len(open) != wire.MaxReverse || all[0].State != status.Active || all[len(all)-1].State != status.Denied {
 		t.Errorf("%d asked for; %+v, %+v", len(open), all[0], all[len(all)-1])
 	}
 }
@@ -151,7 +151,7 @@ func TestNoReverseRuleLeadsToTheControlSocket(t *testing.T) {
 		vm := table.Add("dev")
 		vm.SetLink(asked(&open))
 		f := one(t, vm)
-		if denied := f.State == control.Denied && strings.Contains(f.Reason, "control socket"); denied == (path == later) || len(open) == 1 != (path == later) {
+		if denied := f.State == status.Denied && strings.Contains(f.Reason, "control socket"); denied == (path == later) || len(open) == 1 != (path == later) {
 			t.Errorf("%s: %+v, and %d listeners", path, f, len(open))
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // maxBound is how many forwards of one VM can have host addresses, so that a
@@ -317,7 +317,7 @@ func (t *Table) outOfRoom(b *binding, err error) {
 		t.shelve(b.forward, err.Error())
 		return
 	}
-	b.become(control.Denied, err.Error())
+	b.become(status.Denied, err.Error())
 	b.roomless = true
 	b.vm.addHalf(b)
 	b.vm.outOfRoom(b.key.port, b.reason)

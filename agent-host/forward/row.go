@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // row is a guest port that has no host addresses, because a rule keeps it in the guest
@@ -136,7 +136,7 @@ func (r *row) describe(v *VM, g *group) {
 
 // wait has a row wait for room, if that is what it lacks.
 func (r *row) wait(v *VM) {
-	if r.waiting || r.state != control.Denied || r.key.decision == control.Denied {
+	if r.waiting || r.state != status.Denied || r.key.decision == status.Denied {
 		return
 	}
 	r.waiting = true
@@ -177,7 +177,7 @@ func (t *Table) shelve(f *forward, reason string) {
 	f.shelved = true
 	t.takeDown(f)
 	delete(v.forwards, k)
-	r := v.addRow(k, g, control.Denied, reason)
+	r := v.addRow(k, g, status.Denied, reason)
 	if f.total.Load() > 0 {
 		r.tally = f.tally
 	}
@@ -227,8 +227,8 @@ func (r *row) hostPort() uint16 {
 	return uint16(int(r.key.port) + r.port)
 }
 
-func (r *row) status() control.Forward {
-	st := control.Forward{
+func (r *row) status() status.Forward {
+	st := status.Forward{
 		Proto: r.key.proto, Port: r.key.port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
 		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: texts(r.guest),
 	}

@@ -24,7 +24,7 @@ type Decision struct {
 	// HostSocket is the absolute path of a unix socket to listen on, in the
 	// place of Host.
 	HostSocket string
-	// Verdict is [control.Ignored] or [control.Denied] for a listener that
+	// Verdict is [status.Ignored] or [status.Denied] for a listener that
 	// stays in the guest, with no Host; empty for one that is forwarded.
 	Verdict string
 	// ProxyProtocol tells the service its client's address, with a header of the PROXY

@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -107,7 +107,7 @@ func TestFirstBytesArriveOnceWhicheverWayIsTaken(t *testing.T) {
 			roundTrip(t, c)
 			roundTrip(t, c)
 			c.CloseWrite()
-			eventually(t, vm, "all counted", func(all []control.Forward) bool {
+			eventually(t, vm, "all counted", func(all []status.Forward) bool {
 				f := all[0]
 				return f.ConnectionsActive == 0 && f.BytesIn == 10 && f.BytesOut == 10
 			})
@@ -125,7 +125,7 @@ func TestLoopbackOnlyPortIsResetOnTheBridge(t *testing.T) {
 		t.Errorf("path %q", f.Path)
 	}
 	dialForReset(t, addr("::1", port))
-	eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+	eventually(t, vm, "the reason is shown", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "listens only on [127.0.0.1:")
 	})
 }
@@ -139,7 +139,7 @@ func TestNoWayIsAPromptReset(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("took %v", took)
 	}
-	eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+	eventually(t, vm, "the reason is shown", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "no link to the guest agent")
 	})
 }
@@ -150,7 +150,7 @@ func TestBridgeThatIsTheHostItselfDoesNotLoop(t *testing.T) {
 	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	dialForReset(t, addr("127.0.0.1", port))
-	eventually(t, vm, "counted once, with the reason", func(all []control.Forward) bool {
+	eventually(t, vm, "counted once, with the reason", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "host's own") && all[0].ConnectionsTotal == 1
 	})
 }
@@ -210,7 +210,7 @@ func TestSlowOpenHoldsNobodyUp(t *testing.T) {
 	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	dial(t, addr("127.0.0.1", port))
-	eventually(t, vm, "one connection is stuck", func(all []control.Forward) bool { return all[0].ConnectionsActive == 1 && len(stuck) == 0 })
+	eventually(t, vm, "one connection is stuck", func(all []status.Forward) bool { return all[0].ConnectionsActive == 1 && len(stuck) == 0 })
 	began := time.Now()
 	roundTrip(t, dial(t, addr("127.0.0.1", port)))
 	if took := time.Since(began); took > time.Second {
@@ -228,7 +228,7 @@ func TestBytesAndConnectionsAreCounted(t *testing.T) {
 		roundTrip(t, c)
 		c.CloseWrite()
 	}
-	eventually(t, vm, "all counted", func(all []control.Forward) bool {
+	eventually(t, vm, "all counted", func(all []status.Forward) bool {
 		f := all[0]
 		return f.ConnectionsActive == 0 && f.ConnectionsTotal == 3 && f.BytesIn == 15 && f.BytesOut == 15
 	})
@@ -301,7 +301,7 @@ func TestManyConnectionsLeaveNothingBehind(t *testing.T) {
 		roundTrip(t, c)
 		c.Close()
 	}
-	eventually(t, vm, "all ended", func(all []control.Forward) bool { return all[0].ConnectionsActive == 0 })
+	eventually(t, vm, "all ended", func(all []status.Forward) bool { return all[0].ConnectionsActive == 0 })
 	deadline := time.Now().Add(patience)
 	for descriptors(t) > before {
 		if time.Now().After(deadline) {
@@ -348,10 +348,10 @@ func TestAFullBacklogIsWaitedForOverTheBridge(t *testing.T) {
 	vm.Announce(listeners(port, "0.0.0.0"))
 
 	gone := dial(t, addr("127.0.0.1", port))
-	eventually(t, vm, "a client waits", func(all []control.Forward) bool { return all[0].ConnectionsActive == 1 })
+	eventually(t, vm, "a client waits", func(all []status.Forward) bool { return all[0].ConnectionsActive == 1 })
 	_ = gone.SetLinger(0)
 	gone.Close()
-	eventually(t, vm, "nobody waits for it any more", func(all []control.Forward) bool { return all[0].ConnectionsActive == 0 })
+	eventually(t, vm, "nobody waits for it any more", func(all []status.Forward) bool { return all[0].ConnectionsActive == 0 })
 	if f := one(t, vm); f.LastError != "" {
 		t.Errorf("what the client did is an error: %s", f.LastError)
 	}
@@ -384,14 +384,14 @@ func TestAResetOfTheClientIsNoError(t *testing.T) {
 		func(c *net.TCPConn) { _ = c.SetLinger(0); c.Close() },
 		func(c *net.TCPConn) {
 			_, _ = c.Write([]byte("ping"))
-			eventually(t, vm, "an answer", func(all []control.Forward) bool { return all[0].BytesIn%5 == 4 })
+			eventually(t, vm, "an answer", func(all []status.Forward) bool { return all[0].BytesIn%5 == 4 })
 			c.Close()
 		},
 	} {
 		c := dial(t, addr("127.0.0.1", port))
 		roundTrip(t, c)
 		end(c)
-		eventually(t, vm, "the end", func(all []control.Forward) bool { return all[0].ConnectionsActive == 0 })
+		eventually(t, vm, "the end", func(all []status.Forward) bool { return all[0].ConnectionsActive == 0 })
 		if f := one(t, vm); f.LastError != "" || f.LastErrorAt != nil {
 			t.Errorf("end %d: %q at %v", i, f.LastError, f.LastErrorAt)
 		}
@@ -400,7 +400,7 @@ func TestAResetOfTheClientIsNoError(t *testing.T) {
 	vm.SetLink(brokenLink())
 	before := time.Now()
 	dialForReset(t, addr("127.0.0.1", port))
-	eventually(t, vm, "an error", func(all []control.Forward) bool { return all[0].LastError != "" })
+	eventually(t, vm, "an error", func(all []status.Forward) bool { return all[0].LastError != "" })
 	if at := one(t, vm).LastErrorAt; at == nil || at.Before(before) || at.After(time.Now()) {
 		t.Errorf("an error at %v", at)
 	}
@@ -444,9 +444,9 @@ func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(socket)
-	eventually(t, vm, "not active", inState(control.Denied))
+	eventually(t, vm, "not active", inState(status.Denied))
 	denied.Store(false)
-	eventually(t, vm, "active again", inState(control.Active))
+	eventually(t, vm, "active again", inState(status.Active))
 	roundTrip(t, dial(t, addr("127.0.0.1", port)))
 	unix.Close(<-sockets)
 }
@@ -462,7 +462,7 @@ func TestAClientWhoseNetworkWentIsNoticed(t *testing.T) {
 		vm.SetLink(linkTo(echo(t, "127.0.0.3:0")))
 		vm.Announce(listeners(port, "0.0.0.0"))
 		roundTrip(t, dial(t, addr("127.0.0.1", port)))
-		eventually(t, vm, "a timer of kind "+want+" on "+host, func([]control.Forward) bool {
+		eventually(t, vm, "a timer of kind "+want+" on "+host, func([]status.Forward) bool {
 			table, err := os.ReadFile("/proc/net/tcp")
 			if err != nil {
 				t.Fatal(err)

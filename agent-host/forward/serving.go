@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
@@ -39,7 +39,7 @@ func (t *Table) lost(b *binding, done chan struct{}, err error) {
 // waitAgain makes a claim of an open binding that is to be tried again.
 func (t *Table) waitAgain(b *binding, reason string) {
 	t.remove(b)
-	t.settle(b, control.Claim, reason)
+	t.settle(b, status.Claim, reason)
 	t.claim(b)
 	for _, s := range b.spots() {
 		t.watch(s)

@@ -7,17 +7,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // at is the forward of what listens on an address of the guest.
-func at(t *testing.T, vm *forward.VM, address string) control.Forward {
+func at(t *testing.T, vm *forward.VM, address string) status.Forward {
 	t.Helper()
 	all := vm.Status()
-	i := slices.IndexFunc(all, func(f control.Forward) bool { return slices.Contains(f.Guest, address) })
+	i := slices.IndexFunc(all, func(f status.Forward) bool { return slices.Contains(f.Guest, address) })
 	if i < 0 {
 		t.Fatalf("nothing is said of %s: %+v", address, all)
 	}
@@ -35,20 +35,20 @@ func TestAnotherServiceOnThePortIsShownWithTheRuleThatReachesIt(t *testing.T) {
 	rule := fmt.Sprintf(`; a rule reaches %s: guest = %d, guest_ip = "192.168.50.101", host = %d`, second, port, suggested)
 
 	vm.Announce(listeners(port, "127.0.0.2", "192.168.50.101"))
-	if f := at(t, vm, first); f.State != control.Active || !slices.Equal(f.Guest, []string{first}) {
+	if f := at(t, vm, first); f.State != status.Active || !slices.Equal(f.Guest, []string{first}) {
 		t.Errorf("%+v", f)
 	}
-	if f := at(t, vm, second); f.State != control.Claim || f.Reason != local+" means "+first+" in the guest"+rule {
+	if f := at(t, vm, second); f.State != status.Claim || f.Reason != local+" means "+first+" in the guest"+rule {
 		t.Errorf("%+v", f)
 	}
 
 	// What the guest itself calls localhost is localhost, whoever came first.
 	vm.Announce(listeners(port, "127.0.0.1", "127.0.0.2", "192.168.50.101"))
-	if f := at(t, vm, local); f.State != control.Active || f.Reason != "" {
+	if f := at(t, vm, local); f.State != status.Active || f.Reason != "" {
 		t.Errorf("%+v", f)
 	}
 	for _, a := range []string{first, second} {
-		if f := at(t, vm, a); f.State != control.Claim || len(f.Listening) > 0 {
+		if f := at(t, vm, a); f.State != status.Claim || len(f.Listening) > 0 {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -56,7 +56,7 @@ func TestAnotherServiceOnThePortIsShownWithTheRuleThatReachesIt(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	vm.Announce(listeners(port, "192.168.50.101"))
-	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Guest, []string{second}) {
+	if f := one(t, vm); f.State != status.Active || !slices.Equal(f.Guest, []string{second}) {
 		t.Errorf("%+v", f)
 	}
 }
@@ -87,7 +87,7 @@ func TestAPortWithThousandsOfServicesIsSaidOfEach(t *testing.T) {
 	vm.Announce(all)
 	claims := 0
 	for _, f := range vm.Status() {
-		if f.State == control.Claim && strings.Contains(f.Reason, "a rule reaches "+f.Guest[0]) {
+		if f.State == status.Claim && strings.Contains(f.Reason, "a rule reaches "+f.Guest[0]) {
 			claims++
 		}
 	}
@@ -104,7 +104,7 @@ func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
 	vm := table.Add("dev")
 	vm.Announce(listeners(port, "127.0.0.2", "127.0.0.9"))
 	want := addr("127.0.0.1", other) + " means " + addr("127.0.0.2", port) + " in the guest (rule for 127.0.0.2): give the rule of one of them another host"
-	if f := at(t, vm, addr("127.0.0.9", port)); f.State != control.Claim || f.Reason != want {
+	if f := at(t, vm, addr("127.0.0.9", port)); f.State != status.Claim || f.Reason != want {
 		t.Errorf("%+v", f)
 	}
 }
@@ -121,7 +121,7 @@ func TestTheRuleThatIsSuggestedReachesTheOtherService(t *testing.T) {
 	vm := withOwn(table, "dev", ownOne)
 	vm.Announce(listeners(port, "127.0.0.1", second.String()))
 	for _, f := range vm.Status() {
-		if f.State != control.Active || f.Reason != "" {
+		if f.State != status.Active || f.Reason != "" {
 			t.Errorf("%+v", f)
 		}
 	}

@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -66,10 +66,10 @@ func TestAPortOfTheGuestIsASocketThatOnlyTheUserMayOpen(t *testing.T) {
 		t.Errorf("after the half-close: %q, %v", rest, err)
 	}
 	f := one(t, vm)
-	if f.State != control.Active || !slices.Equal(f.Host, []string{path}) || f.Port != 8080 || f.Proto != "tcp" {
+	if f.State != status.Active || !slices.Equal(f.Host, []string{path}) || f.Port != 8080 || f.Proto != "tcp" {
 		t.Errorf("%+v", f)
 	}
-	eventually(t, vm, "counted", func(all []control.Forward) bool {
+	eventually(t, vm, "counted", func(all []status.Forward) bool {
 		return all[0].ConnectionsActive == 0 && all[0].ConnectionsTotal == 1 && all[0].BytesIn == 5 && all[0].BytesOut == 5
 	})
 	vm.Announce(nil)
@@ -116,7 +116,7 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 	if rest, err := io.ReadAll(dialSocket(t, path)); err != nil || len(rest) > 0 {
 		t.Errorf("without a link: %q, %v", rest, err)
 	}
-	eventually(t, vm, "explained", func(all []control.Forward) bool {
+	eventually(t, vm, "explained", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "bridge") && all[0].Path == ""
 	})
 	if text := one(t, vm).LastError; !strings.Contains(text, "reads as an end; 1 of its clients") {
@@ -136,8 +136,8 @@ func TestASocketLeftBehindIsReplacedAndALivingOneIsAClaim(t *testing.T) {
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	vm.Announce(listeners(8080, "0.0.0.0"))
 	me := fmt.Sprintf("[%d]", os.Getpid())
-	eventually(t, vm, "a claim that names the holder", func(all []control.Forward) bool {
-		return all[0].State == control.Claim && strings.Contains(all[0].Reason, path) && strings.Contains(all[0].Reason, me)
+	eventually(t, vm, "a claim that names the holder", func(all []status.Forward) bool {
+		return all[0].State == status.Claim && strings.Contains(all[0].Reason, path) && strings.Contains(all[0].Reason, me)
 	})
 	// Looking whether it lives does not disturb who serves it.
 	_ = living.SetDeadline(time.Now().Add(500 * time.Millisecond))
@@ -147,7 +147,7 @@ func TestASocketLeftBehindIsReplacedAndALivingOneIsAClaim(t *testing.T) {
 	}
 	_ = living.Close()
 	clock.settle(t, vm, path)
-	eventually(t, vm, "taken over", inState(control.Active))
+	eventually(t, vm, "taken over", inState(status.Active))
 	roundTrip(t, dialSocket(t, path))
 }
 
@@ -158,7 +158,7 @@ func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
 	}
 	vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
 	vm.Announce(listeners(8080, "0.0.0.0"))
-	if f := one(t, vm); f.State != control.Claim || !strings.Contains(f.Reason, path) {
+	if f := one(t, vm); f.State != status.Claim || !strings.Contains(f.Reason, path) {
 		t.Errorf("%+v", f)
 	}
 	vm.Close()
@@ -189,11 +189,11 @@ func TestTwoVMsThatWantOneSocket(t *testing.T) {
 	first, second := table.Add("first"), table.Add("second")
 	first.Announce(listeners(8080, "0.0.0.0"))
 	second.Announce(listeners(8080, "0.0.0.0"))
-	if f := one(t, second); f.State != control.Claim || f.Reason != path+" is held by VM first" {
+	if f := one(t, second); f.State != status.Claim || f.Reason != path+" is held by VM first" {
 		t.Errorf("%+v", f)
 	}
 	first.Close()
-	eventually(t, second, "moved on", inState(control.Active))
+	eventually(t, second, "moved on", inState(status.Active))
 }
 
 func TestASocketThatCannotBeMadeSaysWhy(t *testing.T) {
@@ -207,7 +207,7 @@ func TestASocketThatCannotBeMadeSaysWhy(t *testing.T) {
 	} {
 		vm := newTable(t, forward.Config{Rules: toSocket(path)}).Add("dev")
 		vm.Announce(listeners(8080, "0.0.0.0"))
-		if f := one(t, vm); f.State == control.Active || !strings.Contains(f.Reason, want) {
+		if f := one(t, vm); f.State == status.Active || !strings.Contains(f.Reason, want) {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -224,11 +224,11 @@ func TestASocketWhoseFileIsRemovedIsMadeAgain(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, vm, "the socket is there again", func([]control.Forward) bool {
+	eventually(t, vm, "the socket is there again", func([]status.Forward) bool {
 		_, err := os.Stat(path)
 		return err == nil
 	})
-	eventually(t, vm, "and active", inState(control.Active))
+	eventually(t, vm, "and active", inState(status.Active))
 	roundTrip(t, dialSocket(t, path))
 	roundTrip(t, running)
 
@@ -236,7 +236,7 @@ func TestASocketWhoseFileIsRemovedIsMadeAgain(t *testing.T) {
 	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("mine"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, vm, "not active", func(all []control.Forward) bool { return all[0].State == control.Claim && all[0].Reason != "" })
+	eventually(t, vm, "not active", func(all []status.Forward) bool { return all[0].State == status.Claim && all[0].Reason != "" })
 	if text, err := os.ReadFile(path); string(text) != "mine" {
 		t.Errorf("%q, %v", text, err)
 	}

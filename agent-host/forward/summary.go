@@ -5,11 +5,11 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // Status returns the VM's forwards by protocol and port.
-func (v *VM) Status() []control.Forward {
+func (v *VM) Status() []status.Forward {
 	all, _ := v.Summary(0)
 	return all
 }
@@ -20,7 +20,7 @@ const shownAtOnce = 1024
 // Summary is Status of so many forwards, and counts the others by state. Shown are
 // those of programs and rules that have few: a port among a thousand says little.
 // 0 rows is all.
-func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
+func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	if rows > 0 {
 		s := v.table.Summaries([]*VM{v}, rows)[0]
 		return s.Shown, s.More
@@ -47,7 +47,7 @@ func (v *VM) Summary(rows int) (shown []control.Forward, more map[string]int) {
 
 // Summary is what is told of a VM.
 type Summary struct {
-	Shown []control.Forward
+	Shown []status.Forward
 	More  map[string]int // the others, by state
 }
 
@@ -97,16 +97,16 @@ func level(counts []int, together int) int {
 }
 
 // reverseStatus needs table.mu.
-func (v *VM) reverseStatus() []control.Forward {
-	shown := make([]control.Forward, 0, len(v.reverse))
+func (v *VM) reverseStatus() []status.Forward {
+	shown := make([]status.Forward, 0, len(v.reverse))
 	for _, r := range v.reverse {
 		shown = append(shown, r.status())
 	}
 	return shown
 }
 
-func sortShown(shown []control.Forward) {
-	slices.SortFunc(shown, func(a, b control.Forward) int {
+func sortShown(shown []status.Forward) {
+	slices.SortFunc(shown, func(a, b status.Forward) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
 			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
 	})
@@ -193,7 +193,7 @@ func (p port) compare(o port) int {
 }
 
 // show appends what ports are now, if they are there any more.
-func (v *VM) show(shown []control.Forward, all iter.Seq[port]) []control.Forward {
+func (v *VM) show(shown []status.Forward, all iter.Seq[port]) []status.Forward {
 	for p := range all {
 		k, _ := p.of()
 		if f := v.forwards[k]; f != nil {

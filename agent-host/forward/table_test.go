@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
@@ -24,7 +24,7 @@ func TestPortIsOnBothLoopbackAddresses(t *testing.T) {
 	roundTrip(t, dial(t, addr("::1", port)))
 
 	f := one(t, vm)
-	if f.State != control.Active || f.Path != "vsock" || f.Rule != "default" || f.ConnectionsTotal != 2 ||
+	if f.State != status.Active || f.Path != "vsock" || f.Rule != "default" || f.ConnectionsTotal != 2 ||
 		!slices.Equal(f.Host, []string{addr("127.0.0.1", port), addr("::1", port)}) ||
 		!slices.Equal(f.Guest, []string{addr("0.0.0.0", port)}) {
 		t.Errorf("%+v", f)
@@ -37,7 +37,7 @@ func TestAllAddressesOfAPortAreOneForwardThatGoesWithTheLast(t *testing.T) {
 	hosts := []string{"0.0.0.0", "127.0.0.1", "::", "::1"}
 	for len(hosts) > 0 {
 		vm.Announce(listeners(port, hosts...))
-		if f := one(t, vm); len(f.Guest) != len(hosts) || f.State != control.Active {
+		if f := one(t, vm); len(f.Guest) != len(hosts) || f.State != status.Active {
 			t.Errorf("%v: %+v", hosts, f)
 		}
 		hosts = hosts[1:]
@@ -84,11 +84,11 @@ func TestTakenPortIsAClaimUntilTheHolderLeaves(t *testing.T) {
 	}
 	defer taken.Close()
 	vm.Announce(listeners(port, "0.0.0.0"))
-	if f := one(t, vm); f.State != control.Claim || f.Path != "" {
+	if f := one(t, vm); f.State != status.Claim || f.Path != "" {
 		t.Errorf("%+v", f)
 	}
 	// The test's own process has it.
-	eventually(t, vm, "the holder is named", func(all []control.Forward) bool {
+	eventually(t, vm, "the holder is named", func(all []status.Forward) bool {
 		return strings.Contains(all[0].Reason, addr("::1", port)+" is held by forward.test[")
 	})
 	// A localhost that is the guest in one family and something else in the
@@ -97,7 +97,7 @@ func TestTakenPortIsAClaimUntilTheHolderLeaves(t *testing.T) {
 
 	taken.Close()
 	clock.settle(t, vm, addr("::1", port))
-	eventually(t, vm, "taken over", inState(control.Active))
+	eventually(t, vm, "taken over", inState(status.Active))
 	if f := one(t, vm); f.Reason != "" {
 		t.Errorf("%+v", f)
 	}
@@ -115,11 +115,11 @@ func TestSecondVMTakesOverAtOnce(t *testing.T) {
 			port := ownnet.FreePort(t)
 			first.Announce(listeners(port, "0.0.0.0"))
 			second.Announce(listeners(port, "127.0.0.1"))
-			if f := one(t, second); f.State != control.Claim || f.Reason != addr("127.0.0.1", port)+" is held by VM one" {
+			if f := one(t, second); f.State != status.Claim || f.Reason != addr("127.0.0.1", port)+" is held by VM one" {
 				t.Errorf("%+v", f)
 			}
 			leave(first)
-			if f := one(t, second); f.State != control.Active {
+			if f := one(t, second); f.State != status.Active {
 				t.Errorf("%+v", f)
 			}
 		})
@@ -140,8 +140,8 @@ func TestOlderClaimComesBeforeANewcomer(t *testing.T) {
 	taken.Close()
 	third.Announce(listeners(port, "0.0.0.0"))
 	clock.settle(t, second, addr("127.0.0.1", port))
-	eventually(t, second, "taken over", inState(control.Active))
-	if f := one(t, third); f.State != control.Claim || !strings.HasSuffix(f.Reason, "held by VM two") {
+	eventually(t, second, "taken over", inState(status.Active))
+	if f := one(t, third); f.State != status.Claim || !strings.HasSuffix(f.Reason, "held by VM two") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -167,11 +167,11 @@ func TestDeniedPortNamesTheRemedyAndUsesIt(t *testing.T) {
 	}}).Add("dev")
 	vm.Announce(listeners(80, "0.0.0.0"))
 	f := one(t, vm)
-	if f.State != control.Denied || !strings.Contains(f.Reason, "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80") {
+	if f.State != status.Denied || !strings.Contains(f.Reason, "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80") {
 		t.Errorf("%+v", f)
 	}
 	allowed.Store(true)
-	eventually(t, vm, "bound once allowed", inState(control.Active))
+	eventually(t, vm, "bound once allowed", inState(status.Active))
 }
 
 func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
@@ -183,7 +183,7 @@ func TestHostWithoutIPv6HasIPv4Alone(t *testing.T) {
 	}}).Add("dev")
 	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "::"))
-	if f := one(t, vm); f.State != control.Active || !slices.Equal(f.Host, []string{addr("127.0.0.1", port)}) ||
+	if f := one(t, vm); f.State != status.Active || !slices.Equal(f.Host, []string{addr("127.0.0.1", port)}) ||
 		f.Reason != addr("::1", port)+": this host has no such address now" {
 		t.Errorf("%+v", f)
 	}
@@ -206,11 +206,11 @@ func TestAForwardWithoutAnyOfItsAddressesIsAClaim(t *testing.T) {
 		},
 	}).Add("dev")
 	vm.Announce(listeners(port, "0.0.0.0"))
-	if f := one(t, vm); f.State != control.Claim || !strings.HasSuffix(f.Reason, ": this host has no such address now") {
+	if f := one(t, vm); f.State != status.Claim || !strings.HasSuffix(f.Reason, ": this host has no such address now") {
 		t.Errorf("%+v", f)
 	}
 	back.Store(true)
-	eventually(t, vm, "what there is of them is open", inState(control.Active))
+	eventually(t, vm, "what there is of them is open", inState(status.Active))
 }
 
 // When IPv6 comes back, something else may have the port there by then.
@@ -235,10 +235,10 @@ func TestAnAddressThatComesBackIsBoundWhenItIsFree(t *testing.T) {
 	c := dial(t, addr("127.0.0.1", port))
 	roundTrip(t, c)
 	gone.Store(false)
-	eventually(t, vm, "told", func(all []control.Forward) bool { return all[0].Reason == addr("::1", port)+" is in use" })
+	eventually(t, vm, "told", func(all []status.Forward) bool { return all[0].Reason == addr("::1", port)+" is in use" })
 	taken.Close()
 	clock.settle(t, vm, addr("::1", port))
-	eventually(t, vm, "whole", func(all []control.Forward) bool {
+	eventually(t, vm, "whole", func(all []status.Forward) bool {
 		return all[0].Reason == "" && slices.Equal(all[0].Listening, []string{addr("127.0.0.1", port), addr("::1", port)})
 	})
 	roundTrip(t, dial(t, addr("::1", port)))
@@ -263,12 +263,12 @@ func TestGuestCannotTakeTheWholeHost(t *testing.T) {
 	for _, f := range vm.Status() {
 		count[f.State]++
 	}
-	if count[control.Active] != 1024 || count[control.Denied] != 76 || open.Load() != 2048 {
+	if count[status.Active] != 1024 || count[status.Denied] != 76 || open.Load() != 2048 {
 		t.Errorf("%v, %d listeners", count, open.Load())
 	}
 	vm.Announce(all[1000:])
 	for _, f := range vm.Status() {
-		if f.State != control.Active {
+		if f.State != status.Active {
 			t.Fatalf("there is room again, but %+v", f)
 		}
 	}
@@ -280,7 +280,7 @@ func TestRulesDecide(t *testing.T) {
 		if vm == "dev" && l.Process == "web[1]" {
 			return forward.Decision{Rule: "web", Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), host)}}
 		}
-		return forward.Decision{Rule: "rest", Verdict: control.Ignored, Reason: "not wanted"}
+		return forward.Decision{Rule: "rest", Verdict: status.Ignored, Reason: "not wanted"}
 	}})
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))

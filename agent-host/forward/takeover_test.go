@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -29,20 +29,20 @@ func TestAServiceOfTheHostThatRestartsKeepsItsPort(t *testing.T) {
 	}
 	left := func(after string) {
 		t.Helper()
-		eventually(t, vm, "seen to be free", func(all []control.Forward) bool {
+		eventually(t, vm, "seen to be free", func(all []status.Forward) bool {
 			return strings.HasPrefix(all[0].Reason, address+" was left by forward.test[") && strings.HasSuffix(all[0].Reason, after)
 		})
 	}
 	held := func() {
 		t.Helper()
-		eventually(t, vm, "held", func(all []control.Forward) bool {
+		eventually(t, vm, "held", func(all []status.Forward) bool {
 			return strings.HasPrefix(all[0].Reason, address+" is held by forward.test[")
 		})
 	}
 	stays := func() {
 		t.Helper()
 		time.Sleep(500 * time.Millisecond) // a few looks at it
-		if f := one(t, vm); f.State != control.Claim {
+		if f := one(t, vm); f.State != status.Claim {
 			t.Fatalf("%+v", f)
 		}
 	}
@@ -71,12 +71,12 @@ func TestAServiceOfTheHostThatRestartsKeepsItsPort(t *testing.T) {
 	service.Close()
 	left("just now, and is bound 3s after that")
 	clock.pass(3 * time.Second)
-	eventually(t, vm, "taken over", inState(control.Active))
+	eventually(t, vm, "taken over", inState(status.Active))
 
 	// What nobody of the host had of late is bound at once.
 	vm.Announce(nil)
 	vm.Announce(listeners(port, "0.0.0.0"))
-	if f := one(t, vm); f.State != control.Active {
+	if f := one(t, vm); f.State != status.Active {
 		t.Errorf("%+v", f)
 	}
 }
@@ -93,27 +93,27 @@ func TestAGuestThatWasAwayWaitsForAServiceThatRestarts(t *testing.T) {
 	}
 	defer service.Close()
 	vm.Announce(listeners(port, "0.0.0.0"))
-	eventually(t, vm, "a claim", inState(control.Claim))
+	eventually(t, vm, "a claim", inState(status.Claim))
 	for _, away := range []time.Duration{31 * time.Second, time.Hour} {
 		vm.Announce(nil)
 		clock.pass(away)
 		service.Close()
 		vm.Announce(listeners(port, "0.0.0.0"))
-		if f := one(t, vm); f.State != control.Claim {
+		if f := one(t, vm); f.State != status.Claim {
 			t.Errorf("after %v: %+v", away, f)
 		}
 		if service, err = net.Listen("tcp", addr("127.0.0.1", port)); err != nil {
 			t.Fatalf("the service lost its port: %v", err)
 		}
-		eventually(t, vm, "held", func(all []control.Forward) bool {
+		eventually(t, vm, "held", func(all []status.Forward) bool {
 			return strings.Contains(all[0].Reason, " is held by ")
 		})
 		clock.pass(10 * time.Minute) // it is settled
 	}
 	service.Close()
-	eventually(t, vm, "seen to be free", func(all []control.Forward) bool {
+	eventually(t, vm, "seen to be free", func(all []status.Forward) bool {
 		return strings.Contains(all[0].Reason, "is bound 3s after that")
 	})
 	clock.pass(3 * time.Second)
-	eventually(t, vm, "taken over", inState(control.Active))
+	eventually(t, vm, "taken over", inState(status.Active))
 }

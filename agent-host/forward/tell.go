@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -96,8 +96,8 @@ func hash(ports []wire.PortState) uint64 {
 // fates are what became of the ports that listen in the guest. It needs table.mu.
 func (v *VM) fates() []wire.PortState {
 	fates := map[string]wire.PortFate{
-		control.Active: wire.PortForwarded, control.Claim: wire.PortTaken,
-		control.Ignored: wire.PortKept, control.Denied: wire.PortDenied,
+		status.Active: wire.PortForwarded, status.Claim: wire.PortTaken,
+		status.Ignored: wire.PortKept, status.Denied: wire.PortDenied,
 	}
 	all := make([]wire.PortState, 0, len(v.forwards)+v.rows.n)
 	for _, f := range v.forwards {

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -38,7 +38,7 @@ func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
 		port := l.Addr.Port()
 		switch port {
 		case kept:
-			return forward.Decision{Verdict: control.Ignored, Reason: "ignored by rum.toml:1", Rule: "rum.toml:1"}
+			return forward.Decision{Verdict: status.Ignored, Reason: "ignored by rum.toml:1", Rule: "rum.toml:1"}
 		case moved:
 			port = to
 		}

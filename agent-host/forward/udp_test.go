@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
@@ -162,9 +162,9 @@ func TestUDPIsOnBothLoopbackAddresses(t *testing.T) {
 	}
 	const bytes = 2 * (1 + 1472 + 9000 + wire.MaxDatagram)
 	// A datagram is counted after it was sent, which may be after its answer came.
-	eventually(t, vm, "all counted", func(all []control.Forward) bool { return all[0].BytesIn >= bytes && all[0].BytesOut >= bytes })
+	eventually(t, vm, "all counted", func(all []status.Forward) bool { return all[0].BytesIn >= bytes && all[0].BytesOut >= bytes })
 	f := one(t, vm)
-	if f.State != control.Active || f.Path != "vsock" || f.ConnectionsTotal != 2 || f.ConnectionsActive != 2 ||
+	if f.State != status.Active || f.Path != "vsock" || f.ConnectionsTotal != 2 || f.ConnectionsActive != 2 ||
 		f.BytesIn != bytes || f.BytesOut != bytes || f.Dropped != 0 || f.LastError != "" ||
 		!slices.Equal(f.Host, []string{addr("127.0.0.1", port), addr("::1", port)}) {
 		t.Errorf("%+v", f)
@@ -184,7 +184,7 @@ func TestUDPAndTCPOnOnePortAreTwoForwards(t *testing.T) {
 	roundTrip(t, dial(t, addr("127.0.0.1", port)))
 	vm.Announce(listeners(port, guestIP))
 	roundTrip(t, dial(t, addr("127.0.0.1", port)))
-	if f := one(t, vm); f.Proto != "tcp" || f.State != control.Active {
+	if f := one(t, vm); f.Proto != "tcp" || f.State != status.Active {
 		t.Errorf("%+v", f)
 	}
 }
@@ -254,7 +254,7 @@ func TestARestartedUDPServiceKeepsItsClient(t *testing.T) {
 		for range 10 {
 			_, _ = c.Write([]byte("down"))
 		}
-		eventually(t, vm, "the reason is shown", func(all []control.Forward) bool {
+		eventually(t, vm, "the reason is shown", func(all []status.Forward) bool {
 			return strings.Contains(all[0].LastError, "nothing receives at udp")
 		})
 		_, stop = udpEcho(t, addr(guestIP, port))
@@ -299,7 +299,7 @@ func TestUDPGoesOverTheBridgeWithoutALink(t *testing.T) {
 	vm.SetBridge(netip.Addr{})
 	vm.SetLink(nil)
 	_, _ = c.Write([]byte("no way"))
-	eventually(t, vm, "the drop is shown", func(all []control.Forward) bool {
+	eventually(t, vm, "the drop is shown", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "no link to the guest agent") && all[0].Dropped >= 1
 	})
 }
@@ -319,7 +319,7 @@ func TestUDPComesBackFromTheAddressItWasSentTo(t *testing.T) {
 		}}).Add("dev")
 		vm.SetLink(udpLink(t))
 		vm.Announce(udpListeners(port, guestIP))
-		if f := one(t, vm); f.State != control.Active {
+		if f := one(t, vm); f.State != status.Active {
 			t.Fatalf("%+v", f)
 		}
 		for _, ip := range hosts {
@@ -341,16 +341,16 @@ func TestATakenUDPPortIsAClaim(t *testing.T) {
 	}
 	defer taken.Close()
 	vm.Announce(udpListeners(port, guestIP))
-	if f := one(t, vm); f.State != control.Claim {
+	if f := one(t, vm); f.State != status.Claim {
 		t.Errorf("%+v", f)
 	}
-	eventually(t, vm, "the holder is named", func(all []control.Forward) bool {
+	eventually(t, vm, "the holder is named", func(all []status.Forward) bool {
 		return strings.Contains(all[0].Reason, addr("127.0.0.1", port)+" is held by forward.test[")
 	})
 	taken.Close()
-	eventually(t, vm, "taken over", inState(control.Active))
+	eventually(t, vm, "taken over", inState(status.Active))
 	second.Announce(udpListeners(port, guestIP))
-	if f := one(t, second); f.State != control.Claim || !strings.Contains(f.Reason, "held by VM dev") {
+	if f := one(t, second); f.State != status.Claim || !strings.Contains(f.Reason, "held by VM dev") {
 		t.Errorf("%+v", f)
 	}
 	if err := ask(dialUDP(t, addr("::1", port)), []byte("hello"), patience); err != nil {
@@ -387,7 +387,7 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
 	b := make([]byte, wire.MaxDatagram)
-	eventually(t, vm, "drops are counted", func(all []control.Forward) bool {
+	eventually(t, vm, "drops are counted", func(all []status.Forward) bool {
 		for range 20 {
 			_, _ = c.Write(b)
 		}
@@ -395,7 +395,7 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 	})
 	// A client that sends little still finds room beside one that sends much.
 	_, _ = dialUDP(t, addr("::1", port)).Write([]byte("hello"))
-	eventually(t, vm, "the other client's five bytes", func(all []control.Forward) bool {
+	eventually(t, vm, "the other client's five bytes", func(all []status.Forward) bool {
 		return all[0].BytesOut%wire.MaxDatagram == 5
 	})
 }
@@ -411,10 +411,10 @@ func TestUDPFlowsAreBounded(t *testing.T) {
 	for i := range most + more {
 		_, _ = dialUDP(t, addr("127.0.0.1", port)).Write([]byte("hello"))
 		if i%100 == 0 {
-			eventually(t, vm, "received", func(all []control.Forward) bool { return all[0].BytesOut > uint64(5*i) })
+			eventually(t, vm, "received", func(all []status.Forward) bool { return all[0].BytesOut > uint64(5*i) })
 		}
 	}
-	eventually(t, vm, "all received", func(all []control.Forward) bool { return all[0].BytesOut == 5*(most+more) })
+	eventually(t, vm, "all received", func(all []status.Forward) bool { return all[0].BytesOut == 5*(most+more) })
 	f := one(t, vm)
 	if f.ConnectionsActive != most || f.ConnectionsTotal != most+more || f.Dropped != more || !strings.Contains(f.LastError, "2048 clients") {
 		t.Errorf("%+v", f)
@@ -430,8 +430,8 @@ func TestClientsThatHaveGoneMakeRoom(t *testing.T) {
 	port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	busy, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(append(udpListeners(port, guestIP), udpListeners(busy, guestIP)...))
-	of := func(all []control.Forward, port uint16) control.Forward {
-		return all[slices.IndexFunc(all, func(f control.Forward) bool { return f.Port == port })]
+	of := func(all []status.Forward, port uint16) status.Forward {
+		return all[slices.IndexFunc(all, func(f status.Forward) bool { return f.Port == port })]
 	}
 	stays := dialUDP(t, addr("127.0.0.1", port))
 	_, _ = stays.Write([]byte("hello"))
@@ -443,11 +443,11 @@ func TestClientsThatHaveGoneMakeRoom(t *testing.T) {
 		_, _ = c.Write([]byte("hello"))
 		c.Close()
 		if i%100 == 0 {
-			eventually(t, vm, "received", func(all []control.Forward) bool { return of(all, busy).BytesOut > uint64(5*i) })
+			eventually(t, vm, "received", func(all []status.Forward) bool { return of(all, busy).BytesOut > uint64(5*i) })
 		}
 	}
 	_, _ = stays.Write([]byte("hello"))
-	eventually(t, vm, "all received", func(all []control.Forward) bool {
+	eventually(t, vm, "all received", func(all []status.Forward) bool {
 		return of(all, port).BytesOut == 10 && of(all, busy).BytesOut == 5*2*most
 	})
 	all := vm.Status()

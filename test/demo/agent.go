@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 const hostBinary = "bin/rum-host-agent"
@@ -84,16 +84,16 @@ func (a *hostAgent) command(ctx context.Context, args ...string) (string, error)
 }
 
 // forward returns the forward of the web server's port, if there is one now.
-func (a *hostAgent) forward(ctx context.Context) (f control.Forward, ok bool, err error) {
+func (a *hostAgent) forward(ctx context.Context) (f status.Forward, ok bool, err error) {
 	out, err := a.command(ctx, "status", "--json")
 	if err != nil {
 		return f, false, err
 	}
-	var status control.Status
-	if err := json.Unmarshal([]byte(out), &status); err != nil {
+	var st status.Status
+	if err := json.Unmarshal([]byte(out), &st); err != nil {
 		return f, false, fmt.Errorf("read status --json: %w", err)
 	}
-	for _, vm := range status.VMs {
+	for _, vm := range st.VMs {
 		for _, f := range vm.Forwards {
 			if f.Proto == "tcp" && f.Port == port {
 				return f, true, nil

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // waitForForward watches the host agent's status until the web server's port
@@ -22,7 +22,7 @@ func waitForForward(ctx context.Context, agent *hostAgent, out *terminal, once b
 		f, ok, err := agent.forward(ctx)
 		switch {
 		case !ok:
-		case f.State == control.Active:
+		case f.State == status.Active:
 			out.step("the forward appeared: %s -> %s in the guest",
 				strings.Join(f.Host, ", "), strings.Join(f.Guest, ", "))
 			return nil

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // patience bounds every wait. It says nothing about speed: an emulated guest
@@ -84,7 +84,7 @@ func forwarded(ctx context.Context, port int) func() error {
 		}
 		want := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("[::1]:%d", port)}
 		for _, addr := range want {
-			if f.State != control.Active || !slices.Contains(f.Host, addr) {
+			if f.State != status.Active || !slices.Contains(f.Host, addr) {
 				return fmt.Errorf("the forward of port %d is %s on %v: %s", port, f.State, f.Host, f.Reason)
 			}
 		}
@@ -111,12 +111,12 @@ func gone(ctx context.Context, port int) func() error {
 	}
 }
 
-func find(vm control.VM, port int) (control.Forward, bool) {
-	i := slices.IndexFunc(vm.Forwards, func(f control.Forward) bool {
+func find(vm status.VM, port int) (status.Forward, bool) {
+	i := slices.IndexFunc(vm.Forwards, func(f status.Forward) bool {
 		return f.Proto == "tcp" && int(f.Port) == port
 	})
 	if i < 0 {
-		return control.Forward{}, false
+		return status.Forward{}, false
 	}
 	return vm.Forwards[i], true
 }

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // hostAgent is a running rum-host-agent.
@@ -58,19 +58,19 @@ func (h *hostAgent) stop() error {
 }
 
 // vm is the status of the agent's one virtual machine.
-func (h *hostAgent) vm(ctx context.Context) (control.VM, error) {
+func (h *hostAgent) vm(ctx context.Context) (status.VM, error) {
 	out, err := exec.CommandContext(ctx, h.binary, "status", "--json", "--socket", h.socket).Output()
 	if err != nil {
-		return control.VM{}, fmt.Errorf("status: %w", err)
+		return status.VM{}, fmt.Errorf("status: %w", err)
 	}
-	var status control.Status
-	if err := json.Unmarshal(out, &status); err != nil {
-		return control.VM{}, fmt.Errorf("status: %w in %s", err, out)
+	var st status.Status
+	if err := json.Unmarshal(out, &st); err != nil {
+		return status.VM{}, fmt.Errorf("status: %w in %s", err, out)
 	}
-	if len(status.VMs) != 1 {
-		return control.VM{}, fmt.Errorf("status lists %d machines: %s", len(status.VMs), out)
+	if len(st.VMs) != 1 {
+		return status.VM{}, fmt.Errorf("status lists %d machines: %s", len(st.VMs), out)
 	}
-	return status.VMs[0], nil
+	return st.VMs[0], nil
 }
 
 func (h *hostAgent) logged() string {

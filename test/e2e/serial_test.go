@@ -16,14 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // The host agent has been trying since before the guest's kernel ran. What it
 // said meanwhile is in the guest's queue when the agent there comes up.
 func TestHostAgentThatWaitedForTheBootIsLinkedSoon(t *testing.T) {
 	ctx := testContext(t)
-	eventually(t, "connected", stateIs(ctx, control.Connected))
+	eventually(t, "connected", stateIs(ctx, status.Connected))
 	if took := time.Since(booted); took > 5*time.Second {
 		t.Errorf("connected %v after the guest was up", took.Round(10*time.Millisecond))
 	}
@@ -80,7 +80,7 @@ func TestKilledGuestAgentIsFoundAgain(t *testing.T) {
 		return err
 	})
 	eventually(t, "answering", answers(ctx, port, "still here"))
-	eventually(t, "connected", stateIs(ctx, control.Connected))
+	eventually(t, "connected", stateIs(ctx, status.Connected))
 }
 
 func TestGuestWithoutItsAgentIsShownAsSuch(t *testing.T) {
@@ -91,7 +91,7 @@ func TestGuestWithoutItsAgentIsShownAsSuch(t *testing.T) {
 
 	inGuest(t, ctx, "touch /run/agent-off; kill -9 $(pidof rum-guest-agent)")
 	t.Cleanup(func() { guest.Run(context.Background(), "rm -f /run/agent-off") })
-	eventually(t, "seen to be without an agent", stateIs(ctx, control.Down, control.Connecting, control.Paused))
+	eventually(t, "seen to be without an agent", stateIs(ctx, status.Down, status.Connecting, status.Paused))
 	if err := useOnce(port); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without an agent a connection ended with %v, want a reset", err)
 	}
@@ -127,7 +127,7 @@ func TestPausedGuestKeepsItsConnections(t *testing.T) {
 	if err := guest.Pause(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "paused", stateIs(ctx, control.Paused))
+	eventually(t, "paused", stateIs(ctx, status.Paused))
 	if _, err := conn.Write([]byte("during")); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestPausedGuestKeepsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, conn, "during")
-	eventually(t, "connected", stateIs(ctx, control.Connected))
+	eventually(t, "connected", stateIs(ctx, status.Connected))
 	echo(t, conn, "after")
 }
 

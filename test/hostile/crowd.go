@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // A crowd are VMs that announce the same ports, as many as can be announced.
@@ -199,7 +200,7 @@ func measureCrowd(ctx context.Context, bin string, vms int) (r crowdResult, err 
 	}
 	agent := control.NewClient(socket)
 	for linked := 0; linked < vms && ctx.Err() == nil; {
-		st, err := agent.StatusOf(ctx, control.Query{Rows: 1})
+		st, err := agent.StatusOf(ctx, status.Query{Rows: 1})
 		if err != nil {
 			return r, err
 		}
@@ -249,7 +250,7 @@ func measureCrowd(ctx context.Context, bin string, vms int) (r crowdResult, err 
 		return exec.CommandContext(ctx, filepath.Join(bin, "rum-host-agent"), "version").Run()
 	})
 	ask(&r.answer, 100*time.Millisecond, func() error {
-		_, err := agent.StatusOf(ctx, control.Query{Rows: 200})
+		_, err := agent.StatusOf(ctx, status.Query{Rows: 200})
 		return err
 	})
 	asking.Go(func() {
@@ -260,7 +261,7 @@ func measureCrowd(ctx context.Context, bin string, vms int) (r crowdResult, err 
 	})
 	for r.settled == 0 && time.Since(began) < time.Minute && ctx.Err() == nil {
 		time.Sleep(250 * time.Millisecond)
-		st, err := agent.StatusOf(ctx, control.Query{Rows: 1})
+		st, err := agent.StatusOf(ctx, status.Query{Rows: 1})
 		if err != nil {
 			return r, err
 		}
@@ -278,7 +279,7 @@ func measureCrowd(ctx context.Context, bin string, vms int) (r crowdResult, err 
 
 // settled reports whether status has every port of a crowd. How they share is looked at
 // in the end.
-func settled(st control.Status) bool {
+func settled(st status.Status) bool {
 	for _, vm := range st.VMs {
 		all := len(vm.Forwards)
 		for _, n := range vm.More {
@@ -302,10 +303,10 @@ func (r *crowdResult) count(ctx context.Context, agent *control.Client) error {
 		n := 0
 		for _, f := range vm.Forwards {
 			n += len(f.Listening)
-			if f.State == control.Denied {
+			if f.State == status.Denied {
 				r.denied++
 			}
-			if f.State != control.Active && f.Reason == "" {
+			if f.State != status.Active && f.Reason == "" {
 				r.silent++
 			}
 		}

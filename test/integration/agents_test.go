@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
@@ -135,17 +136,17 @@ func startHost(t *testing.T, options string, guests ...*guestVM) *hostAgent {
 	h.program = start(t, "rum-host-agent", args...)
 	eventually(t, "the links", func() bool {
 		st, err := control.NewClient(h.socket).Status(t.Context())
-		return err == nil && len(st.VMs) == len(guests) && !slices.ContainsFunc(st.VMs, func(vm control.VM) bool {
-			return vm.State != control.Connected || vm.Generation == 0
+		return err == nil && len(st.VMs) == len(guests) && !slices.ContainsFunc(st.VMs, func(vm status.VM) bool {
+			return vm.State != status.Connected || vm.Generation == 0
 		})
 	})
 	return h
 }
 
 // vm is what the agent says of a VM.
-func (h *hostAgent) vm(t *testing.T, name string) control.VM {
+func (h *hostAgent) vm(t *testing.T, name string) status.VM {
 	t.Helper()
-	st, err := control.NewClient(h.socket).StatusOf(t.Context(), control.Query{VM: name})
+	st, err := control.NewClient(h.socket).StatusOf(t.Context(), status.Query{VM: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,20 +157,20 @@ func (h *hostAgent) vm(t *testing.T, name string) control.VM {
 }
 
 // forward is the forward of a TCP port.
-func (h *hostAgent) forward(t *testing.T, vm string, port int) (control.Forward, bool) {
+func (h *hostAgent) forward(t *testing.T, vm string, port int) (status.Forward, bool) {
 	t.Helper()
 	for _, f := range h.vm(t, vm).Forwards {
 		if f.Proto == "tcp" && int(f.Port) == port {
 			return f, true
 		}
 	}
-	return control.Forward{}, false
+	return status.Forward{}, false
 }
 
 // awaitForward waits until the forward of a port is as ok wants it.
-func (h *hostAgent) awaitForward(t *testing.T, vm string, port int, what string, ok func(control.Forward) bool) control.Forward {
+func (h *hostAgent) awaitForward(t *testing.T, vm string, port int, what string, ok func(status.Forward) bool) status.Forward {
 	t.Helper()
-	var last control.Forward
+	var last status.Forward
 	eventually(t, fmt.Sprintf("port %d of %s to be %s", port, vm, what), func() bool {
 		f, found := h.forward(t, vm, port)
 		last = f
@@ -178,7 +179,7 @@ func (h *hostAgent) awaitForward(t *testing.T, vm string, port int, what string,
 	return last
 }
 
-func active(f control.Forward) bool { return f.State == control.Active }
+func active(f status.Forward) bool { return f.State == status.Active }
 
 // eventually polls: what is waited for happens in other processes.
 func eventually(t *testing.T, what string, ok func() bool) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -60,7 +61,7 @@ func TestVMsWithAllPortsLeaveTheAgentAnswering(t *testing.T) {
 		guests = append(guests, g)
 	}
 	h := startHost(t, "", guests...)
-	status := func(args ...string) (out string, took time.Duration) {
+	ask := func(args ...string) (out string, took time.Duration) {
 		t.Helper()
 		asked := time.Now()
 		text, err := exec.Command(filepath.Join(bin, "rum-host-agent"), append([]string{"status", "--socket", h.socket}, args...)...).Output()
@@ -74,11 +75,11 @@ func TestVMsWithAllPortsLeaveTheAgentAnswering(t *testing.T) {
 	began := time.Now()
 	slowest, slowestPort := time.Duration(0), time.Duration(0)
 	for port := 8080; ; port++ {
-		text, took := status()
+		text, took := ask()
 		if n := strings.Count(text, "\n"); n > vms*210+100 {
 			t.Fatalf("%d lines", n)
 		}
-		_, one := status("good")
+		_, one := ask("good")
 		slowest = max(slowest, took, one)
 		asked := time.Now()
 		greet(good.listen(t, fmt.Sprintf("0.0.0.0:%d", port)), "good")
@@ -93,9 +94,9 @@ func TestVMsWithAllPortsLeaveTheAgentAnswering(t *testing.T) {
 	}
 	t.Logf("ready after %v; status took %v at most, a port %v", time.Since(began), slowest, slowestPort)
 
-	text, took := status("--json")
+	text, took := ask("--json")
 	t.Logf("the whole status, %d MB, took %v", len(text)>>20, took)
-	var st control.Status
+	var st status.Status
 	if err := json.Unmarshal([]byte(text), &st); err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +104,11 @@ func TestVMsWithAllPortsLeaveTheAgentAnswering(t *testing.T) {
 		count := map[string]int{}
 		for _, f := range vm.Forwards {
 			count[f.State]++
-			if f.State == control.Denied && !strings.Contains(f.Reason, "this VM has") {
+			if f.State == status.Denied && !strings.Contains(f.Reason, "this VM has") {
 				t.Fatalf("%+v", f)
 			}
 		}
-		if len(vm.Forwards) != ports || count[control.Denied] == 0 {
+		if len(vm.Forwards) != ports || count[status.Denied] == 0 {
 			t.Errorf("%s: %v", vm.Name, count)
 		}
 	}
@@ -116,7 +117,7 @@ func TestVMsWithAllPortsLeaveTheAgentAnswering(t *testing.T) {
 // announcedBy counts the forwards of VMs whose name begins so.
 func (h *hostAgent) announcedBy(t *testing.T, prefix string) (n int) {
 	t.Helper()
-	st, err := control.NewClient(h.socket).StatusOf(t.Context(), control.Query{Rows: 1})
+	st, err := control.NewClient(h.socket).StatusOf(t.Context(), status.Query{Rows: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/procfs"
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 func TestAServerInTheGuestAnswersOnLocalhost(t *testing.T) {
@@ -44,7 +44,7 @@ func TestAServerInTheGuestAnswersOnLocalhost(t *testing.T) {
 		t.Logf("%s answered %v after the guest listened", url, time.Since(began).Round(time.Millisecond))
 	}
 
-	f := h.awaitForward(t, "dev", 8080, "idle, and named", func(f control.Forward) bool {
+	f := h.awaitForward(t, "dev", 8080, "idle, and named", func(f status.Forward) bool {
 		return active(f) && f.ConnectionsActive == 0 && f.Process != ""
 	})
 	if f.Path != "vsock" || f.ConnectionsTotal < 2 || f.BytesIn < 2*uint64(len(page)) {
@@ -93,13 +93,13 @@ func TestListenersOnOnePortAreOneForward(t *testing.T) {
 	four, six := g.listen(t, "127.0.0.1:8080"), g.listen(t, "[::1]:8080")
 	greet(four, "four")
 	greet(six, "six")
-	h.awaitForward(t, "dev", 8080, "whole", func(f control.Forward) bool { return active(f) && len(f.Guest) == 2 })
+	h.awaitForward(t, "dev", 8080, "whole", func(f status.Forward) bool { return active(f) && len(f.Guest) == 2 })
 	if !answers("127.0.0.1:8080", "four") || !answers("[::1]:8080", "six") {
 		t.Error("the client's family does not decide between equal listeners")
 	}
 	before := socketInode(t, 8080)
 	_ = four.Close()
-	h.awaitForward(t, "dev", 8080, "half", func(f control.Forward) bool { return active(f) && len(f.Guest) == 1 })
+	h.awaitForward(t, "dev", 8080, "half", func(f status.Forward) bool { return active(f) && len(f.Guest) == 1 })
 	if !answers("127.0.0.1:8080", "six") {
 		t.Error("the forward went although a listener is left")
 	}
@@ -118,7 +118,7 @@ func TestAKilledGuestAgentComesBackToTheSameListeners(t *testing.T) {
 	before := socketInode(t, 8080)
 
 	g.agent.kill()
-	eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != control.Connected })
+	eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != status.Connected })
 	if err := firstRead("127.0.0.1:8080"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without an agent and a bridge: %v, want a reset", err)
 	}
@@ -139,7 +139,7 @@ func TestTwoVMsWantOnePort(t *testing.T) {
 	greet(first, "one")
 	h.awaitForward(t, "one", 8080, "active", active)
 	greet(two.listen(t, "0.0.0.0:8080"), "two")
-	f := h.awaitForward(t, "two", 8080, "a claim", func(f control.Forward) bool { return f.State == control.Claim })
+	f := h.awaitForward(t, "two", 8080, "a claim", func(f status.Forward) bool { return f.State == status.Claim })
 	if !strings.Contains(f.Reason, "one") {
 		t.Errorf("the claim's reason %q does not name the VM that has the port", f.Reason)
 	}
@@ -163,12 +163,12 @@ func TestAPortInUseIsAClaimThatNamesItsHolder(t *testing.T) {
 	h := startHost(t, "", g)
 	greet(g.listen(t, "0.0.0.0:8080"), "guest")
 	me := fmt.Sprintf("[%d]", os.Getpid())
-	h.awaitForward(t, "dev", 8080, "a claim that names "+me, func(f control.Forward) bool {
-		return f.State == control.Claim && strings.Contains(f.Reason, me)
+	h.awaitForward(t, "dev", 8080, "a claim that names "+me, func(f status.Forward) bool {
+		return f.State == status.Claim && strings.Contains(f.Reason, me)
 	})
 	_ = held.Close()
-	h.awaitForward(t, "dev", 8080, "a claim that says when it is bound", func(f control.Forward) bool {
-		return f.State == control.Claim && strings.HasSuffix(f.Reason, me+" just now, and is bound 3s after that")
+	h.awaitForward(t, "dev", 8080, "a claim that says when it is bound", func(f status.Forward) bool {
+		return f.State == status.Claim && strings.HasSuffix(f.Reason, me+" just now, and is bound 3s after that")
 	})
 	h.awaitForward(t, "dev", 8080, "active", active)
 	if !answers("127.0.0.1:8080", "guest") {
@@ -190,14 +190,14 @@ func TestAServiceOfTheHostThatRestartsFindsItsPort(t *testing.T) {
 			greet(g.listen(t, "0.0.0.0:8080"), "guest")
 		}
 		me := fmt.Sprintf("[%d]", os.Getpid())
-		h.awaitForward(t, "dev", 8080, "a claim that names "+me, func(f control.Forward) bool {
-			return f.State == control.Claim && strings.Count(f.Reason, "is held by") == 2 && strings.Contains(f.Reason, me)
+		h.awaitForward(t, "dev", 8080, "a claim that names "+me, func(f status.Forward) bool {
+			return f.State == status.Claim && strings.Count(f.Reason, "is held by") == 2 && strings.Contains(f.Reason, me)
 		})
 		_ = service.Close()
 		time.Sleep(600 * time.Millisecond)
 	}
-	h.awaitForward(t, "dev", 8080, "a claim that says why it waits", func(f control.Forward) bool {
-		return f.State == control.Claim && strings.Count(f.Reason, "is bound 30s after that, because it came back before") == 2
+	h.awaitForward(t, "dev", 8080, "a claim that says why it waits", func(f status.Forward) bool {
+		return f.State == status.Claim && strings.Count(f.Reason, "is bound 30s after that, because it came back before") == 2
 	})
 }
 
@@ -213,7 +213,7 @@ func TestTheBridgeCarriesWhenTheAgentIsGone(t *testing.T) {
 	}
 
 	g.agent.kill()
-	eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != control.Connected })
+	eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != status.Connected })
 	if !answers("127.0.0.1:8080", "everywhere") {
 		t.Error("not reached over the bridge")
 	}
@@ -223,10 +223,10 @@ func TestTheBridgeCarriesWhenTheAgentIsGone(t *testing.T) {
 	if err := firstRead("127.0.0.1:8081"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a port on the guest's loopback: %v, want a reset", err)
 	}
-	h.awaitForward(t, "dev", 8081, "explained", func(f control.Forward) bool { return strings.Contains(f.LastError, "listens only on [127.0.0.1:8081]") })
+	h.awaitForward(t, "dev", 8081, "explained", func(f status.Forward) bool { return strings.Contains(f.LastError, "listens only on [127.0.0.1:8081]") })
 
 	g.startAgent(t)
-	h.awaitForward(t, "dev", 8080, "back on its path", func(f control.Forward) bool { return f.Path == "vsock" })
+	h.awaitForward(t, "dev", 8080, "back on its path", func(f status.Forward) bool { return f.Path == "vsock" })
 }
 
 // firstRead connects and tells how the first read ended. A reset that comes at
@@ -243,7 +243,7 @@ func firstRead(addr string) error {
 }
 
 // statusJSON is what the command prints, with no field that is not documented.
-func statusJSON(t *testing.T, h *hostAgent) (st control.Status) {
+func statusJSON(t *testing.T, h *hostAgent) (st status.Status) {
 	t.Helper()
 	out, err := exec.Command(filepath.Join(bin, "rum-host-agent"), "status", "--json", "--socket", h.socket).Output()
 	if err != nil {

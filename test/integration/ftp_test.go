@@ -4,7 +4,7 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // TestFTPInPassiveModeWorks transfers files as docs/networking.md says: the range of the
@@ -32,7 +32,7 @@ FTPServer(("127.0.0.1", 7859), FTPHandler).serve_forever()
 	eventually(t, "the data ports to be open", func() bool {
 		n := 0
 		for _, f := range h.vm(t, "dev").Forwards {
-			if f.Port >= 7860 && f.State == control.Active {
+			if f.Port >= 7860 && f.State == status.Active {
 				n++
 			}
 		}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // hello asks a server for its greeting, and gives it all the time there is.
@@ -56,7 +56,7 @@ func TestNoClientSeesAServerThatRestartsTenTimes(t *testing.T) {
 			defer servers.Wait()
 			l := g.listen(t, "0.0.0.0:7850")
 			version(l, 0, &servers)
-			h.awaitForward(t, "dev", 7850, "open", func(f control.Forward) bool { return active(f) && f.Reason == "" })
+			h.awaitForward(t, "dev", 7850, "open", func(f status.Forward) bool { return active(f) && f.Reason == "" })
 			for n := 1; n <= 10; n++ {
 				ask := func(when string) {
 					clients.Go(func() {
@@ -67,13 +67,13 @@ func TestNoClientSeesAServerThatRestartsTenTimes(t *testing.T) {
 				}
 				_ = l.Close()
 				ask("at once")
-				h.awaitForward(t, "dev", 7850, "held", func(f control.Forward) bool { return active(f) && f.Reason == control.Held })
+				h.awaitForward(t, "dev", 7850, "held", func(f status.Forward) bool { return active(f) && f.Reason == status.Held })
 				ask("while it is held")
 				l = g.listen(t, "0.0.0.0:7850")
 				version(l, n, &servers)
 				ask("after it is back")
 				clients.Wait()
-				h.awaitForward(t, "dev", 7850, "open again", func(f control.Forward) bool { return active(f) && f.Reason == "" })
+				h.awaitForward(t, "dev", 7850, "open again", func(f status.Forward) bool { return active(f) && f.Reason == "" })
 			}
 			f, _ := h.forward(t, "dev", 7850)
 			if f.ConnectionsTotal != 30 || f.LastError != "" {

@@ -7,9 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"golang.org/x/sys/unix"
-
-	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
 // bound is a TCP server and a UDP one on all addresses that take what comes by
@@ -46,7 +45,7 @@ func TestAServerBoundToAnInterfaceIsReachedOverTheBridge(t *testing.T) {
 	h := startHost(t, ",bridge="+g.joined(t), g)
 	g.bound(t, "rum1", 7600)
 	greet(g.listen(t, "0.0.0.0:7601"), "ordinary")
-	bridge := func(f control.Forward) bool { return active(f) && f.Path == "bridge" }
+	bridge := func(f status.Forward) bool { return active(f) && f.Path == "bridge" }
 	h.awaitForward(t, "dev", 7600, "carried over the bridge", bridge)
 	h.udpForward(t, "dev", 7600, bridge)
 	if !answers("127.0.0.1:7600", "bound") || !answers("[::1]:7600", "bound") {
@@ -65,8 +64,8 @@ func TestAServerBoundToAnInterfaceIsActiveOnlyWhereABridgeIsKnown(t *testing.T) 
 	h := startHost(t, "", g)
 	bridge := g.joined(t)
 	g.bound(t, "rum1", 7610)
-	why := func(f control.Forward) bool {
-		return f.State == control.Ignored && len(f.Host) == 0 && f.Reason ==
+	why := func(f status.Forward) bool {
+		return f.State == status.Ignored && len(f.Host) == 0 && f.Reason ==
 			"bound to rum1 in the guest, and no bridge address is known: give one with bridge=IP, or bind it to no interface"
 	}
 	h.awaitForward(t, "dev", 7610, "kept in", why)

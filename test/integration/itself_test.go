@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"golang.org/x/sys/unix"
-
-	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
 // clientPorts sets which ports the kernel gives to sockets that ask for none.
@@ -55,7 +54,7 @@ func TestAPortThatClientsGetIsNeverConnectedToItself(t *testing.T) {
 			}
 		}
 	}
-	h.udpForward(t, "dev", port, func(f control.Forward) bool { return f.LastError != "" })
+	h.udpForward(t, "dev", port, func(f status.Forward) bool { return f.LastError != "" })
 	// And the port is free for the server that comes, without SO_REUSEADDR.
 	g.bind(t, unix.SOCK_STREAM, netip.AddrPortFrom(netip.IPv4Unspecified(), port), "")
 }

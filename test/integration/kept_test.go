@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // The guest says which of its ports are ephemeral; its range is not Linux's own.
@@ -31,8 +31,8 @@ func TestPortsThatAGuestGivesToItsClientsStayThere(t *testing.T) {
 
 	h := startHost(t, "", g)
 	h.awaitForward(t, "dev", 40000, "active", active)
-	ephemeral := func(f control.Forward) bool {
-		return f.State == control.Ignored && f.Reason == "ephemeral" && len(f.Host) == 0
+	ephemeral := func(f status.Forward) bool {
+		return f.State == status.Ignored && f.Reason == "ephemeral" && len(f.Host) == 0
 	}
 	h.awaitForward(t, "dev", port, "kept in", ephemeral)
 	kept := 0
@@ -44,8 +44,8 @@ func TestPortsThatAGuestGivesToItsClientsStayThere(t *testing.T) {
 	if kept != clients {
 		t.Errorf("%d of %d client sockets stay in the guest", kept, clients)
 	}
-	h.awaitForward(t, "dev", 80, "kept in", func(f control.Forward) bool {
-		return f.State == control.Ignored && f.Reason == "below 1024: add a rule, guest = 80, host = 8080"
+	h.awaitForward(t, "dev", 80, "kept in", func(f status.Forward) bool {
+		return f.State == status.Ignored && f.Reason == "below 1024: add a rule, guest = 80, host = 8080"
 	})
 	if !strings.Contains(statusRow(t, h, "dev", "80/tcp"), "add a rule, guest = 80, host = 8080") {
 		t.Error("the table does not say what to do")
@@ -58,7 +58,7 @@ func TestPortsThatAGuestGivesToItsClientsStayThere(t *testing.T) {
 	if !answers(fmt.Sprintf("127.0.0.1:%d", port), "kernel") {
 		t.Error("the port does not answer")
 	}
-	h.awaitForward(t, "dev", 40000, "outside the range", func(f control.Forward) bool {
-		return f.State == control.Ignored && strings.HasPrefix(f.Reason, "not in the range of auto_ports")
+	h.awaitForward(t, "dev", 40000, "outside the range", func(f status.Forward) bool {
+		return f.State == status.Ignored && strings.HasPrefix(f.Reason, "not in the range of auto_ports")
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // Each agent is killed so often, with so many uploads and as many downloads under way.
@@ -121,13 +122,13 @@ func (k *killed) wantResets(t *testing.T, downloads []net.Conn) {
 // awaitPath waits until new connections take a path.
 func (k *killed) awaitPath(t *testing.T, path string) {
 	t.Helper()
-	k.host.awaitForward(t, k.guest.name, k.port, "on "+path, func(f control.Forward) bool { return active(f) && f.Path == path })
+	k.host.awaitForward(t, k.guest.name, k.port, "on "+path, func(f status.Forward) bool { return active(f) && f.Path == path })
 }
 
 func (k *killed) awaitLink(t *testing.T, linked bool) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("a link: %v", linked), func() bool {
-		return (k.host.vm(t, k.guest.name).State == control.Connected) == linked
+		return (k.host.vm(t, k.guest.name).State == status.Connected) == linked
 	})
 }
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
@@ -36,7 +36,7 @@ func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
 		host, guest := settled()
 		return host <= hostBefore+slack && guest <= guestBefore+slack
 	})
-	h.awaitForward(t, "dev", 8080, "idle again", func(f control.Forward) bool {
+	h.awaitForward(t, "dev", 8080, "idle again", func(f status.Forward) bool {
 		return f.ConnectionsActive == 0 && f.ConnectionsTotal >= 3100
 	})
 }

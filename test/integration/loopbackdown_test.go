@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 func TestAGuestWhoseLoopbackIsDownHasNoActivePorts(t *testing.T) {
@@ -15,7 +15,7 @@ func TestAGuestWhoseLoopbackIsDownHasNoActivePorts(t *testing.T) {
 	g.do(t, func() error { return command("ip", "link", "set", "lo", "down") })
 	eventually(t, "the port is withdrawn, and why", func() bool {
 		vm := h.vm(t, "dev")
-		return vm.State == control.Connected && len(vm.Forwards) == 0 && strings.Contains(vm.Error, "run: ip link set lo up")
+		return vm.State == status.Connected && len(vm.Forwards) == 0 && strings.Contains(vm.Error, "run: ip link set lo up")
 	})
 	g.do(t, func() error { return command("ip", "link", "set", "lo", "up") })
 	h.awaitForward(t, "dev", 8080, "active", active)

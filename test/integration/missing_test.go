@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // A VPN that is left, an interface that comes up.
@@ -26,18 +26,18 @@ func TestHostAddressesThatComeBackAreBound(t *testing.T) {
 	ipv6("1")
 	defer ipv6("0")
 	h := startHostRules(t, g, "[[ports]]\nguest = 8301\nhost_ip = \"203.0.113.9\"\n")
-	lacks := func(addr string) func(control.Forward) bool {
-		return func(f control.Forward) bool { return f.Reason == addr+": this host has no such address now" }
+	lacks := func(addr string) func(status.Forward) bool {
+		return func(f status.Forward) bool { return f.Reason == addr+": this host has no such address now" }
 	}
-	h.awaitForward(t, "dev", 8300, "active without IPv6", func(f control.Forward) bool { return active(f) && lacks("[::1]:8300")(f) })
-	h.awaitForward(t, "dev", 8301, "a claim", func(f control.Forward) bool {
-		return f.State == control.Claim && strings.HasPrefix(f.Reason, "203.0.113.9:8301: this host has no such address now")
+	h.awaitForward(t, "dev", 8300, "active without IPv6", func(f status.Forward) bool { return active(f) && lacks("[::1]:8300")(f) })
+	h.awaitForward(t, "dev", 8301, "a claim", func(f status.Forward) bool {
+		return f.State == status.Claim && strings.HasPrefix(f.Reason, "203.0.113.9:8301: this host has no such address now")
 	})
 	if !answers("127.0.0.1:8300", "local") {
 		t.Error("127.0.0.1 does not answer")
 	}
 	ipv6("0")
-	whole := func(f control.Forward) bool {
+	whole := func(f status.Forward) bool {
 		return active(f) && f.Reason == "" && slices.Contains(f.Listening, "[::1]:8300")
 	}
 	h.awaitForward(t, "dev", 8300, "whole", whole)
@@ -73,7 +73,7 @@ func TestHostAddressesThatGoAreShownAndBoundAgain(t *testing.T) {
 	echoUDP(g.listenUDP(t, "0.0.0.0:8310"))
 	greet(g.listen(t, "0.0.0.0:8311"), "elsewhere")
 	h := startHostRules(t, g, "[[ports]]\nguest = 8311\nhost_ip = \"203.0.113.8\"\n")
-	whole := func(f control.Forward) bool {
+	whole := func(f status.Forward) bool {
 		return active(f) && f.Reason == "" && slices.Contains(f.Listening, "[::1]:8310")
 	}
 	serves := func() {
@@ -96,14 +96,14 @@ func TestHostAddressesThatGoAreShownAndBoundAgain(t *testing.T) {
 	if err := address("del"); err != nil {
 		t.Fatal(err)
 	}
-	half := func(f control.Forward) bool {
+	half := func(f status.Forward) bool {
 		return active(f) && f.Reason == "[::1]:8310: this host has no such address now" &&
 			!slices.Contains(f.Host, "[::1]:8310") && !slices.Contains(f.Listening, "[::1]:8310")
 	}
 	h.awaitForward(t, "dev", 8310, "active without IPv6", half)
 	h.udpForward(t, "dev", 8310, half)
-	h.awaitForward(t, "dev", 8311, "a claim", func(f control.Forward) bool {
-		return f.State == control.Claim && strings.HasPrefix(f.Reason, "203.0.113.8:8311: this host has no such address now")
+	h.awaitForward(t, "dev", 8311, "a claim", func(f status.Forward) bool {
+		return f.State == status.Claim && strings.HasPrefix(f.Reason, "203.0.113.8:8311: this host has no such address now")
 	})
 	if !answers("127.0.0.1:8310", "local") {
 		t.Error("127.0.0.1 does not answer")

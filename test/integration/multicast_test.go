@@ -7,9 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"golang.org/x/sys/unix"
-
-	"github.com/rum-vm/rum-agent/agent-host/control"
 )
 
 // As Chrome has them for SSDP, avahi for mDNS, dhclient and Samba for broadcasts.
@@ -31,7 +30,7 @@ func TestAMulticastOrBroadcastSocketLeavesTheOtherPortsForwarded(t *testing.T) {
 	if !answers("127.0.0.1:8080", "before") || !answers("127.0.0.1:8081", "after") {
 		t.Error("the ports are not forwarded")
 	}
-	if vm := h.vm(t, "dev"); vm.State != control.Connected || vm.Error != "" || strings.Contains(g.agent.log.String(), "host disconnected") {
+	if vm := h.vm(t, "dev"); vm.State != status.Connected || vm.Error != "" || strings.Contains(g.agent.log.String(), "host disconnected") {
 		t.Errorf("the link has ended: %+v", vm)
 	}
 	var out []byte

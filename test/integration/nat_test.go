@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // TestAPortThatIsTranslatedToAContainerIsForwarded: containers are often published by a
@@ -90,11 +90,11 @@ func TestAPortThatIsTranslatedToAContainerIsForwarded(t *testing.T) {
 
 	// Something that listens on the port is that; and the rule may go.
 	own := g.listen(t, "0.0.0.0:8080")
-	h.awaitForward(t, "dev", 8080, "the listener", func(f control.Forward) bool {
+	h.awaitForward(t, "dev", 8080, "the listener", func(f status.Forward) bool {
 		return active(f) && len(f.Guest) == 1 && f.Guest[0] == "0.0.0.0:8080"
 	})
 	own.Close()
-	h.awaitForward(t, "dev", 8080, "the container", func(f control.Forward) bool { return active(f) && f.Guest[0] == "192.0.2.7:8080" })
+	h.awaitForward(t, "dev", 8080, "the container", func(f status.Forward) bool { return active(f) && f.Guest[0] == "192.0.2.7:8080" })
 	nft("delete table ip nat")
 	eventually(t, "the port to be gone", func() bool {
 		_, found := h.forward(t, "dev", 8080)

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // own is the VM's own loopback address.
@@ -37,8 +37,8 @@ func TestEachVMKeepsItsPortOnItsOwnAddress(t *testing.T) {
 	own1, own2 := h.own(t, "one"), h.own(t, "two")
 	at1, at2 := own1+":8080", own2+":8080"
 
-	f := h.awaitForward(t, "two", 8080, "a claim that is open elsewhere", func(f control.Forward) bool {
-		return f.State == control.Claim && slices.Equal(f.Listening, []string{at2})
+	f := h.awaitForward(t, "two", 8080, "a claim that is open elsewhere", func(f status.Forward) bool {
+		return f.State == status.Claim && slices.Equal(f.Listening, []string{at2})
 	})
 	if f.Path != "vsock" || !strings.HasSuffix(f.Reason, "held by VM one") {
 		t.Errorf("status says %+v", f)
@@ -87,12 +87,12 @@ func TestUDPOfTwoVMsIsOnTheirOwnAddresses(t *testing.T) {
 	for _, g := range []*guestVM{one, two} {
 		echoUDP(g.listenUDP(t, "0.0.0.0:5000"))
 		at := h.own(t, g.name) + ":5000"
-		h.udpForward(t, g.name, 5000, func(f control.Forward) bool { return slices.Contains(f.Listening, at) })
+		h.udpForward(t, g.name, 5000, func(f status.Forward) bool { return slices.Contains(f.Listening, at) })
 		if err := asks(dialUDP(t, at), []byte(g.name), 5*time.Second); err != nil {
 			t.Errorf("%s: %v", at, err)
 		}
-		f := h.udpForward(t, g.name, 5000, func(f control.Forward) bool { return f.ConnectionsTotal > 0 })
-		if want := map[string]string{"one": control.Active, "two": control.Claim}[g.name]; f.State != want || f.ConnectionsTotal != 1 {
+		f := h.udpForward(t, g.name, 5000, func(f status.Forward) bool { return f.ConnectionsTotal > 0 })
+		if want := map[string]string{"one": status.Active, "two": status.Claim}[g.name]; f.State != want || f.ConnectionsTotal != 1 {
 			t.Errorf("status of %s says %+v", g.name, f)
 		}
 	}
@@ -115,7 +115,7 @@ func TestTheHostsOwnServersKeepOnlyWhatTheyHave(t *testing.T) {
 		greet(l, "host")
 		greet(g.listen(t, fmt.Sprintf("0.0.0.0:%d", port)), "guest")
 		ownFree, localFree := held == "127.0.0.1", held == own
-		f := h.awaitForward(t, "dev", port, "explained", func(f control.Forward) bool {
+		f := h.awaitForward(t, "dev", port, "explained", func(f status.Forward) bool {
 			return strings.Count(f.Reason, me) == map[string]int{"127.0.0.1": 1, own: 1, "0.0.0.0": 2}[held]
 		})
 		if active(f) != localFree || slices.Contains(f.Listening, fmt.Sprintf("%s:%d", own, port)) != ownFree {
@@ -125,7 +125,7 @@ func TestTheHostsOwnServersKeepOnlyWhatTheyHave(t *testing.T) {
 			t.Errorf("%s is held on the host, and not the other is the guest's", held)
 		}
 		_ = l.Close()
-		f = h.awaitForward(t, "dev", port, "whole", func(f control.Forward) bool { return len(f.Listening) == 3 })
+		f = h.awaitForward(t, "dev", port, "whole", func(f status.Forward) bool { return len(f.Listening) == 3 })
 		if f.Reason != "" || !answers(fmt.Sprintf("%s:%d", own, port), "guest") {
 			t.Errorf("%s is free: %+v", held, f)
 		}
@@ -140,11 +140,11 @@ func TestASecondHostAgentWaitsForTheOwnAddressToo(t *testing.T) {
 	h.awaitForward(t, "dev", 8080, "active", active)
 	second := startHost(t, "", g)
 	me := fmt.Sprintf("rum-host-agent[%d]", h.cmd.Process.Pid)
-	second.awaitForward(t, "dev", 8080, "a claim on both that names "+me, func(f control.Forward) bool {
-		return f.State == control.Claim && strings.Count(f.Reason, me) == 2 && len(f.Listening) == 0
+	second.awaitForward(t, "dev", 8080, "a claim on both that names "+me, func(f status.Forward) bool {
+		return f.State == status.Claim && strings.Count(f.Reason, me) == 2 && len(f.Listening) == 0
 	})
 	h.stop(t)
-	second.awaitForward(t, "dev", 8080, "taken over", func(f control.Forward) bool { return len(f.Listening) == 3 })
+	second.awaitForward(t, "dev", 8080, "taken over", func(f status.Forward) bool { return len(f.Listening) == 3 })
 }
 
 // statusRow is what status prints about a port.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // work runs an echo server of the namespace in a directory, with these arguments.
@@ -55,14 +55,14 @@ ignore = true
 	g.work(t, "0.0.0.0:7812", blog)
 	g.work(t, "0.0.0.0:7813", "/")
 	for port, want := range map[int]string{7810: "127.0.0.21:7810", 7811: "127.0.0.22:7811", 7813: "127.0.0.1:7813"} {
-		f := h.awaitForward(t, "dev", port, "where its rule has it", func(f control.Forward) bool {
+		f := h.awaitForward(t, "dev", port, "where its rule has it", func(f status.Forward) bool {
 			return active(f) && f.Host[0] == want
 		})
 		if label := map[int]string{7810: "the shop"}[port]; f.Label != label {
 			t.Errorf("port %d has the label %q, want %q", port, f.Label, label)
 		}
 	}
-	h.awaitForward(t, "dev", 7812, "ignored", func(f control.Forward) bool { return f.State == control.Ignored })
+	h.awaitForward(t, "dev", 7812, "ignored", func(f status.Forward) bool { return f.State == status.Ignored })
 
 	all, err := json.Marshal(h.vm(t, "dev"))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
@@ -59,7 +60,7 @@ func TestAServerSeesTheClientOfTheHostByWhateverPath(t *testing.T) {
 				_, err := control.NewClient(h.socket).Status(t.Context())
 				return err == nil
 			})
-			h.awaitForward(t, "dev", 7830, "on its path", func(f control.Forward) bool { return active(f) && f.Path == row.path })
+			h.awaitForward(t, "dev", 7830, "on its path", func(f status.Forward) bool { return active(f) && f.Path == row.path })
 			c, err := net.DialTimeout("tcp", "127.0.0.1:7831", 5*time.Second)
 			if err != nil {
 				t.Fatal(err)

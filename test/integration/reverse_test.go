@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // from runs f in the guest's namespace and returns what it returned.
@@ -64,15 +64,15 @@ reverse = true
 	if err := g.from(t, func() error { return firstRead("127.0.0.1:9001") }); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a service that is not there: %v, want a reset", err)
 	}
-	h.forwardOf(t, "dev", "127.0.0.1:9001", func(f control.Forward) bool { return f.Reverse && strings.Contains(f.LastError, "refused") })
+	h.forwardOf(t, "dev", "127.0.0.1:9001", func(f status.Forward) bool { return f.Reverse && strings.Contains(f.LastError, "refused") })
 
 	// The guest's own server keeps its port, and is forwarded as any other.
-	h.forwardOf(t, "dev", "127.0.0.1:9002", func(f control.Forward) bool {
-		return f.Reverse && f.State == control.Claim && strings.Contains(f.Reason, "in use")
+	h.forwardOf(t, "dev", "127.0.0.1:9002", func(f status.Forward) bool {
+		return f.Reverse && f.State == status.Claim && strings.Contains(f.Reason, "in use")
 	})
-	h.forwardOf(t, "dev", "127.0.0.1:9002", func(f control.Forward) bool { return !f.Reverse && active(f) })
+	h.forwardOf(t, "dev", "127.0.0.1:9002", func(f status.Forward) bool { return !f.Reverse && active(f) })
 	_ = taken.Close()
-	h.forwardOf(t, "dev", "127.0.0.1:9002", func(f control.Forward) bool { return f.Reverse && active(f) })
+	h.forwardOf(t, "dev", "127.0.0.1:9002", func(f status.Forward) bool { return f.Reverse && active(f) })
 
 	// What listens in the guest for the host is not announced to it: the port on
 	// the host would lead to itself.
@@ -89,7 +89,7 @@ reverse = true
 
 	// A new guest agent is told again.
 	g.agent.kill()
-	eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != control.Connected })
+	eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != status.Connected })
 	g.startAgent(t)
 	h.forwardOf(t, "dev", inGuest, active)
 	if err := g.from(t, func() error { return answered("unix", inGuest, 1000) }); err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // As with exec:docker exec ... into a container with the host's network.
@@ -35,7 +35,7 @@ func TestAgentsInOneNetworkDoNotForwardTheirOwnListeners(t *testing.T) {
 		if f.Port == 7900 && !slices.Equal(f.Guest, []string{"127.0.0.2:7900"}) {
 			t.Errorf("a listener of ours is forwarded: %+v", f)
 		}
-		if f.State == control.Claim {
+		if f.State == status.Claim {
 			t.Errorf("%+v", f)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // startHostRules serves one guest under rules.
@@ -31,7 +32,7 @@ func startHostRules(t *testing.T, g *guestVM, rules string) *hostAgent {
 
 // forwardOf waits until a forward that has this among its addresses is as ok
 // wants it.
-func (h *hostAgent) forwardOf(t *testing.T, vm, address string, ok func(control.Forward) bool) (last control.Forward) {
+func (h *hostAgent) forwardOf(t *testing.T, vm, address string, ok func(status.Forward) bool) (last status.Forward) {
 	t.Helper()
 	eventually(t, "the forward of "+address, func() bool {
 		for _, f := range h.vm(t, vm).Forwards {
@@ -117,7 +118,7 @@ host = 8081
 	if err := answered("unix", onHost, 10); err == nil {
 		t.Error("an answer although nobody listens in the guest")
 	}
-	h.forwardOf(t, "dev", inGuest, func(f control.Forward) bool { return f.LastError != "" })
+	h.forwardOf(t, "dev", inGuest, func(f status.Forward) bool { return f.LastError != "" })
 
 	answer(listenSocket(t, inGuest))
 	answer(listenSocket(t, inGuest+"2"))

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/logbuf"
 )
 
@@ -54,7 +55,7 @@ func echoUDP(c *net.UDPConn) {
 }
 
 // udpForward waits until a UDP port is forwarded.
-func (h *hostAgent) udpForward(t *testing.T, vm string, port int, ok func(control.Forward) bool) (last control.Forward) {
+func (h *hostAgent) udpForward(t *testing.T, vm string, port int, ok func(status.Forward) bool) (last status.Forward) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("udp port %d of %s", port, vm), func() bool {
 		for _, f := range h.vm(t, vm).Forwards {
@@ -145,7 +146,7 @@ func TestFiftyUDPClientsGetTheirOwnAnswers(t *testing.T) {
 			h.udpForward(t, "dev", 7000, active)
 			if way == "bridge" {
 				g.agent.kill()
-				eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != control.Connected })
+				eventually(t, "the loss to be noticed", func() bool { return h.vm(t, "dev").State != status.Connected })
 			}
 			var running sync.WaitGroup
 			var mu sync.Mutex
@@ -211,8 +212,8 @@ func TestNoiseStaysInTheGuest(t *testing.T) {
 	for port, why := range map[int]string{5353: "mDNS", 123: "NTP", 0: "ephemeral"} {
 		c := g.listenUDP(t, fmt.Sprintf("0.0.0.0:%d", port))
 		port := c.LocalAddr().(*net.UDPAddr).Port
-		h.udpForward(t, "dev", port, func(f control.Forward) bool {
-			return f.State == control.Ignored && strings.Contains(f.Reason, why)
+		h.udpForward(t, "dev", port, func(f status.Forward) bool {
+			return f.State == status.Ignored && strings.Contains(f.Reason, why)
 		})
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // usesLibvirt says whether run looks for VMs: unless it was told which, or told not to.
@@ -115,10 +115,10 @@ func (d *discoveries) run(ctx context.Context, only bool) error {
 }
 
 // setups tells about the domains that setup was run on and that were defined anew.
-func (d *discoveries) setups() []control.Setup {
+func (d *discoveries) setups() []status.Setup {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var all []control.Setup
+	var all []status.Setup
 	for _, k := range d.keepers {
 		all = append(all, k.Status()...)
 	}

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
@@ -69,7 +69,7 @@ func (o *initOptions) run(ctx context.Context, in *os.File, out io.Writer) error
 		return misuse(errors.New("there is no terminal to ask at; say --yes"))
 	}
 	// Without an agent nothing is seen, and the file is as good.
-	st, err := askStatus(ctx, o.socket, control.Query{})
+	st, err := askStatus(ctx, o.socket, status.Query{})
 	plan.seen = seenPorts(st)
 	if err == nil && len(plan.seen) == 0 {
 		fmt.Fprintln(out, "No ports are seen in running VMs.")
@@ -97,7 +97,7 @@ func (o *initOptions) run(ctx context.Context, in *os.File, out io.Writer) error
 }
 
 // seenPorts are the ports of VMs that are forwarded or might be, once each.
-func seenPorts(st control.Status) []seenPort {
+func seenPorts(st status.Status) []seenPort {
 	var seen []seenPort
 	for _, vm := range st.VMs {
 		for _, f := range vm.Forwards {
@@ -105,7 +105,7 @@ func seenPorts(st control.Status) []seenPort {
 				continue
 			}
 			host, low := hostForLow(f)
-			if f.State == control.Ignored && !(low && f.Rule == config.DefaultRule) {
+			if f.State == status.Ignored && !(low && f.Rule == config.DefaultRule) {
 				continue
 			}
 			if !low {
@@ -119,7 +119,7 @@ func seenPorts(st control.Status) []seenPort {
 }
 
 // hostForLow proposes a host port for what stays in the guest for its low port alone.
-func hostForLow(f control.Forward) (host uint16, low bool) {
+func hostForLow(f status.Forward) (host uint16, low bool) {
 	addr, err := netip.ParseAddrPort(f.Guest[0])
 	if err != nil {
 		return 0, false // a socket's path

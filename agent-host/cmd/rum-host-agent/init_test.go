@@ -10,19 +10,19 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 func seen() []seenPort {
-	return seenPorts(control.Status{VMs: []control.VM{
-		{Name: "dev", Forwards: []control.Forward{
-			{Proto: "tcp", Port: 8080, Guest: []string{"0.0.0.0:8080"}, State: control.Active, Process: "web\n[[ports]]\nhost_ip = \"*\"#[1]"},
-			{Proto: "tcp", Port: 80, Guest: []string{"0.0.0.0:80"}, State: control.Denied, Process: "nginx[7]"},
-			{Proto: "tcp", Port: 22, Guest: []string{"0.0.0.0:22"}, State: control.Ignored},
-			{Proto: "tcp", Port: 9000, State: control.Active, Rule: "rum.toml:3"},
+	return seenPorts(status.Status{VMs: []status.VM{
+		{Name: "dev", Forwards: []status.Forward{
+			{Proto: "tcp", Port: 8080, Guest: []string{"0.0.0.0:8080"}, State: status.Active, Process: "web\n[[ports]]\nhost_ip = \"*\"#[1]"},
+			{Proto: "tcp", Port: 80, Guest: []string{"0.0.0.0:80"}, State: status.Denied, Process: "nginx[7]"},
+			{Proto: "tcp", Port: 22, Guest: []string{"0.0.0.0:22"}, State: status.Ignored},
+			{Proto: "tcp", Port: 9000, State: status.Active, Rule: "rum.toml:3"},
 		}},
-		{Name: "test", Forwards: []control.Forward{
-			{Proto: "tcp", Port: 80, Guest: []string{"[::]:80"}, State: control.Claim},
+		{Name: "test", Forwards: []status.Forward{
+			{Proto: "tcp", Port: 80, Guest: []string{"[::]:80"}, State: status.Claim},
 		}},
 	}})
 }
@@ -88,13 +88,13 @@ func TestInitAsksAboutThePortsItSees(t *testing.T) {
 // TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed: they stay in the guest until a rule names them, so init is where
 // a user meets them. What a rule of the user's keeps there, or ssh, is not offered.
 func TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed(t *testing.T) {
-	st := control.Status{VMs: []control.VM{{Name: "dev", Forwards: []control.Forward{
-		{Proto: "tcp", Port: 80, Guest: []string{"0.0.0.0:80", "[::]:80"}, State: control.Ignored, Rule: config.DefaultRule, Process: "nginx[7]"},
-		{Proto: "udp", Port: 514, Guest: []string{"0.0.0.0:514"}, State: control.Ignored, Rule: config.DefaultRule},
-		{Proto: "tcp", Port: 22, Guest: []string{"0.0.0.0:22"}, State: control.Ignored, Rule: config.DefaultRule},
-		{Proto: "tcp", Port: 443, Guest: []string{"0.0.0.0:443"}, State: control.Ignored, Rule: "rum.toml:3"},
-		{Proto: "tcp", Port: 41000, Guest: []string{"0.0.0.0:41000"}, State: control.Ignored, Rule: config.DefaultRule},
-		{Proto: "unix", Guest: []string{"/run/app.sock"}, State: control.Ignored, Rule: config.DefaultRule},
+	st := status.Status{VMs: []status.VM{{Name: "dev", Forwards: []status.Forward{
+		{Proto: "tcp", Port: 80, Guest: []string{"0.0.0.0:80", "[::]:80"}, State: status.Ignored, Rule: config.DefaultRule, Process: "nginx[7]"},
+		{Proto: "udp", Port: 514, Guest: []string{"0.0.0.0:514"}, State: status.Ignored, Rule: config.DefaultRule},
+		{Proto: "tcp", Port: 22, Guest: []string{"0.0.0.0:22"}, State: status.Ignored, Rule: config.DefaultRule},
+		{Proto: "tcp", Port: 443, Guest: []string{"0.0.0.0:443"}, State: status.Ignored, Rule: "rum.toml:3"},
+		{Proto: "tcp", Port: 41000, Guest: []string{"0.0.0.0:41000"}, State: status.Ignored, Rule: config.DefaultRule},
+		{Proto: "unix", Guest: []string{"/run/app.sock"}, State: status.Ignored, Rule: config.DefaultRule},
 	}}}}
 	const both = `[[ports]] guest = 80 host = 8080 [[forward]] guest = 514 host = 8514 proto = "udp"`
 	for answers, want := range map[string]string{
@@ -122,9 +122,9 @@ func TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed(t *testing.T) {
 
 // TestInitAsksAboutManyPortsAtOnce: all, none, or one by one.
 func TestInitAsksAboutManyPortsAtOnce(t *testing.T) {
-	many := control.VM{Name: "dev"}
+	many := status.VM{Name: "dev"}
 	for port := range uint16(20) {
-		many.Forwards = append(many.Forwards, control.Forward{Proto: "tcp", Port: 3000 + port, Guest: []string{"0.0.0.0:1"}, State: control.Active})
+		many.Forwards = append(many.Forwards, status.Forward{Proto: "tcp", Port: 3000 + port, Guest: []string{"0.0.0.0:1"}, State: status.Active})
 	}
 	for answers, want := range map[string]struct{ rules, asked int }{
 		"\n\n\n":        {0, 3}, // what is everywhere needs no rule
@@ -134,7 +134,7 @@ func TestInitAsksAboutManyPortsAtOnce(t *testing.T) {
 		"n\nn\n\n":      {0, 3},
 		"\nc\n" + strings.Repeat("n\n", 20) + "\n": {20, 23},
 	} {
-		p := &plan{seen: seenPorts(control.Status{VMs: []control.VM{many}}), all: true}
+		p := &plan{seen: seenPorts(status.Status{VMs: []status.VM{many}}), all: true}
 		var out bytes.Buffer
 		d := &dialogue{in: bufio.NewReader(strings.NewReader(answers)), out: &out}
 		if !d.complete(p, "rum.toml", false) || len(p.rules) != want.rules || strings.Count(out.String(), "? [")+strings.Count(out.String(), ": host port") != want.asked {

@@ -16,9 +16,9 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // ofProject is why a file counts.
@@ -144,8 +144,8 @@ func rivalry(p *projects.Project, rivals []*projects.Project, disk string) strin
 }
 
 // noteRivals adds to what VMs say of themselves that several projects might have them.
-func (r *rumProjects) noteRivals(vms iter.Seq[control.VM]) iter.Seq[control.VM] {
-	return func(yield func(control.VM) bool) {
+func (r *rumProjects) noteRivals(vms iter.Seq[status.VM]) iter.Seq[status.VM] {
+	return func(yield func(status.VM) bool) {
 		for vm := range vms {
 			r.mu.Lock()
 			text := r.followed[vm.Name]
@@ -206,20 +206,20 @@ func forAgent(p *projects.Project) *hostagent.Project {
 	if p == nil {
 		return nil
 	}
-	return &hostagent.Project{ID: p.ID, Config: p.File.Current(), Status: func() control.Config { return projectStatus(p) }}
+	return &hostagent.Project{ID: p.ID, Config: p.File.Current(), Status: func() status.Config { return projectStatus(p) }}
 }
 
-func projectStatus(p *projects.Project) control.Config {
+func projectStatus(p *projects.Project) status.Config {
 	st := configStatus(p.File, ofProject)
 	st.VM = p.Domain
 	return st
 }
 
 // status tells about every project.
-func (r *rumProjects) status() []control.Config {
+func (r *rumProjects) status() []status.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var all []control.Config
+	var all []status.Config
 	for _, p := range r.all {
 		all = append(all, projectStatus(p))
 	}
@@ -233,12 +233,12 @@ func mayBeOf(workDir, vm string) bool {
 }
 
 // notUsed tells about the work directories that are no project's.
-func (r *rumProjects) notUsed() []control.Refused {
+func (r *rumProjects) notUsed() []status.Refused {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var all []control.Refused
+	var all []status.Refused
 	for _, d := range r.refused {
-		all = append(all, control.Refused{Path: d.Path, Reason: d.Reason.Error(), Remedy: d.Remedy})
+		all = append(all, status.Refused{Path: d.Path, Reason: d.Reason.Error(), Remedy: d.Remedy})
 	}
 	return all
 }

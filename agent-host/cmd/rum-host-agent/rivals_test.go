@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/logbuf"
 )
 
@@ -43,7 +43,7 @@ func TestOfProjectsWithOneNameForTheirVMTheDiskTellsAndStatusAndLogSaySo(t *test
 		if p := of(libvirt.Domain{Name: "shop", State: state, Disk: disk}); p != nil {
 			id = p.ID
 		}
-		for vm := range r.noteRivals(slices.Values([]control.VM{{Name: "shop"}})) {
+		for vm := range r.noteRivals(slices.Values([]status.VM{{Name: "shop"}})) {
 			warning = vm.Warning
 		}
 		return id, warning

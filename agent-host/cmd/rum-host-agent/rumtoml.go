@@ -16,8 +16,8 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // configFlag is the flag --config of the subcommands that read rum.toml.
@@ -185,8 +185,8 @@ func logForgotten(log *slog.Logger, file *config.File) bool {
 }
 
 // configStatus tells which file counts, and what is wrong with it.
-func configStatus(file *config.File, why string) control.Config {
-	st := control.Config{File: file.Path(), Found: file.Found(), Why: why, Warnings: warnings(file.Current())}
+func configStatus(file *config.File, why string) status.Config {
+	st := status.Config{File: file.Path(), Found: file.Found(), Why: why, Warnings: warnings(file.Current())}
 	if err := file.Err(); err != nil {
 		for i, text := range st.Warnings {
 			st.Warnings[i] = "of the last good version: " + text // whose lines may be others

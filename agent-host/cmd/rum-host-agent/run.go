@@ -22,6 +22,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 )
 
@@ -115,7 +116,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 
-	status := func() control.Status {
+	now := func() status.Status {
 		st := agent.Summary()
 		st.Config = configStatus(file, why)
 		if rum != nil {
@@ -126,9 +127,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		}
 		return st
 	}
-	server := &control.Server{Status: status, VMs: agent.VMs, Log: log}
+	server := &control.Server{Status: now, VMs: agent.VMs, Log: log}
 	if rum != nil {
-		server.VMs = func(q control.Query) iter.Seq[control.VM] { return rum.noteRivals(agent.VMs(q)) }
+		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.noteRivals(agent.VMs(q)) }
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })

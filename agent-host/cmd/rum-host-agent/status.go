@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 func newStatus(s *shared) *cobra.Command {
@@ -27,7 +28,7 @@ project of rum's or libvirt is in error, as far as the VM has to do with it.`,
 		Args: atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
-			q := control.Query{Rows: maxRows}
+			q := status.Query{Rows: maxRows}
 			switch {
 			case asJSON:
 				q.Rows = 1 // for what is in error; the whole is passed on as it is
@@ -63,23 +64,23 @@ project of rum's or libvirt is in error, as far as the VM has to do with it.`,
 }
 
 // about leaves out what is wrong with projects and files that the VM of that name has nothing of.
-func about(st control.Status, vm string) control.Status {
+func about(st status.Status, vm string) status.Status {
 	for i := range st.Projects {
 		if c := &st.Projects[i]; c.VM != vm {
 			c.Error = ""
 		}
 	}
-	st.Refused = slices.DeleteFunc(st.Refused, func(r control.Refused) bool {
+	st.Refused = slices.DeleteFunc(st.Refused, func(r status.Refused) bool {
 		return !mayBeOf(r.Path, vm)
 	})
-	if slices.ContainsFunc(st.VMs, func(v control.VM) bool { return v.Config != nil }) {
+	if slices.ContainsFunc(st.VMs, func(v status.VM) bool { return v.Config != nil }) {
 		st.Config.Error = ""
 	}
 	return st
 }
 
 // inError makes a script see what a person reads: that what is shown is not all as it should be.
-func inError(st control.Status) error {
+func inError(st status.Status) error {
 	if st.Config.Error != "" {
 		return advise(errors.New("the configuration is in error, and the last good one in use"), "correct "+clean(st.Config.File)+" as status says")
 	}
@@ -110,7 +111,7 @@ const (
 	maxRowsOfVM = 1000
 )
 
-func askStatus(ctx context.Context, socket string, q control.Query) (control.Status, error) {
+func askStatus(ctx context.Context, socket string, q status.Query) (status.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	st, err := control.NewClient(socket).StatusOf(ctx, q)
@@ -129,7 +130,7 @@ func adviseAsker(err error) error {
 
 // noVM is the error of asking about a VM that the agent does not serve.
 func noVM(ctx context.Context, socket, name string) error {
-	st, err := askStatus(ctx, socket, control.Query{Rows: 1})
+	st, err := askStatus(ctx, socket, status.Query{Rows: 1})
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func noVM(ctx context.Context, socket, name string) error {
 func writeJSON(ctx context.Context, w io.Writer, socket, vm string) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	body, err := control.NewClient(socket).StatusJSON(ctx, control.Query{VM: vm})
+	body, err := control.NewClient(socket).StatusJSON(ctx, status.Query{VM: vm})
 	if err != nil {
 		return adviseAsker(err)
 	}

@@ -8,22 +8,22 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // Colours of states, as ANSI SGR parameters.
 var stateColours = map[string]string{
-	control.Connected: "32", control.Active: "32",
-	control.Connecting: "33", control.Paused: "33", control.Claim: "33",
-	control.Down: "31", control.Incompatible: "31", control.Denied: "31",
-	control.Ignored: "2",
+	status.Connected: "32", status.Active: "32",
+	status.Connecting: "33", status.Paused: "33", status.Claim: "33",
+	status.Down: "31", status.Incompatible: "31", status.Denied: "31",
+	status.Ignored: "2",
 }
 
 // cell is text in a column; colour is empty for none.
 type cell struct{ text, colour string }
 
 // printStatus writes VMs and forwards for people.
-func printStatus(w io.Writer, st control.Status, colour bool) error {
+func printStatus(w io.Writer, st status.Status, colour bool) error {
 	var b strings.Builder
 	if st.Config.Error != "" {
 		b.WriteString("configuration error: " + cleanError(st.Config.Error) + "\n")
@@ -40,7 +40,7 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 		}
 	}
 	for _, c := range st.Projects {
-		if c.Error != "" && !slices.ContainsFunc(st.VMs, func(vm control.VM) bool { return vm.Config != nil && vm.Config.File == c.File }) {
+		if c.Error != "" && !slices.ContainsFunc(st.VMs, func(vm status.VM) bool { return vm.Config != nil && vm.Config.File == c.File }) {
 			b.WriteString("configuration error of " + clean(c.VM) + ", which is not served: " + cleanError(c.Error) + "\n")
 		}
 	}
@@ -72,7 +72,7 @@ func printStatus(w io.Writer, st control.Status, colour bool) error {
 	return err
 }
 
-func writeVM(b *strings.Builder, vm control.VM, colour bool) {
+func writeVM(b *strings.Builder, vm status.VM, colour bool) {
 	b.WriteString(clean(vm.Name) + "  ")
 	writeCell(b, stateCell(vm.State), colour)
 	if vm.Endpoint != "" {
@@ -110,7 +110,7 @@ func writeVM(b *strings.Builder, vm control.VM, colour bool) {
 	}
 }
 
-func writeSetup(b *strings.Builder, s control.Setup) {
+func writeSetup(b *strings.Builder, s status.Setup) {
 	if s.Domain == "" {
 		b.WriteString(clean(s.Source) + "  what setup added is not put back when a domain is defined anew: " + cleanError(s.Error) + "\n")
 		return
@@ -127,10 +127,10 @@ func writeSetup(b *strings.Builder, s control.Setup) {
 }
 
 // more counts the forwards that are not shown, and says what shows them.
-func more(vm control.VM) string {
+func more(vm status.VM) string {
 	left := 0
 	var parts []string
-	for _, state := range []string{control.Active, control.Claim, control.Denied, control.Ignored} {
+	for _, state := range []string{status.Active, status.Claim, status.Denied, status.Ignored} {
 		if n := vm.More[state]; n > 0 {
 			left += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
@@ -145,8 +145,8 @@ func more(vm control.VM) string {
 
 func stateCell(s string) cell { return cell{clean(s), stateColours[s]} }
 
-func forwardRows(forwards []control.Forward) [][]cell {
-	labels := slices.ContainsFunc(forwards, func(f control.Forward) bool { return f.Label != "" })
+func forwardRows(forwards []status.Forward) [][]cell {
+	labels := slices.ContainsFunc(forwards, func(f status.Forward) bool { return f.Label != "" })
 	header := "PORT STATE HOST GUEST PATH PROCESS CONNS REASON"
 	if labels {
 		header = "PORT LABEL STATE HOST GUEST PATH PROCESS CONNS REASON"
@@ -178,7 +178,7 @@ const errorShown = 10 * time.Minute
 
 // reason is why a host address does not listen, and which does all the same, or
 // what went wrong of late if all do.
-func reason(f control.Forward) string {
+func reason(f status.Forward) string {
 	switch {
 	case f.Reason == "" && f.LastError != "":
 		if f.LastErrorAt == nil || time.Since(*f.LastErrorAt) > errorShown {
@@ -186,7 +186,7 @@ func reason(f control.Forward) string {
 		}
 		ago := max(0, time.Since(*f.LastErrorAt)).Truncate(time.Second)
 		return fmt.Sprintf("last error, %v ago: %s", ago, cleanError(f.LastError))
-	case f.State != control.Active && len(f.Listening) > 0:
+	case f.State != status.Active && len(f.Listening) > 0:
 		return cleanError(f.Reason) + "; open on " + addresses(f.Listening)
 	}
 	return cleanError(f.Reason)

@@ -5,25 +5,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
-func example() control.Status {
-	return control.Status{VMs: []control.VM{
+func example() status.Status {
+	return status.Status{VMs: []status.VM{
 		{
-			Name: "dev", Endpoint: "vsock:3:1021", State: control.Connected, Auth: "psk", AgentVersion: "1.2", Loopback: "127.77.3.9",
+			Name: "dev", Endpoint: "vsock:3:1021", State: status.Connected, Auth: "psk", AgentVersion: "1.2", Loopback: "127.77.3.9",
 			Warning: "the guest agent is older",
-			Forwards: []control.Forward{
-				{Proto: "tcp", Port: 8080, State: control.Active, Host: []string{"127.0.0.1:8080", "[::1]:8080"}, Guest: []string{"0.0.0.0:8080"},
+			Forwards: []status.Forward{
+				{Proto: "tcp", Port: 8080, State: status.Active, Host: []string{"127.0.0.1:8080", "[::1]:8080"}, Guest: []string{"0.0.0.0:8080"},
 					Path: "vsock", Process: "nginx[812]", ConnectionsActive: 1, ConnectionsTotal: 5},
-				{Proto: "tcp", Port: 80, State: control.Claim, Host: []string{"127.0.0.1:80"}, Guest: []string{"[::]:80"}, Reason: "held by apache2[7]"},
-				{Proto: "udp", Port: 53, State: control.Claim, Host: []string{"127.0.0.1:53", "127.77.3.9:53"}, Listening: []string{"127.77.3.9:53"},
+				{Proto: "tcp", Port: 80, State: status.Claim, Host: []string{"127.0.0.1:80"}, Guest: []string{"[::]:80"}, Reason: "held by apache2[7]"},
+				{Proto: "udp", Port: 53, State: status.Claim, Host: []string{"127.0.0.1:53", "127.77.3.9:53"}, Listening: []string{"127.77.3.9:53"},
 					Guest: []string{"[::]:53"}, Path: "vsock", Reason: "held by dnsmasq[9]"},
-				{Proto: "udp", Port: 69, State: control.Active, Host: []string{"127.0.0.1:69"}, Listening: []string{"127.0.0.1:69"},
+				{Proto: "udp", Port: 69, State: status.Active, Host: []string{"127.0.0.1:69"}, Listening: []string{"127.0.0.1:69"},
 					Guest: []string{"[::]:69"}, Path: "vsock", Reason: "127.77.3.9:69 is held by tftpd[3]"},
 			},
 		},
-		{Name: "old", Endpoint: "unix:/x", State: control.Down, Error: "connect: no such file"},
+		{Name: "old", Endpoint: "unix:/x", State: status.Down, Error: "connect: no such file"},
 	}}
 }
 
@@ -73,7 +73,7 @@ func TestAnErrorAgesOutOfTheTable(t *testing.T) {
 		-time.Hour:       "last error, 0s ago: guest: refused", // the clock was set back
 	} {
 		at := now.Add(-age)
-		got := reason(control.Forward{State: control.Active, LastError: "guest: refused", LastErrorAt: &at})
+		got := reason(status.Forward{State: status.Active, LastError: "guest: refused", LastErrorAt: &at})
 		if got != want {
 			t.Errorf("after %v: %q", age, got)
 		}
@@ -82,10 +82,10 @@ func TestAnErrorAgesOutOfTheTable(t *testing.T) {
 
 func TestWhatIsNotShownIsCounted(t *testing.T) {
 	for want, more := range map[string]map[string]int{
-		"  and 896 more: 824 active, 72 denied; see all with: rum-host-agent status dev\n":           {control.Denied: 72, control.Active: 824},
-		"  and 3896 more: 824 active, 3072 denied; see all with: rum-host-agent status dev --json\n": {control.Denied: 3072, control.Active: 824},
+		"  and 896 more: 824 active, 72 denied; see all with: rum-host-agent status dev\n":           {status.Denied: 72, status.Active: 824},
+		"  and 3896 more: 824 active, 3072 denied; see all with: rum-host-agent status dev --json\n": {status.Denied: 3072, status.Active: 824},
 	} {
-		st := control.Status{VMs: []control.VM{{Name: "dev", More: more}}}
+		st := status.Status{VMs: []status.VM{{Name: "dev", More: more}}}
 		var b strings.Builder
 		if err := printStatus(&b, st, false); err != nil {
 			t.Fatal(err)
@@ -114,9 +114,9 @@ func TestColourChangesNothingElse(t *testing.T) {
 
 func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 	evil := "\x1b]0;owned\x07\r\n\u202eabc\u200b" + strings.Repeat("x", 10_000) + "\xff\u009b31m"
-	st := control.Status{VMs: []control.VM{{
+	st := status.Status{VMs: []status.VM{{
 		Name: evil, Endpoint: evil, State: evil, Auth: evil, AgentVersion: evil, BridgeIP: evil, Loopback: evil, Error: evil, Warning: evil,
-		Forwards: []control.Forward{{
+		Forwards: []status.Forward{{
 			Proto: evil, State: evil, Reason: evil, Path: evil, Process: evil, LastError: evil,
 			Host: []string{evil, evil, evil, evil, evil, evil}, Listening: []string{evil, evil}, Guest: []string{evil},
 		}},
@@ -140,17 +140,17 @@ func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 
 func TestStatusSaysWhatBecameOfASetup(t *testing.T) {
 	at := time.Date(2026, 11, 29, 0, 10, 8, 0, time.Local)
-	setup := func(s control.Setup) control.Setup {
+	setup := func(s status.Setup) status.Setup {
 		s.Domain, s.Source, s.RedefinedAt = "shop", "qemu:///system", at
 		return s
 	}
-	for want, s := range map[string]control.Setup{
+	for want, s := range map[string]status.Setup{
 		"put back: add to shop: a channel; after the next start only: no free port": {Done: []string{"add to shop: a channel", "after the next start only: no free port"}},
 		"nothing was missing":                            {},
 		"nothing was put back: operation forbidden?[31m": {Error: "operation forbidden\x1b[31m"},
 	} {
 		var b strings.Builder
-		if err := printStatus(&b, control.Status{Setups: []control.Setup{setup(s)}}, false); err != nil {
+		if err := printStatus(&b, status.Status{Setups: []status.Setup{setup(s)}}, false); err != nil {
 			t.Fatal(err)
 		}
 		if line, _, _ := strings.Cut(b.String(), "\n"); line != "setup of shop: defined anew at 2026-11-29 00:10:08; "+want {

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/cloudinit"
 	"github.com/rum-vm/rum-agent/test/e2e/cloudinit/cloudguest"
 	"github.com/rum-vm/rum-agent/test/vm"
@@ -231,16 +231,16 @@ func startHostAgent(m *machine, key keyfile.Key) *hostAgent {
 }
 
 // status is the one machine's.
-func (h *hostAgent) status(ctx context.Context) (control.VM, error) {
+func (h *hostAgent) status(ctx context.Context) (status.VM, error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(os.Getenv(stage), "host"), "status", "--json", "--socket", h.socket).Output()
 	if err != nil {
-		return control.VM{}, fmt.Errorf("status: %w", err)
+		return status.VM{}, fmt.Errorf("status: %w", err)
 	}
-	var status control.Status
-	if err := json.Unmarshal(out, &status); err != nil || len(status.VMs) != 1 {
-		return control.VM{}, fmt.Errorf("status: %v in %s", err, out)
+	var st status.Status
+	if err := json.Unmarshal(out, &st); err != nil || len(st.VMs) != 1 {
+		return status.VM{}, fmt.Errorf("status: %v in %s", err, out)
 	}
-	return status.VMs[0], nil
+	return st.VMs[0], nil
 }
 
 // waitForPage waits until the guest's page is served on the host by an agent of that version, with the key proven.

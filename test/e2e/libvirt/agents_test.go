@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -58,7 +59,7 @@ func (a *hostAgent) run(t *testing.T, cmd *exec.Cmd) {
 }
 
 // until waits until the status fits, and returns how long that took.
-func (a *hostAgent) until(t *testing.T, what string, limit time.Duration, fits func(control.Status) bool) time.Duration {
+func (a *hostAgent) until(t *testing.T, what string, limit time.Duration, fits func(status.Status) bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for {
@@ -77,10 +78,10 @@ func (a *hostAgent) until(t *testing.T, what string, limit time.Duration, fits f
 }
 
 // forward waits until a VM's port is in the state, and returns it.
-func (a *hostAgent) forward(t *testing.T, vmName string, port uint16, what string, limit time.Duration, fits func(control.VM, control.Forward) bool) (control.Forward, time.Duration) {
+func (a *hostAgent) forward(t *testing.T, vmName string, port uint16, what string, limit time.Duration, fits func(status.VM, status.Forward) bool) (status.Forward, time.Duration) {
 	t.Helper()
-	var found control.Forward
-	took := a.until(t, fmt.Sprintf("%s:%d %s", vmName, port, what), limit, func(st control.Status) bool {
+	var found status.Forward
+	took := a.until(t, fmt.Sprintf("%s:%d %s", vmName, port, what), limit, func(st status.Status) bool {
 		for _, v := range st.VMs {
 			for _, f := range v.Forwards {
 				if v.Name == vmName && f.Port == port && fits(v, f) {
@@ -184,24 +185,24 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 	agentGuest(t, "two", serve)
 	a := startHostAgent(t)
 	start(t, "one")
-	_, took := a.forward(t, "one", 8080, "active", bootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
+	_, took := a.forward(t, "one", 8080, "active", bootLimit, func(_ status.VM, f status.Forward) bool { return f.State == status.Active })
 	t.Logf("localhost:8080 leads to guest one %v after its start", took)
 	wantPage(t, "127.0.0.1:8080", "one")
 
 	start(t, "two")
-	claim, took := a.forward(t, "two", 8080, "claimed", bootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Claim })
+	claim, took := a.forward(t, "two", 8080, "claimed", bootLimit, func(_ status.VM, f status.Forward) bool { return f.State == status.Claim })
 	t.Logf("guest two has its claim after %v: %s", took, claim.Reason)
 	if !strings.Contains(claim.Reason, "held by VM one") {
 		t.Errorf("the claim does not name its holder: %q", claim.Reason)
 	}
 
-	a.until(t, "bridge addresses", bootLimit, func(st control.Status) bool { return st.VMs[0].BridgeIP != "" && st.VMs[1].BridgeIP != "" })
+	a.until(t, "bridge addresses", bootLimit, func(st status.Status) bool { return st.VMs[0].BridgeIP != "" && st.VMs[1].BridgeIP != "" })
 	rum(t, "status", "--socket", a.socket)
 	rum(t, "network", "status")
 	own := ownAddresses(t, a, "one", "two")
 	for _, name := range []string{"one", "two"} {
 		at := own[name] + ":8080"
-		a.forward(t, name, 8080, "on its own address", 10*time.Second, func(_ control.VM, f control.Forward) bool {
+		a.forward(t, name, 8080, "on its own address", 10*time.Second, func(_ status.VM, f status.Forward) bool {
 			return slices.Contains(f.Listening, at)
 		})
 		wantPage(t, at, name)
@@ -209,7 +210,7 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 
 	t.Run("a new agent lists both within 2 s, and gives them the same addresses", func(t *testing.T) {
 		b := startHostAgent(t)
-		took := b.until(t, "both VMs", 2*time.Second, func(st control.Status) bool { return len(st.VMs) == 2 })
+		took := b.until(t, "both VMs", 2*time.Second, func(st status.Status) bool { return len(st.VMs) == 2 })
 		t.Logf("both VMs are listed after %v", took)
 		if got := ownAddresses(t, b, "one", "two"); !maps.Equal(got, own) {
 			t.Errorf("the new agent gives %v, the first one gave %v", got, own)
@@ -220,10 +221,10 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 		conn := dialEcho(t, netip.MustParseAddrPort("127.0.0.1:8081"))
 		conn.say(t, "before")
 		virsh(t, "suspend", "one")
-		took := a.until(t, "paused", 20*time.Second, func(st control.Status) bool { return st.VMs[0].State == control.Paused })
+		took := a.until(t, "paused", 20*time.Second, func(st status.Status) bool { return st.VMs[0].State == status.Paused })
 		t.Logf("the pause is shown after %v", took)
 		virsh(t, "resume", "one")
-		took = a.until(t, "connected", 20*time.Second, func(st control.Status) bool { return st.VMs[0].State == control.Connected })
+		took = a.until(t, "connected", 20*time.Second, func(st status.Status) bool { return st.VMs[0].State == status.Connected })
 		t.Logf("the resumed guest is connected after %v", took)
 		conn.say(t, "after")
 		wantPage(t, "127.0.0.1:8080", "one")
@@ -231,13 +232,13 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 
 	t.Run("without its agent the bridge carries", func(t *testing.T) {
 		tell(t, "one", "touch /run/agent-off; killall rum-guest-agent")
-		_, took := a.forward(t, "one", 8080, "over the bridge", 30*time.Second, func(_ control.VM, f control.Forward) bool {
-			return f.State == control.Active && f.Path == "bridge"
+		_, took := a.forward(t, "one", 8080, "over the bridge", 30*time.Second, func(_ status.VM, f status.Forward) bool {
+			return f.State == status.Active && f.Path == "bridge"
 		})
 		t.Logf("the path is bridge after %v", took)
 		wantPage(t, "127.0.0.1:8080", "one")
 		tell(t, "one", "rm /run/agent-off")
-		_, took = a.forward(t, "one", 8080, "over the link", 60*time.Second, func(_ control.VM, f control.Forward) bool {
+		_, took = a.forward(t, "one", 8080, "over the link", 60*time.Second, func(_ status.VM, f status.Forward) bool {
 			return f.Path == "mux"
 		})
 		t.Logf("the path is the link again after %v", took)
@@ -248,35 +249,35 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 		if err := libvirtd.stop(); err != nil {
 			t.Fatal(err)
 		}
-		a.until(t, "an error", 10*time.Second, func(st control.Status) bool {
+		a.until(t, "an error", 10*time.Second, func(st status.Status) bool {
 			return len(st.Discovery) == 1 && st.Discovery[0].Error != "" && len(st.VMs) == 2
 		})
 		wantPage(t, "127.0.0.1:8080", "one")
 		if err := libvirtd.start(); err != nil {
 			t.Fatal(err)
 		}
-		a.until(t, "no error", 60*time.Second, func(st control.Status) bool { return st.Discovery[0].Error == "" && len(st.VMs) == 2 })
+		a.until(t, "no error", 60*time.Second, func(st status.Status) bool { return st.Discovery[0].Error == "" && len(st.VMs) == 2 })
 	})
 
 	t.Run("a reset guest is found again", func(t *testing.T) {
 		virsh(t, "reset", "two")
-		took := a.until(t, "two is gone", 10*time.Second, func(st control.Status) bool { return st.VMs[1].State != control.Connected })
+		took := a.until(t, "two is gone", 10*time.Second, func(st status.Status) bool { return st.VMs[1].State != status.Connected })
 		t.Logf("the reset shows after %v", took)
-		took = a.until(t, "two is back", bootLimit, func(st control.Status) bool { return st.VMs[1].State == control.Connected })
+		took = a.until(t, "two is back", bootLimit, func(st status.Status) bool { return st.VMs[1].State == status.Connected })
 		t.Logf("the guest is connected again %v later", took)
 	})
 
 	t.Run("when the first leaves the next takes over", func(t *testing.T) {
-		a.forward(t, "two", 8080, "claimed", bootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Claim })
+		a.forward(t, "two", 8080, "claimed", bootLimit, func(_ status.VM, f status.Forward) bool { return f.State == status.Claim })
 		conn := dialEcho(t, netip.MustParseAddrPort(own["two"]+":8081"))
 		conn.say(t, "before")
 		virsh(t, "destroy", "one")
-		_, took := a.forward(t, "two", 8080, "active", 10*time.Second, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
+		_, took := a.forward(t, "two", 8080, "active", 10*time.Second, func(_ status.VM, f status.Forward) bool { return f.State == status.Active })
 		t.Logf("guest two has the port after %v", took)
 		wantPage(t, "127.0.0.1:8080", "two")
 		wantPage(t, own["two"]+":8080", "two")
 		conn.say(t, "after")
-		a.until(t, "one is gone", 5*time.Second, func(st control.Status) bool { return len(st.VMs) == 1 && st.VMs[0].Name == "two" })
+		a.until(t, "one is gone", 5*time.Second, func(st status.Status) bool { return len(st.VMs) == 1 && st.VMs[0].Name == "two" })
 	})
 }
 
@@ -284,7 +285,7 @@ func TestTwoGuestsKeepTheSamePort(t *testing.T) {
 func ownAddresses(t *testing.T, a *hostAgent, names ...string) map[string]string {
 	t.Helper()
 	own := make(map[string]string)
-	a.until(t, "own addresses", 10*time.Second, func(st control.Status) bool {
+	a.until(t, "own addresses", 10*time.Second, func(st status.Status) bool {
 		for _, v := range st.VMs {
 			if slices.Contains(names, v.Name) {
 				own[v.Name] = v.Loopback
@@ -333,15 +334,15 @@ static = true
 	}
 	a := startHostAgent(t, "--config", rules)
 	start(t, "plain")
-	_, took := a.forward(t, "plain", 8080, "over the bridge", bootLimit, func(v control.VM, f control.Forward) bool {
-		return f.State == control.Active && f.Path == "bridge"
+	_, took := a.forward(t, "plain", 8080, "over the bridge", bootLimit, func(v status.VM, f status.Forward) bool {
+		return f.State == status.Active && f.Path == "bridge"
 	})
 	t.Logf("the static port leads over the bridge %v after the start", took)
 	wantPage(t, "127.0.0.1:18080", "plain")
-	a.forward(t, "plain", 8081, "claimed from QEMU", 10*time.Second, func(_ control.VM, f control.Forward) bool {
-		return f.State == control.Claim && strings.Contains(f.Reason, "the hostfwd of VM hostfwd")
+	a.forward(t, "plain", 8081, "claimed from QEMU", 10*time.Second, func(_ status.VM, f status.Forward) bool {
+		return f.State == status.Claim && strings.Contains(f.Reason, "the hostfwd of VM hostfwd")
 	})
 	rum(t, "status", "--socket", a.socket)
 	virsh(t, "destroy", "hostfwd")
-	a.forward(t, "plain", 8081, "taken over", 10*time.Second, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
+	a.forward(t, "plain", 8081, "taken over", 10*time.Second, func(_ status.VM, f status.Forward) bool { return f.State == status.Active })
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/qga"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // newSSHKey makes a pair of keys and returns the file of the private one.
@@ -82,15 +82,15 @@ func goesAndComesBack(t *testing.T, a *hostAgent, name string) {
 	agent := filepath.Join(os.Getenv(binVariable), "rum-guest-agent")
 	linked := func() {
 		t.Helper()
-		took := a.until(t, name+" connected with its key", cloudBootLimit, func(st control.Status) bool {
+		took := a.until(t, name+" connected with its key", cloudBootLimit, func(st status.Status) bool {
 			v := named(st, name)
-			return v.State == control.Connected && v.Auth == "psk"
+			return v.State == status.Connected && v.Auth == "psk"
 		})
 		t.Logf("linked after %v", took.Round(time.Millisecond))
 	}
 	gone := func() {
 		t.Helper()
-		a.until(t, name+" without an agent", time.Minute, func(st control.Status) bool { return named(st, name).State != control.Connected })
+		a.until(t, name+" without an agent", time.Minute, func(st status.Status) bool { return named(st, name).State != status.Connected })
 	}
 	round := func(via ...string) {
 		t.Helper()

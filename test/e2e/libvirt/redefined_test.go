@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // TestADomainDefinedAnewGetsBackItsNICWithItsAddress has a domain of nobody's in particular, which is off, and agents that
@@ -38,13 +38,13 @@ func TestADomainDefinedAnewGetsBackItsNICWithItsAddress(t *testing.T) {
 	if before == "" {
 		t.Fatal("setup gave it no NIC")
 	}
-	putBack := func(st control.Status) bool { return len(st.Setups) == 1 && st.Setups[0].Error == "" }
+	putBack := func(st status.Status) bool { return len(st.Setups) == 1 && st.Setups[0].Error == "" }
 
 	looks := &hostAgent{socket: filepath.Join(t.TempDir(), "agent.sock")}
 	looks.run(t, host.command("run", "--socket", looks.socket, "--libvirt", "qemu+unix:///system?socket=/run/libvirt/libvirt-sock-ro"))
-	looks.until(t, "libvirt answers", 10*time.Second, func(st control.Status) bool { return len(st.Discovery) == 1 && st.Discovery[0].Error == "" })
+	looks.until(t, "libvirt answers", 10*time.Second, func(st status.Status) bool { return len(st.Discovery) == 1 && st.Discovery[0].Error == "" })
 	redefine(t, "kept", xml)
-	looks.until(t, "that nothing is put back", 10*time.Second, func(st control.Status) bool {
+	looks.until(t, "that nothing is put back", 10*time.Second, func(st status.Status) bool {
 		return len(st.Setups) == 1 && strings.Contains(st.Setups[0].Error, "this connection may only read")
 	})
 	contains(t, host.run(t, false, "status", "--socket", looks.socket), "setup of kept: defined anew at", "nothing was put back: ")
@@ -65,7 +65,7 @@ func TestADomainDefinedAnewGetsBackItsNICWithItsAddress(t *testing.T) {
 	// Another VM that has its name gets nothing of its.
 	other := bare("kept", "q35", "<interface type='user'/><disk type='file'><source file='/images/other.img'/><target dev='vda'/></disk>")
 	redefine(t, "kept", other)
-	a.until(t, "that it is another", 10*time.Second, func(st control.Status) bool {
+	a.until(t, "that it is another", 10*time.Second, func(st status.Status) bool {
 		return len(st.Setups) == 1 && strings.Contains(st.Setups[0].Error, "its disk is /images/other.img and was none, so it may be another VM of that name")
 	})
 	if nic() != "" {

@@ -13,8 +13,8 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -134,12 +134,12 @@ func TestDomainsOfRumFollowTheirProjects(t *testing.T) {
 	}
 	a := &hostAgent{socket: filepath.Join(t.TempDir(), "agent.sock")}
 	a.run(t, host.command("run", "--socket", a.socket))
-	at := func(host string) func(control.VM, control.Forward) bool {
-		return func(v control.VM, f control.Forward) bool {
-			return v.State == control.Connected && f.State == control.Active && strings.HasPrefix(fmt.Sprint(f.Host), "["+host+" ")
+	at := func(host string) func(status.VM, status.Forward) bool {
+		return func(v status.VM, f status.Forward) bool {
+			return v.State == status.Connected && f.State == status.Active && strings.HasPrefix(fmt.Sprint(f.Host), "["+host+" ")
 		}
 	}
-	kept := func(_ control.VM, f control.Forward) bool { return f.State == control.Ignored }
+	kept := func(_ status.VM, f status.Forward) bool { return f.State == status.Ignored }
 	a.forward(t, "shop", 8080, "at its host port", bootLimit, at("127.0.0.1:18080"))
 	a.forward(t, "shop", 8081, "kept in", bootLimit, kept)
 	a.forward(t, "blog", 8080, "at its host port", bootLimit, at("127.0.0.2:18081"))
@@ -156,14 +156,14 @@ func TestDomainsOfRumFollowTheirProjects(t *testing.T) {
 
 	contains(t, host.run(t, true, "setup", "shop", "--seed", seedImage(t, t.TempDir(), "shop")), "has a seed volume already: that of rum", "rum-host-agent install shop")
 
-	var before control.VM
-	a.until(t, "shop has its address", 10*time.Second, func(st control.Status) bool { before = named(st, "shop"); return before.Loopback != "" })
+	var before status.VM
+	a.until(t, "shop has its address", 10*time.Second, func(st status.Status) bool { before = named(st, "shop"); return before.Loopback != "" })
 	if before.Auth != "psk" {
 		t.Errorf("shop is linked to with auth %q", before.Auth)
 	}
 	virsh(t, "destroy", "shop")
 	redefine(t, "shop", shop.xml)
-	took = a.until(t, "the channel is back", 5*time.Second, func(st control.Status) bool {
+	took = a.until(t, "the channel is back", 5*time.Second, func(st status.Status) bool {
 		return len(st.Setups) == 1 && st.Setups[0].Domain == "shop" && st.Setups[0].Error == "" && len(st.Setups[0].Done) == 1
 	})
 	t.Logf("what setup added is back %v after the domain was defined anew", took)
@@ -171,10 +171,10 @@ func TestDomainsOfRumFollowTheirProjects(t *testing.T) {
 	start(t, "shop")
 	waitConsole(t, "shop", "init: shop is up")
 	up := time.Now()
-	var after control.VM
-	a.until(t, "shop linked again", bootLimit, func(st control.Status) bool {
+	var after status.VM
+	a.until(t, "shop linked again", bootLimit, func(st status.Status) bool {
 		after = named(st, "shop")
-		return after.State == control.Connected && after.Auth == "psk" && after.RedefinedAt != nil
+		return after.State == status.Connected && after.Auth == "psk" && after.RedefinedAt != nil
 	})
 	_, took = a.forward(t, "shop", 8080, "where it was", 5*time.Second, at("127.0.0.1:18090"))
 	t.Logf("the forward is back %v after the link, %v after the guest is up", took, time.Since(up))
@@ -189,7 +189,7 @@ func TestDomainsOfRumFollowTheirProjects(t *testing.T) {
 	contains(t, host.run(t, false, "setup", "shop", "--keep", "no"), "shop: nothing to do", "nothing is put back when another program defines shop anew")
 	virsh(t, "destroy", "shop")
 	redefine(t, "shop", shop.xml)
-	a.until(t, "shop is forgotten", 10*time.Second, func(st control.Status) bool { return len(st.Setups) == 0 })
+	a.until(t, "shop is forgotten", 10*time.Second, func(st status.Status) bool { return len(st.Setups) == 0 })
 	if strings.Contains(definition(t, "shop"), "rum.agent.0") {
 		t.Error("--keep no had it put back")
 	}
@@ -206,11 +206,11 @@ func redefine(t *testing.T, name, xml string) {
 	}
 }
 
-func named(st control.Status, name string) control.VM {
+func named(st status.Status, name string) status.VM {
 	for _, v := range st.VMs {
 		if v.Name == name {
 			return v
 		}
 	}
-	return control.VM{}
+	return status.VM{}
 }

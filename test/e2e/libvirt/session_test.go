@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -152,8 +152,8 @@ func TestAUserWithoutRightsHasEverythingInASession(t *testing.T) {
 	a := &hostAgent{socket: filepath.Join(u.dir, "agent.sock")}
 	a.run(t, u.command(program, "run", "--socket", a.socket, "--libvirt", sessionURI))
 	virsh("start", "mine")
-	f, took := a.forward(t, "mine", 8080, "active", bootLimit, func(v control.VM, f control.Forward) bool {
-		return f.State == control.Active && v.State == control.Connected && strings.HasPrefix(v.Endpoint, "serial:"+u.dir)
+	f, took := a.forward(t, "mine", 8080, "active", bootLimit, func(v status.VM, f status.Forward) bool {
+		return f.State == status.Active && v.State == status.Connected && strings.HasPrefix(v.Endpoint, "serial:"+u.dir)
 	})
 	t.Logf("localhost:8080 leads to the guest %v after its start", took)
 	if len(f.Listening) != 3 {
@@ -165,7 +165,7 @@ func TestAUserWithoutRightsHasEverythingInASession(t *testing.T) {
 	u.run(t, program, "status", "--socket", a.socket)
 
 	virsh("destroy", "mine")
-	a.until(t, "the VM is gone", 10*time.Second, func(st control.Status) bool { return len(st.VMs) == 0 })
+	a.until(t, "the VM is gone", 10*time.Second, func(st status.Status) bool { return len(st.VMs) == 0 })
 	if _, err := page(fmt.Sprintf("127.0.0.1:%d", f.Port)); err == nil {
 		t.Error("the port still answers")
 	}

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/e2e/cloudinit/cloudguest"
 )
 
@@ -150,11 +150,11 @@ func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 			t.Logf("console:\n%s", console())
 		}
 	}()
-	took := a.until(t, "dev connected with its key", cloudBootLimit, func(st control.Status) bool {
-		return len(st.VMs) == 1 && st.VMs[0].Name == "dev" && st.VMs[0].State == control.Connected && st.VMs[0].Auth == "psk"
+	took := a.until(t, "dev connected with its key", cloudBootLimit, func(st status.Status) bool {
+		return len(st.VMs) == 1 && st.VMs[0].Name == "dev" && st.VMs[0].State == status.Connected && st.VMs[0].Auth == "psk"
 	})
 	t.Logf("linked %v after the line", took.Round(time.Second))
-	forward, took := a.forward(t, "dev", 8080, "active", cloudBootLimit, func(_ control.VM, f control.Forward) bool { return f.State == control.Active })
+	forward, took := a.forward(t, "dev", 8080, "active", cloudBootLimit, func(_ status.VM, f status.Forward) bool { return f.State == status.Active })
 	t.Logf("its page is on %v %v later", forward.Host, took.Round(time.Second))
 	response, err := http.Get("http://localhost:8080/page")
 	if err != nil {
@@ -165,7 +165,7 @@ func TestVirtInstallLineLeadsToALinkedGuest(t *testing.T) {
 		t.Errorf("the page is %q, error %v", body, err)
 	}
 	contains(t, rum(t, "status"), "dev", "connected", "psk", "8080")
-	a.until(t, "the bridge address", cloudBootLimit, func(st control.Status) bool {
+	a.until(t, "the bridge address", cloudBootLimit, func(st status.Status) bool {
 		return strings.HasPrefix(st.VMs[0].BridgeIP, "192.168.50.")
 	})
 	makeRumProject(t, dir, file, "debian")
@@ -205,8 +205,8 @@ func TestReadmeLeadsFromNothingToAServedVM(t *testing.T) {
 		switch strings.TrimSpace(command) {
 		case "rum-host-agent run":
 			a = runWithoutArguments(t)
-			a.until(t, "dev connected with its key", cloudBootLimit, func(st control.Status) bool {
-				return len(st.VMs) == 1 && st.VMs[0].State == control.Connected && st.VMs[0].Auth == "psk"
+			a.until(t, "dev connected with its key", cloudBootLimit, func(st status.Status) bool {
+				return len(st.VMs) == 1 && st.VMs[0].State == status.Connected && st.VMs[0].Auth == "psk"
 			})
 		default:
 			// No KVM here, whose use virt-install cannot be asked to try.

@@ -13,8 +13,8 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/debian"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
@@ -101,7 +101,7 @@ func TestADomainOfRumsDefinedAnewRegainsForwardsKeyAndAddressOverVsock(t *testin
 	agent := strings.TrimSpace(sh(t, "HOME=/root rum-host-agent run >/run/agent.log 2>&1 </dev/null & echo $!"))
 	defer sh(t, "kill "+agent+"; while kill -0 "+agent+" 2>/dev/null; do sleep 0.2; done")
 	sh(t, "virsh -q start shop")
-	before := untilServed(t, "the project's port", func(control.VM) bool { return true })
+	before := untilServed(t, "the project's port", func(status.VM) bool { return true })
 	if before.Config == nil || before.Config.File != projectFile {
 		t.Errorf("it follows %+v, and not %s", before.Config, projectFile)
 	}
@@ -115,7 +115,7 @@ func TestADomainOfRumsDefinedAnewRegainsForwardsKeyAndAddressOverVsock(t *testin
 	sh(t, `(until grep -qs "is up" /run/shop.console; do sleep 0.2; done; cut -d" " -f1 /proc/uptime
 until test "$(echo | busybox nc -w 30 127.0.0.1 18080)" = shop; do sleep 0.2; done; cut -d" " -f1 /proc/uptime) >/run/took 2>/dev/null </dev/null &
 virsh -q start shop`)
-	after := untilServed(t, "the port of the domain defined anew", func(v control.VM) bool { return v.RedefinedAt != nil })
+	after := untilServed(t, "the port of the domain defined anew", func(v status.VM) bool { return v.RedefinedAt != nil })
 	if after.Loopback != before.Loopback || after.Config == nil || after.Config.File != projectFile {
 		t.Errorf("before %+v\nafter %+v", before, after)
 	}
@@ -128,7 +128,7 @@ virsh -q start shop`)
 		t.Fatal(err)
 	}
 	t.Logf("forward, key and own address are back %.2f s after the guest was up, by the clock of the host VM", served-up)
-	until(t, "an address from a network of the domain's", bootLimit, func(st control.Status) bool {
+	until(t, "an address from a network of the domain's", bootLimit, func(st status.Status) bool {
 		return len(st.VMs) == 1 && regexp.MustCompile(onItsNetworks).MatchString(st.VMs[0].BridgeIP)
 	})
 	// No ssh server runs in the guest.
@@ -145,13 +145,13 @@ virsh -q start shop`)
 }
 
 // untilServed waits until shop has a keyed link over vsock that carries its port to where its project's rum.toml says.
-func untilServed(t *testing.T, what string, fits func(control.VM) bool) (shop control.VM) {
+func untilServed(t *testing.T, what string, fits func(status.VM) bool) (shop status.VM) {
 	t.Helper()
-	took := until(t, what, bootLimit, func(st control.Status) bool {
+	took := until(t, what, bootLimit, func(st status.Status) bool {
 		for _, v := range st.VMs {
 			for _, f := range v.Forwards {
-				if v.Name == "shop" && v.State == control.Connected && v.Auth == "psk" && strings.HasPrefix(v.Endpoint, "vsock:") && v.Loopback != "" &&
-					f.Port == 8080 && f.State == control.Active && f.Path == "vsock" && f.Host[0] == "127.0.0.1:18080" && fits(v) {
+				if v.Name == "shop" && v.State == status.Connected && v.Auth == "psk" && strings.HasPrefix(v.Endpoint, "vsock:") && v.Loopback != "" &&
+					f.Port == 8080 && f.State == status.Active && f.Path == "vsock" && f.Host[0] == "127.0.0.1:18080" && fits(v) {
 					shop = v
 					return true
 				}

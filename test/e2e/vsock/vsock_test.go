@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/shellword"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
@@ -52,7 +52,7 @@ func stalled(t *testing.T, command string) {
 }
 
 // until polls the host agent's status until it fits.
-func until(t *testing.T, what string, limit time.Duration, fits func(control.Status) bool) time.Duration {
+func until(t *testing.T, what string, limit time.Duration, fits func(status.Status) bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	answered := begin
@@ -65,7 +65,7 @@ func until(t *testing.T, what string, limit time.Duration, fits func(control.Sta
 			stalled(t, "rum-host-agent status")
 		}
 		cancel()
-		var st control.Status
+		var st status.Status
 		if err == nil && json.Unmarshal([]byte(out), &st) == nil && fits(st) {
 			return time.Since(begin)
 		}
@@ -97,7 +97,7 @@ func wantPage(t *testing.T) {
 }
 
 // nested returns the nested guest's VM and its forward of port 8080, where they are known.
-func nested(st control.Status) (vm control.VM, f control.Forward, ok bool) {
+func nested(st status.Status) (vm status.VM, f status.Forward, ok bool) {
 	for _, v := range st.VMs {
 		for _, f := range v.Forwards {
 			if v.Name == "nested" && f.Port == 8080 {
@@ -157,39 +157,39 @@ func TestForwardOverVsock(t *testing.T) {
 	sh(t, "rum-host-agent run >/run/agent.log 2>&1 </dev/null &")
 	sh(t, "virsh -q start nested")
 
-	took := until(t, "the guest's port over vsock", bootLimit, func(st control.Status) bool {
+	took := until(t, "the guest's port over vsock", bootLimit, func(st status.Status) bool {
 		v, f, ok := nested(st)
-		return ok && v.Endpoint == "vsock:3:1021" && v.State == control.Connected && f.State == control.Active && f.Path == "vsock"
+		return ok && v.Endpoint == "vsock:3:1021" && v.State == status.Connected && f.State == status.Active && f.Path == "vsock"
 	})
 	t.Logf("found at its automatic CID and forwarded %v after its start", took)
 	sh(t, "until grep 'the guest agent has come up' /run/agent.log; do sleep 1; done") // it knocked
 	wantPage(t)
 
-	until(t, "a bridge address", bootLimit, func(st control.Status) bool { v, _, _ := nested(st); return v.BridgeIP != "" })
+	until(t, "a bridge address", bootLimit, func(st status.Status) bool { v, _, _ := nested(st); return v.BridgeIP != "" })
 	t.Logf("status:\n%s", sh(t, "rum-host-agent status"))
 	var bridge string
-	until(t, "its value", time.Minute, func(st control.Status) bool { v, _, _ := nested(st); bridge = v.BridgeIP; return bridge != "" })
+	until(t, "its value", time.Minute, func(st status.Status) bool { v, _, _ := nested(st); bridge = v.BridgeIP; return bridge != "" })
 
 	t.Run("without the agent the bridge carries", func(t *testing.T) {
 		sh(t, "echo | busybox nc -w 30 "+bridge+" 7001")
-		took := until(t, "the bridge", 2*time.Minute, func(st control.Status) bool { _, f, ok := nested(st); return ok && f.Path == "bridge" })
+		took := until(t, "the bridge", 2*time.Minute, func(st status.Status) bool { _, f, ok := nested(st); return ok && f.Path == "bridge" })
 		t.Logf("over the bridge after %v", took)
 		wantPage(t)
 		sh(t, "echo | busybox nc -w 30 "+bridge+" 7002")
-		took = until(t, "vsock", 3*time.Minute, func(st control.Status) bool { _, f, ok := nested(st); return ok && f.Path == "vsock" })
+		took = until(t, "vsock", 3*time.Minute, func(st status.Status) bool { _, f, ok := nested(st); return ok && f.Path == "vsock" })
 		t.Logf("over vsock again after %v", took)
 		wantPage(t)
 	})
 
 	t.Run("a guest with another CID is found", func(t *testing.T) {
 		sh(t, "virsh -q destroy nested")
-		until(t, "the guest is gone", time.Minute, func(st control.Status) bool { _, _, ok := nested(st); return !ok })
+		until(t, "the guest is gone", time.Minute, func(st status.Status) bool { _, _, ok := nested(st); return !ok })
 		// Another domain takes the CID; it need not boot.
 		define(t, "taker", `<vsock model="virtio"><cid auto="no" address="3"/></vsock>`)
 		sh(t, "virsh -q start taker --paused && virsh -q start nested")
-		took := until(t, "the guest at CID 4", bootLimit, func(st control.Status) bool {
+		took := until(t, "the guest at CID 4", bootLimit, func(st status.Status) bool {
 			v, f, ok := nested(st)
-			return ok && v.Endpoint == "vsock:4:1021" && v.State == control.Connected && f.Path == "vsock"
+			return ok && v.Endpoint == "vsock:4:1021" && v.State == status.Connected && f.Path == "vsock"
 		})
 		t.Logf("found at its new CID %v after its start", took)
 		wantPage(t)

@@ -1,4 +1,4 @@
-package control
+package status
 
 import "time"
 
@@ -52,7 +52,7 @@ type Status struct {
 	Discovery []Discovery `json:"discovery,omitempty"`
 	// Setups are the domains that setup was run on and that were defined anew since.
 	Setups []Setup `json:"setups,omitempty"`
-	VMs    []VM    `json:"vms"` // the last field: a [Server] sends them one by one
+	VMs    []VM    `json:"vms"` // the last field: the server of control sends them one by one
 }
 
 // Query says how much of a status is wanted. Its zero value is everything.
