@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"slices"
@@ -166,3 +167,196 @@ func (rs Rules) Static(vm string) []portwatch.Listener {
 	}
 	return out
 }
+
+// firstOrdinary is the first port that is forwarded although no rule names it.
+// Those below it belong to the system's own services, here as in the guest.
+const firstOrdinary = 1024
+
+// auto is the [auto_ports] table, which decides about what no rule matches. It is
+// the last of the [Rules] of a file that has the table.
+type auto struct {
+	off bool
+	// ports are those written in the file, the zero value if none are.
+	ports Ports
+}
+
+func (t table) auto(name string) Rule {
+	t.allow("enabled", "range", "bind")
+	r := impliedRule()
+	r.Name = name
+	if on, ok := get[bool](t, "enabled", "true or false"); ok {
+		r.auto.off = !on
+	}
+	r.auto.ports, _ = t.ports("range")
+	if text, ok := t.text("bind"); ok {
+		ips, err := parseHostIP(text)
+		if err != nil {
+			t.errorf("bind", "%v", err)
+		}
+		r.HostIP = ips
+	}
+	return r
+}
+
+func impliedRule() Rule {
+	return Rule{Name: DefaultRule, HostIP: []netip.Addr{loopback4, loopback6}, auto: &auto{}}
+}
+
+// implied returns the rule behind the others.
+func (rs Rules) implied() Rule {
+	if n := len(rs); n > 0 && rs[n-1].auto != nil {
+		return rs[n-1]
+	}
+	return impliedRule()
+}
+
+// decide tells what becomes of a listener that no rule has matched.
+func (a *auto) decide(r *Rule, l portwatch.Listener) Decision {
+	keep := func(reason string) Decision { return Decision{Ignored: true, Reason: reason, Rule: r.Name} }
+	switch {
+	case a.off:
+		return keep("auto_ports is off")
+	case a.ports != (Ports{}) && !a.ports.Has(l.Addr.Port()):
+		return keep(fmt.Sprintf("not in the range of auto_ports, %v", a.ports))
+	}
+	d := Decision{Rule: r.Name, Automatic: true}
+	for _, ip := range r.HostIP {
+		d.Host = append(d.Host, netip.AddrPortFrom(ip, l.Addr.Port()))
+	}
+	return d
+}
+
+// kept is why a listener stays in the guest unless a rule says otherwise.
+type kept struct {
+	reason string
+	// byPort: only a rule that names the port says otherwise. A program's name is
+	// for the guest to choose.
+	byPort bool
+}
+
+// keptIn says whether a listener stays in the guest; the zero value is no.
+func (a *auto) keptIn(l portwatch.Listener) kept {
+	port := l.Addr.Port()
+	if reason := noiseReason(l); reason != "" {
+		return kept{reason: reason, byPort: port < firstOrdinary}
+	}
+	switch {
+	case a.ports.Has(port):
+		return kept{}
+	case port < firstOrdinary:
+		proto := ""
+		if l.Proto != string(TCP) {
+			proto = fmt.Sprintf(", proto = %q", l.Proto)
+		}
+		host, _ := HostForLow(l)
+		return kept{fmt.Sprintf("below %d: add a rule, guest = %d, host = %d%s", firstOrdinary, port, host, proto), true}
+	case l.Ephemeral:
+		return kept{reason: "ephemeral"}
+	}
+	return kept{}
+}
+
+// HostForLow proposes a host port for a listener that stays in the guest because its port is low, and for no other reason;
+// low is false for every other listener. A low host port would take root.
+func HostForLow(l portwatch.Listener) (host uint16, low bool) {
+	if port := l.Addr.Port(); port < firstOrdinary && noiseReason(l) == "" {
+		return port + 8000, true
+	}
+	return 0, false
+}
+
+// holds reports whether a rule leaves what is kept in where it is.
+func (k kept) holds(r *Rule) bool {
+	switch {
+	case k.reason == "", r.Ignore, r.namesPort:
+		return false
+	}
+	return k.byPort || !r.ofProgram()
+}
+
+// noise is what hardly anybody wants on the host, or what must not be there:
+// the host has its own. Port numbers are those of the IANA registry.
+var noise = []struct {
+	proto  Proto
+	ports  Ports
+	reason string
+}{
+	{TCP, Ports{22, 22}, "the guest's ssh"},
+	{UDP, Ports{67, 68}, "DHCP"},
+	{UDP, Ports{546, 547}, "DHCPv6"},
+	{UDP, Ports{123, 123}, "NTP"},
+	{UDP, Ports{323, 323}, "chrony's control port"},
+	{UDP, Ports{5353, 5353}, "mDNS"},
+	{Any, Ports{5355, 5355}, "LLMNR"},
+}
+
+// What systemd-resolved listens on (systemd-resolved.service(8)).
+var (
+	resolvedStub  = netip.AddrFrom4([4]byte{127, 0, 0, 53})
+	resolvedProxy = netip.AddrFrom4([4]byte{127, 0, 0, 54})
+)
+
+const (
+	dnsPort = 53
+	noiseBy = "; a rule that names the port forwards it"
+)
+
+// noiseReason says why a listener is kept in the guest by default; "" if it is
+// not.
+func noiseReason(l portwatch.Listener) string {
+	if l.Addr.Port() == dnsPort && isStub(l) {
+		return "a DNS stub" + noiseBy
+	}
+	for _, n := range noise {
+		if n.proto.Has(l.Proto) && n.ports.Has(l.Addr.Port()) {
+			return n.reason + noiseBy
+		}
+	}
+	return ""
+}
+
+// isStub knows the resolvers that serve the guest itself and its containers.
+// Another server on the port is somebody's work.
+func isStub(l portwatch.Listener) bool {
+	switch l.Addr.Addr() {
+	case resolvedStub, resolvedProxy:
+		return true
+	}
+	switch processName(l.Process) {
+	case "systemd-resolve", "dnsmasq": // as the kernel cuts systemd-resolved off
+		return true
+	}
+	return false
+}
+
+// Sockets returns the rules that forward unix sockets of a VM to the host. No
+// listener matches them: nobody is seen to listen on a socket. Of several rules
+// for one socket the first is returned.
+func (rs Rules) Sockets(vm string) []Rule {
+	var out []Rule
+	seen := make(map[string]bool)
+	for i := range rs {
+		r := &rs[i]
+		if r.Reverse || r.GuestSocket == "" || seen[r.GuestSocket] || !r.forVM(vm) {
+			continue
+		}
+		seen[r.GuestSocket] = true
+		out = append(out, *r)
+	}
+	return out
+}
+
+// Reverses returns the reverse rules for a VM.
+func (rs Rules) Reverses(vm string) []Rule {
+	var out []Rule
+	for i := range rs {
+		if r := &rs[i]; r.Reverse && r.forVM(vm) {
+			out = append(out, *r)
+		}
+	}
+	return out
+}
+
+// ReverseIP are the addresses that a reverse rule about ports listens on in the
+// guest.
+func (r *Rule) ReverseIP() []netip.Addr { return r.GuestIP.listen() }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,29 +19,6 @@ const (
 	rumMaxDrives = 24
 	rumMaxHost   = 253 // bytes of a host name
 )
-
-// rumUser is who rum logs in as where the file does not say.
-const rumUser = "rum"
-
-// rumUser reads who rum logs in as. A name goes into commands, and may be a stranger's: it is
-// one that useradd would take, in capital letters and with a dot or a domain too.
-func (root table) rumUser() string {
-	for _, key := range [][2]string{{"ssh", "user"}, {"user", "name"}} {
-		t, _ := root.part(key[0])
-		name, _ := t.values[key[1]].(string)
-		switch {
-		case userName.MatchString(name):
-			return name
-		case name != "":
-			d := t.doc
-			d.warnings = append(d.warnings, d.note(t.path.key(key[1]), "is not used: no user has such a name; rum-host-agent install takes another with --to USER@HOST"))
-			return ""
-		}
-	}
-	return rumUser
-}
-
-var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}$`)
 
 // rumBind is where rum has the host ports of rules that do not say.
 const rumBind = "127.0.0.1"

@@ -1,0 +1,331 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Error is a mistake in a configuration file.
+type Error struct {
+	File string
+	// Line and Column count from 1; a column is a character.
+	Line, Column int
+	// Key is the key at fault, as in "ports.guest"; empty where there is none.
+	Key string
+	// Text says what is wrong and what would be right.
+	Text string
+}
+
+func (e *Error) Error() string {
+	at := fmt.Sprintf("%s:%d:%d: ", e.File, e.Line, e.Column)
+	if e.Key != "" {
+		at += e.Key + ": "
+	}
+	return at + e.Text
+}
+
+func compareErrors(a, b *Error) int {
+	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+}
+
+// syntaxError converts an error of the TOML parser about src. Of the parser's position only
+// the offset counts, because its line is the next one where a table header is not closed.
+func syntaxError(file, src string, err error) error {
+	e := &Error{File: file, Line: 1, Column: 1, Text: strings.TrimPrefix(err.Error(), "toml: ")}
+	if p, ok := errors.AsType[toml.ParseError](err); ok {
+		e.Line, e.Column = lineAndColumn(src, min(max(p.Position.Start, 0), len(src)))
+		e.Key, e.Text = p.LastKey, p.Message
+	}
+	return e
+}
+
+// lineAndColumn tells where the byte of src at offset is.
+func lineAndColumn(src string, offset int) (line, column int) {
+	before := src[:offset]
+	start := strings.LastIndexByte(before, '\n') + 1
+	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[start:])
+}
+
+// document is a file that is TOML, while its meaning is worked out.
+type document struct {
+	file string
+	src  string
+	at   map[keyPath]int // byte offsets of keys and table headers
+	errs []*Error
+
+	rum      bool   // rum reads it too
+	domain   string // the only VM that a project's file is for
+	warnings []*Error
+}
+
+// errorf records a mistake at p.
+func (d *document) errorf(p keyPath, format string, args ...any) {
+	d.errs = append(d.errs, d.note(p, fmt.Sprintf(format, args...)))
+}
+
+func (d *document) note(p keyPath, text string) *Error {
+	line, column := d.position(p)
+	return &Error{File: d.file, Line: line, Column: column, Key: p.String(), Text: text}
+}
+
+// position tells where p is, or what it is in.
+func (d *document) position(p keyPath) (line, column int) {
+	offset, ok := d.at[p]
+	for !ok && p != "" {
+		p = p.parent()
+		offset, ok = d.at[p]
+	}
+	return lineAndColumn(d.src, offset)
+}
+
+// keyPath names a key in a document, or an element of an array. Each step begins
+// with one of two bytes that TOML has in no key as it is written.
+type keyPath string
+
+const (
+	keyStep   = "\x00"
+	indexStep = "\x01"
+)
+
+func (p keyPath) key(name string) keyPath { return p + keyPath(keyStep+name) }
+func (p keyPath) index(i int) keyPath     { return p + keyPath(indexStep+strconv.Itoa(i)) }
+
+func (p keyPath) parent() keyPath {
+	return p[:max(strings.LastIndexAny(string(p), keyStep+indexStep), 0)]
+}
+
+// String is the dotted key, without indexes: the line tells which one.
+func (p keyPath) String() string {
+	var key toml.Key
+	for step := range strings.SplitSeq(string(p), keyStep) {
+		name, _, _ := strings.Cut(step, indexStep)
+		if name != "" {
+			key = append(key, shorten(name))
+		}
+	}
+	return key.String()
+}
+
+// shorten keeps what came from the file to a length that fits in a line.
+func shorten(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return s
+}
+
+// table is a TOML table while it is read. Its methods record what is wrong
+// with a value, and report false for it as for one that is not there.
+type table struct {
+	doc    *document
+	path   keyPath
+	values map[string]any
+}
+
+func (t table) errorf(key, format string, args ...any) {
+	t.doc.errorf(t.path.key(key), format, args...)
+}
+
+// allow records every key that is not one of these.
+func (t table) allow(known ...string) {
+	for k := range t.values {
+		if slices.Contains(known, k) {
+			continue
+		}
+		if s := suggest(k, known); s != "" {
+			t.errorf(k, "unknown key; did you mean %s?", s)
+		} else {
+			t.errorf(k, "unknown key; known here are %s", strings.Join(known, ", "))
+		}
+	}
+}
+
+func (t table) has(key string) bool {
+	_, ok := t.values[key]
+	return ok
+}
+
+// get returns the value of a key that must have the type T.
+func get[T any](t table, key, want string) (T, bool) {
+	v, ok := t.values[key]
+	if !ok {
+		return *new(T), false
+	}
+	got, ok := v.(T)
+	if !ok {
+		t.errorf(key, "want %s, not %s", want, typeName(v))
+	}
+	return got, ok
+}
+
+// text returns a string, which must not be empty.
+func (t table) text(key string) (string, bool) {
+	s, ok := get[string](t, key, "a string")
+	if ok && s == "" {
+		t.errorf(key, "is empty; leave the key out instead")
+		return "", false
+	}
+	return s, ok
+}
+
+func (t table) flag(key string) bool {
+	v, _ := get[bool](t, key, "true or false")
+	return v
+}
+
+// word returns one of the words given.
+func (t table) word(key string, words ...string) (string, bool) {
+	s, ok := get[string](t, key, "a string")
+	if ok && !slices.Contains(words, s) {
+		if near := suggest(s, words); near != "" {
+			t.errorf(key, "%q is not known; did you mean %q?", shorten(s), near)
+		} else {
+			t.errorf(key, "%q is not known; it is one of %q", shorten(s), words)
+		}
+		return "", false
+	}
+	return s, ok
+}
+
+// ports returns a port or a range of them.
+func (t table) ports(key string) (Ports, bool) {
+	v, ok := t.values[key]
+	if !ok {
+		return Ports{}, false
+	}
+	var p Ports
+	var err error
+	switch v := v.(type) {
+	case int64:
+		p, err = portRange(v, v)
+	case string:
+		p, err = parsePorts(v)
+	default:
+		err = fmt.Errorf(`want a port such as 8080 or a range such as "4000-4999", not %s`, typeName(v))
+	}
+	if err != nil {
+		t.errorf(key, "%v", err)
+	}
+	return p, err == nil
+}
+
+func (t table) table(key string) (table, bool) {
+	v, ok := get[map[string]any](t, key, "a table, ["+key+"]")
+	return table{t.doc, t.path.key(key), v}, ok
+}
+
+// tables returns the elements of an array of tables, however it is written.
+func (t table) tables(key string) []table {
+	var elements []any
+	switch v := t.values[key].(type) {
+	case nil:
+		return nil
+	case []map[string]any:
+		for _, e := range v {
+			elements = append(elements, e)
+		}
+	case []any:
+		elements = v
+	default:
+		t.errorf(key, "want tables, each under a [[%s]] of its own, not %s", key, typeName(v))
+		return nil
+	}
+	if len(elements) > maxRules {
+		t.doc.errorf(t.path.key(key).index(maxRules), "%d rules are more than %d, which is the most", len(elements), maxRules)
+		return nil
+	}
+	var out []table
+	for i, e := range elements {
+		p := t.path.key(key).index(i)
+		values, ok := e.(map[string]any)
+		if !ok {
+			t.doc.errorf(p, "want a table, not %s", typeName(e))
+			continue
+		}
+		out = append(out, table{t.doc, p, values})
+	}
+	return out
+}
+
+func typeName(v any) string {
+	switch v.(type) {
+	case string:
+		return "a string"
+	case int64:
+		return "an integer"
+	case float64:
+		return "a number with a fraction"
+	case bool:
+		return "true or false"
+	case time.Time:
+		return "a date"
+	case map[string]any:
+		return "a table"
+	}
+	return "an array"
+}
+
+// neighbours are what Lima and Vagrant call things.
+var neighbours = map[string]string{
+	"guestport": "guest", "guestportrange": "guest", "hostport": "host", "hostportrange": "host",
+	"protocol": "proto", "portforwards": "ports",
+}
+
+// suggest returns the known word that an unknown one may be meant as, or "".
+func suggest(word string, known []string) string {
+	best, least := "", 3
+	plain := plainWord(word)
+	for _, k := range known {
+		if plain == plainWord(k) || neighbours[plain] == k {
+			return k
+		}
+		// Two mistakes in a word of four letters make it another word.
+		if d := distance(word, k); d < least && 2*d < len(k) {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// plainWord makes guestIP and guest-ip the same as guest_ip.
+func plainWord(s string) string {
+	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
+}
+
+// distance counts the letters to insert, remove, replace or swap with the next
+// one on the way from a to b. Words too long to be one of ours are far away.
+func distance(a, b string) int {
+	if len(a) > 40 {
+		return len(a)
+	}
+	var before []int // row i-2
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			next[j+1] = min(row[j+1]+1, next[j]+1, row[j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
