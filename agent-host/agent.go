@@ -169,7 +169,7 @@ func (a *Agent) SetBridge(name string, ip netip.Addr) {
 	v := a.find(name)
 	a.mu.Unlock()
 	if v != nil {
-		v.setBridge(ip)
+		v.forwards.SetBridge(ip)
 	}
 }
 

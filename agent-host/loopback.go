@@ -39,13 +39,8 @@ func (a *Agent) giveLoopbacks() {
 func (v *vm) id() string { return cmp.Or(v.ID, v.Name) }
 
 func (v *vm) setLoopback(ip netip.Addr) {
-	v.changing.Lock()
-	defer v.changing.Unlock()
-	v.mu.Lock()
-	if v.loopback.IsValid() && v.loopback != ip {
-		v.log.Warn("the VM's loopback address changes", "from", v.loopback, "to", ip)
+	if was := v.forwards.Loopback(); was.IsValid() && was != ip {
+		v.log.Warn("the VM's loopback address changes", "from", was, "to", ip)
 	}
-	v.loopback = ip
-	v.mu.Unlock()
 	v.forwards.SetLoopback(ip)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -50,7 +49,7 @@ type vm struct {
 	knocks     chan struct{} // has a token when the guest has knocked
 	knockedAt  time.Time     // when that was last heeded
 
-	// changing is held, before mu, while forwards are told of a link or an address, which
+	// changing is held, before mu, while forwards are told of a link, which
 	// may wait for work on other VMs. A status does not wait for that.
 	changing sync.Mutex
 
@@ -62,10 +61,7 @@ type vm struct {
 	peer       tunnel.Peer  // of the last link
 	generation uint64
 	lastSeen   time.Time
-	bridge     netip.Addr
-	loopback   netip.Addr
 	down       time.Time // since when there is no link
-	away       bool      // and there has been none for withdrawAfter
 }
 
 func newVM(a *Agent, c VM) *vm {
@@ -76,22 +72,9 @@ func newVM(a *Agent, c VM) *vm {
 	}
 	v.unnamed.announce = v.forwards.Announce
 	v.unnamed.asks = func(l portwatch.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
-	v.setBridge(c.Bridge)
+	v.forwards.SetBridge(c.Bridge)
 	v.lost = time.AfterFunc(withdrawAfter, v.linkAway)
 	return v
-}
-
-func (v *vm) setBridge(ip netip.Addr) {
-	v.changing.Lock()
-	defer v.changing.Unlock()
-	v.mu.Lock()
-	v.bridge = ip
-	away := v.away
-	v.mu.Unlock()
-	v.forwards.SetBridge(ip)
-	if away {
-		v.withdraw(ip)
-	}
 }
 
 // supervise keeps a link until ctx ends.
@@ -217,7 +200,7 @@ func (v *vm) connected(link *tunnel.Link) {
 	defer v.changing.Unlock()
 	v.mu.Lock()
 	v.lost.Stop()
-	v.link, v.failed, v.away = link, nil, false
+	v.link, v.failed = link, nil
 	last := v.peer
 	v.mu.Unlock()
 	v.forwards.SetLink(&forward.Link{
@@ -321,26 +304,15 @@ func (v *vm) linkAway() {
 	defer v.changing.Unlock()
 	v.mu.Lock()
 	away := v.link == nil && time.Since(v.down) >= withdrawAfter
-	v.away = v.away || away
-	bridge := v.bridge
 	v.mu.Unlock()
 	if away {
-		v.withdraw(bridge)
-	}
-}
-
-// withdraw gives up what nothing reaches while the link is away. It needs v.changing.
-func (v *vm) withdraw(bridge netip.Addr) {
-	switch {
-	case bridge.IsValid():
 		v.forwards.LinkGone()
-	default:
-		v.forwards.Announce(nil)
 	}
 }
 
 // status tells about the VM and, as they are given, its forwards.
 func (v *vm) status(of forward.Summary) status.VM {
+	loopback := v.forwards.Loopback()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	peer, seen := v.peer, v.lastSeen
@@ -369,11 +341,11 @@ func (v *vm) status(of forward.Summary) status.VM {
 	if !seen.IsZero() {
 		st.LastSeen = &seen
 	}
-	if v.bridge.IsValid() {
-		st.BridgeIP = v.bridge.String()
+	if bridge := v.forwards.Bridge(); bridge.IsValid() {
+		st.BridgeIP = bridge.String()
 	}
-	if v.loopback.IsValid() {
-		st.Loopback = v.loopback.String()
+	if loopback.IsValid() {
+		st.Loopback = loopback.String()
 	}
 	switch {
 	case v.failed != nil:

@@ -216,6 +216,31 @@ func TestWhatOnlyALinkReachesIsKeptInWhileItIsGone(t *testing.T) {
 	}
 }
 
+func TestNothingIsForwardedOnceThereIsNeitherLinkNorBridge(t *testing.T) {
+	bridge := netip.MustParseAddr("127.0.0.9")
+	for name, lose := range map[string]func(*forward.VM){
+		"without a bridge":          func(vm *forward.VM) { vm.LinkGone() },
+		"the bridge goes later":     func(vm *forward.VM) { vm.SetBridge(bridge); vm.LinkGone(); vm.SetBridge(netip.Addr{}) },
+		"the bridge comes and goes": func(vm *forward.VM) { vm.LinkGone(); vm.SetBridge(bridge); vm.SetBridge(netip.Addr{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			vm := newTable(t, forward.Config{}).Add("dev")
+			port := ownnet.FreePort(t)
+			vm.Announce(listeners(port, "0.0.0.0"))
+			lose(vm)
+			if all := vm.Status(); len(all) != 0 {
+				t.Errorf("%+v", all)
+			}
+			wantClosed(t, addr("127.0.0.1", port))
+			vm.SetLink(&forward.Link{Path: "vsock", Silent: func() bool { return false }})
+			vm.Announce(listeners(port, "0.0.0.0"))
+			if f := one(t, vm); f.State != status.Active {
+				t.Errorf("with a link again: %+v", f)
+			}
+		})
+	}
+}
+
 func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 	port := ownnet.FreePort(t)
 	for name, static := range map[string]forward.Static{

@@ -7,6 +7,13 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 )
 
+// Loopback is the VM's own host address; the zero Addr for none.
+func (v *VM) Loopback() netip.Addr {
+	v.table.mu.Lock()
+	defer v.table.mu.Unlock()
+	return v.loopback
+}
+
 // SetLoopback gives the VM a host address of its own, in addition to those of the
 // rules: there, every TCP and UDP port that is forwarded has the number that it
 // has in the guest, and its listener is opened apart from the others, so that a

@@ -145,8 +145,9 @@ func (v *VM) SetLink(l *Link) {
 	})
 }
 
-// LinkGone says that the link is not expected back soon: what only that reaches in the
-// guest is not forwarded until there is one.
+// LinkGone says that the link is not expected back soon: until there is one, what is not
+// reached at the bridge address is not forwarded, which without such an address is
+// everything.
 func (v *VM) LinkGone() {
 	v.table.decideAnew(func() []*VM {
 		r := *v.route.Load()
@@ -155,10 +156,23 @@ func (v *VM) LinkGone() {
 		}
 		r.gone = true
 		v.route.Store(&r)
+		v.forgetUnreached(&r)
 		v.stale.all = true
 		return []*VM{v}
 	})
 }
+
+// forgetUnreached forgets what was announced, if there is no way to it. It needs table.mu.
+func (v *VM) forgetUnreached(r *route) {
+	if r.gone && !r.bridge.IsValid() {
+		v.noteGone(nil)
+		v.announced = nil
+	}
+}
+
+// Bridge is the address under which the host reaches the VM without an agent; the zero
+// Addr while none is known.
+func (v *VM) Bridge() netip.Addr { return v.route.Load().bridge }
 
 // SetBridge gives the address under which the host reaches the VM without an
 // agent. The zero Addr says that there is none. What only that reaches in the guest
@@ -172,6 +186,7 @@ func (v *VM) SetBridge(ip netip.Addr) {
 		}
 		r.bridge = ip
 		v.route.Store(&r)
+		v.forgetUnreached(&r)
 		if !r.gone && !slices.ContainsFunc(v.announced, onInterface) {
 			return nil
 		}
