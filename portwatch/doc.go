@@ -13,7 +13,7 @@
 // What tells a Watcher to look again is, for each protocol, the best that works:
 //
 //	ebpf        programs on the root cgroup, told of each socket that begins or ceases
-//	            to listen (bpfprogram.go)
+//	            to listen (package events)
 //	tracepoint  a program at sock:inet_sock_set_state, for TCP
 //	poll        a clock, ten times a second
 //

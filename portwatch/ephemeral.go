@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/portwatch/events"
 )
 
 // ephemeral is the set of ports that the kernel gives to sockets that ask for
@@ -62,9 +64,9 @@ func (e ephemeral) has(port uint16) bool {
 // known how it came to the port, the number decides.
 func (e ephemeral) took(s socket) bool {
 	switch s.bind {
-	case bindExplicit:
+	case events.BindExplicit:
 		return false
-	case bindAutomatic:
+	case events.BindAutomatic:
 		return true
 	}
 	return e.has(s.addr.Port())

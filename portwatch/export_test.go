@@ -6,13 +6,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch/events"
 )
 
 // HolderIn is Holder on another procfs.
 var HolderIn = holderIn
-
-// CgroupMounts is what finds cgroups in a mountinfo.
-var CgroupMounts = cgroupMounts
 
 // SetCPUTime replaces the clock of the CPU time that scans use. It must be called
 // before Run.
@@ -29,15 +28,16 @@ type Kernel struct {
 func (k *Kernel) Waits() int64 { return k.waits.Load() }
 
 // Stop keeps events from being read until Go.
-func (k *Kernel) Stop() { k.mu.Lock(); k.wake() }
+func (k *Kernel) Stop() { k.mu.Lock(); k.Wake() }
 
 // Go ends a Stop.
 func (k *Kernel) Go() { k.mu.Unlock() }
 
-func (k *Kernel) wait(deadline time.Time, events []event) ([]event, bool, error) {
+// Wait waits for events while not stopped.
+func (k *Kernel) Wait(deadline time.Time, batch []events.Event) ([]events.Event, bool, error) {
 	k.waits.Add(1)
 	k.awaitGo()
-	return k.source.wait(deadline, events)
+	return k.source.Wait(deadline, batch)
 }
 
 func (k *Kernel) awaitGo() {
@@ -45,40 +45,26 @@ func (k *Kernel) awaitGo() {
 	defer k.mu.Unlock()
 }
 
-// Detach takes the programs from the cgroup, as another program could.
-func (k *Kernel) Detach() error {
-	k.mu.Lock() // it is not closed meanwhile
-	defer k.mu.Unlock()
-	for _, l := range k.source.(*bpf).links {
-		if err := l.(interface{ Detach() error }).Detach(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Read returns the number of events until there are none for 50 ms.
 func (k *Kernel) Read() (n int, err error) {
 	for {
-		events, _, err := k.source.wait(time.Now().Add(50*time.Millisecond), nil)
-		if err != nil || len(events) == 0 {
+		batch, _, err := k.source.Wait(time.Now().Add(50*time.Millisecond), nil)
+		if err != nil || len(batch) == 0 {
 			return n, err
 		}
-		n += len(events)
+		n += len(batch)
 	}
 }
 
-func (k *Kernel) close() error {
-	k.awaitGo()
-	return k.source.close()
-}
-
 // Close ends it.
-func (k *Kernel) Close() error { return k.close() }
+func (k *Kernel) Close() error {
+	k.awaitGo()
+	return k.source.Close()
+}
 
 // OpenCgroup attaches to a cgroup, with a ring buffer of some bytes.
 func OpenCgroup(cgroup string, ring int) (*Kernel, error) {
-	b, err := openCgroup(cgroup, ring)
+	b, err := events.OpenCgroup(cgroup, ring)
 	if b == nil {
 		return nil, err
 	}
@@ -87,7 +73,7 @@ func OpenCgroup(cgroup string, ring int) (*Kernel, error) {
 
 // OpenTracepoint attaches to the tracepoint.
 func OpenTracepoint() (*Kernel, error) {
-	b, err := openTracepoint(ringSize)
+	b, err := events.OpenTracepoint(events.RingSize)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/events"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,26 +20,48 @@ const (
 	ephemeralDelay = 100 * time.Millisecond
 	// olderPause is the time between two looks at all that is older than the events.
 	olderPause = 100 * time.Millisecond
-	// maxBatch bounds the events that are taken in before the next look.
-	maxBatch = 1024
 )
+
+// Names of what tells a Watcher when to look.
+const (
+	// SourceEBPF are programs attached to the root cgroup.
+	SourceEBPF = events.EBPF
+	// SourceTracepoint is a program at the tracepoint sock:inet_sock_set_state.
+	SourceTracepoint = events.Tracepoint
+	// SourcePoll is a clock.
+	SourcePoll = events.None
+)
+
+// bestSources are the sources of events, the best first.
+var bestSources = []func() (source, error){
+	func() (source, error) { return opened(events.OpenCgroup("", events.RingSize)) },
+	func() (source, error) { return opened(events.OpenTracepoint(events.RingSize)) },
+}
+
+// opened makes no programs no source.
+func opened(p *events.Programs, err error) (source, error) {
+	if p == nil {
+		return nil, err
+	}
+	return p, err
+}
 
 // source is what tells a follower when to look.
 type source interface {
-	// of is where the events of a protocol come from, SourcePoll for nowhere.
-	of(proto string) string
-	// wait appends what has happened to events, once something has, at the deadline,
+	// Of is where the events of a protocol come from, SourcePoll for nowhere.
+	Of(proto string) string
+	// Wait appends what has happened to batch, once something has, at the deadline,
 	// or when woken. lost says that more has happened than is known.
-	wait(deadline time.Time, events []event) (_ []event, lost bool, err error)
-	// wake ends a wait, now or the next one.
-	wake()
-	// alive reports whether events can still come.
-	alive() error
-	// bindOf says how a UDP socket came to its port.
-	bindOf(cookie uint64) bindKind
-	// tellClose asks for an event when a socket goes whose beginning there was none for.
-	tellClose(socket)
-	close() error
+	Wait(deadline time.Time, batch []events.Event) (_ []events.Event, lost bool, err error)
+	// Wake ends a wait, now or the next one.
+	Wake()
+	// Alive reports whether events can still come.
+	Alive() error
+	// BindOf says how a UDP socket came to its port.
+	BindOf(cookie uint64) events.Bind
+	// TellClose asks for an event when a socket goes whose beginning there was none for.
+	TellClose(proto string, family uint8, port uint16, cookie uint64)
+	Close() error
 }
 
 // follower looks where events say that something has happened, and otherwise rarely.
@@ -47,22 +70,22 @@ type follower struct {
 	src       source
 	picture   picture
 	ephemeral ephemeral
-	told      map[uint64]bindKind // by cookie: the sockets whose end there will be an event for
-	older     map[uint64]place    // of those, TCP listeners older than the events
-	olderAt   time.Time           // when to look at all of these next, or when it was
+	told      map[uint64]events.Bind // by cookie: the sockets whose end there will be an event for
+	older     map[uint64]place       // of those, TCP listeners older than the events
+	olderAt   time.Time              // when to look at all of these next, or when it was
 	pending   map[place]*pending
 	due       map[string]time.Time // when to look at all of a protocol
 	aliveAt   time.Time            // when to ask next whether events can still come
 	budget    budget
 	turns     turns
-	batch     []event
+	batch     []events.Event
 }
 
 func newFollower(w *Watcher, src source) *follower {
 	now := time.Now()
 	return &follower{
 		w: w, src: src, picture: newPicture(w.scanner),
-		told: make(map[uint64]bindKind), older: make(map[uint64]place), pending: make(map[place]*pending),
+		told: make(map[uint64]events.Bind), older: make(map[uint64]place), pending: make(map[place]*pending),
 		due:     map[string]time.Time{"tcp": now, "udp": now},
 		aliveAt: now.Add(w.safety), budget: newBudget(lookShare, lookCost, now), turns: newTurns(),
 	}
@@ -70,7 +93,7 @@ func newFollower(w *Watcher, src source) *follower {
 
 // run looks until ctx ends, and returns nil then, or the source of events fails.
 func (f *follower) run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, f.src.wake)
+	stop := context.AfterFunc(ctx, f.src.Wake)
 	defer stop()
 	for {
 		if err := f.take(f.next(time.Now())); err != nil {
@@ -123,7 +146,7 @@ func (f *follower) next(now time.Time) time.Time {
 
 // take takes in what happens until a deadline, or nothing but what has happened.
 func (f *follower) take(deadline time.Time) error {
-	batch, lost, err := f.src.wait(deadline, f.batch[:0])
+	batch, lost, err := f.src.Wait(deadline, f.batch[:0])
 	if err != nil {
 		return err
 	}
@@ -133,7 +156,7 @@ func (f *follower) take(deadline time.Time) error {
 		f.budget.spend(now, wakeCost+time.Duration(len(batch))*eventCost)
 	}
 	for _, e := range batch {
-		f.note(e, now)
+		f.note(event{place{e.Proto, e.Family, e.Port}, e.Cookie, e.Opened}, now)
 	}
 	if lost || f.w.nudged.Swap(false) || len(f.pending) > maxPending {
 		clear(f.pending)
@@ -143,7 +166,7 @@ func (f *follower) take(deadline time.Time) error {
 		return nil
 	}
 	f.aliveAt = now.Add(f.w.safety)
-	return f.src.alive()
+	return f.src.Alive()
 }
 
 // note takes in an event.
@@ -184,7 +207,7 @@ func (f *follower) note(e event, now time.Time) {
 		}
 	}
 	if e.opened && e.cookie != 0 && e.proto == "tcp" {
-		f.told[e.cookie] = bindUnknown
+		f.told[e.cookie] = events.BindUnknown
 	}
 }
 
@@ -233,7 +256,7 @@ func (f *follower) look(now time.Time) bool {
 	}
 	for _, proto := range a.whole {
 		f.due[proto] = now.Add(f.w.safety)
-		if f.src.of(proto) == SourcePoll || f.picture.anonymous(proto) {
+		if f.src.Of(proto) == SourcePoll || f.picture.anonymous(proto) {
 			f.due[proto] = now.Add(f.w.interval)
 		}
 		f.ephemeral = readEphemeral(f.w.scanner.root())
@@ -274,12 +297,12 @@ func (f *follower) tell(now time.Time, places []place, gone []socket) {
 		delete(f.older, s.cookie)
 	}
 	if slices.ContainsFunc(places, place.isTable) {
-		maps.DeleteFunc(f.told, func(cookie uint64, _ bindKind) bool { return !f.picture.has(cookie) })
+		maps.DeleteFunc(f.told, func(cookie uint64, _ events.Bind) bool { return !f.picture.has(cookie) })
 		maps.DeleteFunc(f.older, func(cookie uint64, _ place) bool { return !f.picture.has(cookie) })
 	}
 	var untold []socket
 	for at, rows := range f.picture.in(places) {
-		if f.src.of(at.proto) != SourceEBPF {
+		if f.src.Of(at.proto) != SourceEBPF {
 			continue
 		}
 		for i := range rows {
@@ -289,11 +312,11 @@ func (f *follower) tell(now time.Time, places []place, gone []socket) {
 			}
 			bind, known := f.told[s.cookie]
 			if !known && s.proto == "udp" {
-				bind = f.src.bindOf(s.cookie)
-				known = bind != bindUnknown
+				bind = f.src.BindOf(s.cookie)
+				known = bind != events.BindUnknown
 			}
 			if !known {
-				f.src.tellClose(*s)
+				f.src.TellClose(s.proto, s.family, s.addr.Port(), s.cookie)
 				untold = append(untold, *s)
 				if s.proto == "tcp" {
 					f.older[s.cookie] = at

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch/events"
 )
 
 // nameAfter are the times after a change at which processes are looked up: at once, for
@@ -95,7 +97,7 @@ func grown(sockets []socket, since map[uint64]time.Time, now time.Time) (old []s
 		if since[s.inode].IsZero() {
 			since[s.inode] = now
 		}
-		if s.proto != "udp" || s.bind != bindAutomatic || now.Sub(since[s.inode]) >= clientAge {
+		if s.proto != "udp" || s.bind != events.BindAutomatic || now.Sub(since[s.inode]) >= clientAge {
 			old = append(old, s)
 		}
 	}

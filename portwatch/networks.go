@@ -15,7 +15,7 @@ func (w *Watcher) watchNetworks(ctx context.Context, src source) {
 	const groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1)
 	err := netevents.Follow(ctx, unix.NETLINK_ROUTE, groups, networkPause, func() {
 		w.nudged.Store(true)
-		src.wake()
+		src.Wake()
 	})
 	if err != nil {
 		w.log.Debug("no events of networks", "err", err)

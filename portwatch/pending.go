@@ -26,6 +26,13 @@ var retries = []time.Duration{
 
 const blindRetries = 4
 
+// event says that something has happened to a socket, and that it is time to look.
+type event struct {
+	place
+	cookie uint64 // 0 where it is not known
+	opened bool   // or closed
+}
+
 // pending is a place that is to be looked at.
 type pending struct {
 	due   time.Time

@@ -131,6 +131,13 @@ func (p *picture) in(places []place) iter.Seq2[place, []socket] {
 // place is the port where a socket is.
 func (s socket) place() place { return place{s.proto, s.family, s.addr.Port()} }
 
+// place is what the kernel is asked about at a time: a port of one protocol and family.
+type place struct {
+	proto  string
+	family uint8
+	port   uint16
+}
+
 // isTable reports whether a place is all ports.
 func (p place) isTable() bool { return p.port == 0 }
 

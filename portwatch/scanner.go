@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/events"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +27,7 @@ type socket struct {
 	// cookie is the number that only this socket has ever had; 0 from procfs.
 	cookie uint64
 	// bind is how it came to its port.
-	bind bindKind
+	bind events.Bind
 	// state is the kernel's TCP state number, also used for UDP
 	// (include/net/tcp_states.h).
 	state uint8
@@ -38,16 +39,6 @@ type socket struct {
 	device uint32
 	v6only bool
 }
-
-// bindKind is how a UDP socket came to its port: a server asks for one, a client takes
-// what the kernel gives.
-type bindKind uint8
-
-const (
-	bindUnknown bindKind = iota
-	bindExplicit
-	bindAutomatic
-)
 
 // States from the kernel's include/net/tcp_states.h. An unconnected UDP socket
 // is in stateClose, a connected one in stateEstablished.

@@ -141,13 +141,13 @@ func (w *Watcher) follow(ctx context.Context) error {
 			w.log.Debug("no events of sockets", "err", err)
 			continue
 		}
-		tcp, udp := src.of("tcp"), src.of("udp")
+		tcp, udp := src.Of("tcp"), src.Of("udp")
 		w.log.Info("watching sockets", "tcp", tcp, "udp", udp)
 		if err != nil {
 			w.log.Debug("not all events of sockets", "err", err)
 		}
 		w.setSources(Sources{TCP: tcp, UDP: udp})
-		err = errors.Join(w.followTo(ctx, src), src.close())
+		err = errors.Join(w.followTo(ctx, src), src.Close())
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -171,10 +171,10 @@ func (w *Watcher) followTo(ctx context.Context, src source) error {
 
 // ProbeSources finds out what would tell a Watcher of this process when to look.
 func ProbeSources() Sources {
-	for _, open := range bestSources("") {
+	for _, open := range bestSources {
 		if src, _ := open(); src != nil {
-			defer src.close()
-			return Sources{TCP: src.of("tcp"), UDP: src.of("udp")}
+			defer src.Close()
+			return Sources{TCP: src.Of("tcp"), UDP: src.Of("udp")}
 		}
 	}
 	return Sources{TCP: SourcePoll, UDP: SourcePoll}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/events"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,9 +51,9 @@ func TestAUserWhoIsShownOftenWaitsAndNobodyElse(t *testing.T) {
 // silent is a source that never tells anything.
 type silent struct{ source }
 
-func (silent) of(string) string       { return SourceEBPF }
-func (silent) bindOf(uint64) bindKind { return bindUnknown }
-func (silent) tellClose(socket)       {}
+func (silent) Of(string) string                        { return SourceEBPF }
+func (silent) BindOf(uint64) events.Bind               { return events.BindUnknown }
+func (silent) TellClose(string, uint8, uint16, uint64) {}
 
 // Any Go program has listeners of MPTCP, and the kernel does not say where the one was
 // that is gone. That is no reason to look at thousands of sockets.

@@ -77,7 +77,7 @@ func NewWatcher(scan func() ([]Listener, error), interval time.Duration) *Watche
 func Watch(s *Scanner, interval time.Duration, log *slog.Logger) *Watcher {
 	w := NewWatcher(s.Scan, interval)
 	w.scanner, w.log, w.nameless = s, log, make(chan struct{}, 1)
-	w.sources, w.safety = bestSources(""), safetyInterval
+	w.sources, w.safety = bestSources, safetyInterval
 	return w
 }
 

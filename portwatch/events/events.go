@@ -1,4 +1,4 @@
-package portwatch
+package events
 
 import (
 	"encoding/binary"
@@ -15,39 +15,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of what tells a Watcher when to look.
+// Where events come from.
 const (
-	// SourceEBPF are programs attached to the root cgroup.
-	SourceEBPF = "ebpf"
-	// SourceTracepoint is a program at the tracepoint sock:inet_sock_set_state.
-	SourceTracepoint = "tracepoint"
-	// SourcePoll is a clock.
-	SourcePoll = "poll"
+	// EBPF are programs attached to the root cgroup.
+	EBPF = "ebpf"
+	// Tracepoint is a program at the tracepoint sock:inet_sock_set_state.
+	Tracepoint = "tracepoint"
+	// None is nowhere: who wants to know has to look.
+	None = "poll"
 )
 
-// Sizes of what is in the kernel: 2,700 records, and more sockets than there are
-// automatic ports.
 const (
-	ringSize   = 64 << 10
+	// RingSize is the usual size of the ring buffer, in bytes: 2,700 records.
+	RingSize = 64 << 10
+	// maxSockets is more than there are automatic ports.
 	maxSockets = 1 << 15
 )
 
-// event says that something has happened to a socket, and that it is time to look.
-type event struct {
-	place
-	cookie uint64 // 0 where it is not known
-	opened bool   // or closed
+// Event says that something has happened to a socket, and that it is time to look.
+type Event struct {
+	Proto  string // "tcp" or "udp"
+	Family uint8  // unix.AF_INET or unix.AF_INET6
+	Port   uint16
+	Cookie uint64 // 0 where it is not known
+	Opened bool   // or closed
 }
 
-// place is what the kernel is asked about at a time: a port of one protocol and family.
-type place struct {
-	proto  string
-	family uint8
-	port   uint16
-}
+// Bind is how a UDP socket came to its port: a server asks for one, a client takes what the
+// kernel gives.
+type Bind uint8
 
-// bpf is a set of programs in the kernel that tell of sockets.
-type bpf struct {
+// Ways to a port.
+const (
+	BindUnknown Bind = iota
+	BindExplicit
+	BindAutomatic
+)
+
+// maxBatch bounds the events that are taken in before the next look.
+const maxBatch = 1024
+
+// Programs is a set of programs in the kernel that tell of sockets.
+type Programs struct {
 	sockets, ring, lost *ebpf.Map
 	reader              *ringbuf.Reader
 	// ready is the ring buffer too. It is waited for in Go's poller: who waits in a
@@ -60,88 +69,71 @@ type bpf struct {
 	lostBefore uint64
 }
 
-// bestSources are the sources of events, the best first. Without a cgroup it is the
-// root one.
-func bestSources(cgroup string) []func() (source, error) {
-	return []func() (source, error){
-		func() (source, error) { return opened(openCgroup(cgroup, ringSize)) },
-		func() (source, error) { return opened(openTracepoint(ringSize)) },
-	}
-}
-
-// opened makes no bpf no source.
-func opened(b *bpf, err error) (source, error) {
-	if b == nil {
-		return nil, err
-	}
-	return b, err
-}
-
-// openCgroup attaches programs to a cgroup for both protocols, or for the one that the
-// kernel lets it. UDP needs Linux 5.9 and TCP 5.8, and both root's capabilities. TCP is
+// OpenCgroup attaches programs to a cgroup for both protocols, or for the one that the
+// kernel lets it. Without a cgroup it is the root one. UDP needs Linux 5.9 and TCP 5.8, and both root's capabilities. TCP is
 // left to the tracepoint where that works and the cgroup does not. The first result is
 // nil if nothing works; the error says what does not.
-func openCgroup(cgroup string, ring int) (*bpf, error) {
+func OpenCgroup(cgroup string, ring int) (*Programs, error) {
 	if cgroup == "" {
 		var err error
 		if cgroup, err = rootCgroup(); err != nil {
 			return nil, err
 		}
 	}
-	b, build, err := newBPF(ring)
+	b, build, err := load(ring)
 	if err != nil {
 		return nil, err
 	}
 	noUDP := b.attachUDP(build, cgroup)
 	if noUDP == nil {
-		b.udp = SourceEBPF
+		b.udp = EBPF
 	}
 	noTCP := b.attachTCP(build, cgroup)
 	if noTCP == nil {
-		b.tcp = SourceEBPF
+		b.tcp = EBPF
 	} else if err := b.attachTracepoint(build); err == nil {
-		b.tcp = SourceTracepoint
+		b.tcp = Tracepoint
 	}
 	err = errors.Join(noTCP, noUDP)
-	if b.tcp == SourcePoll && b.udp == SourcePoll {
-		return nil, errors.Join(err, b.close())
+	if b.tcp == None && b.udp == None {
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, err
 }
 
-// openTracepoint attaches a program to the tracepoint of TCP's states.
-func openTracepoint(ring int) (*bpf, error) {
-	b, build, err := newBPF(ring)
+// OpenTracepoint attaches a program to the tracepoint of TCP's states.
+func OpenTracepoint(ring int) (*Programs, error) {
+	b, build, err := load(ring)
 	if err != nil {
 		return nil, err
 	}
 	if err := b.attachTracepoint(build); err != nil {
-		return nil, errors.Join(err, b.close())
+		return nil, errors.Join(err, b.Close())
 	}
-	b.tcp = SourceTracepoint
+	b.tcp = Tracepoint
 	return b, nil
 }
 
-func newBPF(ring int) (*bpf, builder, error) {
+func load(ring int) (*Programs, builder, error) {
 	// Kernels before 5.11 count maps as locked memory. Where this is not allowed, the
 	// limit may do all the same.
 	_ = rlimit.RemoveMemlock()
-	b := &bpf{tcp: SourcePoll, udp: SourcePoll}
+	b := &Programs{tcp: None, udp: None}
 	if err := b.makeMaps(ring); err != nil {
-		return nil, builder{}, errors.Join(err, b.close())
+		return nil, builder{}, errors.Join(err, b.Close())
 	}
 	return b, builder{ring: b.ring, lost: b.lost, sockets: b.sockets, namespace: namespaceCookie()}, nil
 }
 
-// of implements source.
-func (b *bpf) of(proto string) string {
+// Of is where the events of a protocol come from: [EBPF], [Tracepoint] or [None].
+func (b *Programs) Of(proto string) string {
 	if proto == "udp" {
 		return b.udp
 	}
 	return b.tcp
 }
 
-func (b *bpf) makeMaps(ring int) (err error) {
+func (b *Programs) makeMaps(ring int) (err error) {
 	b.ring, err = ebpf.NewMap(&ebpf.MapSpec{Name: "rum_events", Type: ebpf.RingBuf, MaxEntries: uint32(ring)})
 	if err != nil {
 		return fmt.Errorf("make a ring buffer, which is in Linux since 5.8: %w", err)
@@ -173,7 +165,7 @@ func (b *bpf) makeMaps(ring int) (err error) {
 }
 
 // attachTCP attaches the sock_ops program. It can tell namespaces apart since Linux 5.16.
-func (b *bpf) attachTCP(build builder, cgroup string) error {
+func (b *Programs) attachTCP(build builder, cgroup string) error {
 	err := b.attach(cgroup, build.tcp())
 	if err != nil && build.namespace != 0 {
 		build.namespace = 0
@@ -183,7 +175,7 @@ func (b *bpf) attachTCP(build builder, cgroup string) error {
 }
 
 // attachUDP attaches all that UDP takes, or nothing.
-func (b *bpf) attachUDP(build builder, cgroup string) error {
+func (b *Programs) attachUDP(build builder, cgroup string) error {
 	before := len(b.links)
 	err := b.attach(cgroup,
 		// Backwards, so that what is told of is also told to go.
@@ -199,7 +191,7 @@ func (b *bpf) attachUDP(build builder, cgroup string) error {
 	return err
 }
 
-func (b *bpf) attach(cgroup string, specs ...*ebpf.ProgramSpec) error {
+func (b *Programs) attach(cgroup string, specs ...*ebpf.ProgramSpec) error {
 	for _, spec := range specs {
 		prog, err := ebpf.NewProgram(spec)
 		if err != nil {
@@ -215,7 +207,7 @@ func (b *bpf) attach(cgroup string, specs ...*ebpf.ProgramSpec) error {
 	return nil
 }
 
-func (b *bpf) attachTracepoint(build builder) error {
+func (b *Programs) attachTracepoint(build builder) error {
 	spec := build.tracepoint()
 	prog, err := ebpf.NewProgram(spec)
 	if err != nil {
@@ -245,8 +237,9 @@ func namespaceCookie() uint64 {
 	return cookie
 }
 
-// wait implements source. What is lost is what there was no room for.
-func (b *bpf) wait(deadline time.Time, events []event) (_ []event, lost bool, err error) {
+// Wait appends what has happened to events, once something has, at the deadline, or when woken. lost says that more has
+// happened than there was room for.
+func (b *Programs) Wait(deadline time.Time, events []Event) (_ []Event, lost bool, err error) {
 	if err := b.await(deadline); err != nil {
 		return events, false, fmt.Errorf("wait for events: %w", err)
 	}
@@ -268,7 +261,7 @@ func (b *bpf) wait(deadline time.Time, events []event) (_ []event, lost bool, er
 }
 
 // await returns when there is something to read, at the deadline, or when woken.
-func (b *bpf) await(deadline time.Time) error {
+func (b *Programs) await(deadline time.Time) error {
 	if err := b.ready.SetReadDeadline(deadline); err != nil {
 		return err
 	}
@@ -286,29 +279,28 @@ func (b *bpf) await(deadline time.Time) error {
 	return err
 }
 
-func parseRecord(r []byte) (event, bool) {
+func parseRecord(r []byte) (Event, bool) {
 	if len(r) < recordLen {
-		return event{}, false
+		return Event{}, false
 	}
-	e := event{
-		cookie: binary.NativeEndian.Uint64(r),
-		place:  place{proto: "tcp", family: r[11], port: binary.NativeEndian.Uint16(r[8:])},
-		opened: binary.NativeEndian.Uint32(r[12:]) == recordOpen,
+	e := Event{
+		Proto: "tcp", Family: r[11], Port: binary.NativeEndian.Uint16(r[8:]), Cookie: binary.NativeEndian.Uint64(r),
+		Opened: binary.NativeEndian.Uint32(r[12:]) == recordOpen,
 	}
 	if r[10] == unix.IPPROTO_UDP {
-		e.proto = "udp"
+		e.Proto = "udp"
 	}
-	return e, e.family == unix.AF_INET || e.family == unix.AF_INET6
+	return e, e.Family == unix.AF_INET || e.Family == unix.AF_INET6
 }
 
-// wake implements source.
-func (b *bpf) wake() {
+// Wake ends a wait, now or the next one.
+func (b *Programs) Wake() {
 	b.woken.Store(true)
 	_ = b.ready.SetReadDeadline(time.Now())
 }
 
-// alive reports whether the programs are still attached. Others may detach them.
-func (b *bpf) alive() error {
+// Alive reports whether the programs are still attached. Others may detach them.
+func (b *Programs) Alive() error {
 	for _, l := range b.links {
 		info, err := l.Info()
 		if err != nil {
@@ -321,32 +313,32 @@ func (b *bpf) alive() error {
 	return nil
 }
 
-// bindOf implements source.
-func (b *bpf) bindOf(cookie uint64) bindKind {
+// BindOf says how a UDP socket came to its port.
+func (b *Programs) BindOf(cookie uint64) Bind {
 	var value uint64
 	if err := b.sockets.Lookup(cookie, &value); err != nil || value&sockBound == 0 || value&sockUnknown != 0 {
-		return bindUnknown
+		return BindUnknown
 	}
 	if value&sockExplicit != 0 {
-		return bindExplicit
+		return BindExplicit
 	}
-	return bindAutomatic
+	return BindAutomatic
 }
 
-// tellClose implements source.
-func (b *bpf) tellClose(s socket) {
-	value := uint64(s.addr.Port()) | sockBound | sockUnknown
-	if s.proto == "tcp" {
+// TellClose asks for an event when a socket goes whose beginning there was none for.
+func (b *Programs) TellClose(proto string, family uint8, port uint16, cookie uint64) {
+	value := uint64(port) | sockBound | sockUnknown
+	if proto == "tcp" {
 		value |= sockTCP
 	}
-	if s.family == unix.AF_INET6 {
+	if family == unix.AF_INET6 {
 		value |= sockV6
 	}
-	_ = b.sockets.Update(s.cookie, value, ebpf.UpdateNoExist) // or it is seen to go later
+	_ = b.sockets.Update(cookie, value, ebpf.UpdateNoExist) // or it is seen to go later
 }
 
-// close detaches the programs.
-func (b *bpf) close() (err error) {
+// Close detaches the programs.
+func (b *Programs) Close() (err error) {
 	for _, l := range b.links {
 		err = errors.Join(err, l.Close())
 	}

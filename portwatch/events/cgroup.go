@@ -1,4 +1,4 @@
-package portwatch
+package events
 
 import (
 	"bufio"

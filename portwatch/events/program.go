@@ -1,4 +1,4 @@
-package portwatch
+package events
 
 import (
 	"github.com/cilium/ebpf"
@@ -40,6 +40,9 @@ const (
 	// sockV6: its family is AF_INET6.
 	sockV6 = 1 << 20
 )
+
+// stateListen is TCP_LISTEN of include/net/tcp_states.h.
+const stateListen = 10
 
 // Operations and the flag of sock_ops programs (include/uapi/linux/bpf.h).
 const (
