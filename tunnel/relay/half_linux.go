@@ -168,9 +168,6 @@ func (p *Pair) write(from int, b []byte) {
 	}
 	n = max(n, 0)
 	p.wrote(from, n)
-	if dst.stream == nil {
-		p.Loop.follow(p, dst.fd)
-	}
 	if n == len(b) {
 		return
 	}

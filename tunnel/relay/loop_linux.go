@@ -23,8 +23,7 @@ type loop struct {
 	Buf   []byte // for small reads; used by the loop's thread only
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
-	waiter   waiter   // used by the loop's thread only
-	follower follower // used by the loop's thread only
+	waiter waiter // used by the loop's thread only
 
 	mu      sync.Mutex
 	served  []served // by slot
@@ -186,7 +185,6 @@ func (l *loop) run() {
 	events := make([]unix.EpollEvent, 128)
 	brisk := 0
 	yielded := clock.Now()
-	before := int32(0) // the serial of what the last event was about, if it came alone
 	for {
 		timeout := -1
 		if brisk > 0 {
@@ -209,14 +207,6 @@ func (l *loop) run() {
 				s.Handle(int(ev.Fd&1), ev.Events)
 			}
 		}
-		alone := int32(0)
-		if n == 1 {
-			alone = events[0].Pad
-			if alone == before {
-				l.exchange(events[0])
-			}
-		}
-		before = alone
 		if brisk == 0 && l.retire() {
 			return
 		}

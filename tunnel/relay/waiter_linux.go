@@ -69,9 +69,6 @@ func (w *waiter) wait(epoll int, events []unix.EpollEvent, timeout int) (int, er
 	return n, err
 }
 
-// brief tells whether little is moved, and one thing soon follows the other.
-func (w *waiter) brief() bool { return !w.bulk && w.near >= awakeMany }
-
 // crowd tells whether others compute, so that there is no staying awake.
 func (w *waiter) crowd() bool { return w.now < w.crowded }
 
