@@ -265,7 +265,7 @@ const streamCost = 100 * time.Microsecond // of one that served no client
 func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*stream.Stream, error) {
 	s := stream.NewAnswered(open.ID, &l.ends)
 	if open.Reuse {
-		s.Reuse(func(fd int) { l.again(ctx, open.ID, fd) })
+		s.Reuse(func(raw *relay.Descriptor) { l.again(ctx, open.ID, raw) })
 	}
 	return s, l.ends.Add(s)
 }
@@ -324,7 +324,7 @@ func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRe
 	if err != nil {
 		return nil, err
 	}
-	if err := relay.CheckDescriptorsOf(target); err != nil {
+	if err := relay.CheckDescriptors(target); err != nil {
 		target.Abort()
 		return nil, err
 	}
@@ -347,7 +347,7 @@ func (l *guestLink) shut(why error) {
 	l.ended = true
 	for w := range l.waiting {
 		delete(l.waiting, w)
-		w.close()
+		w.raw.Close()
 	}
 	select {
 	case conn := <-l.endsCame:

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -15,7 +14,6 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sys/unix"
 )
 
 // rawDialTimeout bounds a raw connection's dial; then the stream goes through
@@ -28,11 +26,11 @@ const rawDialTimeout = 2 * time.Second
 func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.Stream, error) {
 	if l.endpoint.Many() {
 		for {
-			fd, ok := l.pool.Take()
+			raw, ok := l.pool.Take()
 			if !ok {
 				break
 			}
-			if s, err := l.openOn(relay.NewFDConn(fd), nil, t, early); err == nil {
+			if s, err := l.openOn(raw.Conn(), nil, t, early); err == nil {
 				return s, nil // else it had gone stale
 			}
 		}
@@ -58,11 +56,11 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.S
 // done nothing, if that cannot be.
 func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool {
 	for {
-		fd, ok := l.pool.Take()
+		raw, ok := l.pool.Take()
 		if !ok {
 			return false
 		}
-		if s := l.openNow(fd, t, early); s != nil {
+		if s := l.openNow(raw, t, early); s != nil {
 			relay.Join(c.Socket, s, n, done)
 			return true
 		}
@@ -74,7 +72,7 @@ func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.C
 func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*stream.Stream, []byte, error) {
 	s := stream.New(l.nextID.Add(1), &l.ends)
 	if reuse {
-		s.Reuse(func(fd int) { l.ends.Rest(s, fd) })
+		s.Reuse(func(raw *relay.Descriptor) { l.ends.Rest(s, raw) })
 	}
 	request := wire.OpenRequest{ID: s.ID(), Target: t, Reuse: reuse}
 	if t.Network == wire.NetworkUnix && t.Check() == nil {
@@ -89,19 +87,19 @@ func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*stream.Stre
 
 // openNow makes a stream of a raw connection that can be used again afterwards.
 // It returns nil if the connection has gone stale, or the link has ended.
-func (l *Link) openNow(fd int, t wire.Target, early []byte) *stream.Stream {
+func (l *Link) openNow(raw *relay.Descriptor, t wire.Target, early []byte) *stream.Stream {
 	s, first, err := l.newStream(t, true, nil)
 	if err != nil {
-		_ = unix.Close(fd)
+		raw.Close()
 		return nil
 	}
 	s.Moved(0, len(early))
 	s.ExpectAnswer()
-	if s.AttachFD(fd) != nil {
+	if s.AttachRaw(raw) != nil {
 		return nil
 	}
 	first = append(first, early...)
-	n, err := relay.Send(fd, first)
+	n, err := raw.Send(first)
 	if err == nil && n < len(first) {
 		err = io.ErrShortWrite
 	}
@@ -140,12 +138,9 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// yamux needs no descriptor.
-	if c, ok := conn.(syscall.Conn); ok {
-		if err := relay.CheckDescriptors(c); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
+	if err := relay.CheckDescriptors(conn); err != nil { // yamux needs none
+		_ = conn.Close()
+		return nil, err
 	}
 	return conn, nil
 }

@@ -101,7 +101,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		if err := relay.CheckDescriptorsOf(conn); err != nil {
+		if err := relay.CheckDescriptors(conn); err != nil {
 			_ = conn.Close()
 			s.log().Warn("refused a connection", "err", err)
 			continue

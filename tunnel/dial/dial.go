@@ -111,7 +111,7 @@ func Addr(addr netip.AddrPort) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip, addr.Port()), nil
 }
 
-// Now is [dialTarget] where that takes no waiting: ok is false if it does, and for
+// Now is [To] where that takes no waiting: ok is false if it does, and for
 // whatever else the target is to be dialled in the ordinary way.
 func Now(t wire.Target) (s relay.Socket, ok bool) {
 	addr, err := Addr(t.Addrs[0])

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -13,7 +14,7 @@ import (
 // Acceptor is a listener that is served by a loop: from there to a raw
 // connection that is ready, a new client passes through no goroutine.
 type Acceptor struct {
-	Registration
+	registration
 	fd     int
 	named  namedListener // a unix socket, whose file goes with it; else nil
 	serve  func(*Client)
@@ -49,7 +50,7 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 	a := &Acceptor{}
 	var err error
 	if tcp, ok := l.(*net.TCPListener); ok {
-		if a.fd, err = TakeDescriptor(tcp); err == nil {
+		if a.fd, err = takeDescriptor(tcp); err == nil {
 			// Connections inherit all of it (sk_clone in net/core/sock.c,
 			// tcp_ca_openreq_child in net/ipv4/tcp_minisocks.c).
 			prepareTCP(a.fd)
@@ -81,7 +82,7 @@ func (a *Acceptor) Serve(serve func(*Client), failed, lost func(error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.serve, a.failed, a.lost = serve, failed, lost
-	err := PickLoop().AddFD(a, a.fd, unix.EPOLLIN)
+	err := pickLoop().addFD(a, a.fd, unix.EPOLLIN)
 	if err == nil && a.named != nil {
 		a.named.WhenLost(lost)
 	}
@@ -89,7 +90,7 @@ func (a *Acceptor) Serve(serve func(*Client), failed, lost func(error)) error {
 }
 
 func (a *Acceptor) arm(events uint32) {
-	_ = a.Loop.Watch(&a.Registration, a.fd, 0, unix.EPOLL_CTL_MOD, events)
+	_ = a.loop.watch(&a.registration, a.fd, 0, unix.EPOLL_CTL_MOD, events)
 }
 
 // Close closes the listener. The kernel resets connections that nobody has
@@ -101,8 +102,8 @@ func (a *Acceptor) Close() error {
 		return net.ErrClosed
 	}
 	a.closed = true
-	if a.Loop != nil {
-		a.Loop.Remove(&a.Registration)
+	if a.loop != nil {
+		a.loop.remove(&a.registration)
 	}
 	err := unix.Close(a.fd)
 	if a.named != nil {
@@ -111,8 +112,8 @@ func (a *Acceptor) Close() error {
 	return err
 }
 
-// Handle accepts one connection; if there are more, the kernel says so again.
-func (a *Acceptor) Handle(int, uint32) {
+// handle accepts one connection; if there are more, the kernel says so again.
+func (a *Acceptor) handle(*Loop, int, uint32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -122,7 +123,7 @@ func (a *Acceptor) Handle(int, uint32) {
 	switch err {
 	case nil:
 		a.delay = 0
-		if err := OutOfDescriptors(fd); err != nil {
+		if err := outOfDescriptors(fd); err != nil {
 			resetOnClose(fd)
 			_ = unix.Close(fd)
 			a.failed(err)
@@ -134,7 +135,7 @@ func (a *Acceptor) Handle(int, uint32) {
 				keepAlive(fd)
 			}
 		}
-		a.serve(&Client{Socket{fd}, addrOf(from)})
+		a.serve(&Client{newSocket(fd), addrOf(from)})
 	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
 		// Gone again before it was accepted.
 	case unix.EMFILE:
@@ -144,7 +145,7 @@ func (a *Acceptor) Handle(int, uint32) {
 		}
 	case unix.EBADF, unix.EINVAL:
 		// It listens no more: somebody else has shut the socket down.
-		_ = a.Loop.Watch(&a.Registration, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
+		_ = a.loop.watch(&a.registration, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
 		a.lost(fmt.Errorf("accept: %w", err))
 	default:
 		a.failed(fmt.Errorf("accept: %w", err))
@@ -178,28 +179,22 @@ func (c *Client) From() netip.AddrPort { return c.from }
 
 // To is the address that the client has connected to, the zero AddrPort on a unix socket.
 func (c *Client) To() netip.AddrPort {
-	to, err := unix.Getsockname(c.fd)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return addrOf(to)
+	return c.d.to()
 }
 
 // Early reads what the client has sent by now, without waiting. Nothing is not
 // an error, and neither is the client's EOF: a relay will see that too.
 func (c *Client) Early(buf []byte) ([]byte, error) {
-	n, err := Receive(c.fd, buf)
+	n, err := c.d.Receive(buf)
 	switch err {
-	case nil:
+	case nil, io.EOF, unix.EAGAIN:
 		return buf[:n], nil
-	case unix.EAGAIN:
-		return nil, nil
 	}
 	return nil, &ClientError{err}
 }
 
 // Conn makes it a Conn, which it is from then on.
-func (c *Client) Conn() Conn { return &socketConn{netSocket: NewFDConn(c.fd)} }
+func (c *Client) Conn() Conn { return &socketConn{netSocket: c.d.conn()} }
 
 func addrOf(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {

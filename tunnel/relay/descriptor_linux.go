@@ -1,92 +1,194 @@
 package relay
 
 import (
-	"errors"
-	"fmt"
 	"io"
-	"syscall"
-	"unsafe"
+	"net"
+	"net/netip"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// sendUnpaced has a TCP socket on loopback send as fast as its peer reads. BBR, where
-// a machine is set to use it, spreads what is sent over time as a network would
-// like it. Reno does not, and is in every kernel (net/ipv4/tcp_cong.c).
-func sendUnpaced(fd int) {
-	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+// Descriptor is a connection that does not block, with the descriptor that it owns. The
+// number never leaves this package. Any goroutine may call the methods: each holds the lock
+// while it uses the number, so that none can meet another connection that has got the
+// same one meanwhile. Once it has been closed, or handed over, they return [net.ErrClosed].
+type Descriptor struct {
+	registration
+
+	mu      sync.RWMutex // written by what changes who owns or watches the descriptor
+	fd      int          // -1 once closed, and while a pair has it
+	handler Handler
+	events  uint32 // that are waited for
 }
 
-func ignoringEINTR(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if err != unix.EINTR {
-			return n, err
-		}
+// Handler is told what can be done with a descriptor that a loop watches. It may be
+// called once more when the descriptor has just been closed or is watched no more.
+type Handler interface {
+	// Ready is called by the loop's thread and must not wait. What it leaves to be
+	// read or written, the kernel tells again. An end is something to read.
+	Ready(l *Loop, read, write bool)
+}
+
+// NewDescriptor takes over the descriptor of a connection: Go's poller lets go of it. If
+// it fails, the connection is left as it was.
+func NewDescriptor(c io.Closer) (*Descriptor, error) {
+	fd, err := takeDescriptor(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Descriptor{fd: fd}, nil
+}
+
+// Receive reads what there is. It returns [io.EOF] at the end, and EAGAIN where nothing
+// has come.
+func (d *Descriptor) Receive(b []byte) (n int, err error) { return d.receive(b, 0) }
+
+// Peek is Receive that leaves what it reads to be read again.
+func (d *Descriptor) Peek(b []byte) (n int, err error) { return d.receive(b, unix.MSG_PEEK) }
+
+func (d *Descriptor) receive(b []byte, flags uintptr) (n int, err error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.fd < 0 {
+		return 0, net.ErrClosed
+	}
+	n, err = callSocket(unix.SYS_RECVFROM, d.fd, b, flags)
+	switch {
+	case err != nil:
+		return 0, err
+	case n == 0 && len(b) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Send writes as much as there is room for, and returns EAGAIN where there is none.
+func (d *Descriptor) Send(b []byte) (n int, err error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.fd < 0 {
+		return 0, net.ErrClosed
+	}
+	n, err = send(d.fd, b)
+	return max(n, 0), err
+}
+
+// Watch has a loop call h when there is something to read, or room to write, and when
+// the connection has ended in any case. A loop that watches already watches for that
+// from now on.
+func (d *Descriptor) Watch(h Handler, read, write bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return net.ErrClosed
+	}
+	d.handler, d.events = h, 0
+	if read {
+		d.events |= unix.EPOLLIN
+	}
+	if write {
+		d.events |= unix.EPOLLOUT
+	}
+	if d.loop == nil {
+		return pickLoop().addFD(d, d.fd, d.events)
+	}
+	return d.loop.watch(&d.registration, d.fd, 0, unix.EPOLL_CTL_MOD, d.events)
+}
+
+// WatchApart moves a descriptor that is watched to a loop where nobody's data waits behind
+// what comes on it.
+func (d *Descriptor) WatchApart() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	apart := floodLoop()
+	switch {
+	case d.fd < 0:
+		return net.ErrClosed
+	case d.loop == apart:
+		return nil
+	}
+	d.unwatch()
+	return apart.addFD(d, d.fd, d.events)
+}
+
+// Unwatch has no loop watch the descriptor any more.
+func (d *Descriptor) Unwatch() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unwatch()
+}
+
+// unwatch needs d.mu.
+func (d *Descriptor) unwatch() {
+	if d.loop == nil {
+		return
+	}
+	d.loop.remove(&d.registration)
+	_ = d.loop.watch(&d.registration, d.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	d.loop = nil
+}
+
+func (d *Descriptor) handle(l *Loop, _ int, events uint32) {
+	d.mu.RLock()
+	h, watched := d.handler, d.loop == l
+	d.mu.RUnlock()
+	if watched {
+		h.Ready(l, events&^unix.EPOLLOUT != 0, events&unix.EPOLLOUT != 0)
 	}
 }
 
-// Receive is recv(2) that does not block, so that Go's scheduler need not know of
-// it. It takes less than read(2).
-func Receive(fd int, b []byte) (int, error) { return callSocket(unix.SYS_RECVFROM, fd, b) }
+// Close closes the connection; closing it again does nothing.
+func (d *Descriptor) Close() { d.close(nil) }
 
-// Send is send(2), likewise.
-func Send(fd int, b []byte) (int, error) { return callSocket(unix.SYS_SENDTO, fd, b) }
+// Abort resets the connection where it can be, and closes it.
+func (d *Descriptor) Abort() { d.close(resetOnClose) }
 
-func callSocket(call uintptr, fd int, b []byte) (int, error) {
-	return ignoringEINTR(func() (int, error) {
-		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-		if errno != 0 {
-			return -1, errno
-		}
-		return int(n), nil
-	})
+// end closes a connection whose directions have both ended: what was written still arrives.
+func (d *Descriptor) end() { d.close(endOnClose) }
+
+func (d *Descriptor) close(first func(fd int)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return
+	}
+	if d.loop != nil {
+		d.loop.remove(&d.registration) // the kernel forgets what is closed
+		d.loop = nil
+	}
+	if first != nil {
+		first(d.fd)
+	}
+	_ = unix.Close(d.fd)
+	d.fd = -1
 }
 
-// TakeDescriptor makes the descriptor of a connection or listener ours: Go's
-// poller lets go of it.
-func TakeDescriptor(c io.Closer) (int, error) {
-	fd, err := copyDescriptor(c)
-	if err != nil {
-		return -1, err
+// take makes the number the caller's, who gives it back.
+func (d *Descriptor) take() (fd int, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return -1, net.ErrClosed
 	}
-	_ = c.Close()
-	if OutOfDescriptors(fd) == nil {
-		return fd, nil
-	}
-	// The copy is of the reserve, since there were two for a moment.
-	low, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return fd, nil
-	}
-	_ = unix.Close(fd)
-	return low, nil
-}
-
-func copyDescriptor(c any) (int, error) {
-	raw, err := rawOf(c)
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	var dupErr error
-	err = raw.Control(func(old uintptr) {
-		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
-	})
-	if err == nil {
-		err = dupErr
-	}
-	if err != nil {
-		return -1, fmt.Errorf("take over the descriptor: %w", err)
-	}
+	d.unwatch()
+	fd, d.fd = d.fd, -1
 	return fd, nil
 }
 
-func rawOf(c any) (syscall.RawConn, error) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil, errors.New("connection without a descriptor")
+func (d *Descriptor) give(fd int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fd = fd
+}
+
+// to is where a connection that was accepted leads, the zero AddrPort if that is unknown.
+func (d *Descriptor) to() netip.AddrPort {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	to, err := unix.Getsockname(d.fd)
+	if err != nil {
+		return netip.AddrPort{}
 	}
-	return sc.SyscallConn()
+	return addrOf(to)
 }

@@ -7,6 +7,15 @@
 // a stream of a session, which has no descriptor of its own, two goroutines copy, with
 // the same phases.
 //
+// # Who owns a descriptor
+//
+// The kernel gives the number of a descriptor that is closed to the next that is opened, so
+// a number that is used once too often is somebody else's connection. No number leaves this
+// package. A [Descriptor] uses and closes its own under a lock, whoever calls; a pair takes
+// the number out of two of them for as long as it lasts, and uses and closes it under the
+// pair's lock; so does an [Acceptor]. What a loop was told of a registration that has been
+// removed since is dropped, by the registration's serial number.
+//
 // # The phases of a direction
 //
 // A pair has two directions. Each reads from its source, and writes to its destination

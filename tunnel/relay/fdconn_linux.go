@@ -16,8 +16,19 @@ type fdConn struct {
 	*os.File
 }
 
-// NewFDConn takes over a descriptor that does not block.
-func NewFDConn(fd int) fdConn { return fdConn{os.NewFile(uintptr(fd), "raw connection")} }
+// Conn makes d a connection for what reads and writes in goroutines, which owns the
+// descriptor from then on. Of one that is closed it makes one on which everything fails.
+func (d *Descriptor) Conn() net.Conn { return d.conn() }
+
+func (d *Descriptor) conn() fdConn {
+	fd, err := d.take()
+	if err != nil {
+		return fdConn{} // a nil *os.File is invalid
+	}
+	return fdConn{os.NewFile(uintptr(fd), rawConnection)}
+}
+
+const rawConnection = "raw connection"
 
 func (c fdConn) Read(b []byte) (int, error) {
 	n, err := c.File.Read(b)
@@ -38,8 +49,8 @@ func withoutPath(err error) error {
 	return err
 }
 
-func (c fdConn) LocalAddr() net.Addr  { return fdAddr(c.Name()) }
-func (c fdConn) RemoteAddr() net.Addr { return fdAddr(c.Name()) }
+func (c fdConn) LocalAddr() net.Addr  { return fdAddr(rawConnection) }
+func (c fdConn) RemoteAddr() net.Addr { return fdAddr(rawConnection) }
 
 type fdAddr string
 

@@ -72,12 +72,12 @@ func (p *Pair) pump(from int) (moved bool) {
 	for range pumpTurns {
 		var n int
 		var err error
-		buf := p.Loop.Buf
-		spliced := h.bulk && p.Loop.takePipe()
+		buf := p.loop.buf
+		spliced := h.bulk && p.loop.takePipe()
 		if spliced {
-			n, err = splice(src.fd, p.Loop.pipe.w, pipeSize)
+			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
 		} else {
-			n, err = Receive(src.fd, buf)
+			n, err = receive(src.fd, buf)
 		}
 		if spliced && n <= 0 && (err != unix.EAGAIN || !moved) {
 			// splice(2) stops before urgent data, which can be read all the same,
@@ -85,7 +85,7 @@ func (p *Pair) pump(from int) (moved bool) {
 			// tcp_splice_read in net/ipv4/tcp.c).
 			spliced = false
 			src.unproved = src.unproved || err != nil && err != unix.EAGAIN
-			n, err = Receive(src.fd, buf)
+			n, err = receive(src.fd, buf)
 		}
 		if err == unix.EAGAIN {
 			return moved
@@ -95,7 +95,7 @@ func (p *Pair) pump(from int) (moved bool) {
 		}
 		if !src.opened {
 			rest, oerr := src.conn.Open(buf[:max(n, 0)], err)
-			if oerr == unix.EAGAIN {
+			if oerr == ErrIncomplete {
 				return moved
 			}
 			if oerr != nil {
@@ -123,9 +123,9 @@ func (p *Pair) pump(from int) (moved bool) {
 		src.conn.Moved(n, 0)
 		moved = true
 		if spliced {
-			p.Loop.waiter.bulk = true
-			h.pipe, h.left = p.Loop.pipe, n
-			p.Loop.pipe = nil
+			p.loop.waiter.bulk = true
+			h.pipe, h.left = p.loop.pipe, n
+			p.loop.pipe = nil
 			p.flush(from)
 		} else {
 			p.write(from, buf[:n])
@@ -161,7 +161,7 @@ func (h *half) grade(n int) bool {
 // write writes what was read, and keeps what the destination does not take.
 func (p *Pair) write(from int, b []byte) {
 	dst := &p.sides[1-from]
-	n, err := Send(dst.fd, b)
+	n, err := send(dst.fd, b)
 	if err != nil && err != unix.EAGAIN {
 		p.refused(from, "write", err)
 		return
@@ -193,7 +193,7 @@ func (p *Pair) flush(from int) {
 		if h.pipe != nil {
 			n, err = splice(h.pipe.r, dst.fd, h.left)
 		} else {
-			n, err = Send(dst.fd, (*h.held)[h.from:h.to])
+			n, err = send(dst.fd, (*h.held)[h.from:h.to])
 		}
 		if err == unix.EAGAIN {
 			return
@@ -246,9 +246,12 @@ func (p *Pair) settle(from int, err error) {
 		p.lost(from, err)
 		return
 	}
-	if err := dst.conn.EndWrite(dst.fd, p.halves[1-from].phase == phaseTold); err != nil {
-		p.refused(from, "shutdown", err)
-		return
+	if dst.conn.EndWrite(p.halves[1-from].phase == phaseTold) {
+		// That of a stream fails only if the peer has gone, which is told apart.
+		if err := unix.Shutdown(dst.fd, unix.SHUT_WR); err != nil && dst.stream == nil {
+			p.refused(from, "shutdown", err)
+			return
+		}
 	}
 	h.phase = phaseTold
 }

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A loop serves many descriptors with one thread that waits for all of them.
+// Loop serves many descriptors with one thread that waits for all of them.
 // Against two goroutines a connection it takes three system calls for a small
 // message instead of five, no detour through the scheduler, and next to no memory
 // while a connection waits. It knows only descriptors; what bytes and ends mean is
 // up to the pair they belong to.
-type loop struct {
+type Loop struct {
 	epoll int    // -1 before the first use
 	wake  int    // eventfd, for when nothing is left to serve
-	Buf   []byte // for small reads; used by the loop's thread only
+	buf   []byte // for small reads; used by the loop's thread only
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
 	waiter waiter // used by the loop's thread only
@@ -51,31 +51,33 @@ const (
 
 var loops struct {
 	once sync.Once
-	all  []*loop
+	all  []*Loop
 	next atomic.Uint32
 }
 
 // served is what a loop serves.
 type served interface {
-	// Handle is called with what the kernel says of a descriptor; side is
+	// handle is called with what the kernel says of a descriptor; side is
 	// what it was watched with, 0 or 1.
-	Handle(side int, events uint32)
-	registration() *Registration
+	handle(l *Loop, side int, events uint32)
+	registered() *registration
 }
 
-// Registration is what a loop knows a served thing by; it is embedded in that.
-type Registration struct {
-	Loop         *loop
+// registration is what a loop knows a served thing by; it is embedded in that. An event
+// carries the serial number of the registration that it was watched for. One whose
+// registration has been removed is dropped.
+type registration struct {
+	loop         *Loop // nil before it is added
 	slot, serial int32
 }
 
-func (p *Registration) registration() *Registration { return p }
+func (r *registration) registered() *registration { return r }
 
-// PickLoop spreads the work over one loop for every two processors.
-func PickLoop() *loop {
+// pickLoop spreads the work over one loop for every two processors.
+func pickLoop() *Loop {
 	loops.once.Do(func() {
 		for range max(1, runtime.NumCPU()/2) {
-			loops.all = append(loops.all, &loop{epoll: -1})
+			loops.all = append(loops.all, &Loop{epoll: -1})
 		}
 		// A loop that waits in the kernel keeps its place in Go's scheduler
 		// for some milliseconds. Goroutines must not wait for that, least of
@@ -85,14 +87,14 @@ func PickLoop() *loop {
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }
 
-// FloodLoop is for what is paid for by a budget, apart from the loops that move data.
-var FloodLoop = sync.OnceValue(func() *loop {
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) // as in PickLoop
-	return &loop{epoll: -1}
+// floodLoop is for what is paid for by a budget, apart from the loops that move data.
+var floodLoop = sync.OnceValue(func() *Loop {
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1) // as in pickLoop
+	return &Loop{epoll: -1}
 })
 
 // add takes in something, with nothing watched yet.
-func (l *loop) add(s served) error {
+func (l *Loop) add(s served) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.epoll < 0 {
@@ -100,7 +102,7 @@ func (l *loop) add(s served) error {
 			return err
 		}
 	}
-	p := s.registration()
+	p := s.registered()
 	if n := len(l.free); n > 0 {
 		p.slot = l.free[n-1]
 		l.free = l.free[:n-1]
@@ -110,7 +112,7 @@ func (l *loop) add(s served) error {
 		l.served = append(l.served, s)
 	}
 	l.serial++
-	p.Loop, p.serial = l, l.serial
+	p.loop, p.serial = l, l.serial
 	l.count++
 	if !l.running {
 		l.running = true
@@ -119,21 +121,21 @@ func (l *loop) add(s served) error {
 	return nil
 }
 
-// AddFD takes in something with one descriptor, and has events waited for on it.
-func (l *loop) AddFD(s served, fd int, events uint32) error {
+// addFD takes in something with one descriptor, and has events waited for on it.
+func (l *Loop) addFD(s served, fd int, events uint32) error {
 	if err := l.add(s); err != nil {
 		return err
 	}
-	err := l.Watch(s.registration(), fd, 0, unix.EPOLL_CTL_ADD, events)
+	err := l.watch(s.registered(), fd, 0, unix.EPOLL_CTL_ADD, events)
 	if err != nil {
-		l.Remove(s.registration())
-		s.registration().Loop = nil
+		l.remove(s.registered())
+		s.registered().loop = nil
 	}
 	return err
 }
 
 // create needs l.mu.
-func (l *loop) create() error {
+func (l *Loop) create() error {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
@@ -159,9 +161,9 @@ const wakeSlot = -1
 // wakeUp adds one to an eventfd.
 var wakeUp = binary.NativeEndian.AppendUint64(nil, 1)
 
-// Remove forgets something; the kernel forgets its descriptors when they are
+// remove forgets something; the kernel forgets its descriptors when they are
 // closed.
-func (l *loop) Remove(p *Registration) {
+func (l *Loop) remove(p *registration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.served[p.slot] = nil
@@ -171,8 +173,8 @@ func (l *loop) Remove(p *Registration) {
 	}
 }
 
-// Watch sets what is waited for on a descriptor.
-func (l *loop) Watch(p *Registration, fd, side, op int, events uint32) error {
+// watch sets what is waited for on a descriptor.
+func (l *Loop) watch(p *registration, fd, side, op int, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: p.slot<<1 | int32(side), Pad: p.serial}
 	if err := unix.EpollCtl(l.epoll, op, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
@@ -180,8 +182,8 @@ func (l *loop) Watch(p *Registration, fd, side, op int, events uint32) error {
 	return nil
 }
 
-func (l *loop) run() {
-	l.Buf = make([]byte, loopBuffer)
+func (l *Loop) run() {
+	l.buf = make([]byte, loopBuffer)
 	events := make([]unix.EpollEvent, 128)
 	brisk := 0
 	yielded := clock.Now()
@@ -204,7 +206,7 @@ func (l *loop) run() {
 		}
 		for _, ev := range events[:max(n, 0)] {
 			if s := l.of(ev); s != nil {
-				s.Handle(int(ev.Fd&1), ev.Events)
+				s.handle(l, int(ev.Fd&1), ev.Events)
 			}
 		}
 		if brisk == 0 && l.retire() {
@@ -214,30 +216,33 @@ func (l *loop) run() {
 }
 
 // of is what an event is about, or nil if that has ended meanwhile.
-func (l *loop) of(ev unix.EpollEvent) served {
+func (l *Loop) of(ev unix.EpollEvent) served {
 	if ev.Fd == wakeSlot {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.served[ev.Fd>>1]; s != nil && s.registration().serial == ev.Pad {
+	if s := l.served[ev.Fd>>1]; s != nil && s.registered().serial == ev.Pad {
 		return s
 	}
 	return nil
 }
 
 // retire ends a loop without work.
-func (l *loop) retire() bool {
+func (l *Loop) retire() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.count > 0 {
 		return false
 	}
 	l.running = false
-	l.Buf = nil
+	l.buf = nil
 	if l.pipe != nil {
 		pipes.Put(l.pipe)
 		l.pipe = nil
 	}
 	return true
 }
+
+// Scratch is a buffer of 64 KiB for who is called by the loop, until that returns.
+func (l *Loop) Scratch() []byte { return l.buf }

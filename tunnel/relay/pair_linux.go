@@ -14,23 +14,25 @@ import (
 type FD interface {
 	// Detach hands over the descriptor. The pair is told of what befalls the
 	// connection by other ways than its descriptor.
-	Detach(p *Pair) (int, error)
+	Detach(p *Pair) (*Descriptor, error)
 	// Open is given what is read, or why nothing can be, until it returns nil:
 	// what comes first may not be the connection's own. It returns what is.
-	// EAGAIN is to wait for more.
+	// ErrIncomplete is to wait for more.
 	Open(b []byte, err error) ([]byte, error)
 	// Moved accounts for bytes read and written.
 	Moved(read, written int)
-	// ProveEnd judges how reading ended: nil is a clean end, errEndUnknown
+	// ProveEnd judges how reading ended: nil is a clean end, ErrEndUnknown
 	// one that the pair will be told about.
 	ProveEnd(err error) error
-	// EndWrite ends the sending direction; last says that the other has ended.
-	EndWrite(fd int, last bool) error
-	// Release closes the descriptor; with an error the other end is reset.
-	Release(fd int, err error)
+	// EndWrite is called when the sending direction ends; last says that the other has
+	// ended. It reports whether that of the descriptor is to be shut down.
+	EndWrite(last bool) (shut bool)
+	// Release takes the descriptor back, nil if Detach did not hand it over, and closes
+	// it or keeps it for another use; with an error the other end is reset.
+	Release(d *Descriptor, err error)
 }
 
-// Stream is an endpointFD that is told apart from its descriptor how the connection
+// Stream is an [FD] that is told apart from its descriptor how the connection
 // ends: a stream of a link.
 type Stream interface {
 	FD
@@ -52,6 +54,9 @@ type Stream interface {
 	Progress() uint64
 }
 
+// ErrIncomplete says that what comes before a connection's own bytes is not all there.
+var ErrIncomplete = errors.New("more is to come")
+
 // ErrEndUnknown says that the peer has not told yet how its direction ended.
 var ErrEndUnknown = errors.New("the end has not been told yet")
 
@@ -66,7 +71,7 @@ var ErrResetByPeer = fmt.Errorf("stream reset by the other end: %w", unix.ECONNR
 // known (why) as soon as one side is broken: the direction into that side stops,
 // and what the side has brought still goes to the other, within a bound.
 type Pair struct {
-	Registration
+	registration
 	done func(error)
 
 	mu     sync.Mutex
@@ -84,8 +89,9 @@ type Pair struct {
 
 type side struct {
 	conn     FD
-	stream   Stream // the same, or nil if it is a socket of a program's
-	fd       int
+	stream   Stream      // the same, or nil if it is a socket of a program's
+	from     *Descriptor // where fd was taken from
+	fd       int         // the pair's own, used under its lock
 	opened   bool
 	watched  bool
 	events   uint32 // waited for, beside a hang-up, which the kernel always tells
@@ -96,12 +102,11 @@ type side struct {
 // Join hands two connections to a loop. done is called once, when both
 // directions have ended or one has failed.
 func Join(client, guest FD, n *Counters, done func(error)) {
-	JoinIn(PickLoop(), client, guest, nil, n, done)
+	pickLoop().Join(client, guest, nil, n, done)
 }
 
-// JoinIn hands two connections to l. early is what the guest's connection has
-// brought already.
-func JoinIn(l *loop, client, guest FD, early []byte, n *Counters, done func(error)) {
+// Join is [Join] in this loop. early is what the guest's connection has brought already.
+func (l *Loop) Join(client, guest FD, early []byte, n *Counters, done func(error)) {
 	p := &Pair{done: done}
 	for i, conn := range []FD{client, guest} {
 		stream, _ := conn.(Stream)
@@ -110,13 +115,10 @@ func JoinIn(l *loop, client, guest FD, early []byte, n *Counters, done func(erro
 	p.halves[0].count, p.halves[1].count = &n.Out, &n.In
 	p.update(func() {
 		for i := range p.sides {
-			s := &p.sides[i]
-			fd, err := s.conn.Detach(p)
-			if err != nil {
+			if err := p.sides[i].take(p); err != nil {
 				p.fail(err)
 				return
 			}
-			s.fd = fd
 		}
 		if err := l.add(p); err != nil {
 			p.fail(err)
@@ -128,6 +130,24 @@ func JoinIn(l *loop, client, guest FD, early []byte, n *Counters, done func(erro
 		}
 		p.checkStreams() // what came before the pair could be told
 	})
+}
+
+// take makes the descriptor the pair's.
+func (s *side) take(p *Pair) (err error) {
+	if s.from, err = s.conn.Detach(p); err != nil {
+		return err
+	}
+	s.fd, err = s.from.take()
+	return err
+}
+
+// release gives it back.
+func (s *side) release(err error) {
+	if s.fd >= 0 {
+		s.from.give(s.fd)
+		s.fd = -1
+	}
+	s.conn.Release(s.from, err)
 }
 
 // update runs f under the lock and reports the end if f brought it.
@@ -188,8 +208,8 @@ func (p *Pair) checkArrived(from int) {
 	}
 }
 
-// Handle takes in what the kernel says of one side.
-func (p *Pair) Handle(from int, events uint32) {
+// handle takes in what the kernel says of one side.
+func (p *Pair) handle(_ *Loop, from int, events uint32) {
 	const hangup = unix.EPOLLHUP | unix.EPOLLERR
 	p.update(func() {
 		in, out := &p.halves[from], &p.halves[1-from]
@@ -241,7 +261,7 @@ func (p *Pair) rearm() {
 			op = unix.EPOLL_CTL_ADD
 		}
 		s.watched, s.events = watch, want
-		if err := p.Loop.Watch(&p.Registration, s.fd, i, op, want); err != nil {
+		if err := p.loop.watch(&p.registration, s.fd, i, op, want); err != nil {
 			p.fail(err)
 			return
 		}
@@ -325,17 +345,16 @@ func (p *Pair) end(err error) {
 	if p.look != nil {
 		p.look.Stop()
 	}
-	if p.Loop != nil {
-		p.Loop.Remove(&p.Registration)
+	if p.loop != nil {
+		p.loop.remove(&p.registration)
 	}
 	for i := range p.sides {
 		s := &p.sides[i]
 		if s.stream != nil && s.watched && s.stream.Reusable() {
 			// It may live on, and what befalls it then is not for this pair.
-			_ = p.Loop.Watch(&p.Registration, s.fd, i, unix.EPOLL_CTL_DEL, 0)
+			_ = p.loop.watch(&p.registration, s.fd, i, unix.EPOLL_CTL_DEL, 0)
 		}
-		s.conn.Release(s.fd, err)
-		s.fd = -1
+		s.release(err)
 	}
 	for i := range p.halves {
 		p.halves[i].drop()

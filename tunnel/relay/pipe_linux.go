@@ -44,7 +44,7 @@ func closePipe(fds [2]int) {
 
 // takePipe makes sure that there is an empty pipe; without descriptors for one,
 // bytes are copied.
-func (l *loop) takePipe() bool {
+func (l *Loop) takePipe() bool {
 	if l.pipe != nil {
 		return true
 	}

@@ -16,7 +16,7 @@ func DialAtOnce(addr netip.AddrPort) (s Socket, ok bool) {
 	if err != nil {
 		return s, false
 	}
-	if OutOfDescriptors(fd) != nil {
+	if outOfDescriptors(fd) != nil {
 		_ = unix.Close(fd)
 		return s, false
 	}
@@ -40,7 +40,7 @@ func DialAtOnce(addr netip.AddrPort) (s Socket, ok bool) {
 		_ = unix.Close(fd)
 		return s, false
 	}
-	return Socket{fd}, true
+	return newSocket(fd), true
 }
 
 func sockaddr(a netip.AddrPort) (family int, sa unix.Sockaddr) {

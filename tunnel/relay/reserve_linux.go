@@ -32,9 +32,9 @@ func DescriptorLimit() uint64 {
 	return limit.Cur
 }
 
-// OutOfDescriptors tells whether a new descriptor is one of the reserve: the kernel
+// outOfDescriptors tells whether a new descriptor is one of the reserve: the kernel
 // gives the lowest number that is free.
-func OutOfDescriptors(fd int) error {
+func outOfDescriptors(fd int) error {
 	limit := DescriptorLimit()
 	if uint64(fd)+min(reserveMost, limit/4) < limit {
 		return nil
@@ -43,24 +43,20 @@ func OutOfDescriptors(fd int) error {
 }
 
 // CheckDescriptors tells whether a new connection takes of the reserve, so that it
-// should not be.
-func CheckDescriptors(c syscall.Conn) (err error) {
-	raw, err := c.SyscallConn()
+// should not be. One that has none takes none.
+func CheckDescriptors(c any) (err error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if cerr := raw.Control(func(fd uintptr) { err = OutOfDescriptors(int(fd)) }); cerr != nil {
+	if cerr := raw.Control(func(fd uintptr) { err = outOfDescriptors(int(fd)) }); cerr != nil {
 		return cerr
 	}
 	return err
-}
-
-// CheckDescriptorsOf is CheckDescriptors for what may have none.
-func CheckDescriptorsOf(c any) error {
-	if c, ok := c.(syscall.Conn); ok {
-		return CheckDescriptors(c)
-	}
-	return nil
 }
 
 // lastDescriptor is for the moment when not even the reserve is left.

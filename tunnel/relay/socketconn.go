@@ -139,36 +139,36 @@ func (c *socketConn) AwaitReset() error {
 }
 
 // Detach is of [FD].
-func (c *socketConn) Detach(p *Pair) (int, error) {
-	fd, err := TakeDescriptor(c.netSocket)
+func (c *socketConn) Detach(p *Pair) (*Descriptor, error) {
+	d, err := NewDescriptor(c.netSocket)
 	if err == nil {
+		c.Socket.d = d
 		c.pair.Store(p)
 	}
-	return fd, err
+	return d, err
 }
 
 // Release is of [FD].
-func (c *socketConn) Release(fd int, err error) {
-	if fd < 0 {
+func (c *socketConn) Release(d *Descriptor, err error) {
+	if d == nil {
 		c.Abort()
 		return
 	}
-	c.Socket.Release(fd, err)
+	c.Socket.Release(d, err)
 }
 
 // Socket is a connection that is nothing but a descriptor.
-type Socket struct{ fd int }
+type Socket struct{ d *Descriptor }
 
-// Abort resets the connection.
-func (s Socket) Abort() {
-	resetOnClose(s.fd)
-	_ = unix.Close(s.fd)
-}
+func newSocket(fd int) Socket { return Socket{&Descriptor{fd: fd}} }
+
+// Abort resets the connection; aborting it again does nothing.
+func (s Socket) Abort() { s.d.Abort() }
 
 var _ FD = Socket{}
 
 // Detach is of [FD].
-func (s Socket) Detach(*Pair) (int, error) { return s.fd, nil }
+func (s Socket) Detach(*Pair) (*Descriptor, error) { return s.d, nil }
 
 // Moved is of [FD]; nobody counts.
 func (Socket) Moved(read, written int) {}
@@ -185,15 +185,7 @@ func (Socket) ProveEnd(err error) error {
 }
 
 // EndWrite leaves it to the close that follows if nothing else can.
-func (Socket) EndWrite(fd int, last bool) error {
-	if last {
-		return nil
-	}
-	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
-		return fmt.Errorf("shutdown: %w", err)
-	}
-	return nil
-}
+func (Socket) EndWrite(last bool) (shut bool) { return !last }
 
 // wasReset asks for the error that a reset leaves: on TCP ECONNRESET, or EPIPE
 // when it comes after the peer's FIN (tcp_reset in net/ipv4/tcp_input.c), on a
@@ -206,11 +198,10 @@ func (Socket) wasReset(fd int) bool {
 }
 
 // Release is of [FD].
-func (Socket) Release(fd int, err error) {
+func (s Socket) Release(_ *Descriptor, err error) {
 	if err == nil {
-		endOnClose(fd)
+		s.d.end()
 	} else {
-		resetOnClose(fd)
+		s.d.Abort()
 	}
-	_ = unix.Close(fd)
 }

@@ -50,3 +50,10 @@ func resetOnClose(fd int) {
 func endOnClose(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
 }
+
+// sendUnpaced has a TCP socket on loopback send as fast as its peer reads. BBR, where
+// a machine is set to use it, spreads what is sent over time as a network would
+// like it. Reno does not, and is in every kernel (net/ipv4/tcp_cong.c).
+func sendUnpaced(fd int) {
+	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+}

@@ -62,8 +62,8 @@ func TestAServiceOnLoopbackIsSentToUnpaced(t *testing.T) {
 	if !ok {
 		t.Fatal("no connection")
 	}
-	defer func() { _ = unix.Close(s.fd) }()
-	if got := congestionControl(t, s.fd); got != "reno" {
+	defer func() { _ = unix.Close(s.d.fd) }()
+	if got := congestionControl(t, s.d.fd); got != "reno" {
 		t.Errorf("a service is sent to by %s, want reno", got)
 	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sys/unix"
 )
 
 // This file is what a stream on a raw connection is to a pair. Reading and
@@ -17,22 +16,19 @@ import (
 var _ relay.Stream = (*Stream)(nil)
 
 // Detach is of [relay.FD].
-func (s *Stream) Detach(p *relay.Pair) (int, error) {
+func (s *Stream) Detach(p *relay.Pair) (raw *relay.Descriptor, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return -1, s.err
+		return nil, s.err
 	}
-	if s.fd >= 0 {
-		fd := s.fd
-		s.fd, s.pair = -1, p
-		return fd, nil
+	if raw = s.raw; raw == nil {
+		if raw, err = relay.NewDescriptor(s.conn); err != nil {
+			return nil, err
+		}
 	}
-	fd, err := relay.TakeDescriptor(s.conn)
-	if err == nil {
-		s.pair = p
-	}
-	return fd, err
+	s.raw, s.pair = nil, p
+	return raw, nil
 }
 
 // Open takes the guest's answer off what was read.
@@ -46,7 +42,7 @@ func (s *Stream) Open(b []byte, readErr error) ([]byte, error) {
 	err := s.answer.Read(r)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		if readErr == nil {
-			return nil, unix.EAGAIN
+			return nil, relay.ErrIncomplete
 		}
 		err = readErr
 	}
@@ -76,22 +72,17 @@ func (s *Stream) ProveEnd(error) error {
 	return relay.ErrEndUnknown
 }
 
-// EndWrite is of [relay.FD].
-func (s *Stream) EndWrite(fd int, _ bool) error {
-	if s.tellEnd() && s.again == nil {
-		_ = unix.Shutdown(fd, unix.SHUT_WR) // fails only if the peer has gone, which the control stream tells
-	}
-	return nil
-}
+// EndWrite is of [relay.FD]. A raw connection that is to be used again stays open.
+func (s *Stream) EndWrite(bool) (shut bool) { return s.tellEnd() && s.again == nil }
 
 // Release is of [relay.FD].
-func (s *Stream) Release(fd int, err error) {
+func (s *Stream) Release(raw *relay.Descriptor, err error) {
 	s.mu.Lock()
 	s.pair = nil // it is what calls
 	s.mu.Unlock()
 	if err == nil && s.again != nil && !s.shut {
-		s.again(fd)
-		fd = -1
+		s.again(raw)
+		raw = nil
 	}
 	_, refused := errors.AsType[*wire.AnswerError](err)
 	switch {
@@ -102,7 +93,7 @@ func (s *Stream) Release(fd int, err error) {
 	default:
 		s.Fail(err)
 	}
-	if fd >= 0 {
-		_ = unix.Close(fd)
+	if raw != nil {
+		raw.Close()
 	}
 }

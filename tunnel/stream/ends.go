@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sys/unix"
 )
 
 // Ends knows the streams of a link, and carries what both sides tell each
@@ -24,7 +24,7 @@ type Ends struct {
 	Began func()
 	// Reuse takes in a raw connection that the guest has released; nil in the
 	// guest.
-	Reuse func(fd int)
+	Reuse func(*relay.Descriptor)
 
 	mu      sync.Mutex
 	streams map[uint64]*Stream
@@ -109,20 +109,20 @@ const (
 )
 
 type rested struct {
-	fd    int
+	raw   *relay.Descriptor
 	since time.Time
 }
 
 // Rest is given the raw connection of a stream that has come to a clean end.
-func (e *Ends) Rest(s *Stream, fd int) {
+func (e *Ends) Rest(s *Stream, raw *relay.Descriptor) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.streams, s.id)
 	switch {
 	case e.err != nil:
-		_ = unix.Close(fd)
+		raw.Close()
 	case s.released:
-		e.Reuse(fd)
+		e.Reuse(raw)
 	default:
 		if len(e.resting) >= maxResting {
 			e.giveUpOldest()
@@ -130,7 +130,7 @@ func (e *Ends) Rest(s *Stream, fd int) {
 		if e.resting == nil {
 			e.resting = make(map[uint64]rested)
 		}
-		e.resting[s.id] = rested{fd, time.Now()}
+		e.resting[s.id] = rested{raw, time.Now()}
 		if !e.tidying {
 			e.tidying = true
 			time.AfterFunc(restMost, e.tidy)
@@ -146,7 +146,7 @@ func (e *Ends) giveUpOldest() {
 			oldest = id
 		}
 	}
-	_ = unix.Close(e.resting[oldest].fd)
+	e.resting[oldest].raw.Close()
 	delete(e.resting, oldest)
 }
 
@@ -157,7 +157,7 @@ func (e *Ends) tidy() {
 	defer e.mu.Unlock()
 	for id, r := range e.resting {
 		if time.Since(r.since) >= restMost {
-			_ = unix.Close(r.fd)
+			r.raw.Close()
 			delete(e.resting, id)
 		}
 	}
@@ -182,7 +182,7 @@ func (e *Ends) release(id uint64) bool {
 	r, ok := e.resting[id]
 	if ok {
 		delete(e.resting, id)
-		e.Reuse(r.fd)
+		e.Reuse(r.raw)
 	}
 	return ok
 }
@@ -214,7 +214,7 @@ func (e *Ends) FailAll(err error) {
 	streams := e.streams
 	e.streams = nil
 	for _, r := range e.resting {
-		_ = unix.Close(r.fd)
+		r.raw.Close()
 	}
 	e.resting = nil
 	e.mu.Unlock()

@@ -6,12 +6,12 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sys/unix"
 )
 
 // EndsConn carries what is told about the ends of streams on a connection of its
@@ -20,8 +20,7 @@ import (
 // two ends to tell and most are told in a loop, which can write and read a
 // descriptor in place; through yamux each would take four goroutines in turn.
 type EndsConn struct {
-	relay.Registration
-	fd      int
+	raw     *relay.Descriptor
 	deliver func(wire.EndMessage) (useful bool)
 	done    chan struct{} // closed when the connection is lost or closed
 
@@ -55,15 +54,15 @@ var ErrClosedByPeer = errors.New("the other end closed the connection")
 
 // NewEndsConn takes over a connection.
 func NewEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), work *budget.Budget) (*EndsConn, error) {
-	fd, err := relay.TakeDescriptor(conn)
+	raw, err := relay.NewDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &EndsConn{fd: fd, deliver: deliver, done: make(chan struct{}), work: work}
+	c := &EndsConn{raw: raw, deliver: deliver, done: make(chan struct{}), work: work}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := relay.PickLoop().AddFD(c, fd, unix.EPOLLIN); err != nil {
+	if err := raw.Watch(c, true, false); err != nil {
 		c.end(err)
 		return nil, err
 	}
@@ -92,35 +91,24 @@ func (c *EndsConn) Tell(m wire.EndMessage) {
 
 // flush needs c.mu.
 func (c *EndsConn) flush() {
-	n, err := relay.Send(c.fd, c.out)
-	if err != nil && err != unix.EAGAIN {
+	n, err := c.raw.Send(c.out)
+	if err != nil && err != syscall.EAGAIN {
 		c.end(fmt.Errorf("write: %w", err))
 		return
 	}
-	c.out = append(c.out[:0], c.out[max(n, 0):]...)
+	c.out = append(c.out[:0], c.out[n:]...)
 }
 
 // arm has the loop watch for what can be done. It needs c.mu.
 func (c *EndsConn) arm() {
-	if err := c.Loop.Watch(&c.Registration, c.fd, 0, unix.EPOLL_CTL_MOD, c.events()); err != nil {
+	if err := c.raw.Watch(c, !c.paused, len(c.out) > 0); err != nil {
 		c.end(err)
 	}
 }
 
-// events needs c.mu.
-func (c *EndsConn) events() (events uint32) {
-	if !c.paused {
-		events |= unix.EPOLLIN
-	}
-	if len(c.out) > 0 {
-		events |= unix.EPOLLOUT
-	}
-	return events
-}
-
-// Handle is called by the loop.
-func (c *EndsConn) Handle(_ int, events uint32) {
-	if events&unix.EPOLLOUT != 0 {
+// Ready is of [relay.Handler].
+func (c *EndsConn) Ready(l *relay.Loop, read, write bool) {
+	if write {
 		c.mu.Lock()
 		if !c.closed && len(c.out) > 0 {
 			if c.flush(); len(c.out) == 0 && !c.closed {
@@ -129,19 +117,15 @@ func (c *EndsConn) Handle(_ int, events uint32) {
 		}
 		c.mu.Unlock()
 	}
-	if events&^unix.EPOLLOUT != 0 {
-		c.read()
+	if read {
+		c.read(l.Scratch()[:endsTurn])
 	}
 }
 
-func (c *EndsConn) read() {
-	buf := c.Loop.Buf[:endsTurn]
-	n, err := relay.Receive(c.fd, buf)
-	switch {
-	case err == unix.EAGAIN:
+func (c *EndsConn) read(buf []byte) {
+	n, err := c.raw.Receive(buf)
+	if err == syscall.EAGAIN {
 		return
-	case err == nil && n == 0:
-		err = io.EOF
 	}
 	if err == nil {
 		err = c.parse(buf[:n])
@@ -156,24 +140,12 @@ func (c *EndsConn) read() {
 		c.end(err)
 	} else if !c.closed {
 		c.paused = true
-		c.leaveData()
+		if c.arm(); !c.closed { // a peer that floods is for a loop without anybody's data
+			if err := c.raw.WatchApart(); err != nil {
+				c.end(err)
+			}
+		}
 		time.AfterFunc(owed, c.resume)
-	}
-}
-
-// leaveData moves the connection of a peer that floods it to a loop where nobody's
-// data waits behind it. It needs c.mu, and is for the loop's thread.
-func (c *EndsConn) leaveData() {
-	slow := relay.FloodLoop()
-	if c.Loop == slow {
-		c.arm()
-		return
-	}
-	_ = c.Loop.Watch(&c.Registration, c.fd, 0, unix.EPOLL_CTL_DEL, 0)
-	c.Loop.Remove(&c.Registration)
-	c.Loop = nil
-	if err := slow.AddFD(c, c.fd, c.events()); err != nil {
-		c.end(err)
 	}
 }
 
@@ -209,10 +181,7 @@ func (c *EndsConn) end(err error) {
 		return
 	}
 	c.closed, c.err = true, err
-	if c.Loop != nil {
-		c.Loop.Remove(&c.Registration)
-	}
-	_ = unix.Close(c.fd)
+	c.raw.Close()
 	close(c.done)
 }
 
@@ -228,7 +197,7 @@ func (c *EndsConn) Wait() error {
 	<-c.done
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if errors.Is(c.err, io.EOF) || errors.Is(c.err, unix.ECONNRESET) {
+	if errors.Is(c.err, io.EOF) || errors.Is(c.err, syscall.ECONNRESET) {
 		return ErrClosedByPeer
 	}
 	return c.err

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/relay"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,7 +32,7 @@ type Pool struct {
 	frame func() []byte
 
 	mu     sync.Mutex
-	fds    []int // oldest first
+	ready  []*relay.Descriptor // oldest first
 	used   time.Time
 	closed bool
 	wanted chan struct{}
@@ -46,34 +45,34 @@ func NewPool(dial func(context.Context) (net.Conn, error), frame func() []byte) 
 }
 
 // Take returns a connection that is ready and has it replaced; ok is false if there is none.
-func (p *Pool) Take() (fd int, ok bool) {
+func (p *Pool) Take() (raw *relay.Descriptor, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used = time.Now()
-	if len(p.fds) <= poolLow {
+	if len(p.ready) <= poolLow {
 		select {
 		case p.wanted <- struct{}{}:
 		default:
 		}
 	}
-	if len(p.fds) == 0 {
-		return -1, false
+	if len(p.ready) == 0 {
+		return nil, false
 	}
-	last := len(p.fds) - 1
-	fd = p.fds[last]
-	p.fds = p.fds[:last]
-	return fd, true
+	last := len(p.ready) - 1
+	raw, p.ready[last] = p.ready[last], nil
+	p.ready = p.ready[:last]
+	return raw, true
 }
 
 // Put takes in a connection on which nothing is under way.
-func (p *Pool) Put(fd int) {
+func (p *Pool) Put(raw *relay.Descriptor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || len(p.fds) >= poolMost {
-		_ = unix.Close(fd)
+	if p.closed || len(p.ready) >= poolMost {
+		raw.Close()
 		return
 	}
-	p.fds = append(p.fds, fd)
+	p.ready = append(p.ready, raw)
 }
 
 // Run keeps the pool filled until ctx ends. A failed dial is left to the next
@@ -103,23 +102,19 @@ func (p *Pool) fill(ctx context.Context) {
 			_ = c.Close()
 			return
 		}
-		fd, err := relay.TakeDescriptor(c)
+		raw, err := relay.NewDescriptor(c)
 		if err != nil {
 			_ = c.Close()
 			return
 		}
-		if relay.OutOfDescriptors(fd) != nil {
-			_ = unix.Close(fd)
-			return
-		}
-		p.Put(fd)
+		p.Put(raw)
 	}
 }
 
 func (p *Pool) missing() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && len(p.fds) < poolFill
+	return !p.closed && len(p.ready) < poolFill
 }
 
 // drop closes the connections if none was taken for so long.
@@ -129,10 +124,10 @@ func (p *Pool) drop(idle time.Duration) {
 	if time.Since(p.used) < idle {
 		return
 	}
-	for _, fd := range p.fds {
-		_ = unix.Close(fd)
+	for _, raw := range p.ready {
+		raw.Close()
 	}
-	p.fds = nil
+	p.ready = nil
 }
 
 // Close closes the pool and its connections for good.

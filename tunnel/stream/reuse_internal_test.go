@@ -1,24 +1,30 @@
 package stream
 
 import (
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sys/unix"
 )
 
 // socketPair returns two ends of a connection; the second is closed at the end of
 // the test.
-func socketPair(t *testing.T) (int, int) {
+func socketPair(t *testing.T) (*relay.Descriptor, int) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fds[1]) })
-	return fds[0], fds[1]
+	near, err := relay.NewDescriptor(os.NewFile(uintptr(fds[0]), "near end"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return near, fds[1]
 }
 
 // isClosed tells whether the far end of a connection is no more.
@@ -31,11 +37,11 @@ func isClosed(fd int) bool {
 // the wrong time, twice, and never. Those in use stay in use, each comes back
 // once, and how many wait is bounded.
 func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
-	var back []int
+	var back []*relay.Descriptor
 	e := &Ends{
 		Tell:      func(wire.EndMessage) {},
 		KeepEarly: func(uint64) bool { return false },
-		Reuse:     func(fd int) { back = append(back, fd) },
+		Reuse:     func(raw *relay.Descriptor) { back = append(back, raw) },
 	}
 	release := func(id uint64) { e.Deliver(wire.EndMessage{ID: id, Kind: wire.EndReleased}) }
 
@@ -53,7 +59,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 	release(1)
 	release(1)
 	if len(back) != 1 || back[0] != ours {
-		t.Fatalf("%v came back, want %d alone", back, ours)
+		t.Fatalf("%d came back, want the one alone", len(back))
 	}
 
 	var theirs []int
@@ -78,7 +84,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 			t.Fatalf("connection %d outlived the link", i)
 		}
 	}
-	_ = unix.Close(ours)
+	ours.Close()
 }
 
 // An end that is reported late is none to the guest, which closes the connection and
@@ -89,7 +95,7 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 		e := &Ends{
 			Tell:      func(wire.EndMessage) {},
 			KeepEarly: func(uint64) bool { return false },
-			Reuse:     func(fd int) { reused++; _ = unix.Close(fd) },
+			Reuse:     func(raw *relay.Descriptor) { reused++; raw.Close() },
 		}
 		park := func(id uint64) (far int) {
 			s := New(id, e)

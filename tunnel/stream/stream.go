@@ -11,7 +11,6 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sys/unix"
 )
 
 // Paths a stream can take; what status shows.
@@ -34,12 +33,12 @@ const (
 type Stream struct {
 	id   uint64
 	ends *Ends
-	conn net.Conn // a raw connection or a *mux.Conn; nil if it is fd
-	fd   int      // a raw connection until a pair takes over, else -1
+	conn net.Conn          // a raw connection or a *mux.Conn; nil if it is raw
+	raw  *relay.Descriptor // a raw connection until a pair takes over, else nil
 	path string
 	// again takes back the raw connection after a clean end, for the next
 	// stream; nil if it is closed then.
-	again func(fd int)
+	again func(*relay.Descriptor)
 
 	sent, received atomic.Uint64
 
@@ -76,7 +75,6 @@ func New(id uint64, e *Ends) *Stream {
 	return &Stream{
 		id:        id,
 		ends:      e,
-		fd:        -1,
 		peerEnded: make(chan struct{}),
 		aborted:   make(chan struct{}),
 		dead:      make(chan struct{}),
@@ -95,7 +93,7 @@ func (s *Stream) ID() uint64 { return s.id }
 
 // Reuse has the raw connection of the stream be given to again after a clean end. It is
 // for who makes the stream.
-func (s *Stream) Reuse(again func(fd int)) { s.again = again }
+func (s *Stream) Reuse(again func(*relay.Descriptor)) { s.again = again }
 
 // Attach gives the stream the connection that carries it. It fails if the
 // stream is dead already, and closes conn then.
@@ -118,16 +116,16 @@ func (s *Stream) Attach(conn net.Conn) error {
 	return nil
 }
 
-// AttachFD gives the stream a raw connection that only a pair will use. It fails
-// as attach does.
-func (s *Stream) AttachFD(fd int) error {
+// AttachRaw gives the stream a raw connection that only a pair will use. It fails
+// as Attach does.
+func (s *Stream) AttachRaw(raw *relay.Descriptor) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		_ = unix.Close(fd)
+		raw.Close()
 		return s.err
 	}
-	s.fd, s.path = fd, PathRaw
+	s.raw, s.path = raw, PathRaw
 	return nil
 }
 
@@ -258,8 +256,8 @@ func (s *Stream) Die(err error) bool {
 		s.err = err
 		close(s.dead)
 	}
-	conn, fd, pair, onDeath := s.conn, s.fd, s.pair, s.onDeath
-	s.fd = -1
+	conn, raw, pair, onDeath := s.conn, s.raw, s.pair, s.onDeath
+	s.raw = nil
 	if s.endTimer != nil {
 		s.endTimer.Stop()
 	}
@@ -279,8 +277,8 @@ func (s *Stream) Die(err error) bool {
 		pair.Notify()
 	case conn != nil:
 		_ = conn.Close()
-	case fd >= 0:
-		_ = unix.Close(fd)
+	case raw != nil:
+		raw.Close()
 	}
 	return true
 }

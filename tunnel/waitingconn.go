@@ -8,17 +8,15 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sys/unix"
 )
 
 // waitingConn is a raw connection in the guest that carries no stream: one of the pool,
 // or one whose stream has ended. A loop waits for the request that opens the
 // next.
 type waitingConn struct {
-	relay.Registration
 	link *guestLink
 	ctx  context.Context // the server's
-	fd   int
+	raw  *relay.Descriptor
 }
 
 // serveRaw takes over a raw connection that has proved to be the link's.
@@ -29,38 +27,38 @@ func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
 		l.server.strangers.work.Spend(strangerCost)
 		return
 	}
-	fd, err := relay.TakeDescriptor(conn)
+	raw, err := relay.NewDescriptor(conn)
 	if err != nil {
 		_ = conn.Close()
 		return
 	}
-	if !l.wait(ctx, fd) {
-		_ = unix.Close(fd)
+	if !l.wait(ctx, raw) {
+		raw.Close()
 	}
 }
 
 // again takes back the raw connection of a stream that has come to a clean end.
-func (l *guestLink) again(ctx context.Context, id uint64, fd int) {
-	if !l.wait(ctx, fd) {
-		_ = unix.Close(fd)
+func (l *guestLink) again(ctx context.Context, id uint64, raw *relay.Descriptor) {
+	if !l.wait(ctx, raw) {
+		raw.Close()
 		return
 	}
 	l.ends.Tell(wire.EndMessage{ID: id, Kind: wire.EndReleased})
 }
 
 // wait has a loop wait for the next stream, unless the link has ended.
-func (l *guestLink) wait(ctx context.Context, fd int) bool {
-	w := &waitingConn{link: l, ctx: ctx, fd: fd}
+func (l *guestLink) wait(ctx context.Context, raw *relay.Descriptor) bool {
+	w := &waitingConn{link: l, ctx: ctx, raw: raw}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || relay.PickLoop().AddFD(w, fd, unix.EPOLLIN) != nil {
+	if l.ended || raw.Watch(w, true, false) != nil {
 		return false
 	}
 	l.waiting[w] = true
 	return true
 }
 
-// take makes the descriptor the caller's, and counts what it does with it among
+// take makes the connection the caller's, and counts what it does with it among
 // the streams. It fails if the link has ended.
 func (w *waitingConn) take() bool {
 	l := w.link
@@ -70,36 +68,28 @@ func (w *waitingConn) take() bool {
 		return false
 	}
 	delete(l.waiting, w)
-	w.Loop.Remove(&w.Registration)
-	_ = w.Loop.Watch(&w.Registration, w.fd, 0, unix.EPOLL_CTL_DEL, 0)
+	w.raw.Unwatch()
 	l.streams.Add(1)
 	return true
 }
 
-// close needs the link's lock.
-func (w *waitingConn) close() {
-	w.Loop.Remove(&w.Registration)
-	_ = unix.Close(w.fd)
-}
-
-// Handle opens a stream in place if that takes no waiting, as it mostly does, and
+// Ready opens a stream in place if that takes no waiting, as it mostly does, and
 // in a goroutine if not.
-func (w *waitingConn) Handle(int, uint32) {
+func (w *waitingConn) Ready(l *relay.Loop, _, _ bool) {
 	if !w.take() {
 		return
 	}
-	if w.open() {
+	if w.open(l) {
 		w.link.streams.Done()
 		return
 	}
-	go w.link.serveBlocking(w.ctx, w.fd)
+	go w.link.serveBlocking(w.ctx, w.raw.Conn())
 }
 
 // serveBlocking reads the request that opens a stream and serves the stream; it
 // has been counted.
-func (l *guestLink) serveBlocking(ctx context.Context, fd int) {
+func (l *guestLink) serveBlocking(ctx context.Context, conn net.Conn) {
 	defer l.streams.Done()
-	conn := relay.NewFDConn(fd)
 	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
 	l.countReading(1)
 	open, err := wire.ReadOpen(conn)
@@ -120,11 +110,11 @@ func (l *guestLink) countReading(n int) {
 }
 
 // open reports false if the request is still to be read and served.
-func (w *waitingConn) open() bool {
-	buf := w.Loop.Buf
-	n, _, err := unix.Recvfrom(w.fd, buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	if err != nil || n == 0 {
-		_ = unix.Close(w.fd) // one of the pool that was not needed
+func (w *waitingConn) open(l *relay.Loop) bool {
+	buf := l.Scratch()
+	n, err := w.raw.Peek(buf)
+	if err != nil {
+		w.raw.Close() // one of the pool that was not needed
 		return true
 	}
 	request, early, ok := wire.SplitOpen(buf[:n])
@@ -137,35 +127,35 @@ func (w *waitingConn) open() bool {
 	}
 	// What has been looked at is taken now, and not more.
 	for taken := 0; taken < n; {
-		m, err := relay.Receive(w.fd, buf[taken:n])
-		if err != nil || m == 0 {
-			_ = unix.Close(w.fd)
+		m, err := w.raw.Receive(buf[taken:n])
+		if err != nil {
+			w.raw.Close()
 			target.Abort()
 			return true
 		}
 		taken += m
 	}
-	w.join(target, request, early)
+	w.join(l, target, request, early)
 	return true
 }
 
-func (w *waitingConn) join(target relay.Socket, request wire.OpenRequest, early []byte) {
+func (w *waitingConn) join(in *relay.Loop, target relay.Socket, request wire.OpenRequest, early []byte) {
 	l := w.link
 	s, err := l.newStream(w.ctx, request)
 	if err != nil {
-		_ = unix.Close(w.fd)
+		w.raw.Close()
 		target.Abort()
 		return
 	}
-	if err := s.AttachFD(w.fd); err != nil {
+	if err := s.AttachRaw(w.raw); err != nil {
 		target.Abort()
 		return
 	}
 	// A client that has gone does not take it, and what it sent before still is to
 	// arrive.
-	_, _ = relay.Send(w.fd, answerOK)
+	_, _ = w.raw.Send(answerOK)
 	l.streams.Add(1)
-	relay.JoinIn(w.Loop, target, s, early, new(relay.Counters), l.streamEnded(request.Target))
+	in.Join(target, s, early, new(relay.Counters), l.streamEnded(request.Target))
 }
 
 var answerOK = wire.AppendAnswer(nil, wire.AnswerOK, "")
