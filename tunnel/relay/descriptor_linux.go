@@ -101,15 +101,14 @@ func (d *Descriptor) Watch(h Handler, read, write bool) error {
 func (d *Descriptor) WatchApart() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	apart := floodLoop()
 	switch {
 	case d.fd < 0:
 		return net.ErrClosed
-	case d.loop == apart:
+	case d.loop == floodLoop:
 		return nil
 	}
 	d.unwatch()
-	return apart.addFD(d, d.fd, d.events)
+	return floodLoop.addFD(d, d.fd, d.events)
 }
 
 // Unwatch has no loop watch the descriptor any more.

@@ -14,6 +14,7 @@ import (
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // logGrace is how long the last lines of the log may take.
@@ -68,9 +69,10 @@ func tellSystemd(log *slog.Logger) {
 
 // shareProcessors leaves half of the processors, of those that the cgroup allows, to the
 // programs that a relay is between: goroutines that hand work to one another lose more by
-// waking another processor than they gain. GOMAXPROCS in the environment is left alone.
+// waking another processor than they gain. The relay's loops have places of their own.
+// GOMAXPROCS in the environment is left alone.
 func shareProcessors() {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Places())
 	}
 }

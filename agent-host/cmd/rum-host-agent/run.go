@@ -24,6 +24,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // runOptions are the flags of run.
@@ -182,9 +183,10 @@ func notify(log *slog.Logger, state string) {
 
 // shareProcessors leaves half of the processors, of those that the cgroup allows, to the
 // programs that a relay is between: goroutines that hand work to one another lose more by
-// waking another processor than they gain. GOMAXPROCS in the environment is left alone.
+// waking another processor than they gain. The relay's loops have places of their own.
+// GOMAXPROCS in the environment is left alone.
 func shareProcessors() {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Places())
 	}
 }
