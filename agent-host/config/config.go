@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/BurntSushi/toml"
 )
 
-// maxSize bounds a file, in bytes. Hundreds of commented rules need a tenth.
-const maxSize = 256 << 10
+// MaxSize bounds a file, in bytes. Hundreds of commented rules need a tenth.
+const MaxSize = 256 << 10
 
 // Config is what a rum.toml says. The defaults hold where it says nothing.
 type Config struct {
@@ -38,28 +36,12 @@ func Default() *Config {
 	return &Config{Network: defaultNetwork(), User: rumUser}
 }
 
-// Load reads a file. The error wraps that of opening it, as [io/fs.ErrNotExist]
-// for a file that is not there, or holds [Error] values.
-func Load(path string) (*Config, error) {
-	data, err := readText(path)
-	if err != nil {
-		return nil, err
-	}
-	return Parse(path, data)
-}
-
-// readText reads what Parse takes, and one byte more of a file that is too large.
-func readText(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	return data, nil
+// Closed is the configuration in the place of a file that has never been good: everything
+// stays in the guest.
+func Closed(name string) *Config {
+	c := Default()
+	c.Rules = Rules{{Name: filepath.Base(name) + ", which cannot be used", Proto: Any, Guest: allPorts, Ignore: true}}
+	return c
 }
 
 // Parse reads a configuration. name is the file's, for errors and, without its
@@ -73,8 +55,8 @@ func Parse(name string, data []byte) (*Config, error) { return parse(name, data,
 func ParseProject(name string, data []byte) (*Config, error) { return parse(name, data, true) }
 
 func parse(name string, data []byte, project bool) (*Config, error) {
-	if len(data) > maxSize {
-		return nil, &Error{File: name, Line: 1, Column: 1, Text: fmt.Sprintf("larger than %d KiB, which is the most", maxSize>>10)}
+	if len(data) > MaxSize {
+		return nil, &Error{File: name, Line: 1, Column: 1, Text: fmt.Sprintf("larger than %d KiB, which is the most", MaxSize>>10)}
 	}
 	src := withoutBOM(string(data))
 	root := make(map[string]any)

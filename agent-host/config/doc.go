@@ -4,7 +4,8 @@
 // [Parse] is strict: what it does not understand, or what contradicts itself,
 // is an [Error] with file, line, column and key, and nothing of the file
 // counts. The result is [Rules], of which [Rules.Decide] is the only evaluator
-// there is; it is a pure function. A [File] follows a file that changes.
+// there is; both are pure functions.
 //
-// Out of scope: opening listeners, and finding VMs.
+// Out of scope: files that change (package configfile), opening listeners, and finding
+// VMs. This package opens no file.
 package config

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/configfile"
 )
 
 // Project is a project of rum's.
@@ -16,7 +17,7 @@ type Project struct {
 	// WorkDir is where rum keeps the domain's disks.
 	WorkDir string
 	// File is the project's rum.toml.
-	File *config.File
+	File *configfile.File
 }
 
 // URI is the libvirt daemon that the project's domain is at.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/filewatch"
 )
 
@@ -172,7 +173,7 @@ func (w *Watcher) look(name string) bool {
 		return true
 	}
 	e.project = &Project{
-		ID: config.ProjectID(path), Domain: config.DomainName(path), WorkDir: dir, File: config.OpenProject(path, w.Remember),
+		ID: config.ProjectID(path), Domain: config.DomainName(path), WorkDir: dir, File: configfile.OpenProject(path, w.Remember),
 	}
 	w.Log.Info("project found", "file", path, "domain", e.project.Domain)
 	return true

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
@@ -42,7 +43,7 @@ there already is replaced only by someone who is asked and says so.`,
 			return o.run(c.Context(), os.Stdin, c.OutOrStdout())
 		},
 	}
-	c.Flags().StringVar(&o.path, "config", config.DefaultPath(), "`FILE` to write")
+	c.Flags().StringVar(&o.path, "config", configfile.DefaultPath(), "`FILE` to write")
 	c.Flags().BoolVar(&o.yes, "yes", false, "ask nothing; a file that exists is an error")
 	c.Flags().StringArrayVar(&o.ports, "port", nil, "a rule, as `[HOST:]GUEST[/PROTO]` with a port or a range on each side; may be repeated")
 	return c

@@ -16,6 +16,7 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -34,8 +35,8 @@ type rumProjects struct {
 	mu       sync.Mutex
 	all      []*projects.Project
 	refused  []projects.Refusal
-	told     map[*config.File]logged // as last logged
-	followed map[string]string       // what was last logged of VMs whose name several projects have
+	told     map[*configfile.File]logged // as last logged
+	followed map[string]string           // what was last logged of VMs whose name several projects have
 	change   []func()
 }
 
@@ -49,7 +50,7 @@ type logged struct {
 func newProjects(agent *hostagent.Agent, named []string, remember string, log *slog.Logger) *rumProjects {
 	r := &rumProjects{
 		watcher: &projects.Watcher{Dir: projects.Dir(), Remember: remember, Log: log},
-		agent:   agent, named: named, log: log, told: make(map[*config.File]logged), followed: make(map[string]string),
+		agent:   agent, named: named, log: log, told: make(map[*configfile.File]logged), followed: make(map[string]string),
 	}
 	all, _ := r.watcher.Scan()
 	r.update(all)

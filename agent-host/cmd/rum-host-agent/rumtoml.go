@@ -16,13 +16,14 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // configFlag is the flag --config of the subcommands that read rum.toml.
 func configFlag(c *cobra.Command, path *string) {
-	c.Flags().StringVar(path, "config", "", "configuration `FILE`, such as rum.toml; "+orNowhere(config.DefaultPath())+" when not given and there")
+	c.Flags().StringVar(path, "config", "", "configuration `FILE`, such as rum.toml; "+orNowhere(configfile.DefaultPath())+" when not given and there")
 }
 
 func orNowhere(path string) string {
@@ -34,15 +35,15 @@ func orNowhere(path string) string {
 
 // openConfig reads the file that was named, or the user's own if there is one. Only
 // that one is kept in the directory remember, because one that is named must be there.
-func openConfig(path, remember string) (*config.File, error) {
-	own, optional := config.DefaultPath(), path == ""
+func openConfig(path, remember string) (*configfile.File, error) {
+	own, optional := configfile.DefaultPath(), path == ""
 	if optional {
 		path = own
 	}
 	if abs, err := filepath.Abs(path); err != nil || abs != own {
 		remember = ""
 	}
-	file, err := config.OpenFile(path, optional, remember)
+	file, err := configfile.Open(path, optional, remember)
 	if err != nil {
 		return nil, badConfig(err, optional)
 	}
@@ -126,7 +127,7 @@ func uselessRules(rules config.Rules) []string {
 }
 
 // logConfig says which rules are in use, and why those.
-func logConfig(log *slog.Logger, file *config.File, c *config.Config, why string) {
+func logConfig(log *slog.Logger, file *configfile.File, c *config.Config, why string) {
 	switch err := file.Err(); {
 	case err != nil && !file.Found():
 		log.Warn("there is no good version of the configuration yet; everything stays in the guest", "file", file.Path(), "why", why)
@@ -146,7 +147,7 @@ func logConfig(log *slog.Logger, file *config.File, c *config.Config, why string
 }
 
 // followConfig gives the agent the rules of each new version of the file.
-func followConfig(ctx context.Context, file *config.File, why string, hup <-chan os.Signal, agent *hostagent.Agent, log *slog.Logger) {
+func followConfig(ctx context.Context, file *configfile.File, why string, hup <-chan os.Signal, agent *hostagent.Agent, log *slog.Logger) {
 	network := file.Current().Network
 	logConfigError(log, file, file.Err())
 	logConfig(log, file, file.Current(), why)
@@ -166,7 +167,7 @@ func followConfig(ctx context.Context, file *config.File, why string, hup <-chan
 }
 
 // logConfigError says why the file is not what is in use, if it is not.
-func logConfigError(log *slog.Logger, file *config.File, err error) {
+func logConfigError(log *slog.Logger, file *configfile.File, err error) {
 	if err == nil {
 		return
 	}
@@ -176,7 +177,7 @@ func logConfigError(log *slog.Logger, file *config.File, err error) {
 }
 
 // logForgotten says, and returns, whether a later run would not know that there was a file.
-func logForgotten(log *slog.Logger, file *config.File) bool {
+func logForgotten(log *slog.Logger, file *configfile.File) bool {
 	err := file.Forgotten()
 	if err != nil {
 		log.Warn("configuration is not remembered for later runs", "file", file.Path(), "error", err)
@@ -185,7 +186,7 @@ func logForgotten(log *slog.Logger, file *config.File) bool {
 }
 
 // configStatus tells which file counts, and what is wrong with it.
-func configStatus(file *config.File, why string) status.Config {
+func configStatus(file *configfile.File, why string) status.Config {
 	st := status.Config{File: file.Path(), Found: file.Found(), Why: why, Warnings: warnings(file.Current())}
 	if err := file.Err(); err != nil {
 		for i, text := range st.Warnings {

@@ -1,4 +1,4 @@
-package config_test
+package configfile_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/configfile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,7 +25,7 @@ type change struct {
 }
 
 // follow follows a file until the test ends.
-func follow(t *testing.T, f *config.File) (changes <-chan change, hup chan<- os.Signal) {
+func follow(t *testing.T, f *configfile.File) (changes <-chan change, hup chan<- os.Signal) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, now, done := make(chan change, 10), make(chan os.Signal, 1), make(chan struct{})
@@ -57,7 +58,7 @@ func write(t *testing.T, path, text string) {
 func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rum.toml")
 	write(t, path, "[[ports]]\nguest = 1\n")
-	f, err := config.OpenFile(path, false, "")
+	f, err := configfile.Open(path, false, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
 
 func TestAnOptionalFileMayComeButNotGo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rum.toml")
-	f, err := config.OpenFile(path, true, "")
+	f, err := configfile.Open(path, true, "")
 	if err != nil || len(f.Current().Rules) != 0 || f.Path() != path || f.Found() {
 		t.Fatal(f.Current(), err)
 	}
@@ -125,7 +126,7 @@ func TestAnOptionalFileMayComeButNotGo(t *testing.T) {
 
 func TestAFileThatMustBeThereIs(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := config.OpenFile(filepath.Join(dir, "none.toml"), false, ""); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := configfile.Open(filepath.Join(dir, "none.toml"), false, ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	fifo := filepath.Join(dir, "fifo")
@@ -133,10 +134,10 @@ func TestAFileThatMustBeThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, optional := range []bool{true, false} {
-		if _, err := config.OpenFile(fifo, optional, ""); err == nil {
+		if _, err := configfile.Open(fifo, optional, ""); err == nil {
 			t.Error("a pipe was read")
 		}
-		if _, err := config.OpenFile(dir, optional, ""); err == nil {
+		if _, err := configfile.Open(dir, optional, ""); err == nil {
 			t.Error("a directory was read")
 		}
 	}
@@ -146,7 +147,7 @@ func TestAFileThatMustBeThereIs(t *testing.T) {
 func TestAFileThatIsBeingWrittenIsNotTakenForAnEmptyOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rum.toml")
 	write(t, path, "[[ports]]\nguest = 1\n")
-	f, err := config.OpenFile(path, false, "")
+	f, err := configfile.Open(path, false, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,11 +184,11 @@ func TestRootTakesNoRulesFromAnotherUsersHome(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if f, err := config.OpenFile(path, true, ""); (err != nil) != root || root && !strings.Contains(err.Error(), "another user's, and root's agent does not read it") {
+	if f, err := configfile.Open(path, true, ""); (err != nil) != root || root && !strings.Contains(err.Error(), "another user's, and root's agent does not read it") {
 		t.Errorf("%+v, %v", f, err)
 	}
 	// One that root names is root's choice.
-	if f, err := config.OpenFile(path, false, ""); err != nil || len(f.Current().Rules) != 1 {
+	if f, err := configfile.Open(path, false, ""); err != nil || len(f.Current().Rules) != 1 {
 		t.Errorf("named: %v", err)
 	}
 }

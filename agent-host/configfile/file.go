@@ -1,4 +1,4 @@
-package config
+package configfile
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/filewatch"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
@@ -41,7 +43,7 @@ type File struct {
 	mu        sync.Mutex
 	stamp     stamp // of what was read last
 	was       bool  // it was there and good once, in this run or an earlier one
-	current   *Config
+	current   *config.Config
 	err       error
 	forgotten error // why current is not known to later runs
 }
@@ -54,23 +56,24 @@ type stamp struct {
 	changed  syscall.Timespec // also who may read it
 }
 
-// OpenFile reads a file that is to be followed. An optional one need not be
-// there: that is the [Default] configuration, until it is. One that was there
+// Open reads a file that is to be followed. An optional one need not be
+// there: that is the [config.Default] configuration, until it is. One that was there
 // and is gone is an error like one that cannot be read, or what its rules kept in
-// the guest would be on the host. The errors are those of [Load].
+// the guest would be on the host. The error wraps that of opening the file, or holds
+// [config.Error] values.
 //
 // Root reads no optional file of another user: HOME may be that user's.
 //
 // The directory remember, which is made, has the last good version for later
 // runs; empty for none. An optional file that is gone or cannot be read is that
 // version then, and [File.Err] tells why. For one with mistakes it is no excuse.
-func OpenFile(path string, optional bool, remember string) (*File, error) {
+func Open(path string, optional bool, remember string) (*File, error) {
 	f := &File{path: path, optional: optional, memory: memory{remember}}
 	if optional {
 		f.recall()
 	}
 	c, err := f.read(f.look())
-	if _, mistaken := errors.AsType[*Error](err); c != nil && !mistaken {
+	if _, mistaken := errors.AsType[*config.Error](err); c != nil && !mistaken {
 		return f, nil
 	}
 	if err != nil && f.forgotten != nil {
@@ -79,32 +82,25 @@ func OpenFile(path string, optional bool, remember string) (*File, error) {
 	return f, err
 }
 
-// OpenProject is as OpenFile for the rum.toml of a project. It always gives a File:
+// OpenProject is as Open for the rum.toml of a project. It always gives a File:
 // until there has been a good version of it, everything stays in the guest, because
 // what its rules would keep there is not known.
 func OpenProject(path, remember string) *File {
 	f := &File{path: path, project: true, memory: memory{remember}}
 	f.recall()
 	if f.current == nil {
-		f.current = closed(path)
+		f.current = config.Closed(path)
 	}
 	_, _ = f.read(f.look()) // [File.Err] tells
 	return f
 }
 
-// closed is the configuration in the place of a file that has never been good.
-func closed(path string) *Config {
-	c := Default()
-	c.Rules = Rules{{Name: filepath.Base(path) + ", which cannot be used", Proto: Any, Guest: allPorts, Ignore: true}}
-	return c
-}
-
 // parse reads what is in the file.
-func (f *File) parse(text []byte) (*Config, error) {
+func (f *File) parse(text []byte) (*config.Config, error) {
 	if f.project {
-		return ParseProject(f.path, text)
+		return config.ParseProject(f.path, text)
 	}
-	return Parse(f.path, text)
+	return config.Parse(f.path, text)
 }
 
 // recall takes the version of an earlier run, in case there is none to be read.
@@ -124,14 +120,14 @@ func (f *File) recall() {
 func (f *File) Path() string { return f.path }
 
 // Current is the last good configuration.
-func (f *File) Current() *Config {
+func (f *File) Current() *config.Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.current
 }
 
 // Found reports whether what is in use was read from the file, now or by an earlier
-// run, and is not the [Default] in the place of one that never was there.
+// run, and is not the [config.Default] in the place of one that never was there.
 func (f *File) Found() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -155,7 +151,7 @@ func (f *File) Forgotten() error {
 // Follow calls changed after each new version of the file, and after each value
 // of now even if it has not changed, until ctx ends. The error tells why the new
 // version is not used and the last good one stays; nil for one that is.
-func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*Config, error)) {
+func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*config.Config, error)) {
 	w := filewatch.New()
 	defer w.Close()
 	for {
@@ -221,7 +217,7 @@ func (f *File) look() stamp {
 }
 
 // read takes in the file as it is now.
-func (f *File) read(s stamp) (*Config, error) {
+func (f *File) read(s stamp) (*config.Config, error) {
 	c, text, err := f.load()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -235,14 +231,14 @@ func (f *File) read(s stamp) (*Config, error) {
 	return f.current, err
 }
 
-func (f *File) load() (*Config, []byte, error) {
+func (f *File) load() (*config.Config, []byte, error) {
 	info, err := os.Stat(f.path)
 	switch {
 	case f.optional && !f.was && errors.Is(err, fs.ErrNotExist):
-		return Default(), nil, nil
+		return config.Default(), nil, nil
 	case f.project && errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fmt.Errorf("read configuration: %w; put it back; or, if its VM is to go too, run: virsh undefine %s, and remove rum's work directory of %s",
-			err, DomainName(f.path), ProjectID(f.path))
+			err, config.DomainName(f.path), config.ProjectID(f.path))
 	case f.was && errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fmt.Errorf("read configuration: %w; put it back, or leave an empty file there for the default rules", err)
 	case err == nil && !info.Mode().IsRegular():
@@ -261,7 +257,7 @@ func (f *File) load() (*Config, []byte, error) {
 
 // maxRecord bounds what is read of a record, in bytes: JSON writes a control
 // character of a comment in six.
-const maxRecord = 6*maxSize + 64<<10
+const maxRecord = 6*config.MaxSize + 64<<10
 
 // memory is a directory that keeps the last good text of a file for later runs.
 // They would else take a file that was removed for one that never was.
@@ -314,4 +310,18 @@ func (m memory) recall(path string) ([]byte, error) {
 
 func (m memory) file(path string) string {
 	return filepath.Join(m.dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(path))))
+}
+
+// readText reads what [config.Parse] takes, and one byte more of a file that is too large.
+func readText(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, config.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return data, nil
 }
