@@ -6,6 +6,8 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+
+	"github.com/rum-vm/rum-agent/portwatch/process"
 )
 
 // Holder tells who on this machine has the address that could not be bound, as
@@ -28,12 +30,12 @@ func holderIn(root, proto string, addr netip.AddrPort) string {
 		return ""
 	}
 	rival := slices.MaxFunc(rivals, func(a, b socket) int { return rivalry(a, addr) - rivalry(b, addr) })
-	if name := newSweep(root).find(map[uint64]bool{rival.inode: true})[rival.inode].String(); name != "" {
+	if name := process.Find(root, rival.inode); name != "" {
 		return name
 	}
 	uid := strconv.FormatUint(uint64(rival.uid), 10)
 	if u, err := user.LookupId(uid); err == nil {
-		return fmt.Sprintf("uid %s (%s)", uid, printable(u.Username, maxName))
+		return fmt.Sprintf("uid %s (%s)", uid, process.Printable(u.Username, process.MaxName))
 	}
 	return "uid " + uid
 }

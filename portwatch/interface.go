@@ -3,6 +3,8 @@ package portwatch
 import (
 	"fmt"
 	"net"
+
+	"github.com/rum-vm/rum-agent/portwatch/process"
 )
 
 // interfaces remembers the names of the interfaces that sockets are bound to.
@@ -20,7 +22,7 @@ func (i *interfaces) names(sockets []socket) map[uint32]string {
 		if name == "" {
 			name = fmt.Sprintf("#%d", s.device)
 			if found, err := net.InterfaceByIndex(int(s.device)); err == nil {
-				name = printable(found.Name, maxName)
+				name = process.Printable(found.Name, process.MaxName)
 			}
 		}
 		known[s.device] = name

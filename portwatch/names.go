@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/events"
+	"github.com/rum-vm/rum-agent/portwatch/process"
 )
 
 // nameAfter are the times after a change at which processes are looked up: at once, for
@@ -24,7 +25,7 @@ const clientAge = time.Second
 // nameAll looks up the processes of sockets after they were shown, until ctx ends: a
 // search of /proc may take as long as a hundred events.
 func (w *Watcher) nameAll(ctx context.Context) {
-	known := processes{root: w.scanner.root()}
+	known := process.Owners{Root: w.scanner.root()}
 	since := make(map[uint64]time.Time)
 	budget := newBudget(nameShare, newsCost, time.Now())
 	step := len(nameAfter)
@@ -46,7 +47,7 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		w.showing.Unlock()
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := w.cpuTime()
-		news := w.name(known.owners(grown(sockets, since, time.Now())))
+		news := w.name(known.Of(inodesOf(grown(sockets, since, time.Now()))))
 		spent = w.cpuTime() - spent
 		runtime.UnlockOSThread()
 		if news {
@@ -61,7 +62,7 @@ func (w *Watcher) nameAll(ctx context.Context) {
 }
 
 // name shows the sockets with their owners, and reports whether those are others.
-func (w *Watcher) name(owners map[uint64]named) (news bool) {
+func (w *Watcher) name(owners map[uint64]process.Owner) (news bool) {
 	renamed := make(map[uint64]bool)
 	for inode, owner := range owners {
 		if w.owners[inode] != owner {
@@ -86,6 +87,14 @@ func (w *Watcher) name(owners map[uint64]named) (news bool) {
 		}
 	}
 	return w.relist(ports)
+}
+
+func inodesOf(sockets []socket) []uint64 {
+	inodes := make([]uint64, len(sockets))
+	for i, s := range sockets {
+		inodes[i] = s.inode
+	}
+	return inodes
 }
 
 // grown leaves out the sockets of clients that are younger than clientAge; since is

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/events"
+	"github.com/rum-vm/rum-agent/portwatch/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,7 +75,7 @@ type Scanner struct {
 
 	diag       *diag
 	diagAfter  time.Time
-	processes  processes
+	processes  process.Owners
 	servers    servers
 	broadcasts broadcasts
 	interfaces interfaces
@@ -95,12 +96,12 @@ func (s *Scanner) Scan() ([]Listener, error) {
 		return nil, err
 	}
 	sockets = s.servers.only(s.Own.without(sockets))
-	s.processes.root = s.root()
-	return s.list(sockets, s.processes.owners(sockets)), nil
+	s.processes.Root = s.root()
+	return s.list(sockets, s.processes.Of(inodesOf(sockets))), nil
 }
 
 // listMore is list for some sockets beside those that are listed already.
-func (s *Scanner) listMore(sockets []socket, owners map[uint64]named) []Listener {
+func (s *Scanner) listMore(sockets []socket, owners map[uint64]process.Owner) []Listener {
 	broadcasts, interfaces := s.broadcasts, s.interfaces
 	listeners := s.list(sockets, owners)
 	maps.Copy(s.broadcasts, broadcasts)
@@ -109,7 +110,7 @@ func (s *Scanner) listMore(sockets []socket, owners map[uint64]named) []Listener
 }
 
 // list makes listeners of sockets, whose owners are by inode.
-func (s *Scanner) list(sockets []socket, owners map[uint64]named) []Listener {
+func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []Listener {
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
@@ -127,7 +128,7 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]named) []Listener {
 			why = IPv6Off
 		}
 		listeners = append(listeners, Listener{
-			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode].process, Program: owners[sock.inode].program,
+			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode].Process, Program: owners[sock.inode].Program,
 			Interface: devices[sock.device], V6Only: sock.v6only,
 			Ephemeral: ephemeral.took(sock), Unusable: why,
 			Inode: sock.inode, UID: sock.uid,

@@ -1,6 +1,9 @@
 package portwatch
 
-import "github.com/prometheus/procfs"
+import (
+	"github.com/prometheus/procfs"
+	"github.com/rum-vm/rum-agent/portwatch/process"
+)
 
 // SocketHolder is Holder for the unix socket at a path. It knows sockets of this
 // network namespace only.
@@ -16,7 +19,7 @@ func SocketHolder(path string) string {
 	}
 	for _, row := range table.Rows {
 		if row.Path == path && row.Inode != 0 {
-			return newSweep(root).find(map[uint64]bool{row.Inode: true})[row.Inode].String()
+			return process.Find(root, row.Inode)
 		}
 	}
 	return ""

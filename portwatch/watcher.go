@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,8 +58,8 @@ type Watcher struct {
 
 	nameless chan struct{} // has a token when sockets were shown
 	showing  sync.Mutex
-	shown    map[port][]socket // last
-	owners   map[uint64]named  // of the sockets, by inode
+	shown    map[port][]socket        // last
+	owners   map[uint64]process.Owner // of the sockets, by inode
 }
 
 // NewWatcher returns a Watcher that calls scan, usually Scanner.Scan, from Run

@@ -1,4 +1,4 @@
-package portwatch
+package process
 
 import (
 	"io"
@@ -57,7 +57,7 @@ func readCommand(path string) string {
 		return ""
 	}
 	words := strings.ReplaceAll(strings.TrimRight(string(b), "\x00"), "\x00", " ")
-	return printable(words, MaxCommand)
+	return Printable(words, MaxCommand)
 }
 
 // homeOf is the home of a user of this machine; "" for one that has none.

@@ -1,4 +1,4 @@
-package portwatch
+package process
 
 import (
 	"fmt"
@@ -31,15 +31,17 @@ const (
 	// programAge is how long what was read of a process counts, unless it has another
 	// name by then: a scan ten times a second need not read all of it each time.
 	programAge = time.Second
-	// maxName bounds a process name in bytes; the kernel's own limit is 15,
+	// MaxName bounds a name that is shown, in bytes; the kernel's own limit is 15,
 	// worker threads of the kernel go beyond it.
-	maxName = 64
+	MaxName = 64
 )
 
-// processes remembers which process owns which socket inode.
-type processes struct {
-	root  string
-	known map[uint64]owner
+// Owners remembers which process owns which socket.
+type Owners struct {
+	// Root is where procfs is mounted.
+	Root string
+
+	known map[uint64]owner // by inode
 }
 
 // owner is a process that holds a socket; the zero value is none.
@@ -58,78 +60,85 @@ func (o owner) String() string {
 	if o.pid == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s[%d]", printable(o.comm, maxName), o.pid)
+	return fmt.Sprintf("%s[%d]", Printable(o.comm, MaxName), o.pid)
 }
 
-// named is what is told of an owner; the zero value is nothing.
-type named struct {
-	process string
-	program Program
+// Owner is what is told of the process that owns a socket; the zero value is nothing.
+type Owner struct {
+	// Process is "name[pid]".
+	Process string
+	Program Program
 }
 
-// owners returns by inode who owns those sockets whose owner is known.
+// Of returns by inode who owns those sockets whose owner is known. Inode 0 is no socket's.
 // That a process still holds its socket is looked at every time, and what it is
 // called by now. It sweeps /proc once if there are sockets it has not searched for
 // enough, and forgets all others.
-func (p *processes) owners(sockets []socket) map[uint64]named {
-	known := make(map[uint64]owner, len(sockets))
+func (p *Owners) Of(inodes []uint64) map[uint64]Owner {
+	known := make(map[uint64]owner, len(inodes))
 	wanted := make(map[uint64]bool)
 	now, seen := time.Now(), make(map[int]owner)
-	for _, s := range sockets {
-		if s.inode == 0 {
+	for _, inode := range inodes {
+		if inode == 0 {
 			continue
 		}
-		o := p.known[s.inode]
+		o := p.known[inode]
 		switch {
-		case o.pid != 0 && p.holdsStill(o, s.inode):
+		case o.pid != 0 && p.holdsStill(o, inode):
 			p.refresh(&o, now, seen)
 		case o.pid != 0:
 			o = owner{tries: 1}
-			wanted[s.inode] = true
+			wanted[inode] = true
 		case o.tries < lookupTries:
 			o.tries++
-			wanted[s.inode] = true
+			wanted[inode] = true
 		}
-		known[s.inode] = o
+		known[inode] = o
 	}
 	if len(wanted) > 0 {
-		for inode, o := range newSweep(p.root).find(wanted) {
+		for inode, o := range newSweep(p.Root).find(wanted) {
 			p.refresh(&o, now, seen)
 			known[inode] = o
 		}
 	}
 	p.known = known
-	found := make(map[uint64]named, len(known))
+	found := make(map[uint64]Owner, len(known))
 	for inode, o := range known {
-		found[inode] = named{o.String(), o.program}
+		found[inode] = Owner{o.String(), o.program}
 	}
 	return found
 }
 
 // holdsStill looks at the one descriptor that a process had for a socket.
-func (p *processes) holdsStill(o owner, inode uint64) bool {
+func (p *Owners) holdsStill(o owner, inode uint64) bool {
 	var buf [64]byte
-	n, err := unix.Readlink(filepath.Join(p.root, strconv.Itoa(o.pid), "fd", o.fd), buf[:])
+	n, err := unix.Readlink(filepath.Join(p.Root, strconv.Itoa(o.pid), "fd", o.fd), buf[:])
 	return err == nil && string(buf[:n]) == fmt.Sprintf("socket:[%d]", inode)
 }
 
 // refresh reads what a process is now: it may have become another program. seen holds
 // those that were read already.
-func (p *processes) refresh(o *owner, now time.Time, seen map[int]owner) {
+func (p *Owners) refresh(o *owner, now time.Time, seen map[int]owner) {
 	if s, ok := seen[o.pid]; ok {
 		o.comm, o.program, o.readAt = s.comm, s.program, s.readAt
 		return
 	}
 	was := o.comm
-	if b, err := os.ReadFile(filepath.Join(p.root, strconv.Itoa(o.pid), "comm")); err == nil {
+	if b, err := os.ReadFile(filepath.Join(p.Root, strconv.Itoa(o.pid), "comm")); err == nil {
 		o.comm = strings.TrimSuffix(string(b), "\n")
 	}
 	if o.comm != was || now.Sub(o.readAt) >= programAge {
 		home := o.program.Home
-		o.program, o.readAt = readProgram(p.root, o.pid), now
+		o.program, o.readAt = readProgram(p.Root, o.pid), now
 		o.program.Home = home
 	}
 	seen[o.pid] = *o
+}
+
+// Find searches all processes for the one that has a socket, and returns "name[pid]", or ""
+// for none that may be looked into. root is where procfs is mounted.
+func Find(root string, inode uint64) string {
+	return newSweep(root).find(map[uint64]bool{inode: true})[inode].String()
 }
 
 // sweep is one search through /proc, which reads of each process once.
@@ -281,9 +290,9 @@ func eachSocket(root string, pid int, f func(inode uint64, fd string)) (links in
 	return links
 }
 
-// printable makes a name safe to show, and no longer than most: a process chooses its
+// Printable makes a name safe to show, and no longer than most: a process chooses its
 // own, and may choose terminal control sequences.
-func printable(name string, most int) string {
+func Printable(name string, most int) string {
 	name = strings.Map(func(r rune) rune {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
 			return '?'

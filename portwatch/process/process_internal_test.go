@@ -1,4 +1,4 @@
-package portwatch
+package process
 
 import (
 	"fmt"
