@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/portwatch/nat"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 )
 
@@ -33,8 +34,8 @@ type announcer struct {
 
 	mu           sync.Mutex
 	translations []nat.Translation
-	seen         uint64               // generation of the watcher
-	published    []portwatch.Listener // what translations are announced as
+	seen         uint64              // generation of the watcher
+	published    []portlist.Listener // what translations are announced as
 	now          announce.Announcement
 	changed      chan struct{}
 }
@@ -102,7 +103,7 @@ func (a *announcer) update(state portwatch.State) (translates bool) {
 	} else if len(next.Listeners) < len(state.Listeners) && state.Listeners[0].Unusable == portwatch.LoopbackDown {
 		next.ScanError = "only what the bridge reaches is served: " + portwatch.LoopbackDown
 	}
-	var translated []portwatch.Listener
+	var translated []portlist.Listener
 	if len(a.translations) > 0 {
 		translated = published(a.translations, state.Listeners, ownAddresses())
 	}
@@ -122,17 +123,17 @@ func (a *announcer) update(state portwatch.State) (translates bool) {
 }
 
 // usable leaves out what nobody can be connected to.
-func usable(all []portwatch.Listener) []portwatch.Listener {
-	if !slices.ContainsFunc(all, func(l portwatch.Listener) bool { return l.Unusable != "" }) {
+func usable(all []portlist.Listener) []portlist.Listener {
+	if !slices.ContainsFunc(all, func(l portlist.Listener) bool { return l.Unusable != "" }) {
 		return all
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(l portwatch.Listener) bool { return l.Unusable != "" })
+	return slices.DeleteFunc(slices.Clone(all), func(l portlist.Listener) bool { return l.Unusable != "" })
 }
 
 // published are translations as listeners, at an address of this machine to which they
 // apply. That is not loopback's, unless they say so: from there the kernel lets nothing out
 // to others. A port at which something listens is that, and not another.
-func published(all []nat.Translation, listening []portwatch.Listener, own []netip.Prefix) (out []portwatch.Listener) {
+func published(all []nat.Translation, listening []portlist.Listener, own []netip.Prefix) (out []portlist.Listener) {
 	type port struct {
 		proto string
 		port  uint16
@@ -159,7 +160,7 @@ func published(all []nat.Translation, listening []portwatch.Listener, own []neti
 			if to.Port() == 0 {
 				to = netip.AddrPortFrom(to.Addr(), p.port)
 			}
-			out = append(out, portwatch.Listener{Proto: t.Proto, Addr: netip.AddrPortFrom(at, p.port), Process: fmt.Sprintf("dnat to %v", to)})
+			out = append(out, portlist.Listener{Proto: t.Proto, Addr: netip.AddrPortFrom(at, p.port), Process: fmt.Sprintf("dnat to %v", to)})
 		}
 	}
 	return out

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/portwatch/nat"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 func TestTranslatedPortsAreAnnouncedAtAnAddressThatLeadsThere(t *testing.T) {
@@ -15,7 +15,7 @@ func TestTranslatedPortsAreAnnouncedAtAnAddressThatLeadsThere(t *testing.T) {
 		netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("172.17.0.1/16"),
 		netip.MustParsePrefix("192.168.122.5/24"), netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix("fd00::5/64"),
 	}
-	listening := []portwatch.Listener{{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:8081")}}
+	listening := []portlist.Listener{{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:8081")}}
 	to, to6 := netip.MustParseAddrPort("172.17.0.2:80"), netip.MustParseAddrPort("[fd11::2]:80")
 	for _, test := range []struct {
 		t    nat.Translation

@@ -18,7 +18,7 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -114,7 +114,7 @@ func (g *guest) announce(ports ...uint16) {
 	g.now.Generation++
 	g.now.Listeners = nil
 	for _, p := range ports {
-		g.now.Listeners = append(g.now.Listeners, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(guestIP, p)})
+		g.now.Listeners = append(g.now.Listeners, portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(guestIP, p)})
 	}
 	close(g.news)
 	g.news = make(chan struct{})

@@ -10,7 +10,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // Project is what a VM has of a project of its own.
@@ -89,12 +89,12 @@ func (a *Agent) rulesOf(vm string) config.Rules {
 }
 
 func statics(rules ruleSet) forward.Static {
-	return func(vm string) []portwatch.Listener { return rules.of(vm).Static(vm) }
+	return func(vm string) []portlist.Listener { return rules.of(vm).Static(vm) }
 }
 
 // decider makes decisions of rules those of forwards.
 func decider(rules ruleSet) forward.Rules {
-	return func(vm string, l portwatch.Listener) forward.Decision {
+	return func(vm string, l portlist.Listener) forward.Decision {
 		d := rules.of(vm).Decide(vm, l)
 		out := decision(d)
 		for _, a := range d.Also {

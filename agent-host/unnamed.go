@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // nameWait is how long a new listener is kept back until the guest has said whose it is,
@@ -17,11 +17,11 @@ const nameWait = 50 * time.Millisecond
 // unnamed keeps listeners back whose process decides what becomes of them and is not
 // known yet, for nameWait.
 type unnamed struct {
-	asks     func(portwatch.Listener) bool // whether the process decides
-	announce func([]portwatch.Listener)
+	asks     func(portlist.Listener) bool // whether the process decides
+	announce func([]portlist.Listener)
 
 	mu     sync.Mutex
-	latest []portwatch.Listener
+	latest []portlist.Listener
 	since  map[unnamedKey]time.Time // when those were announced first that may be kept back
 	again  *time.Timer              // nil while none is kept back
 }
@@ -31,20 +31,20 @@ type unnamedKey struct {
 	addr  netip.AddrPort
 }
 
-func unnamedKeyOf(l portwatch.Listener) unnamedKey { return unnamedKey{l.Proto, l.Addr} }
+func unnamedKeyOf(l portlist.Listener) unnamedKey { return unnamedKey{l.Proto, l.Addr} }
 
 // take passes on what a guest announces, which is sorted, and reports whether something
 // that was there is not any more.
-func (u *unnamed) take(listeners []portwatch.Listener) (fewer bool) {
+func (u *unnamed) take(listeners []portlist.Listener) (fewer bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := time.Now()
 	if u.since == nil {
 		u.since = make(map[unnamedKey]time.Time)
 	}
-	added, removed := portwatch.Diff(u.latest, listeners)
-	was := func(l portwatch.Listener) bool {
-		_, known := slices.BinarySearchFunc(u.latest, l, portwatch.Compare)
+	added, removed := portlist.Diff(u.latest, listeners)
+	was := func(l portlist.Listener) bool {
+		_, known := slices.BinarySearchFunc(u.latest, l, portlist.Compare)
 		return known
 	}
 	for _, l := range removed {
@@ -72,7 +72,7 @@ func (u *unnamed) pass(now time.Time) {
 		return
 	}
 	var longest time.Duration
-	u.announce(slices.DeleteFunc(slices.Clone(u.latest), func(l portwatch.Listener) bool {
+	u.announce(slices.DeleteFunc(slices.Clone(u.latest), func(l portlist.Listener) bool {
 		since, may := u.since[unnamedKeyOf(l)]
 		if !may || l.Process != "" || !u.asks(l) {
 			return false

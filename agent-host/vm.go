@@ -14,7 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -71,7 +71,7 @@ func newVM(a *Agent, c VM) *vm {
 		hearKnocks: a.hearKnocks, knocks: make(chan struct{}, 1),
 	}
 	v.unnamed.announce = v.forwards.Announce
-	v.unnamed.asks = func(l portwatch.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
+	v.unnamed.asks = func(l portlist.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
 	v.forwards.SetBridge(c.Bridge)
 	v.lost = time.AfterFunc(withdrawAfter, v.linkAway)
 	return v

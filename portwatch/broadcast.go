@@ -3,6 +3,8 @@ package portwatch
 import (
 	"net"
 	"net/netip"
+
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // broadcasts knows which addresses are those of all machines of a network here.
@@ -16,7 +18,7 @@ func (b *broadcasts) unusable(sockets []socket) map[netip.AddrPort]string {
 	why := make(map[netip.AddrPort]string)
 	var networks []netip.Prefix
 	for _, s := range sockets {
-		if reason := Unusable(s.addr); reason != "" {
+		if reason := portlist.Unusable(s.addr); reason != "" {
 			why[s.addr] = reason
 			continue
 		}

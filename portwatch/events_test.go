@@ -19,6 +19,7 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/logbuf"
 )
 
@@ -81,7 +82,7 @@ func hasNot(proto string, addr netip.AddrPort) func(portwatch.State) bool {
 }
 
 func index(s portwatch.State, proto string, addr netip.AddrPort) int {
-	return slices.IndexFunc(s.Listeners, func(l portwatch.Listener) bool { return l.Proto == proto && l.Addr == addr })
+	return slices.IndexFunc(s.Listeners, func(l portlist.Listener) bool { return l.Proto == proto && l.Addr == addr })
 }
 
 func openCgroup(t *testing.T, cgroup string) *portwatch.Kernel {
@@ -509,7 +510,7 @@ func TestWhatIsShownAfterManyChangesIsWhatAScanFinds(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, w, "what a scan finds", func(s portwatch.State) bool {
-			return slices.EqualFunc(s.Listeners, want, func(a, b portwatch.Listener) bool {
+			return slices.EqualFunc(s.Listeners, want, func(a, b portlist.Listener) bool {
 				a.Process, b.Process = "", ""
 				return a == b
 			})

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // Rows as kernels of the 5.x and 6.x series print them.
@@ -35,13 +36,13 @@ const (
 `
 )
 
-func listener(proto, addr string) portwatch.Listener {
-	return portwatch.Listener{Proto: proto, Addr: netip.MustParseAddrPort(addr)}
+func listener(proto, addr string) portlist.Listener {
+	return portlist.Listener{Proto: proto, Addr: netip.MustParseAddrPort(addr)}
 }
 
 var compareAddr = cmp.Options{
 	cmpopts.EquateComparable(netip.AddrPort{}),
-	cmpopts.IgnoreFields(portwatch.Listener{}, "Inode", "UID"),
+	cmpopts.IgnoreFields(portlist.Listener{}, "Inode", "UID"),
 }
 
 func TestKernelTablesGiveWaitingSocketsInOrder(t *testing.T) {
@@ -54,7 +55,7 @@ func TestKernelTablesGiveWaitingSocketsInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []portwatch.Listener{
+	want := []portlist.Listener{
 		listener("tcp", "0.0.0.0:22"),
 		listener("tcp", "[::]:22"),
 		listener("tcp", "127.0.0.53:53"),
@@ -81,7 +82,7 @@ func TestOneAddressOfSeveralSocketsIsOneListener(t *testing.T) {
 	}
 	want := listener("tcp", "127.0.0.1:80")
 	want.Process = "second[40]" // the oldest socket, 500, has no owner to be found
-	if diff := cmp.Diff([]portwatch.Listener{want}, got, compareAddr); diff != "" {
+	if diff := cmp.Diff([]portlist.Listener{want}, got, compareAddr); diff != "" {
 		t.Error(diff)
 	}
 }

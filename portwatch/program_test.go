@@ -10,9 +10,10 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
-func onlyProgram(t *testing.T, s *portwatch.Scanner) portwatch.Program {
+func onlyProgram(t *testing.T, s *portwatch.Scanner) portlist.Program {
 	t.Helper()
 	got, err := s.Scan()
 	if err != nil || len(got) != 1 {
@@ -29,9 +30,9 @@ func TestAProgramIsItsCommandLineDirectoryAndHome(t *testing.T) {
 		{"words", "node\x00server.js\x00--port\x003000\x00", "/srv/shop", "node server.js --port 3000", "/srv/shop"},
 		{"none", "", "", "", ""},
 		{"control characters", "sh\x00-c\x00a\nb\x1b\xff\x00", "/", "sh -c a?b??", "/"},
-		{"a long command line", strings.Repeat("é", 400) + "\x00", "/a", strings.Repeat("é", portwatch.MaxCommand/2), "/a"},
-		{"the longest directory", "x", "/" + strings.Repeat("d", portwatch.MaxDirectory-1), "x", "/" + strings.Repeat("d", portwatch.MaxDirectory-1)},
-		{"a directory that is longer", "x", "/" + strings.Repeat("d", portwatch.MaxDirectory), "x", ""},
+		{"a long command line", strings.Repeat("é", 400) + "\x00", "/a", strings.Repeat("é", portlist.MaxCommand/2), "/a"},
+		{"the longest directory", "x", "/" + strings.Repeat("d", portlist.MaxDirectory-1), "x", "/" + strings.Repeat("d", portlist.MaxDirectory-1)},
+		{"a directory that is longer", "x", "/" + strings.Repeat("d", portlist.MaxDirectory), "x", ""},
 	} {
 		root := fakeProc(t)
 		write(t, root, "net/tcp", header4+listening(80, 700))
@@ -84,12 +85,12 @@ func TestAProgramOfThisMachineIsKnown(t *testing.T) {
 
 // A command line may hold a password.
 func TestAProgramIsNeverPrinted(t *testing.T) {
-	l := portwatch.Listener{Proto: "tcp", Program: portwatch.Program{Command: "secret", Dir: "/secret", Home: "/secret"}}
+	l := portlist.Listener{Proto: "tcp", Program: portlist.Program{Command: "secret", Dir: "/secret", Home: "/secret"}}
 	inJSON, err := json.Marshal(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{string(inJSON), fmt.Sprint(l), fmt.Sprintf("%+v %#v", l, l), fmt.Sprint([]portwatch.Listener{l}, &l)} {
+	for _, text := range []string{string(inJSON), fmt.Sprint(l), fmt.Sprintf("%+v %#v", l, l), fmt.Sprint([]portlist.Listener{l}, &l)} {
 		if strings.Contains(text, "secret") {
 			t.Error(text)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/events"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/portwatch/process"
 	"golang.org/x/sys/unix"
 )
@@ -90,7 +91,7 @@ type Scanner struct {
 // its first address when it is connected later. An IPv4-mapped IPv6 address is given as IPv4. A missing IPv6 stack is
 // not an error; anything that leaves the picture incomplete is, and then no
 // listeners are returned. Process is left empty where it cannot be found out.
-func (s *Scanner) Scan() ([]Listener, error) {
+func (s *Scanner) Scan() ([]portlist.Listener, error) {
 	sockets, err := s.sockets()
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (s *Scanner) Scan() ([]Listener, error) {
 }
 
 // listMore is list for some sockets beside those that are listed already.
-func (s *Scanner) listMore(sockets []socket, owners map[uint64]process.Owner) []Listener {
+func (s *Scanner) listMore(sockets []socket, owners map[uint64]process.Owner) []portlist.Listener {
 	broadcasts, interfaces := s.broadcasts, s.interfaces
 	listeners := s.list(sockets, owners)
 	maps.Copy(s.broadcasts, broadcasts)
@@ -110,7 +111,7 @@ func (s *Scanner) listMore(sockets []socket, owners map[uint64]process.Owner) []
 }
 
 // list makes listeners of sockets, whose owners are by inode.
-func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []Listener {
+func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []portlist.Listener {
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
@@ -118,7 +119,7 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []List
 	unusable := s.broadcasts.unusable(sockets)
 	down, ipv6 := s.Proc == "" && loopbackDown(), make(ipv6)
 	devices := s.interfaces.names(sockets)
-	listeners := make([]Listener, 0, len(sockets))
+	listeners := make([]portlist.Listener, 0, len(sockets))
 	for _, sock := range sockets {
 		why := unusable[sock.addr]
 		switch {
@@ -127,21 +128,21 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []List
 		case why == "" && s.Proc == "" && ipv6.off(sock):
 			why = IPv6Off
 		}
-		listeners = append(listeners, Listener{
+		listeners = append(listeners, portlist.Listener{
 			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode].Process, Program: owners[sock.inode].Program,
 			Interface: devices[sock.device], V6Only: sock.v6only,
 			Ephemeral: ephemeral.took(sock), Unusable: why,
 			Inode: sock.inode, UID: sock.uid,
 		})
 	}
-	slices.SortStableFunc(listeners, func(a, b Listener) int {
-		if c := Compare(a, b); c != 0 {
+	slices.SortStableFunc(listeners, func(a, b portlist.Listener) int {
+		if c := portlist.Compare(a, b); c != 0 {
 			return c
 		}
 		return cmp.Or(cmp.Compare(min(len(a.Interface), 1), min(len(b.Interface), 1)),
 			-cmp.Compare(min(len(a.Process), 1), min(len(b.Process), 1)))
 	})
-	return slices.CompactFunc(listeners, func(a, b Listener) bool { return Compare(a, b) == 0 })
+	return slices.CompactFunc(listeners, func(a, b portlist.Listener) bool { return portlist.Compare(a, b) == 0 })
 }
 
 // ephemeralPorts reads the settings, of the kernel that runs once a second at most.

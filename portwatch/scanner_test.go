@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // eachSource runs a test once with sock_diag and once with procfs.
@@ -33,15 +34,15 @@ func eachSource(t *testing.T, test func(t *testing.T, s *portwatch.Scanner)) {
 	}
 }
 
-func find(t *testing.T, s *portwatch.Scanner, proto string, addr netip.AddrPort) (portwatch.Listener, bool) {
+func find(t *testing.T, s *portwatch.Scanner, proto string, addr netip.AddrPort) (portlist.Listener, bool) {
 	t.Helper()
 	listeners, err := s.Scan()
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(listeners, func(l portwatch.Listener) bool { return l.Proto == proto && l.Addr == addr })
+	i := slices.IndexFunc(listeners, func(l portlist.Listener) bool { return l.Proto == proto && l.Addr == addr })
 	if i < 0 {
-		return portwatch.Listener{}, false
+		return portlist.Listener{}, false
 	}
 	return listeners[i], true
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // port is what listeners are listed by: the sockets of both families.
@@ -15,9 +17,9 @@ type port struct {
 	number uint16
 }
 
-func (p place) both() port    { return port{p.proto, p.port} }
-func (s socket) both() port   { return s.place().both() }
-func (l Listener) both() port { return port{l.Proto, l.Addr.Port()} }
+func (p place) both() port            { return port{p.proto, p.port} }
+func (s socket) both() port           { return s.place().both() }
+func portOf(l portlist.Listener) port { return port{l.Proto, l.Addr.Port()} }
 func (p port) compare(o port) int {
 	return cmp.Or(strings.Compare(p.proto, o.proto), cmp.Compare(p.number, o.number))
 }
@@ -119,15 +121,15 @@ func (w *Watcher) relist(ports []port) (news bool) {
 }
 
 // span is where the listeners of a port are in a sorted list.
-func span(all []Listener, p port) (from, to int) {
-	from, _ = slices.BinarySearchFunc(all, p, func(l Listener, p port) int { return l.both().compare(p) })
-	for to = from; to < len(all) && all[to].both() == p; to++ {
+func span(all []portlist.Listener, p port) (from, to int) {
+	from, _ = slices.BinarySearchFunc(all, p, func(l portlist.Listener, p port) int { return portOf(l).compare(p) })
+	for to = from; to < len(all) && portOf(all[to]) == p; to++ {
 	}
 	return from, to
 }
 
 // of is the listeners of a port in a sorted list.
-func of(all []Listener, p port) []Listener {
+func of(all []portlist.Listener, p port) []portlist.Listener {
 	from, to := span(all, p)
 	return all[from:to]
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 func TestABrokenSockDiagFallsBackToProcfs(t *testing.T) {
@@ -25,7 +27,7 @@ func TestABrokenSockDiagFallsBackToProcfs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.ContainsFunc(listeners, func(l Listener) bool { return l.Addr == addr }) {
+		if !slices.ContainsFunc(listeners, func(l portlist.Listener) bool { return l.Addr == addr }) {
 			t.Errorf("%s is not in the scan", addr)
 		}
 		if s.diag != nil {

@@ -1,6 +1,10 @@
 package portwatch
 
-import "time"
+import (
+	"time"
+
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
+)
 
 // turns lets the users of a machine have what they open shown one after the other: who
 // opens and closes ports all the time is shown less often, and delays nobody else's.
@@ -17,7 +21,7 @@ func newTurns() turns {
 // add notes sockets that came or went.
 func (t *turns) add(changed []socket) {
 	for _, s := range changed {
-		user := UserOf(s.uid)
+		user := portlist.UserOf(s.uid)
 		if t.waiting[user] == nil {
 			t.waiting[user] = make(map[port]bool)
 		}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/portwatch/process"
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ type State struct {
 	Generation uint64
 	// Listeners is the complete list, sorted as by Scan. It is shared:
 	// do not modify it.
-	Listeners []Listener
+	Listeners []portlist.Listener
 	// Sources are what tells the Watcher when to look.
 	Sources Sources
 	// Err is why the latest scan failed, or nil. Listeners is then what the
@@ -41,7 +42,7 @@ type Sources struct {
 // A Watcher scans again and again and keeps the latest result. Followers read
 // it at their own pace, so a slow one delays nobody and skips what it missed.
 type Watcher struct {
-	scan     func() ([]Listener, error)
+	scan     func() ([]portlist.Listener, error)
 	interval time.Duration
 	cpuTime  func() time.Duration // of the calling thread
 
@@ -64,7 +65,7 @@ type Watcher struct {
 
 // NewWatcher returns a Watcher that calls scan, usually Scanner.Scan, from Run
 // only. An interval of 0 or less means DefaultInterval.
-func NewWatcher(scan func() ([]Listener, error), interval time.Duration) *Watcher {
+func NewWatcher(scan func() ([]portlist.Listener, error), interval time.Duration) *Watcher {
 	if interval <= 0 {
 		interval = DefaultInterval
 	}
@@ -127,34 +128,34 @@ func (w *Watcher) poll(ctx context.Context) error {
 // confirmedScan scans, and once more if a listener is missing. The kernel
 // hands out its tables in pieces and may skip a row when a neighbour goes away
 // between two of them, so only what is missing twice has been closed.
-func (w *Watcher) confirmedScan() ([]Listener, error) {
+func (w *Watcher) confirmedScan() ([]portlist.Listener, error) {
 	first, err := w.scan()
 	if err != nil {
 		return nil, err
 	}
 	known, _ := w.State()
-	if _, removed := Diff(known.Listeners, first); len(removed) == 0 {
+	if _, removed := portlist.Diff(known.Listeners, first); len(removed) == 0 {
 		return first, nil
 	}
 	second, err := w.scan()
 	if err != nil {
 		return nil, err
 	}
-	_, missed := Diff(first, second)
+	_, missed := portlist.Diff(first, second)
 	second = append(second, missed...)
-	slices.SortFunc(second, Compare)
+	slices.SortFunc(second, portlist.Compare)
 	return second, nil
 }
 
 // update reports whether there is something new.
-func (w *Watcher) update(listeners []Listener, err error) bool {
+func (w *Watcher) update(listeners []portlist.Listener, err error) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.set(listeners, w.state.Generation == 0 || !slices.Equal(listeners, w.state.Listeners), err)
 }
 
 // set is update where it is known whether the listeners differ. It needs w.mu.
-func (w *Watcher) set(listeners []Listener, differ bool, err error) bool {
+func (w *Watcher) set(listeners []portlist.Listener, differ bool, err error) bool {
 	next := w.state
 	next.Err = err
 	changed := (err == nil) != (w.state.Err == nil)

@@ -11,25 +11,26 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // fakeScan is a scan whose results a test sets.
 type fakeScan struct {
 	mu    sync.Mutex
-	now   []portwatch.Listener
+	now   []portlist.Listener
 	err   error
-	once  []portwatch.Listener // returned by the next scan only
+	once  []portlist.Listener // returned by the next scan only
 	takes time.Duration
 	count int
 }
 
-func (f *fakeScan) set(err error, now ...portwatch.Listener) {
+func (f *fakeScan) set(err error, now ...portlist.Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now, f.err = now, err
 }
 
-func (f *fakeScan) scan() ([]portwatch.Listener, error) {
+func (f *fakeScan) scan() ([]portlist.Listener, error) {
 	time.Sleep(f.takes)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,7 +68,7 @@ func closed(ch <-chan struct{}) bool {
 	}
 }
 
-func expect(t *testing.T, w *portwatch.Watcher, generation uint64, err error, listeners ...portwatch.Listener) <-chan struct{} {
+func expect(t *testing.T, w *portwatch.Watcher, generation uint64, err error, listeners ...portlist.Listener) <-chan struct{} {
 	t.Helper()
 	state, changed := w.State()
 	if state.Generation != generation || state.Err != err || !slices.Equal(state.Listeners, listeners) {
@@ -127,7 +128,7 @@ func TestASlowFollowerSkipsToTheLatestState(t *testing.T) {
 
 func TestAFailingScanKeepsTheListenersAndShowsTheError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeScan{now: []portwatch.Listener{web, db}}
+		f := &fakeScan{now: []portlist.Listener{web, db}}
 		w := watch(t, f)
 		changed := expect(t, w, 1, nil, web, db)
 		broken := errors.New("broken")
@@ -152,11 +153,11 @@ func TestAFailingScanKeepsTheListenersAndShowsTheError(t *testing.T) {
 
 func TestAListenerMissingFromOneScanIsNotGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeScan{now: []portwatch.Listener{web, db}}
+		f := &fakeScan{now: []portlist.Listener{web, db}}
 		w := watch(t, f)
 		changed := expect(t, w, 1, nil, web, db)
 		f.mu.Lock()
-		f.once = []portwatch.Listener{db}
+		f.once = []portlist.Listener{db}
 		f.mu.Unlock()
 		time.Sleep(time.Second)
 		if closed(changed) {
@@ -217,14 +218,14 @@ func TestARealPortReachesAFollower(t *testing.T) {
 	defer running.Wait()
 	defer cancel()
 
-	wait := func(want bool, l portwatch.Listener) {
+	wait := func(want bool, l portlist.Listener) {
 		t.Helper()
 		for {
 			state, changed := w.State()
 			if state.Err != nil {
 				t.Fatal(state.Err)
 			}
-			same := func(o portwatch.Listener) bool {
+			same := func(o portlist.Listener) bool {
 				return o.Proto == l.Proto && o.Addr == l.Addr && o.Process == l.Process
 			}
 			if state.Generation > 0 && slices.ContainsFunc(state.Listeners, same) == want {
@@ -242,7 +243,7 @@ func TestARealPortReachesAFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	l := portwatch.Listener{Proto: "tcp", Addr: unmapped(ln.Addr().String()), Process: self()}
+	l := portlist.Listener{Proto: "tcp", Addr: unmapped(ln.Addr().String()), Process: self()}
 	wait(true, l)
 	ln.Close()
 	wait(false, l)

@@ -2,7 +2,9 @@ package test
 
 import (
 	"io/fs"
+	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +19,7 @@ var rooms = map[string][]string{
 	"agent-guest":           {"portwatch/nat", "tunnel"},
 	"agent-host":            {"agent-host/config", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
 	"agent-host/configfile": {"agent-host/config", "agent-host/filewatch", "tunnel/keyfile"},
-	"agent-host/config":     {"portwatch"},
+	"agent-host/config":     {"portwatch/portlist"},
 	"agent-host/control":    {"agent-host/status"},
 	"agent-host/filewatch":  nil,
 	"agent-host/forward":    {"agent-host/status", "tunnel"},
@@ -33,9 +35,10 @@ var rooms = map[string][]string{
 	"portwatch/events":      nil,
 	"portwatch/nat":         {"portwatch/netevents"},
 	"portwatch/netevents":   nil,
-	"portwatch/process":     nil,
+	"portwatch/portlist":    nil,
+	"portwatch/process":     {"portwatch/portlist"},
 	"tunnel":                {"tunnel/announce", "tunnel/dial", "tunnel/endpoint", "tunnel/handshake", "tunnel/stream"},
-	"tunnel/announce":       {"portwatch", "tunnel/wire"},
+	"tunnel/announce":       {"tunnel/wire"},
 	"tunnel/budget":         nil,
 	"tunnel/clock":          nil,
 	"tunnel/dial":           {"tunnel/relay", "tunnel/udp"},
@@ -46,8 +49,8 @@ var rooms = map[string][]string{
 	"tunnel/peerlog":        nil,
 	"tunnel/relay":          {"tunnel/mux"},
 	"tunnel/stream":         {"tunnel/relay", "tunnel/wire"},
-	"tunnel/udp":            {"tunnel/budget", "tunnel/clock", "tunnel/wire"},
-	"tunnel/wire":           {"portwatch"},
+	"tunnel/udp":            {"portwatch", "tunnel/budget", "tunnel/clock", "tunnel/wire"},
+	"tunnel/wire":           {"portwatch/portlist"},
 }
 
 // Libraries that only some may import.
@@ -63,7 +66,7 @@ var libraries = map[string][]string{
 }
 
 // Packages that work on what they are given: they open nothing and dial nowhere.
-var pure = []string{"agent-host/config", "agent-host/status", "tunnel/wire"}
+var pure = []string{"agent-host/config", "agent-host/status", "portwatch/portlist", "tunnel/wire"}
 
 // packages returns what go list says of ours that are no tests' own: the first word is the
 // package, and the others are what the field has. Of our names the module's is left out.
@@ -151,6 +154,19 @@ func TestLibrariesAreImportedOnlyWhereTheyBelong(t *testing.T) {
 					t.Errorf("%s imports %s", p[0], path)
 				}
 			}
+		}
+	}
+}
+
+func TestEveryRoomIsInTheArchitecture(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t, "Imports") {
+		room, name := p[0], path.Base(p[0])
+		if !strings.Contains(string(text), "`"+room+"`") && !strings.Contains(string(text), ", `"+name+"`") && !strings.Contains(room, "/cmd/") {
+			t.Errorf("docs/architecture.md has no row for %s", room)
 		}
 	}
 }

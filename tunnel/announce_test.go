@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
@@ -17,8 +17,8 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-func listener(addr string) portwatch.Listener {
-	return portwatch.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort(addr)}
+func listener(addr string) portlist.Listener {
+	return portlist.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort(addr)}
 }
 
 func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
@@ -27,8 +27,8 @@ func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
 	owned := db
 	owned.Process = "postgres[7]"
 	heard := announcements(t, g)
-	for i, set := range [][]portwatch.Listener{{web}, {web, db}, {web, owned}, {db}, {}, {web}} {
-		slices.SortFunc(set, func(a, b portwatch.Listener) int { return a.Addr.Compare(b.Addr) })
+	for i, set := range [][]portlist.Listener{{web}, {web, db}, {web, owned}, {db}, {}, {web}} {
+		slices.SortFunc(set, func(a, b portlist.Listener) int { return a.Addr.Compare(b.Addr) })
 		g.source.set(announce.Announcement{Generation: uint64(i + 1), Listeners: set})
 		got := awaitGeneration(t, heard, uint64(i+1))
 		if d := cmp.Diff(set, got.Listeners, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), equateEmpty); d != "" {
@@ -45,10 +45,10 @@ func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
 func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
 	web := listener("0.0.0.0:8080")
 	web.Process = "node[9]"
-	web.Program = portwatch.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
+	web.Program = portlist.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, handshake.KeySize)} {
 		g := startGuest(t, stream.PathRaw, tunnel.Config{Key: key})
-		g.source.set(announce.Announcement{Generation: 1, Listeners: []portwatch.Listener{web}})
+		g.source.set(announce.Announcement{Generation: 1, Listeners: []portlist.Listener{web}})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		l, err := tunnel.Dial(ctx, g.endpoint, tunnel.Config{Key: key, Log: testLog(t)})
@@ -58,14 +58,14 @@ func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
 		heard := make(chan announce.Announcement, 16)
 		run(t, l, func(a announce.Announcement) { heard <- a })
 		got := awaitGeneration(t, heard, 1).Listeners[0]
-		if told := got.Program == web.Program; got.Process != web.Process || told != (key != nil) || !told && got.Program != (portwatch.Program{}) {
+		if told := got.Program == web.Program; got.Process != web.Process || told != (key != nil) || !told && got.Program != (portlist.Program{}) {
 			t.Errorf("key %v: %s, the program is told: %v", key != nil, got.Process, told)
 		}
 	}
 }
 
-var equateEmpty = cmp.Transformer("all", func(ls []portwatch.Listener) map[portwatch.Listener]bool {
-	all := make(map[portwatch.Listener]bool)
+var equateEmpty = cmp.Transformer("all", func(ls []portlist.Listener) map[portlist.Listener]bool {
+	all := make(map[portlist.Listener]bool)
 	for _, l := range ls {
 		all[l] = true
 	}
@@ -79,7 +79,7 @@ func TestAFailedScanClosesNothing(t *testing.T) {
 	if a := await(t, heard, func(a announce.Announcement) bool { return a.ScanError == "not yet" }); a.Generation != 0 {
 		t.Fatalf("generation %d before the first scan", a.Generation)
 	}
-	set := []portwatch.Listener{listener("0.0.0.0:80")}
+	set := []portlist.Listener{listener("0.0.0.0:80")}
 	g.source.set(announce.Announcement{Generation: 1, Listeners: set})
 	awaitGeneration(t, heard, 1)
 	g.source.set(announce.Announcement{Generation: 1, Listeners: set, ScanError: "permission denied"})
@@ -93,9 +93,9 @@ func TestAFailedScanClosesNothing(t *testing.T) {
 
 func TestTooManyListenersAreCutAndSaid(t *testing.T) {
 	g := startGuest(t, stream.PathRaw, tunnel.Config{})
-	var set []portwatch.Listener
+	var set []portlist.Listener
 	for i := range wire.MaxListeners + 10 {
-		set = append(set, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(i+1))})
+		set = append(set, portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(i+1))})
 	}
 	heard := announcements(t, g)
 	g.source.set(announce.Announcement{Generation: 1, Listeners: set})

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
@@ -31,9 +31,9 @@ func (s *script) byte() byte {
 
 // message is any message of any agent, with small numbers, so that they meet.
 func (s *script) message() []byte {
-	listeners := func() (ls []portwatch.Listener) {
+	listeners := func() (ls []portlist.Listener) {
 		for range s.byte() % 4 {
-			ls = append(ls, portwatch.Listener{
+			ls = append(ls, portlist.Listener{
 				Proto: wire.Protos[s.byte()%2], Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, s.byte() % 3}), uint16(s.byte())),
 			})
 		}
@@ -179,7 +179,7 @@ func FuzzAHostOnALink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		hostEnd, guestEnd := net.Pipe()
 		server := &Server{Source: func() (announce.Announcement, <-chan struct{}) {
-			return announce.Announcement{Generation: 1, Listeners: []portwatch.Listener{{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80")}}}, nil
+			return announce.Announcement{Generation: 1, Listeners: []portlist.Listener{{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80")}}}, nil
 		}}
 		server.init()
 		g := newGuestLink(server, handshake.Agreed{Auth: "none"}, false)

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
@@ -197,7 +197,7 @@ func (l *guestLink) announce(ctx context.Context) error {
 		case sent.Generation == 0:
 			l.control.send(&wire.SnapshotMessage{Generation: now.Generation, Listeners: now.Listeners})
 		default:
-			added, removed := portwatch.Diff(sent.Listeners, now.Listeners)
+			added, removed := portlist.Diff(sent.Listeners, now.Listeners)
 			l.control.send(&wire.DeltaMessage{From: sent.Generation, To: now.Generation, Removed: removed, Added: added})
 		}
 		if now.ScanError != sent.ScanError {
@@ -214,10 +214,10 @@ func (l *guestLink) announce(ctx context.Context) error {
 
 // withoutPrograms is what a host may know that is any user there: command lines may hold
 // passwords.
-func withoutPrograms(all []portwatch.Listener) []portwatch.Listener {
+func withoutPrograms(all []portlist.Listener) []portlist.Listener {
 	all = slices.Clone(all)
 	for i := range all {
-		all[i].Program = portwatch.Program{}
+		all[i].Program = portlist.Program{}
 	}
 	return all
 }

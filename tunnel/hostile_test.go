@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -99,7 +99,7 @@ func TestAGuestThatGoesMadNeverHurtsTheHost(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- l.Run(ctx, func(announce.Announcement) {}) }()
 		for n := range 50 {
-			g.source.set(announce.Announcement{Generation: uint64(n + 1), Listeners: []portwatch.Listener{
+			g.source.set(announce.Announcement{Generation: uint64(n + 1), Listeners: []portlist.Listener{
 				listener("127.0.0.1:80"), {Proto: "udp", Addr: listener("0.0.0.0:53").Addr, Process: strings.Repeat("x", n)},
 			}})
 			if s, err := l.Open(ctx, refused(t), nil); err == nil {

@@ -7,12 +7,12 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // places are where a listener on a port is on the host, by rule.
 func places(c *config.Config, port uint16) (all []string) {
-	d := c.Rules.Decide("vm", portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), port)})
+	d := c.Rules.Decide("vm", portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), port)})
 	for _, d := range append([]config.Decision{d}, d.Also...) {
 		all = append(all, fmt.Sprint(d.Rule, d.Host))
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 func parse(t *testing.T, text string) *config.Config {
@@ -24,14 +24,14 @@ func parse(t *testing.T, text string) *config.Config {
 }
 
 // listener reads "tcp 127.0.0.1:80 nginx[7]".
-func listener(t *testing.T, text string) portwatch.Listener {
+func listener(t *testing.T, text string) portlist.Listener {
 	t.Helper()
 	f := append(strings.Fields(text), "")
 	addr, err := netip.ParseAddrPort(f[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return portwatch.Listener{Proto: f[0], Addr: addr, Process: f[2]}
+	return portlist.Listener{Proto: f[0], Addr: addr, Process: f[2]}
 }
 
 // place writes a decision down: the host addresses, or why there are none.

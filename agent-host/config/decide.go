@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // DefaultRule is the name of the rule behind all others, where the file has no
@@ -38,7 +38,7 @@ type Decision struct {
 }
 
 // Decide tells what becomes of a listener in a VM.
-func (rs Rules) Decide(vm string, l portwatch.Listener) Decision {
+func (rs Rules) Decide(vm string, l portlist.Listener) Decision {
 	implied := rs.implied()
 	kept := implied.auto.keptIn(l)
 	for i := range rs {
@@ -55,7 +55,7 @@ func (rs Rules) Decide(vm string, l portwatch.Listener) Decision {
 }
 
 // also is what rules decide beside an earlier one, up to the first that would replace it.
-func (rs Rules) also(first *Rule, vm string, l portwatch.Listener) (more []Decision) {
+func (rs Rules) also(first *Rule, vm string, l portlist.Listener) (more []Decision) {
 	if !first.adds {
 		return nil
 	}
@@ -75,7 +75,7 @@ func (rs Rules) also(first *Rule, vm string, l portwatch.Listener) (more []Decis
 // AsksProcess reports whether it takes knowing its process to decide about a
 // listener: a rule that comes before the one that would decide asks for it, and matches
 // in everything else, or it may be a resolver of the guest's own.
-func (rs Rules) AsksProcess(vm string, l portwatch.Listener) bool {
+func (rs Rules) AsksProcess(vm string, l portlist.Listener) bool {
 	kept := rs.implied().auto.keptIn(l)
 	for i := range rs {
 		r := &rs[i]
@@ -94,14 +94,14 @@ func (rs Rules) AsksProcess(vm string, l portwatch.Listener) bool {
 	return l.Addr.Port() == dnsPort
 }
 
-func (r *Rule) matches(vm string, l portwatch.Listener) bool {
+func (r *Rule) matches(vm string, l portlist.Listener) bool {
 	return !r.Reverse && r.auto == nil && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.Matches(l.Addr.Addr()) &&
 		r.forVM(vm) && (!r.ofProgram() || r.matchesProgram(l))
 }
 
 // matchesProgram is never true for a program that is not known. A pattern takes time in
 // proportion to what it is matched against, which has a bound.
-func (r *Rule) matchesProgram(l portwatch.Listener) bool {
+func (r *Rule) matchesProgram(l portlist.Listener) bool {
 	p := l.Program
 	if l.Process == "" || r.Dir != "" && !within(r.Dir, p) {
 		return false
@@ -110,7 +110,7 @@ func (r *Rule) matchesProgram(l portwatch.Listener) bool {
 }
 
 // within reports whether a program works in a directory or in one below it.
-func within(dir string, p portwatch.Program) bool {
+func within(dir string, p portlist.Program) bool {
 	if rest, ok := strings.CutPrefix(dir, "~"); ok {
 		if p.Home == "" {
 			return false
@@ -120,7 +120,7 @@ func within(dir string, p portwatch.Program) bool {
 	return p.Dir == dir || strings.HasPrefix(p.Dir, strings.TrimSuffix(dir, "/")+"/")
 }
 
-func (r *Rule) decision(l portwatch.Listener) Decision {
+func (r *Rule) decision(l portlist.Listener) Decision {
 	d := Decision{Rule: r.Name, Label: r.Label, ProxyProtocol: r.ProxyProtocol}
 	if l.Proto == string(TCP) {
 		d.Hold = r.Hold
@@ -147,8 +147,8 @@ func (d Decision) of(rule string) bool {
 // Static returns a listener for each port that static rules keep open for a
 // VM, whether or not anything is seen to listen there. [Rules.Decide] says
 // where they go.
-func (rs Rules) Static(vm string) []portwatch.Listener {
-	var out []portwatch.Listener
+func (rs Rules) Static(vm string) []portlist.Listener {
+	var out []portlist.Listener
 	for i := range rs {
 		r := &rs[i]
 		if !r.Static || r.GuestSocket != "" || !r.forVM(vm) {
@@ -157,7 +157,7 @@ func (rs Rules) Static(vm string) []portwatch.Listener {
 		for _, proto := range []string{"tcp", "udp"} {
 			for n := range r.Guest.Len() {
 				port := r.Guest.First + uint16(n)
-				l := portwatch.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.Expected(), port)}
+				l := portlist.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.Expected(), port)}
 				// A rule before this one may decide otherwise.
 				if r.matches(vm, l) && rs.Decide(vm, l).of(r.Name) && !slices.Contains(out, l) {
 					out = append(out, l)
@@ -211,7 +211,7 @@ func (rs Rules) implied() Rule {
 }
 
 // decide tells what becomes of a listener that no rule has matched.
-func (a *auto) decide(r *Rule, l portwatch.Listener) Decision {
+func (a *auto) decide(r *Rule, l portlist.Listener) Decision {
 	keep := func(reason string) Decision { return Decision{Ignored: true, Reason: reason, Rule: r.Name} }
 	switch {
 	case a.off:
@@ -235,7 +235,7 @@ type kept struct {
 }
 
 // keptIn says whether a listener stays in the guest; the zero value is no.
-func (a *auto) keptIn(l portwatch.Listener) kept {
+func (a *auto) keptIn(l portlist.Listener) kept {
 	port := l.Addr.Port()
 	if reason := noiseReason(l); reason != "" {
 		return kept{reason: reason, byPort: port < firstOrdinary}
@@ -258,7 +258,7 @@ func (a *auto) keptIn(l portwatch.Listener) kept {
 
 // HostForLow proposes a host port for a listener that stays in the guest because its port is low, and for no other reason;
 // low is false for every other listener. A low host port would take root.
-func HostForLow(l portwatch.Listener) (host uint16, low bool) {
+func HostForLow(l portlist.Listener) (host uint16, low bool) {
 	if port := l.Addr.Port(); port < firstOrdinary && noiseReason(l) == "" {
 		return port + 8000, true
 	}
@@ -303,7 +303,7 @@ const (
 
 // noiseReason says why a listener is kept in the guest by default; "" if it is
 // not.
-func noiseReason(l portwatch.Listener) string {
+func noiseReason(l portlist.Listener) string {
 	if l.Addr.Port() == dnsPort && isStub(l) {
 		return "a DNS stub" + noiseBy
 	}
@@ -317,7 +317,7 @@ func noiseReason(l portwatch.Listener) string {
 
 // isStub knows the resolvers that serve the guest itself and its containers.
 // Another server on the port is somebody's work.
-func isStub(l portwatch.Listener) bool {
+func isStub(l portlist.Listener) bool {
 	switch l.Addr.Addr() {
 	case resolvedStub, resolvedProxy:
 		return true

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // rules writes "guest=80,host=8080 | ignore=true" as a file of one rule a line.
@@ -320,7 +320,7 @@ host = 8500
 		port uint16
 		asks bool
 	}{{8080, false}, {8081, true}, {8500, true}, {9001, false}, {22, false}} {
-		l := portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), row.port)}
+		l := portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), row.port)}
 		if got := rules.AsksProcess("dev", l); got != row.asks {
 			t.Errorf("port %d: %v", row.port, got)
 		}

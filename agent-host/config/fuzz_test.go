@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // FuzzParse holds that any text is either refused with a place in it, or gives
@@ -41,7 +41,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, proto := range []string{"tcp", "udp"} {
-			l := portwatch.Listener{Proto: proto, Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), port)}
+			l := portlist.Listener{Proto: proto, Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), port)}
 			d := c.Rules.Decide("vm", l)
 			if outcomes := len(d.Host) > 0; d.Ignored == (outcomes || d.HostSocket != "") || outcomes && d.HostSocket != "" {
 				t.Fatalf("not one outcome: %+v", d)

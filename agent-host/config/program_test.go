@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // program is a listener of a process.
-func program(process, command, dir, home string) portwatch.Listener {
-	return portwatch.Listener{
+func program(process, command, dir, home string) portlist.Listener {
+	return portlist.Listener{
 		Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), 3000), Process: process,
-		Program: portwatch.Program{Command: command, Dir: dir, Home: home},
+		Program: portlist.Program{Command: command, Dir: dir, Home: home},
 	}
 }
 
@@ -24,7 +24,7 @@ func TestAProgramIsMatchedByNameCommandLineAndDirectory(t *testing.T) {
 	bobs := program("node[9]", "node server.js", "/home/bob/src/shop", "/home/bob")
 	older := program("node[9]", "", "", "") // of a guest agent that tells names alone
 	unknown := program("", "", "", "")
-	all := map[string]portwatch.Listener{"node": node, "below": below, "beside": beside, "bob's": bobs, "older": older, "unknown": unknown}
+	all := map[string]portlist.Listener{"node": node, "below": below, "beside": beside, "bob's": bobs, "older": older, "unknown": unknown}
 	for _, row := range []struct{ rule, want string }{
 		{`process = "^node$"`, "below beside bob's node older"},
 		{`process = "shop/server"`, "node"},
@@ -68,7 +68,7 @@ func TestAProgramIsMatchedByNameCommandLineAndDirectory(t *testing.T) {
 func TestALabelHasABound(t *testing.T) {
 	rule := "[[forward]]\nguest = 80\nlabel = "
 	c := parse(t, rule+`"the shop"`)
-	if d := c.Rules.Decide("dev", portwatch.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("127.0.0.1:80")}); d.Label != "the shop" {
+	if d := c.Rules.Decide("dev", portlist.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("127.0.0.1:80")}); d.Label != "the shop" {
 		t.Errorf("%+v", d)
 	}
 	_, err := config.Parse("rum.toml", []byte(rule+`"`+strings.Repeat("x", 65)+`"`))

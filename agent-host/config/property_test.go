@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // drawn is a rule as a person would state it. Empty and zero leave a key out.
@@ -76,7 +76,7 @@ func (d drawn) toml() string {
 
 // naive says what a listener becomes by going through the documentation
 // sentence by sentence, with nothing of the package in it.
-func naive(all []drawn, vm string, l portwatch.Listener) string {
+func naive(all []drawn, vm string, l portlist.Listener) string {
 	port, ip := int(l.Addr.Port()), l.Addr.Addr().String()
 	name := strings.Split(l.Process, "[")[0]
 	udp := l.Proto == "udp"
@@ -159,7 +159,7 @@ func TestFirstMatchAgreesWithANaiveEvaluator(t *testing.T) {
 		accepted++
 		for range 40 {
 			vm := pick(r, "dev", "test", "prod")
-			l := portwatch.Listener{
+			l := portlist.Listener{
 				Proto: pick(r, "tcp", "udp"),
 				Addr: netip.AddrPortFrom(netip.MustParseAddr(pick(r, "0.0.0.0", "::", "127.0.0.1", "127.0.0.53", "::1", "10.0.0.7")),
 					pick(r, uint16(20), 22, 23, 33, 40, 50, 53, 55, 61, 62, 80, 1080, 2300, 5432, 10001, 10002, 33000, 33003)),

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // Keys of a rule.
@@ -121,7 +121,7 @@ func (t table) cwd() string {
 		t.errorf(keyCwd, `%q is the home of a user by name; "~" is that of whoever runs the program`, shorten(dir))
 	case !inHome && !path.IsAbs(dir):
 		t.errorf(keyCwd, `%q is neither an absolute path nor begins with "~/"`, shorten(dir))
-	case strings.ContainsRune(dir, 0) || len(dir) > portwatch.MaxDirectory:
+	case strings.ContainsRune(dir, 0) || len(dir) > portlist.MaxDirectory:
 		t.errorf(keyCwd, "%q cannot be a directory", shorten(dir))
 	case !inHome:
 		dir = path.Clean(dir)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -19,7 +19,7 @@ func TestAListenerMayHaveSeveralPlacesAndNoneWaitsForAnother(t *testing.T) {
 		return forward.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}, Rule: "a rule", Also: also}
 	}
 	rules := func(d forward.Decision) forward.Rules {
-		return func(string, portwatch.Listener) forward.Decision { return d }
+		return func(string, portlist.Listener) forward.Decision { return d }
 	}
 	table := newTable(t, forward.Config{Rules: rules(at(a, at(b)))})
 	vm := table.Add("dev")

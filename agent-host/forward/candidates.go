@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -15,9 +15,9 @@ import (
 // comes from 127.0.0.1 on the host comes from 127.0.0.1 in the guest.
 //
 // A socket on :: takes both families, unless it says otherwise.
-func candidates(guest []portwatch.Listener, clientIs4 bool) []netip.AddrPort {
+func candidates(guest []portlist.Listener, clientIs4 bool) []netip.AddrPort {
 	out := make([]netip.AddrPort, 0, len(guest)+1)
-	var both *portwatch.Listener
+	var both *portlist.Listener
 	for i, l := range guest {
 		out = append(out, l.Addr)
 		if l.Addr.Addr() == netip.IPv6Unspecified() && !l.V6Only {
@@ -56,7 +56,7 @@ func (f *forward) onBridge(bridge netip.Addr) error {
 	return fmt.Errorf("the guest listens only on %v, which cannot be reached over the bridge", addrs)
 }
 
-func reachedAt(l portwatch.Listener, bridge netip.Addr) bool {
+func reachedAt(l portlist.Listener, bridge netip.Addr) bool {
 	a := l.Addr.Addr()
 	return a == bridge || a.IsUnspecified() && (a.Is4() == bridge.Is4() || a.Is6() && !l.V6Only)
 }
@@ -64,16 +64,16 @@ func reachedAt(l portwatch.Listener, bridge netip.Addr) bool {
 // onInterface reports whether a listener is bound to a network interface that
 // connections of the guest's agent do not come by: they come by loopback, whatever
 // address they go to.
-func onInterface(l portwatch.Listener) bool { return l.Interface != "" && l.Interface != "lo" }
+func onInterface(l portlist.Listener) bool { return l.Interface != "" && l.Interface != "lo" }
 
 // bridgeOnly reports whether the guest's agent reaches nothing that listens there.
 func (f *forward) bridgeOnly() bool {
 	guest := *f.guest.Load()
-	return len(guest) > 0 && !slices.ContainsFunc(guest, func(l portwatch.Listener) bool { return !onInterface(l) })
+	return len(guest) > 0 && !slices.ContainsFunc(guest, func(l portlist.Listener) bool { return !onInterface(l) })
 }
 
 // unreached says why nothing gets to a listener in the guest; "" if something does.
-func (r *route) unreached(l portwatch.Listener) string {
+func (r *route) unreached(l portlist.Listener) string {
 	bridge := r.bridge
 	switch {
 	case r.gone && bridge.IsValid() && !reachedAt(l, bridge):

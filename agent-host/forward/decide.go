@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // wanted are the forwards that a VM should have, and their order.
@@ -26,7 +26,7 @@ type wanted struct {
 // group is the listeners that make up one forward.
 type group struct {
 	decision Decision
-	guest    []portwatch.Listener // no address twice
+	guest    []portlist.Listener // no address twice
 	process  string
 	uid      uint32 // of the guest, whose the first of them is
 	expected bool   // static, and nothing is seen to listen there
@@ -58,8 +58,8 @@ func (p ports) has(proto string, port uint16) bool {
 }
 
 // of are the listeners on these ports.
-func (p ports) of(all []portwatch.Listener) []portwatch.Listener {
-	some := make([]portwatch.Listener, 0, len(all))
+func (p ports) of(all []portlist.Listener) []portlist.Listener {
+	some := make([]portlist.Listener, 0, len(all))
 	for _, l := range all {
 		if p.has(l.Proto, l.Addr.Port()) {
 			some = append(some, l)
@@ -69,16 +69,16 @@ func (p ports) of(all []portwatch.Listener) []portwatch.Listener {
 }
 
 // ofSorted is of for what is sorted, which it looks through for many ports only.
-func (p ports) ofSorted(all []portwatch.Listener) []portwatch.Listener {
+func (p ports) ofSorted(all []portlist.Listener) []portlist.Listener {
 	if p.all {
-		return append(make([]portwatch.Listener, 0, len(all)), all...)
+		return append(make([]portlist.Listener, 0, len(all)), all...)
 	}
 	if len(p.some) > few {
 		return p.of(all)
 	}
-	some := []portwatch.Listener{}
+	some := []portlist.Listener{}
 	for _, s := range slices.SortedFunc(maps.Keys(p.some), spot.compare) {
-		first, _ := slices.BinarySearchFunc(all, s, func(l portwatch.Listener, s spot) int {
+		first, _ := slices.BinarySearchFunc(all, s, func(l portlist.Listener, s spot) int {
 			return cmp.Or(cmp.Compare(l.Proto, s.proto), cmp.Compare(l.Addr.Port(), s.port), 1) // before the first of them
 		})
 		for _, l := range all[first:] {
@@ -99,7 +99,7 @@ const (
 )
 
 // add adds the ports of listeners.
-func (p *ports) add(listeners []portwatch.Listener) {
+func (p *ports) add(listeners []portlist.Listener) {
 	if p.all = p.all || len(listeners) > many; p.all {
 		p.some = nil
 		return
@@ -125,7 +125,7 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 		t.policy.rules = SamePort
 	}
 	if static == nil {
-		t.policy.static = func(string) []portwatch.Listener { return nil }
+		t.policy.static = func(string) []portlist.Listener { return nil }
 	}
 	if sockets == nil {
 		t.policy.sockets = func(string) []GuestSocket { return nil }
@@ -136,7 +136,7 @@ func (t *Table) setRules(rules Rules, static Static, sockets Sockets) {
 // together, which are on the same one. What nothing reaches stays in the guest. The
 // order is that of the listeners. What has gone is as it was, if rules still hold it and
 // nothing else is in its place. Among many listeners it rests now and then.
-func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener, r *route, rest func()) wanted {
+func (p policy) decide(vm string, of ports, announced, gone []portlist.Listener, r *route, rest func()) wanted {
 	w := wanted{groups: make(map[key]*group, len(announced)), order: make([]key, 0, len(announced)), first: make(map[key]key), renamed: make(map[key]key), decisions: make(map[string]string)}
 	if announced == nil {
 		return w
@@ -153,7 +153,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 			if len(g.guest) == 0 {
 				g.uid = l.UID
 			}
-			if !slices.ContainsFunc(g.guest, func(o portwatch.Listener) bool { return o.Addr == l.Addr }) {
+			if !slices.ContainsFunc(g.guest, func(o portlist.Listener) bool { return o.Addr == l.Addr }) {
 				g.guest = append(g.guest, l)
 			}
 			g.process = cmp.Or(g.process, l.Process)
@@ -198,7 +198,7 @@ func (p policy) decide(vm string, of ports, announced, gone []portwatch.Listener
 // group is what a listener is part of that a rule forwards, or that stays in the
 // guest because it is unreached. What is expected on a port is also the latter, if
 // nothing else is there.
-func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *group {
+func (w *wanted) group(l portlist.Listener, d Decision, unreached string) *group {
 	k := w.keyOf(l, d)
 	at := k.localhost()
 	if unreached != "" && d.Verdict == "" {
@@ -212,7 +212,7 @@ func (w *wanted) group(l portwatch.Listener, d Decision, unreached string) *grou
 }
 
 // hold keeps what has gone as it was, if its rule says so and nothing is in its place.
-func (w *wanted) hold(l portwatch.Listener, d Decision, unreached string) {
+func (w *wanted) hold(l portlist.Listener, d Decision, unreached string) {
 	k := w.keyOf(l, d)
 	g := w.groups[k]
 	if _, taken := w.first[k.localhost()]; taken || g != nil && !g.held || d.Hold == 0 || d.Verdict != "" || unreached != "" {
@@ -258,7 +258,7 @@ func (w *wanted) decision(d Decision, port uint16) string {
 	return s
 }
 
-func (w *wanted) keyOf(l portwatch.Listener, d Decision) key {
+func (w *wanted) keyOf(l portlist.Listener, d Decision) key {
 	k := key{proto: l.Proto, port: l.Addr.Port(), decision: w.decision(d, l.Addr.Port())}
 	ip := l.Addr.Addr()
 	if d.Verdict == "" && !ip.IsUnspecified() && ip != loopback4 && ip != loopback6 {

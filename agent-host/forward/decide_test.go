@@ -13,13 +13,13 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // moved sends guest ports to other ports of 127.0.0.1, and the rest nowhere.
 func moved(rule string, to map[uint16]uint16) forward.Rules {
-	return func(_ string, l portwatch.Listener) forward.Decision {
+	return func(_ string, l portlist.Listener) forward.Decision {
 		if port := to[l.Addr.Port()]; port != 0 {
 			return forward.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
 		}
@@ -72,7 +72,7 @@ func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
 func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 	port := ownnet.FreePort(t)
 	only := func(name string) forward.Rules {
-		return func(vm string, l portwatch.Listener) forward.Decision {
+		return func(vm string, l portlist.Listener) forward.Decision {
 			if vm != name {
 				return forward.Decision{Verdict: status.Ignored}
 			}
@@ -101,7 +101,7 @@ func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 
 func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 	port := ownnet.FreePort(t)
-	static := func(vm string) []portwatch.Listener {
+	static := func(vm string) []portlist.Listener {
 		if vm != "dev" {
 			return nil
 		}
@@ -152,7 +152,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 func TestAWildcardIsOfItsOwnFamilyAndKeepsOthersOut(t *testing.T) {
 	port := ownnet.FreePort(t)
 	hosts := make(map[string][]netip.AddrPort)
-	table := newTable(t, forward.Config{Rules: func(vm string, _ portwatch.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(vm string, _ portlist.Listener) forward.Decision {
 		return forward.Decision{Host: hosts[vm]}
 	}})
 	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), port) }
@@ -245,7 +245,7 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 	port := ownnet.FreePort(t)
 	for name, static := range map[string]forward.Static{
 		"seen":     nil,
-		"expected": func(string) []portwatch.Listener { return listeners(port, "0.0.0.0") },
+		"expected": func(string) []portlist.Listener { return listeners(port, "0.0.0.0") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{Static: static}).Add("dev")
@@ -284,7 +284,7 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 // aside sends every second port to one address of 127/8, at a port of its own for each
 // of the guest's addresses that is not localhost.
 func aside(rule string, odd uint16) forward.Rules {
-	return func(_ string, l portwatch.Listener) forward.Decision {
+	return func(_ string, l portlist.Listener) forward.Decision {
 		if l.Addr.Port()%2 == odd {
 			return forward.Decision{Rule: rule, Verdict: status.Ignored, Reason: "odd"}
 		}
@@ -296,7 +296,7 @@ func aside(rule string, odd uint16) forward.Rules {
 // what the last one alone comes to.
 func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 	dice := rand.New(rand.NewPCG(1, 2))
-	static := func(string) []portwatch.Listener {
+	static := func(string) []portlist.Listener {
 		return slices.Concat(listeners(2003, "127.0.0.1"), listeners(2004, "127.0.0.1"), listeners(2100, "127.0.0.1"))
 	}
 	shown := func(vm *forward.VM) (all []string) {
@@ -309,7 +309,7 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	var rules forward.Rules
-	var last []portwatch.Listener
+	var last []portlist.Listener
 	for n := range 300 {
 		last = nil
 		for port := uint16(2000); port < 2020; port++ {
@@ -339,12 +339,12 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 
 func TestAnAnnouncementAsksTheRulesAboutThePortsThatChanged(t *testing.T) {
 	var asked []uint16
-	table := newTable(t, forward.Config{Rules: func(_ string, l portwatch.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) forward.Decision {
 		asked = append(asked, l.Addr.Port())
 		return forward.Decision{Verdict: status.Ignored}
 	}})
 	vm := table.Add("dev")
-	var all []portwatch.Listener
+	var all []portlist.Listener
 	for port := range uint16(4000) {
 		all = append(all, listeners(20_000+port, "127.0.0.1")...)
 	}

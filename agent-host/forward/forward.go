@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
@@ -29,7 +29,7 @@ type forward struct {
 	suggested suggested
 
 	// Read by connections without a lock.
-	guest  atomic.Pointer[[]portwatch.Listener]
+	guest  atomic.Pointer[[]portlist.Listener]
 	manner atomic.Pointer[manner]
 
 	*tally

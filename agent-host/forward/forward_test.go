@@ -18,7 +18,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -60,10 +60,10 @@ func addr(host string, port uint16) string {
 }
 
 // listeners are what a guest announces for a port.
-func listeners(port uint16, hosts ...string) []portwatch.Listener {
-	var out []portwatch.Listener
+func listeners(port uint16, hosts ...string) []portlist.Listener {
+	var out []portlist.Listener
 	for _, h := range hosts {
-		out = append(out, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr(h), port)})
+		out = append(out, portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr(h), port)})
 	}
 	return out
 }

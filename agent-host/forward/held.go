@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // maxGone bounds the listeners of a VM that are held after they have gone.
@@ -12,16 +12,16 @@ const maxGone = maxBound
 
 // gone is a listener that was announced until a moment ago, and that a rule holds.
 type gone struct {
-	portwatch.Listener
+	portlist.Listener
 	until time.Time
 }
 
 // noteGone takes note of what is in force, would be held, and is not announced, sorted, any more.
 // While the guest's agent is away nobody knows what listens. It needs table.mu.
-func (v *VM) noteGone(announced []portwatch.Listener) {
+func (v *VM) noteGone(announced []portlist.Listener) {
 	now := time.Now()
-	isThere := func(l portwatch.Listener) bool {
-		_, there := slices.BinarySearchFunc(announced, l, portwatch.Compare)
+	isThere := func(l portlist.Listener) bool {
+		_, there := slices.BinarySearchFunc(announced, l, portlist.Compare)
 		return there
 	}
 	v.forgetGone(func(g gone) bool { return isThere(g.Listener) || !now.Before(g.until) })
@@ -42,7 +42,7 @@ func (v *VM) noteGone(announced []portwatch.Listener) {
 }
 
 // goneOnes are the listeners on some ports that may still be held.
-func (v *VM) goneOnes(p ports) (ls []portwatch.Listener) {
+func (v *VM) goneOnes(p ports) (ls []portlist.Listener) {
 	for _, g := range v.gone {
 		if p.has(g.Proto, g.Addr.Port()) {
 			ls = append(ls, g.Listener)
@@ -57,7 +57,7 @@ func (v *VM) forgetGone(over func(gone) bool) {
 		if !over(g) {
 			return false
 		}
-		v.stale.add([]portwatch.Listener{g.Listener})
+		v.stale.add([]portlist.Listener{g.Listener})
 		return true
 	})
 }

@@ -13,13 +13,13 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // held is the rule behind all others, with hold.
 func held(d time.Duration) forward.Rules {
-	return func(vm string, l portwatch.Listener) forward.Decision {
+	return func(vm string, l portlist.Listener) forward.Decision {
 		decision := forward.SamePort(vm, l)
 		decision.Hold = d
 		return decision
@@ -166,7 +166,7 @@ func TestClientsOfAStaticRuleWaitForItsFirstService(t *testing.T) {
 	for name, link := range map[string]bool{"the guest is there": true, "nor is the guest": false} {
 		t.Run(name, func(t *testing.T) {
 			s := newRestarting(t)
-			static := func(string) []portwatch.Listener { return listeners(s.port, "0.0.0.0") }
+			static := func(string) []portlist.Listener { return listeners(s.port, "0.0.0.0") }
 			vm := newTable(t, forward.Config{Rules: held(time.Minute), Static: static}).Add("dev")
 			if link {
 				vm.SetLink(linkTo(s.address))
@@ -188,7 +188,7 @@ func TestClientsOfAStaticRuleWaitForItsFirstService(t *testing.T) {
 
 func TestAClientOfAStaticRuleWaitsNoLongerThanItSays(t *testing.T) {
 	s := newRestarting(t)
-	static := func(string) []portwatch.Listener { return listeners(s.port, "0.0.0.0") }
+	static := func(string) []portlist.Listener { return listeners(s.port, "0.0.0.0") }
 	vm := newTable(t, forward.Config{Rules: held(100 * time.Millisecond), Static: static}).Add("dev")
 	vm.SetLink(linkTo(s.address))
 	vm.Announce(nil)
@@ -241,7 +241,7 @@ func TestNoMoreThan64ClientsWaitAndThoseWhoGoMakeRoom(t *testing.T) {
 func TestWhatRulesHoldNoMoreGoesAtOnce(t *testing.T) {
 	for name, rules := range map[string]forward.Rules{
 		"no hold": nil,
-		"kept in the guest": func(string, portwatch.Listener) forward.Decision {
+		"kept in the guest": func(string, portlist.Listener) forward.Decision {
 			return forward.Decision{Verdict: status.Ignored, Hold: time.Minute}
 		},
 	} {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -24,8 +24,8 @@ func anyPort(netip.AddrPort) (*net.TCPListener, error) {
 }
 
 // many are listeners of one program on n ports from first up.
-func many(program string, first, n int) []portwatch.Listener {
-	out := make([]portwatch.Listener, n)
+func many(program string, first, n int) []portlist.Listener {
+	out := make([]portlist.Listener, n)
 	for i := range out {
 		out[i] = listeners(uint16(first+i), "0.0.0.0")[0]
 		out[i].Process = fmt.Sprintf("%s[%d]", program, 100+i)
@@ -259,7 +259,7 @@ func TestLocalhostMeansNoOtherServiceForWantOfRoom(t *testing.T) {
 	if n := states(hog); n[status.Active]+n[status.Denied] != 10 || n[status.Denied] == 0 {
 		t.Fatal(n)
 	}
-	var others []portwatch.Listener
+	var others []portlist.Listener
 	for _, l := range flood {
 		l.Addr = netip.AddrPortFrom(netip.MustParseAddr("10.1.2.3"), l.Addr.Port())
 		l.Process = "other[7]"

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // Loopback is the VM's own host address; the zero Addr for none.
@@ -129,4 +129,4 @@ func (t *Table) overruling(h hostAddr) *binding {
 // isOwn reports whether a listener that a guest announces is ours. It can be, if
 // the guest is a container in the host's network. Forwarded, it would lead to
 // itself, and keep itself open. Its address would not tell: a VM has the same ones.
-func (t *Table) isOwn(l portwatch.Listener) bool { return t.ours.Has(l.Inode) }
+func (t *Table) isOwn(l portlist.Listener) bool { return t.ours.Has(l.Inode) }

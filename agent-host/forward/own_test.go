@@ -15,6 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -149,7 +150,7 @@ func TestProgramOnAllAddressesIsNamedForBoth(t *testing.T) {
 func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 	host, mapped, pinned, kept, socket := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	path := t.TempDir() + "/s"
-	vm := withOwn(newTable(t, forward.Config{Rules: func(_ string, l portwatch.Listener) forward.Decision {
+	vm := withOwn(newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) forward.Decision {
 		switch l.Addr.Port() {
 		case mapped:
 			return forward.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", host))}}
@@ -181,7 +182,7 @@ func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 func TestRuleForAllAddressesComesBeforeOwnOnes(t *testing.T) {
 	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
 	var clock clock
-	table := newTable(t, forward.Config{Now: clock.now, Rules: func(vm string, l portwatch.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Now: clock.now, Rules: func(vm string, l portlist.Listener) forward.Decision {
 		if vm == "all" {
 			return forward.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("0.0.0.0", port))}}
 		}
@@ -256,7 +257,7 @@ func TestDeniedPortNamesOneRemedyForBothAddresses(t *testing.T) {
 		}
 		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
 	}
-	rules := func(string, portwatch.Listener) forward.Decision {
+	rules := func(string, portlist.Listener) forward.Decision {
 		return forward.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(host.Load()))}}
 	}
 	table := newTable(t, forward.Config{Listen: denied, Rules: rules})
@@ -314,7 +315,7 @@ func TestOwnListenerThatIsAnnouncedBackIsLeftOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back := slices.DeleteFunc(all, func(l portwatch.Listener) bool { return l.Addr.Port() != port })
+	back := slices.DeleteFunc(all, func(l portlist.Listener) bool { return l.Addr.Port() != port })
 	if len(back) != 3 {
 		t.Fatalf("three listeners should be seen: %v", back)
 	}
@@ -343,7 +344,7 @@ func TestGuestCannotTakeTheWholeHostOnItsOwnAddress(t *testing.T) {
 		open.Add(1)
 		return net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	}}), "dev", ownOne)
-	var all []portwatch.Listener
+	var all []portlist.Listener
 	for port := range uint16(1100) {
 		all = append(all, listeners(port+1, "0.0.0.0")...)
 	}

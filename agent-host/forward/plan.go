@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // plan is a VM's forwards as they are to be.
@@ -17,9 +17,9 @@ type plan struct {
 	decided   int
 	route     *route
 	policy    policy
-	announced []portwatch.Listener
+	announced []portlist.Listener
 	started   bool
-	gone      []portwatch.Listener
+	gone      []portlist.Listener
 }
 
 // plan needs table.mu.
@@ -119,7 +119,7 @@ func (t *Table) decideAnew(change func() []*VM) {
 
 // others is what was announced on some ports without listeners of ours; nil if nothing
 // was announced yet.
-func (t *Table) others(announced []portwatch.Listener, started bool, p ports) []portwatch.Listener {
+func (t *Table) others(announced []portlist.Listener, started bool, p ports) []portlist.Listener {
 	if !started {
 		return nil
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -20,7 +20,7 @@ func TestARulesAddressComesBeforeAutomaticOnesThatHaveItInThem(t *testing.T) {
 		t.Run(c.rule+" before "+c.automatic, func(t *testing.T) {
 			named, auto := ownnet.FreePort(t), ownnet.FreePort(t)
 			on := func(ip string) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(addr(ip, auto))} }
-			table := newTable(t, forward.Config{Rules: func(_ string, l portwatch.Listener) forward.Decision {
+			table := newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) forward.Decision {
 				if l.Addr.Port() == named {
 					return forward.Decision{Rule: "a rule", Host: on(c.rule)}
 				}
@@ -55,7 +55,7 @@ func TestARulesAddressComesBeforeAutomaticOnesThatHaveItInThem(t *testing.T) {
 // A rule that reaches one service of several on a port is not overruled by what is localhost in the guest.
 func TestARuleForAnotherServiceOnThePortHasLocalhost(t *testing.T) {
 	port := ownnet.FreePort(t)
-	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
 		d := forward.SamePort(vm, l)
 		d.Automatic = l.Addr.Addr().IsLoopback()
 		return d

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -22,7 +22,7 @@ import (
 // proxied is the rule behind all others with a header for services, and on a socket in
 // the place of ports if there is one.
 func proxied(socket string) forward.Rules {
-	return func(vm string, l portwatch.Listener) forward.Decision {
+	return func(vm string, l portlist.Listener) forward.Decision {
 		d := forward.SamePort(vm, l)
 		d.ProxyProtocol = true
 		if d.HostSocket = socket; socket != "" {

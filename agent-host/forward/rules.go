@@ -5,16 +5,16 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // Rules decides what becomes of a listener in the VM of that name. It is
 // called for every listener of every announcement, by several goroutines at once.
-type Rules func(vm string, l portwatch.Listener) Decision
+type Rules func(vm string, l portlist.Listener) Decision
 
 // Static tells what is to be forwarded in the VM of that name although nothing is
 // seen to listen there. It is called by several goroutines at once.
-type Static func(vm string) []portwatch.Listener
+type Static func(vm string) []portlist.Listener
 
 // Decision is what a rule says about a listener.
 type Decision struct {
@@ -95,7 +95,7 @@ var (
 
 // SamePort is the rule behind all others: every port is at the same port of the
 // host's loopback.
-func SamePort(_ string, l portwatch.Listener) Decision {
+func SamePort(_ string, l portlist.Listener) Decision {
 	return Decision{Rule: DefaultRule, Automatic: true, Host: []netip.AddrPort{
 		netip.AddrPortFrom(loopback4, l.Addr.Port()),
 		netip.AddrPortFrom(loopback6, l.Addr.Port()),

@@ -19,7 +19,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -169,7 +169,7 @@ func TestTargetsBeginWithTheClientsFamily(t *testing.T) {
 	v6only := listeners(port, "::")
 	v6only[0].V6Only = true
 	for _, row := range []struct {
-		guest []portwatch.Listener
+		guest []portlist.Listener
 		from4 []string
 		from6 []string
 	}{
@@ -429,7 +429,7 @@ func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
 		return l, err
 	}
 	port := ownnet.FreePort(t)
-	rules := func(string, portwatch.Listener) forward.Decision {
+	rules := func(string, portlist.Listener) forward.Decision {
 		return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))}}
 	}
 	table := newTable(t, forward.Config{Listen: listen, Rules: rules})
@@ -455,7 +455,7 @@ func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
 func TestAClientWhoseNetworkWentIsNoticed(t *testing.T) {
 	for host, want := range map[string]string{"0.0.0.0": "02", "127.0.0.1": "00"} {
 		port := ownnet.FreePort(t)
-		rules := func(string, portwatch.Listener) forward.Decision {
+		rules := func(string, portlist.Listener) forward.Decision {
 			return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr(host, port))}}
 		}
 		vm := newTable(t, forward.Config{Rules: rules}).Add("dev")

@@ -9,7 +9,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -80,7 +80,7 @@ func TestEachServiceOnAPortIsSuggestedAPlaceOfItsOwn(t *testing.T) {
 func TestAPortWithThousandsOfServicesIsSaidOfEach(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	port := ownnet.FreePort(t)
-	var all []portwatch.Listener
+	var all []portlist.Listener
 	for i := range 4000 {
 		all = append(all, listeners(port, fmt.Sprintf("127.1.%d.%d", i/200, 1+i%200))...)
 	}
@@ -98,7 +98,7 @@ func TestAPortWithThousandsOfServicesIsSaidOfEach(t *testing.T) {
 
 func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
 	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
-	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
 		return forward.Decision{Rule: "rule for " + l.Addr.Addr().String(), Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
 	}})
 	vm := table.Add("dev")
@@ -112,7 +112,7 @@ func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
 func TestTheRuleThatIsSuggestedReachesTheOtherService(t *testing.T) {
 	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
 	second := netip.MustParseAddr("192.168.50.101")
-	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
 		if l.Addr.Addr() == second {
 			return forward.Decision{Rule: "it", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
 		}

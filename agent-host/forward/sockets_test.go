@@ -19,7 +19,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -27,7 +27,7 @@ import (
 
 // toSocket forwards every port to one socket.
 func toSocket(path string) forward.Rules {
-	return func(string, portwatch.Listener) forward.Decision {
+	return func(string, portlist.Listener) forward.Decision {
 		return forward.Decision{Rule: "rum.toml:1", HostSocket: path}
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -193,7 +193,7 @@ func TestAForwardWithoutAnyOfItsAddressesIsAClaim(t *testing.T) {
 	var back atomic.Bool
 	port := ownnet.FreePort(t)
 	vm := newTable(t, forward.Config{
-		Rules: func(string, portwatch.Listener) forward.Decision {
+		Rules: func(string, portlist.Listener) forward.Decision {
 			return forward.Decision{Host: []netip.AddrPort{
 				netip.AddrPortFrom(netip.IPv6Loopback(), port), netip.MustParseAddrPort("[2001:db8::7]:7777"),
 			}}
@@ -254,7 +254,7 @@ func TestGuestCannotTakeTheWholeHost(t *testing.T) {
 		open.Add(1)
 		return net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	}}).Add("dev")
-	var all []portwatch.Listener
+	var all []portlist.Listener
 	for port := range uint16(1100) {
 		all = append(all, listeners(port+1, "0.0.0.0")...)
 	}
@@ -276,7 +276,7 @@ func TestGuestCannotTakeTheWholeHost(t *testing.T) {
 
 func TestRulesDecide(t *testing.T) {
 	port, host := ownnet.FreePort(t), ownnet.FreePort(t)
-	table := newTable(t, forward.Config{Rules: func(vm string, l portwatch.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
 		if vm == "dev" && l.Process == "web[1]" {
 			return forward.Decision{Rule: "web", Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), host)}}
 		}

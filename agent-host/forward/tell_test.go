@@ -9,7 +9,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -34,7 +34,7 @@ func awaitTold(t *testing.T, said <-chan []wire.PortState, want ...wire.PortStat
 func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
 	open, moved, taken, kept, static := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	to := ownnet.FreePort(t)
-	rules := func(_ string, l portwatch.Listener) forward.Decision {
+	rules := func(_ string, l portlist.Listener) forward.Decision {
 		port := l.Addr.Port()
 		switch port {
 		case kept:
@@ -46,7 +46,7 @@ func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
 	}
 	vm := newTable(t, forward.Config{
 		Rules:  rules,
-		Static: func(string) []portwatch.Listener { return listeners(static, "0.0.0.0") },
+		Static: func(string) []portlist.Listener { return listeners(static, "0.0.0.0") },
 	}).Add("dev")
 	holder, err := net.Listen("tcp", addr("127.0.0.1", taken))
 	if err != nil {

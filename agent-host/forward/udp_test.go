@@ -18,7 +18,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -97,7 +97,7 @@ func udpEcho(t *testing.T, address string) (port uint16, stop func()) {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port(), stop
 }
 
-func udpListeners(port uint16, hosts ...string) []portwatch.Listener {
+func udpListeners(port uint16, hosts ...string) []portlist.Listener {
 	out := listeners(port, hosts...)
 	for i := range out {
 		out[i].Proto = "udp"
@@ -314,7 +314,7 @@ func TestUDPComesBackFromTheAddressItWasSentTo(t *testing.T) {
 		free.Close()
 		port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 		at := netip.AddrPortFrom(netip.MustParseAddr(wildcard), host)
-		vm := newTable(t, forward.Config{Rules: func(string, portwatch.Listener) forward.Decision {
+		vm := newTable(t, forward.Config{Rules: func(string, portlist.Listener) forward.Decision {
 			return forward.Decision{Host: []netip.AddrPort{at}}
 		}}).Add("dev")
 		vm.SetLink(udpLink(t))
@@ -469,7 +469,7 @@ func TestManyUDPServicesRestartedUnderTrafficLeaveNothingBehind(t *testing.T) {
 		c    *net.UDPConn
 	}
 	all := make([]service, services)
-	var announced []portwatch.Listener
+	var announced []portlist.Listener
 	for i := range all {
 		port, stop := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 		all[i] = service{port, stop, dialUDP(t, addr("127.0.0.1", port))}

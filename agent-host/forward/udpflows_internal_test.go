@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
@@ -30,7 +30,7 @@ func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *udp.Socket) 
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	f := &forward{vm: vm, key: key{proto: "udp", port: 53}, tally: &tally{}}
-	f.guest.Store(&[]portwatch.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.1:53")}})
+	f.guest.Store(&[]portlist.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.1:53")}})
 	return vm.udp, f, l.Closer.(*udp.Socket)
 }
 

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
@@ -55,11 +55,11 @@ type VM struct {
 	dials chan struct{} // bounds those over the bridge that wait
 
 	// The rest is guarded by table.mu.
-	started   bool                 // something, if only nothing, was announced
-	announced []portwatch.Listener // last, sorted
-	stale     ports                // where the forwards are not what is wanted
-	gone      []gone               // no more announced, and held
-	goneTimer *time.Timer          // runs while there are such; nil before
+	started   bool                // something, if only nothing, was announced
+	announced []portlist.Listener // last, sorted
+	stale     ports               // where the forwards are not what is wanted
+	gone      []gone              // no more announced, and held
+	goneTimer *time.Timer         // runs while there are such; nil before
 	forwards  map[key]*forward
 	rows      rows // what has no host addresses
 	reverse   []*reverse
@@ -201,19 +201,19 @@ func (v *VM) SetBridge(ip netip.Addr) {
 // must not be changed. Listeners of
 // forwards that go are closed on return; their connections go on until they end
 // by themselves.
-func (v *VM) Announce(listeners []portwatch.Listener) {
+func (v *VM) Announce(listeners []portlist.Listener) {
 	t := v.table
 	sorted := listeners
-	if !slices.IsSortedFunc(sorted, portwatch.Compare) {
+	if !slices.IsSortedFunc(sorted, portlist.Compare) {
 		sorted = slices.Clone(listeners)
-		slices.SortStableFunc(sorted, portwatch.Compare)
+		slices.SortStableFunc(sorted, portlist.Compare)
 	}
 	t.decideAnew(func() []*VM {
 		if v.closed {
 			return nil
 		}
 		v.noteGone(sorted)
-		added, removed := portwatch.Diff(v.announced, sorted)
+		added, removed := portlist.Diff(v.announced, sorted)
 		v.stale.add(added)
 		v.stale.add(removed)
 		v.stale.all = v.stale.all || !v.started

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/procfs"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,7 +52,7 @@ type owner struct {
 	comm  string
 	tries int // of searches that found none
 
-	program Program
+	program portlist.Program
 	readAt  time.Time // when that was read
 }
 
@@ -67,7 +68,7 @@ func (o owner) String() string {
 type Owner struct {
 	// Process is "name[pid]".
 	Process string
-	Program Program
+	Program portlist.Program
 }
 
 // Of returns by inode who owns those sockets whose owner is known. Inode 0 is no socket's.

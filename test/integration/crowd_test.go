@@ -15,7 +15,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -28,7 +28,7 @@ func crowded(t *testing.T, socket string, n int, begin <-chan struct{}) {
 	quiet := slog.New(slog.DiscardHandler)
 	all := announce.Announcement{Generation: 2}
 	for i := range n {
-		all.Listeners = append(all.Listeners, portwatch.Listener{
+		all.Listeners = append(all.Listeners, portlist.Listener{
 			Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(10000+i)), Process: "flood[7]",
 		})
 	}

@@ -9,7 +9,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -21,7 +21,7 @@ type Announcement struct {
 	// nothing then.
 	Generation uint64
 	// Listeners have their inodes only where the guest has the host's kernel.
-	Listeners []portwatch.Listener
+	Listeners []portlist.Listener
 	// Skipped is how many items the guest announces besides that cannot be
 	// forwarded, and SkipReason says of one of them what it is.
 	Skipped    int
@@ -39,7 +39,7 @@ type Copy struct {
 	valid      bool // a snapshot has arrived
 	SameKernel bool // the guest is a container here, and its inodes are ours
 	// set is sorted, and replaced by every message: whoever was given it has it still.
-	set       []portwatch.Listener
+	set       []portlist.Listener
 	skipped   map[string]string // reasons by what tells an item apart
 	scanError string
 }
@@ -74,18 +74,18 @@ func (a *Copy) Apply(m wire.Message) (bool, error) {
 // change takes listeners from the set and adds others, which replace those of the same
 // addresses. What is done for each of those that stay is little, since a guest may have
 // thousands and change one of them again and again.
-func (a *Copy) change(removed, added []portwatch.Listener, skipped []wire.SkippedItem) error {
+func (a *Copy) change(removed, added []portlist.Listener, skipped []wire.SkippedItem) error {
 	removed, added = sortedListeners(removed), sortedListeners(added)
-	set := make([]portwatch.Listener, 0, len(a.set)+len(added))
+	set := make([]portlist.Listener, 0, len(a.set)+len(added))
 	for _, l := range a.set {
-		for len(added) > 0 && portwatch.Compare(added[0], l) < 0 {
+		for len(added) > 0 && portlist.Compare(added[0], l) < 0 {
 			set, added = append(set, a.known(added[0])), added[1:]
 		}
-		gone := len(removed) > 0 && portwatch.Compare(removed[0], l) == 0
+		gone := len(removed) > 0 && portlist.Compare(removed[0], l) == 0
 		if gone {
 			removed = removed[1:]
 		}
-		if len(added) > 0 && portwatch.Compare(added[0], l) == 0 {
+		if len(added) > 0 && portlist.Compare(added[0], l) == 0 {
 			l, added, gone = a.known(added[0]), added[1:], false
 		}
 		if !gone {
@@ -109,7 +109,7 @@ func (a *Copy) change(removed, added []portwatch.Listener, skipped []wire.Skippe
 }
 
 // known leaves out what says nothing here.
-func (a *Copy) known(l portwatch.Listener) portwatch.Listener {
+func (a *Copy) known(l portlist.Listener) portlist.Listener {
 	if !a.SameKernel {
 		l.Inode = 0
 	}
@@ -117,18 +117,18 @@ func (a *Copy) known(l portwatch.Listener) portwatch.Listener {
 }
 
 // sortedListeners sorts listeners. Of those with one address the last counts.
-func sortedListeners(ls []portwatch.Listener) []portwatch.Listener {
+func sortedListeners(ls []portlist.Listener) []portlist.Listener {
 	sorted := true
 	for i := 1; i < len(ls) && sorted; i++ {
-		sorted = portwatch.Compare(ls[i-1], ls[i]) < 0
+		sorted = portlist.Compare(ls[i-1], ls[i]) < 0
 	}
 	if sorted {
 		return ls // as agents send them
 	}
 	ls = slices.Clone(ls)
 	slices.Reverse(ls)
-	slices.SortStableFunc(ls, portwatch.Compare)
-	return slices.CompactFunc(ls, func(a, b portwatch.Listener) bool { return portwatch.Compare(a, b) == 0 })
+	slices.SortStableFunc(ls, portlist.Compare)
+	return slices.CompactFunc(ls, func(a, b portlist.Listener) bool { return portlist.Compare(a, b) == 0 })
 }
 
 func (a *Copy) Announcement() Announcement {

@@ -5,13 +5,13 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-var sampleListeners = []portwatch.Listener{
+var sampleListeners = []portlist.Listener{
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80"), Process: "nginx[812]",
-		Program: portwatch.Program{Command: "nginx -g daemon off;", Dir: "/srv/shop", Home: "/root"}},
+		Program: portlist.Program{Command: "nginx -g daemon off;", Dir: "/srv/shop", Home: "/root"}},
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:80")},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("10.0.0.3:53"), Process: "dnsmasq[1]", Interface: "eth1"},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("[::]:40000"), Ephemeral: true, V6Only: true, Inode: 77},
@@ -58,8 +58,8 @@ func FuzzAnnounced(f *testing.F) {
 			proto string
 			addr  netip.AddrPort
 		}
-		model := make(map[address]portwatch.Listener)
-		add := func(ls []portwatch.Listener) {
+		model := make(map[address]portlist.Listener)
+		add := func(ls []portlist.Listener) {
 			for _, l := range ls {
 				l.Inode = 0
 				model[address{l.Proto, l.Addr}] = l
@@ -91,7 +91,7 @@ func FuzzAnnounced(f *testing.F) {
 				t.Fatalf("%d listeners", len(now.Listeners))
 			}
 			for i := 1; i < len(now.Listeners); i++ {
-				if portwatch.Compare(now.Listeners[i-1], now.Listeners[i]) >= 0 {
+				if portlist.Compare(now.Listeners[i-1], now.Listeners[i]) >= 0 {
 					t.Fatal("not sorted, or one twice")
 				}
 			}

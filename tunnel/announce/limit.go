@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -18,7 +18,7 @@ import (
 // must not hide the port of another. So what there is room for is shared by user.
 // Of each user's listeners, one address of every port comes first, and before
 // others those that were announced already; what is left is for further addresses.
-func Limit(a Announcement, before []portwatch.Listener) Announcement {
+func Limit(a Announcement, before []portlist.Listener) Announcement {
 	extra := len(a.Listeners) - wire.MaxListeners
 	if extra <= 0 {
 		return a
@@ -30,7 +30,7 @@ func Limit(a Announcement, before []portwatch.Listener) Announcement {
 		}
 		first := firstOfEach(all[from:to], announced[from:to])
 		for i := from; i < to; i++ {
-			user := portwatch.UserOf(all[i].UID)
+			user := portlist.UserOf(all[i].UID)
 			n := users[user]
 			if n == nil {
 				n = &needs{}
@@ -48,7 +48,7 @@ func Limit(a Announcement, before []portwatch.Listener) Announcement {
 		}
 	}
 	chosen := shared(users, len(all), wire.MaxListeners)
-	a.Listeners = make([]portwatch.Listener, 0, wire.MaxListeners)
+	a.Listeners = make([]portlist.Listener, 0, wire.MaxListeners)
 	for i := range all {
 		if chosen[i] {
 			a.Listeners = append(a.Listeners, all[i])
@@ -59,13 +59,13 @@ func Limit(a Announcement, before []portwatch.Listener) Announcement {
 }
 
 // firstOfEach is which address of a port comes first, by user; nil where there is one.
-func firstOfEach(all []portwatch.Listener, announced []bool) map[uint32]int {
+func firstOfEach(all []portlist.Listener, announced []bool) map[uint32]int {
 	if len(all) == 1 {
 		return nil
 	}
 	first := make(map[uint32]int)
 	for i := range all {
-		user := portwatch.UserOf(all[i].UID)
+		user := portlist.UserOf(all[i].UID)
 		f, ok := first[user]
 		if !ok || announced[i] && !announced[f] ||
 			announced[i] == announced[f] && isLocalhost(all[i].Addr.Addr()) && !isLocalhost(all[f].Addr.Addr()) {
@@ -81,18 +81,18 @@ type needs struct {
 	count int
 }
 
-func samePort(a, b *portwatch.Listener) bool {
+func samePort(a, b *portlist.Listener) bool {
 	return a.Proto == b.Proto && a.Addr.Port() == b.Addr.Port()
 }
 
 // inBoth tells of each listener whether another list has its address.
-func inBoth(all, other []portwatch.Listener) []bool {
+func inBoth(all, other []portlist.Listener) []bool {
 	in := make([]bool, len(all))
 	for i, l := range all {
-		for len(other) > 0 && portwatch.Compare(other[0], l) < 0 {
+		for len(other) > 0 && portlist.Compare(other[0], l) < 0 {
 			other = other[1:]
 		}
-		in[i] = len(other) > 0 && portwatch.Compare(other[0], l) == 0
+		in[i] = len(other) > 0 && portlist.Compare(other[0], l) == 0
 	}
 	return in
 }

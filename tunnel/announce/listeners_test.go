@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -27,7 +27,7 @@ func told(t *testing.T, messages ...wire.Message) *Copy {
 }
 
 func TestAnUnusableItemIsSkippedAndCountedAndEndsNothing(t *testing.T) {
-	web := portwatch.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:8080")}
+	web := portlist.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:8080")}
 	for _, row := range []struct{ addr, why string }{
 		{"239.255.255.250:1900", "a multicast address"},
 		{"[ff02::fb]:5353", "a multicast address"},
@@ -35,18 +35,18 @@ func TestAnUnusableItemIsSkippedAndCountedAndEndsNothing(t *testing.T) {
 		{"0.0.0.0:0", "no port"},
 		{"[::ffff:127.0.0.1]:80", "not an address"},
 	} {
-		bad := portwatch.Listener{Proto: "udp", Addr: netip.MustParseAddrPort(row.addr), Process: "chrome[7]"}
-		first := &wire.SnapshotMessage{Generation: 1, Listeners: []portwatch.Listener{bad, web}}
+		bad := portlist.Listener{Proto: "udp", Addr: netip.MustParseAddrPort(row.addr), Process: "chrome[7]"}
+		first := &wire.SnapshotMessage{Generation: 1, Listeners: []portlist.Listener{bad, web}}
 		a := told(t, first).Announcement()
-		if !slices.Equal(a.Listeners, []portwatch.Listener{web}) || a.Skipped != 1 || !strings.Contains(a.SkipReason, row.why) {
+		if !slices.Equal(a.Listeners, []portlist.Listener{web}) || a.Skipped != 1 || !strings.Contains(a.SkipReason, row.why) {
 			t.Errorf("%s: %+v", row.addr, a)
 		}
-		a = told(t, first, &wire.DeltaMessage{From: 1, To: 2, Removed: []portwatch.Listener{bad}}).Announcement()
+		a = told(t, first, &wire.DeltaMessage{From: 1, To: 2, Removed: []portlist.Listener{bad}}).Announcement()
 		if len(a.Listeners) != 1 || a.Skipped != 0 || a.SkipReason != "" {
 			t.Errorf("%s is gone: %+v", row.addr, a)
 		}
 	}
-	first := &wire.SnapshotMessage{Generation: 1, Listeners: []portwatch.Listener{web}, Skipped: sampleSkipped}
+	first := &wire.SnapshotMessage{Generation: 1, Listeners: []portlist.Listener{web}, Skipped: sampleSkipped}
 	if a := told(t, first).Announcement(); len(a.Listeners) != 1 || a.Skipped != 2 {
 		t.Errorf("of another version: %+v", a)
 	}

@@ -6,25 +6,25 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // listenersOf are listeners of one process, on as many ports.
-func listenersOf(process string, p portwatch.Program, ports ...uint16) (ls []portwatch.Listener) {
+func listenersOf(process string, p portlist.Program, ports ...uint16) (ls []portlist.Listener) {
 	for _, port := range ports {
-		ls = append(ls, portwatch.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv6Loopback(), port), Process: process, Program: p})
+		ls = append(ls, portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv6Loopback(), port), Process: process, Program: p})
 	}
 	return ls
 }
 
 func TestAProgramReachesTheHostWithAllListenersOfItsProcess(t *testing.T) {
-	shop := portwatch.Program{Command: "node server.js --port 3000", Dir: "/home/ann/src/shop", Home: "/home/ann"}
-	moved := portwatch.Program{Command: "node server.js --port 3000", Dir: "/home/ann/src/blog", Home: "/home/ann"}
-	first := append(listenersOf("node[9]", shop, 3000, 3001), listenersOf("sshd[1]", portwatch.Program{}, 22)...)
+	shop := portlist.Program{Command: "node server.js --port 3000", Dir: "/home/ann/src/shop", Home: "/home/ann"}
+	moved := portlist.Program{Command: "node server.js --port 3000", Dir: "/home/ann/src/blog", Home: "/home/ann"}
+	first := append(listenersOf("node[9]", shop, 3000, 3001), listenersOf("sshd[1]", portlist.Program{}, 22)...)
 	a := told(t, &wire.SnapshotMessage{Generation: 1, Listeners: first, Skipped: sampleSkipped},
 		&wire.DeltaMessage{From: 1, To: 2, Removed: first[1:2], Added: listenersOf("node[9]", moved, 3002)}).Announcement()
-	want := map[uint16]portwatch.Program{22: {}, 3000: shop, 3002: moved}
+	want := map[uint16]portlist.Program{22: {}, 3000: shop, 3002: moved}
 	for _, l := range a.Listeners {
 		if p, ok := want[l.Addr.Port()]; !ok || p != l.Program {
 			t.Errorf("port %d: %#v of %s", l.Addr.Port(), l.Program.Command, l.Program.Dir)
@@ -43,7 +43,7 @@ func TestWhatAGuestSaysOfAProgramIsChecked(t *testing.T) {
 		{"with control characters", "/srv/a\x1b[2J", "/srv/a?[2J"},
 		{"the root", "/", "/"},
 	} {
-		p := portwatch.Program{Command: "sh -c \x00\xff", Dir: row.dir, Home: row.dir}
+		p := portlist.Program{Command: "sh -c \x00\xff", Dir: row.dir, Home: row.dir}
 		got := told(t, &wire.SnapshotMessage{Generation: 1, Listeners: listenersOf("sh[9]", p, 80)}).Announcement().Listeners[0].Program
 		if got.Dir != row.want || got.Home != row.want || got.Command != "sh -c ??" {
 			t.Errorf("%s: %q, %q, %q", row.name, got.Dir, got.Home, got.Command)
@@ -54,18 +54,18 @@ func TestWhatAGuestSaysOfAProgramIsChecked(t *testing.T) {
 // As many processes as there can be, each with the longest of everything: the message
 // that tells of all of them at once, and that all others are gone.
 func TestLongCommandLinesNeitherFillAMessageNorCrowdOutShortOnes(t *testing.T) {
-	long := strings.Repeat("x", portwatch.MaxDirectory-1)
-	var ls, gone []portwatch.Listener
+	long := strings.Repeat("x", portlist.MaxDirectory-1)
+	var ls, gone []portlist.Listener
 	for i := range wire.MaxListeners {
-		p := portwatch.Program{Command: long, Dir: "/" + long, Home: "/" + long}
+		p := portlist.Program{Command: long, Dir: "/" + long, Home: "/" + long}
 		process := fmt.Sprintf("%s[%d]", strings.Repeat("n", 64), i)
 		if i == wire.MaxListeners/2 {
-			p = portwatch.Program{Command: "vite", Dir: "/srv/shop"}
+			p = portlist.Program{Command: "vite", Dir: "/srv/shop"}
 		}
 		l := listenersOf(process, p, uint16(1+i))
 		l[0].Interface = "enp0s31f6abcdef"
 		ls = append(ls, l...)
-		gone = append(gone, listenersOf("", portwatch.Program{}, uint16(10000+i))...)
+		gone = append(gone, listenersOf("", portlist.Program{}, uint16(10000+i))...)
 	}
 	for _, m := range []wire.Message{
 		&wire.SnapshotMessage{Generation: 2, Listeners: ls},
@@ -99,7 +99,7 @@ func TestLongCommandLinesNeitherFillAMessageNorCrowdOutShortOnes(t *testing.T) {
 
 // An agent of before sent listeners alone, and so does one that knows of no program.
 func TestWithoutProgramsAMessageIsAsBefore(t *testing.T) {
-	l := listenersOf("node[9]", portwatch.Program{}, 3000)
+	l := listenersOf("node[9]", portlist.Program{}, 3000)
 	was := len(encoded(&wire.SnapshotMessage{Generation: 1, Listeners: l}))
 	if want := 1 + 8 + 2 + 2 + 1 + 19 + 2 + len("node[9]") + 2 + 1 + 8 + 4; was != want {
 		t.Errorf("%d bytes, want %d", was, want)

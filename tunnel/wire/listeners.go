@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -49,7 +49,7 @@ const (
 	flagV6Only
 )
 
-func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []SkippedItem) {
+func addListeners(b *cryptobyte.Builder, ls []portlist.Listener, skipped []SkippedItem) {
 	b.AddUint16(uint16(len(ls) + len(skipped)))
 	for _, l := range ls {
 		proto, err := indexOf(Protos, l.Proto)
@@ -71,7 +71,7 @@ func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []Skip
 			addString(b, l.Interface, maxInterface)
 			b.AddUint8(flags)
 			b.AddUint64(l.Inode)
-			b.AddUint32(portwatch.UserOf(l.UID))
+			b.AddUint32(portlist.UserOf(l.UID))
 		})
 	}
 	for _, i := range skipped {
@@ -79,7 +79,7 @@ func addListeners(b *cryptobyte.Builder, ls []portwatch.Listener, skipped []Skip
 	}
 }
 
-func readListeners(s *cryptobyte.String) (ls []portwatch.Listener, skipped []SkippedItem, err error) {
+func readListeners(s *cryptobyte.String) (ls []portlist.Listener, skipped []SkippedItem, err error) {
 	var n uint16
 	if !s.ReadUint16(&n) {
 		return nil, nil, errShort
@@ -109,7 +109,7 @@ func readListeners(s *cryptobyte.String) (ls []portwatch.Listener, skipped []Ski
 // maxItem bounds an item in bytes. The longest of this version is half as long.
 const maxItem = 300
 
-func readListener(s cryptobyte.String) (l portwatch.Listener, err error) {
+func readListener(s cryptobyte.String) (l portlist.Listener, err error) {
 	var proto, flags uint8
 	if !s.ReadUint8(&proto) {
 		return l, errors.New("a listener of no protocol")
@@ -121,7 +121,7 @@ func readListener(s cryptobyte.String) (l portwatch.Listener, err error) {
 	if err := readAddrPort(&s, &l.Addr); err != nil {
 		return l, fmt.Errorf("a listener: %w", err)
 	}
-	if why := portwatch.Unusable(l.Addr); why != "" {
+	if why := portlist.Unusable(l.Addr); why != "" {
 		return l, fmt.Errorf("%s %v: %s", l.Proto, l.Addr, why)
 	}
 	err = errors.Join(readString(&s, &l.Process, maxProcess), readString(&s, &l.Interface, maxInterface))
@@ -139,10 +139,10 @@ func readListener(s cryptobyte.String) (l portwatch.Listener, err error) {
 }
 
 // KeysOnly is what is told of listeners that are gone.
-func KeysOnly(ls []portwatch.Listener) []portwatch.Listener {
-	var keys []portwatch.Listener
+func KeysOnly(ls []portlist.Listener) []portlist.Listener {
+	var keys []portlist.Listener
 	for _, l := range ls {
-		keys = append(keys, portwatch.Listener{Proto: l.Proto, Addr: l.Addr})
+		keys = append(keys, portlist.Listener{Proto: l.Proto, Addr: l.Addr})
 	}
 	return keys
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -169,7 +169,7 @@ func (m *HelloMessage) Decode(s *cryptobyte.String) error {
 // SnapshotMessage is all that listens in the guest.
 type SnapshotMessage struct {
 	Generation uint64
-	Listeners  []portwatch.Listener
+	Listeners  []portlist.Listener
 	Skipped    []SkippedItem
 }
 
@@ -193,7 +193,7 @@ func (m *SnapshotMessage) Decode(s *cryptobyte.String) (err error) {
 // protocol and address are told.
 type DeltaMessage struct {
 	From, To       uint64
-	Removed, Added []portwatch.Listener
+	Removed, Added []portlist.Listener
 	// SkippedRemoved and SkippedAdded are what cannot be used of the two.
 	SkippedRemoved, SkippedAdded []SkippedItem
 }

@@ -12,13 +12,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-var sampleListeners = []portwatch.Listener{
+var sampleListeners = []portlist.Listener{
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80"), Process: "nginx[812]",
-		Program: portwatch.Program{Command: "nginx -g daemon off;", Dir: "/srv/shop", Home: "/root"}},
+		Program: portlist.Program{Command: "nginx -g daemon off;", Dir: "/srv/shop", Home: "/root"}},
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:80")},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("10.0.0.3:53"), Process: "dnsmasq[1]", Interface: "eth1"},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("[::]:40000"), Ephemeral: true, V6Only: true, Inode: 77},

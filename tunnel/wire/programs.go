@@ -6,7 +6,7 @@ import (
 	"path"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -19,19 +19,19 @@ const fieldProgram = 2
 // listeners. The shortest come first: whoever has long ones does not crowd others out.
 const maxPrograms = 192 << 10
 
-func addPrograms(b *cryptobyte.Builder, ls []portwatch.Listener) {
+func addPrograms(b *cryptobyte.Builder, ls []portlist.Listener) {
 	var fields [][]byte
 	told := make(map[string]bool)
 	for _, l := range ls {
-		if l.Process == "" || l.Program == (portwatch.Program{}) || told[l.Process] {
+		if l.Process == "" || l.Program == (portlist.Program{}) || told[l.Process] {
 			continue
 		}
 		told[l.Process] = true
 		field := cryptobyte.NewBuilder(nil)
 		addString(field, l.Process, maxProcess)
-		addString(field, l.Program.Command, portwatch.MaxCommand)
-		addString(field, l.Program.Dir, portwatch.MaxDirectory)
-		addString(field, l.Program.Home, portwatch.MaxDirectory)
+		addString(field, l.Program.Command, portlist.MaxCommand)
+		addString(field, l.Program.Dir, portlist.MaxDirectory)
+		addString(field, l.Program.Home, portlist.MaxDirectory)
 		fields = append(fields, field.BytesOrPanic())
 	}
 	slices.SortStableFunc(fields, func(a, b []byte) int { return cmp.Compare(len(a), len(b)) })
@@ -47,7 +47,7 @@ func addPrograms(b *cryptobyte.Builder, ls []portwatch.Listener) {
 // programsOf returns what reads the fields about the processes of listeners, and
 // reports whether a field is one. The first that is said of a process counts, so each
 // listener is looked at once, however many fields a guest sends.
-func programsOf(ls []portwatch.Listener) func(kind uint8, body []byte) bool {
+func programsOf(ls []portlist.Listener) func(kind uint8, body []byte) bool {
 	var byProcess map[string][]int
 	room := maxPrograms
 	return func(kind uint8, body []byte) bool {
@@ -73,12 +73,12 @@ func programsOf(ls []portwatch.Listener) func(kind uint8, body []byte) bool {
 	}
 }
 
-func readProgram(s cryptobyte.String) (process string, p portwatch.Program, err error) {
+func readProgram(s cryptobyte.String) (process string, p portlist.Program, err error) {
 	err = errors.Join(
 		readString(&s, &process, maxProcess),
-		readString(&s, &p.Command, portwatch.MaxCommand),
-		readString(&s, &p.Dir, portwatch.MaxDirectory),
-		readString(&s, &p.Home, portwatch.MaxDirectory))
+		readString(&s, &p.Command, portlist.MaxCommand),
+		readString(&s, &p.Dir, portlist.MaxDirectory),
+		readString(&s, &p.Home, portlist.MaxDirectory))
 	if err == nil && process == "" {
 		err = errors.New("a program of no process")
 	}

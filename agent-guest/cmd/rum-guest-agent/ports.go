@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // ports prints what listens: a table, or with --json an array of listeners as
@@ -63,7 +64,7 @@ func wantsJSON(command, what string, args []string, stdout io.Writer) (asJSON, h
 
 // isFlow reports whether a listener looks like the socket with which an agent that runs
 // here talks to a UDP service for a client of the host. That agent does not announce it.
-func isFlow(l portwatch.Listener) bool {
+func isFlow(l portlist.Listener) bool {
 	_, pid, found := strings.Cut(strings.TrimSuffix(l.Process, "]"), "[")
 	if l.Proto != "udp" || !found {
 		return false
@@ -77,7 +78,7 @@ func isFlow(l portwatch.Listener) bool {
 }
 
 // note says what is special about a listener.
-func note(l portwatch.Listener) string {
+func note(l portlist.Listener) string {
 	switch {
 	case l.Unusable != "":
 		return "not announced: " + l.Unusable
@@ -91,11 +92,11 @@ func note(l portwatch.Listener) string {
 
 // sourced is a listener with what tells of its change.
 type sourced struct {
-	portwatch.Listener
+	portlist.Listener
 	Source string `json:"source"`
 }
 
-func withSources(listeners []portwatch.Listener) []sourced {
+func withSources(listeners []portlist.Listener) []sourced {
 	sources := portwatch.ProbeSources()
 	all := make([]sourced, 0, len(listeners))
 	for _, l := range listeners {

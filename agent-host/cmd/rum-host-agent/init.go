@@ -19,7 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 type initOptions struct {
@@ -125,7 +125,7 @@ func hostForLow(f status.Forward) (host uint16, low bool) {
 	if err != nil {
 		return 0, false // a socket's path
 	}
-	return config.HostForLow(portwatch.Listener{Proto: f.Proto, Addr: netip.AddrPortFrom(addr.Addr(), f.Port)})
+	return config.HostForLow(portlist.Listener{Proto: f.Proto, Addr: netip.AddrPortFrom(addr.Addr(), f.Port)})
 }
 
 // writeFile leaves no half of a file. A new one must not be there, also not since

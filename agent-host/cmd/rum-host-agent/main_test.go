@@ -20,7 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -132,7 +132,7 @@ func command(ts *testscript.TestScript, args []string) (*output, error) {
 func fakeGuest() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	port, _ := strconv.Atoi(os.Args[2])
-	announcement := announce.Announcement{Generation: 1, Listeners: []portwatch.Listener{{
+	announcement := announce.Announcement{Generation: 1, Listeners: []portlist.Listener{{
 		Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(port)), Process: "web\x1b[31m[1]",
 	}}}
 	config := tunnel.Config{AgentVersion: "fake", Log: log}

@@ -1,4 +1,4 @@
-package portwatch_test
+package portlist_test
 
 import (
 	"math/rand/v2"
@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 func TestADifferenceLeadsFromOnePictureToTheOther(t *testing.T) {
@@ -15,13 +15,13 @@ func TestADifferenceLeadsFromOnePictureToTheOther(t *testing.T) {
 		addr  netip.AddrPort
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	picture := func() []portwatch.Listener {
-		var ls []portwatch.Listener
+	picture := func() []portlist.Listener {
+		var ls []portlist.Listener
 		for _, proto := range []string{"tcp", "udp"} {
 			for port := range uint16(5) {
 				for _, addr := range []string{"0.0.0.0", "127.0.0.1", "::"} {
 					if random.IntN(2) == 0 {
-						ls = append(ls, portwatch.Listener{
+						ls = append(ls, portlist.Listener{
 							Proto: proto, Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), port),
 							Process: []string{"", "a[1]", "b[2]"}[random.IntN(3)],
 						})
@@ -36,8 +36,8 @@ func TestADifferenceLeadsFromOnePictureToTheOther(t *testing.T) {
 		if random.IntN(10) == 0 {
 			before = nil
 		}
-		added, removed := portwatch.Diff(before, after)
-		got := map[key]portwatch.Listener{}
+		added, removed := portlist.Diff(before, after)
+		got := map[key]portlist.Listener{}
 		for _, l := range before {
 			got[key{l.Proto, l.Addr}] = l
 		}
@@ -66,10 +66,11 @@ func TestADifferenceLeadsFromOnePictureToTheOther(t *testing.T) {
 }
 
 func TestAnotherOwnerOfAnAddressIsNoRemoval(t *testing.T) {
-	before, after := web, web
+	before := portlist.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("127.0.0.1:80")}
+	after := before
 	after.Process = "nginx[1]"
-	added, removed := portwatch.Diff([]portwatch.Listener{before}, []portwatch.Listener{after})
-	if len(removed) != 0 || !slices.Equal(added, []portwatch.Listener{after}) {
+	added, removed := portlist.Diff([]portlist.Listener{before}, []portlist.Listener{after})
+	if len(removed) != 0 || !slices.Equal(added, []portlist.Listener{after}) {
 		t.Errorf("added %v, removed %v", added, removed)
 	}
 }

@@ -1,19 +1,6 @@
-package portwatch
+package portlist
 
-import (
-	"net/netip"
-
-	"github.com/rum-vm/rum-agent/portwatch/process"
-)
-
-// Program is what rules may ask about the process of a listener besides its name.
-type Program = process.Program
-
-// Limits of a Program, in bytes.
-const (
-	MaxCommand   = process.MaxCommand
-	MaxDirectory = process.MaxDirectory
-)
+import "net/netip"
 
 // Listener is a socket that waits for connections (tcp) or datagrams (udp).
 // It is also how a listener is written in the JSON that rum-guest-agent ports

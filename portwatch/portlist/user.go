@@ -1,4 +1,4 @@
-package portwatch
+package portlist
 
 // Subordinate user IDs, of which a user may have a block for containers of his own
 // (SUB_UID_MIN and SUB_UID_COUNT in login.defs(5)).

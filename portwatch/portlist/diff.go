@@ -1,4 +1,4 @@
-package portwatch
+package portlist
 
 import (
 	"cmp"
