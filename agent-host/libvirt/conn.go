@@ -18,8 +18,8 @@ const (
 	closeLimit   = time.Second
 )
 
-// Conn is an open connection to a libvirt daemon. Its methods may be called by one goroutine at a time. Those that take no
-// context are to be bounded with [Conn.Bound].
+// Conn is an open connection to a libvirt daemon. Its methods may be called by one goroutine at a time. Those that ask
+// the daemon and take no context are called between [Conn.Bound] and its end.
 type Conn struct {
 	lv     *golibvirt.Libvirt
 	nc     *lifeline
