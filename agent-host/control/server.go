@@ -16,10 +16,18 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
+	"golang.org/x/net/netutil"
 )
 
 // Paths of the API.
 const statusPath = "/v1/status"
+
+// maxClients are answered at a time; the others wait.
+const maxClients = 64
+
+// answerWithin is how long a client may take to read an answer, which may be tens of
+// megabytes. Tests wait less.
+var answerWithin = 30 * time.Second
 
 // Server answers clients of the control socket.
 type Server struct {
@@ -35,13 +43,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      answerWithin, // a client that does not read costs memory no longer
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
-	err := srv.Serve(l)
+	err := srv.Serve(netutil.LimitListener(l, maxClients))
 	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // NameHolder adds the VM's name to that of a process, such as "passt[812]", which forwards host ports to a domain: QEMU
@@ -18,6 +19,11 @@ var (
 	// libvirt runs passt with sockets and files named after domain number, domain and device.
 	passtFile = regexp.MustCompile(`/passt/[0-9]+-(.+)-net[0-9]+\.`)
 )
+
+// maxDomainName is in bytes. Any program can call itself QEMU, and what it says is shown.
+const maxDomainName = 128
+
+func unprintable(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }
 
 func nameHolderIn(root, process string) string {
 	m := processName.FindStringSubmatch(process)
@@ -33,7 +39,7 @@ func nameHolderIn(root, process string) string {
 	if strings.HasPrefix(m[1], "passt") {
 		by = "passt"
 	}
-	if name := domainOf(args); name != "" {
+	if name := domainOf(args); name != "" && len(name) <= maxDomainName && !strings.ContainsFunc(name, unprintable) {
 		return fmt.Sprintf("%s, the %s of VM %s", process, by, name)
 	}
 	return process

@@ -77,6 +77,12 @@ func TestTheGuestSeesWhatBecameOfItsPorts(t *testing.T) {
 	shows("no host is linked")
 	g.agent.kill()
 	shows("no rum-guest-agent runs here", "exit status 3")
+
+	t.Setenv("RUNTIME_DIRECTORY", t.TempDir())
+	keyless := &guestVM{namespace: newNamespace(t), name: "keyless", socket: filepath.Join(t.TempDir(), "keyless.sock")}
+	keyless.startAgent(t)
+	startHost(t, "", keyless)
+	shows(name + ", auth none\n")
 }
 
 // hint is what a shell says whose user evaluates the snippet for profiles, twice.

@@ -67,9 +67,6 @@ func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Co
 	if err := NotToItself(conn); err != nil {
 		return nil, err
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(-1)
-	}
 	return conn, nil
 }
 

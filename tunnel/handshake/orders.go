@@ -58,9 +58,11 @@ type Judge struct {
 	mu     sync.Mutex
 	newest uint64
 	seen   [orderWindow]bool // by counter, of the window up to newest
+	sets   uint64            // the newest that was an [OrderReverse]
 }
 
-// Judge says why an order is not to be followed. One that was seen before is not.
+// Judge says why an order is not to be followed. One that was seen before is not, nor
+// is a complete set of reverse listeners older than one that was.
 func (o *Judge) Judge(kind string, order, proof []byte) error {
 	if o == nil {
 		return fmt.Errorf("%w: without a key the guest agent connects to ports and does no more; give the VM one with: rum-host-agent install VM", ErrNoOrder)
@@ -83,5 +85,11 @@ func (o *Judge) Judge(kind string, order, proof []byte) error {
 		return fmt.Errorf("%w: the order has been given before", ErrNoOrder)
 	}
 	o.seen[counter%orderWindow] = true
+	if kind == OrderReverse {
+		if counter < o.sets {
+			return fmt.Errorf("%w: a newer one has been given", ErrNoOrder)
+		}
+		o.sets = counter
+	}
 	return nil
 }

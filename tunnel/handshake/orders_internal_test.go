@@ -62,3 +62,20 @@ func TestAnOrderIsFollowedOnceAndOnlyWithItsProof(t *testing.T) {
 		}
 	}
 }
+
+// TestAnOlderSetOfListenersIsNotFollowedAfterANewerOne plays somebody who withholds the
+// older one for a while: the newer one may have taken its listeners away.
+func TestAnOlderSetOfListenersIsNotFollowedAfterANewerOne(t *testing.T) {
+	key := [sha256.Size]byte{1}
+	host, guest := &Signer{Key: key}, &Judge{Key: key}
+	older, open, newer := host.Sign(OrderReverse, []byte("8080")), host.Sign(OrderOpen, []byte("a socket")), host.Sign(OrderReverse, nil)
+	if err := guest.Judge(OrderReverse, nil, newer); err != nil {
+		t.Fatal(err)
+	}
+	if guest.Judge(OrderReverse, []byte("8080"), older) == nil {
+		t.Error("followed")
+	}
+	if err := guest.Judge(OrderOpen, []byte("a socket"), open); err != nil {
+		t.Errorf("an order of another kind that was overtaken: %v", err)
+	}
+}
