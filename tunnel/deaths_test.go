@@ -190,16 +190,16 @@ func (m *mortal) transfer(t *testing.T, flowing func()) {
 // cuttable is a listener whose connections are there to be cut.
 type cuttable struct {
 	net.Listener
-	mu    sync.Mutex
-	first net.Conn // that of the link, after forget
+	mu  sync.Mutex
+	all []net.Conn // since forget, that of the link among them
 }
 
 func (c *cuttable) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err == nil && c.first == nil {
-		c.first = conn
+	if err == nil {
+		c.all = append(c.all, conn)
 	}
 	return conn, err
 }
@@ -207,13 +207,15 @@ func (c *cuttable) Accept() (net.Conn, error) {
 func (c *cuttable) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.first = nil
+	c.all = nil
 }
 
 func (c *cuttable) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_ = c.first.Close()
+	for _, conn := range c.all {
+		_ = conn.Close()
+	}
 }
 
 // openFiles counts the descriptors of this process that are of a kind.
