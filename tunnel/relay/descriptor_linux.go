@@ -14,12 +14,19 @@ import (
 // while it uses the number, so that none can meet another connection that has got the
 // same one meanwhile. Once it has been closed, or handed over, they return [net.ErrClosed].
 type Descriptor struct {
-	registration
+	mu    sync.Mutex
+	fd    int    // -1 once closed, and while a pair has it
+	watch *watch // nil where no loop watches
+}
 
-	mu      sync.RWMutex // written by what changes who owns or watches the descriptor
-	fd      int          // -1 once closed, and while a pair has it
-	handler Handler
-	events  uint32 // that are waited for
+// watch is what a loop does for a descriptor. It is apart because most have none: there
+// are two descriptors for each connection, and those are with a pair.
+type watch struct {
+	registration
+	of *Descriptor
+
+	handler Handler // these need the descriptor's lock
+	events  uint32  // that are waited for
 }
 
 // Handler is told what can be done with a descriptor that a loop watches. It may be
@@ -48,8 +55,8 @@ func (d *Descriptor) Receive(b []byte) (n int, err error) { return d.receive(b, 
 func (d *Descriptor) Peek(b []byte) (n int, err error) { return d.receive(b, unix.MSG_PEEK) }
 
 func (d *Descriptor) receive(b []byte, flags uintptr) (n int, err error) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.fd < 0 {
 		return 0, net.ErrClosed
 	}
@@ -65,8 +72,8 @@ func (d *Descriptor) receive(b []byte, flags uintptr) (n int, err error) {
 
 // Send writes as much as there is room for, and returns EAGAIN where there is none.
 func (d *Descriptor) Send(b []byte) (n int, err error) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.fd < 0 {
 		return 0, net.ErrClosed
 	}
@@ -83,17 +90,29 @@ func (d *Descriptor) Watch(h Handler, read, write bool) error {
 	if d.fd < 0 {
 		return net.ErrClosed
 	}
-	d.handler, d.events = h, 0
+	var events uint32
 	if read {
-		d.events |= unix.EPOLLIN
+		events |= unix.EPOLLIN
 	}
 	if write {
-		d.events |= unix.EPOLLOUT
+		events |= unix.EPOLLOUT
 	}
-	if d.loop == nil {
-		return pickLoop().addFD(d, d.fd, d.events)
+	if w := d.watch; w != nil {
+		w.handler, w.events = h, events
+		return w.loop.watch(&w.registration, d.fd, 0, unix.EPOLL_CTL_MOD, events)
 	}
-	return d.loop.watch(&d.registration, d.fd, 0, unix.EPOLL_CTL_MOD, d.events)
+	return d.watchIn(pickLoop(), h, events)
+}
+
+// watchIn needs d.mu.
+func (d *Descriptor) watchIn(l *Loop, h Handler, events uint32) error {
+	w := &watch{of: d, handler: h, events: events}
+	d.watch = w
+	err := l.addFD(w, d.fd, events)
+	if err != nil {
+		d.watch = nil
+	}
+	return err
 }
 
 // WatchApart moves a descriptor that is watched to a loop where nobody's data waits behind
@@ -101,14 +120,15 @@ func (d *Descriptor) Watch(h Handler, read, write bool) error {
 func (d *Descriptor) WatchApart() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	w := d.watch
 	switch {
-	case d.fd < 0:
+	case w == nil:
 		return net.ErrClosed
-	case d.loop == floodLoop:
+	case w.loop == floodLoop:
 		return nil
 	}
 	d.unwatch()
-	return floodLoop.addFD(d, d.fd, d.events)
+	return d.watchIn(floodLoop, w.handler, w.events)
 }
 
 // Unwatch has no loop watch the descriptor any more.
@@ -120,19 +140,18 @@ func (d *Descriptor) Unwatch() {
 
 // unwatch needs d.mu.
 func (d *Descriptor) unwatch() {
-	if d.loop == nil {
-		return
+	if w := d.watch; w != nil {
+		w.loop.remove(&w.registration)
+		_ = w.loop.watch(&w.registration, d.fd, 0, unix.EPOLL_CTL_DEL, 0)
+		d.watch = nil
 	}
-	d.loop.remove(&d.registration)
-	_ = d.loop.watch(&d.registration, d.fd, 0, unix.EPOLL_CTL_DEL, 0)
-	d.loop = nil
 }
 
-func (d *Descriptor) handle(l *Loop, _ int, events uint32) {
-	d.mu.RLock()
-	h, watched := d.handler, d.loop == l
-	d.mu.RUnlock()
-	if watched {
+func (w *watch) handle(l *Loop, _ int, events uint32) {
+	w.of.mu.Lock()
+	h, current := w.handler, w.of.watch == w
+	w.of.mu.Unlock()
+	if current {
 		h.Ready(l, events&^unix.EPOLLOUT != 0, events&unix.EPOLLOUT != 0)
 	}
 }
@@ -152,9 +171,9 @@ func (d *Descriptor) close(first func(fd int)) {
 	if d.fd < 0 {
 		return
 	}
-	if d.loop != nil {
-		d.loop.remove(&d.registration) // the kernel forgets what is closed
-		d.loop = nil
+	if w := d.watch; w != nil {
+		w.loop.remove(&w.registration) // the kernel forgets what is closed
+		d.watch = nil
 	}
 	if first != nil {
 		first(d.fd)
@@ -183,8 +202,8 @@ func (d *Descriptor) give(fd int) {
 
 // to is where a connection that was accepted leads, the zero AddrPort if that is unknown.
 func (d *Descriptor) to() netip.AddrPort {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	to, err := unix.Getsockname(d.fd)
 	if err != nil {
 		return netip.AddrPort{}

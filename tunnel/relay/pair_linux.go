@@ -92,11 +92,11 @@ type side struct {
 	stream   Stream      // the same, or nil if it is a socket of a program's
 	from     *Descriptor // where fd was taken from
 	fd       int         // the pair's own, used under its lock
+	events   uint32      // waited for, beside a hang-up, which the kernel always tells
 	opened   bool
 	watched  bool
-	events   uint32 // waited for, beside a hang-up, which the kernel always tells
-	hung     bool   // the hang-up has been told, and nothing follows it
-	unproved bool   // a write took the kernel's word for a reset: an EOF is none
+	hung     bool // the hang-up has been told, and nothing follows it
+	unproved bool // a write took the kernel's word for a reset: an EOF is none
 }
 
 // Join hands two connections to a loop. done is called once, when both
