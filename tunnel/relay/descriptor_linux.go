@@ -25,8 +25,7 @@ type watch struct {
 	registration
 	of *Descriptor
 
-	handler Handler // these need the descriptor's lock
-	events  uint32  // that are waited for
+	handler Handler // needs the descriptor's lock
 }
 
 // Handler is told what can be done with a descriptor that a loop watches. It may be
@@ -98,37 +97,16 @@ func (d *Descriptor) Watch(h Handler, read, write bool) error {
 		events |= unix.EPOLLOUT
 	}
 	if w := d.watch; w != nil {
-		w.handler, w.events = h, events
+		w.handler = h
 		return w.loop.watch(&w.registration, d.fd, 0, unix.EPOLL_CTL_MOD, events)
 	}
-	return d.watchIn(pickLoop(), h, events)
-}
-
-// watchIn needs d.mu.
-func (d *Descriptor) watchIn(l *Loop, h Handler, events uint32) error {
-	w := &watch{of: d, handler: h, events: events}
+	w := &watch{of: d, handler: h}
 	d.watch = w
-	err := l.addFD(w, d.fd, events)
+	err := pickLoop().addFD(w, d.fd, events)
 	if err != nil {
 		d.watch = nil
 	}
 	return err
-}
-
-// WatchApart moves a descriptor that is watched to a loop where nobody's data waits behind
-// what comes on it.
-func (d *Descriptor) WatchApart() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	w := d.watch
-	switch {
-	case w == nil:
-		return net.ErrClosed
-	case w.loop == floodLoop:
-		return nil
-	}
-	d.unwatch()
-	return d.watchIn(floodLoop, w.handler, w.events)
 }
 
 // Unwatch has no loop watch the descriptor any more.

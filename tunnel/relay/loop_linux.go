@@ -76,23 +76,18 @@ func (r *registration) registered() *registration { return r }
 // pickLoop spreads the work over one loop for every two processors.
 func pickLoop() *Loop {
 	loops.once.Do(func() {
-		for range dataLoops() {
+		for range Loops() {
 			loops.all = append(loops.all, &Loop{epoll: -1})
 		}
 	})
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }
 
-// floodLoop is for what is paid for by a budget, apart from the loops that move data.
-var floodLoop = &Loop{epoll: -1}
-
-func dataLoops() int { return max(1, runtime.NumCPU()/2) }
-
-// Places is how many loops there may be at a time, the one for floods among them. A loop
-// that waits in the kernel keeps its place in Go's scheduler for some milliseconds, and
-// goroutines must not wait for that, so a program does best with GOMAXPROCS so much
-// greater than it would be for its goroutines alone.
-func Places() (n int) { return dataLoops() + 1 }
+// Loops is how many loops there may be at a time. One that waits in the kernel keeps its
+// place in Go's scheduler for some milliseconds, and goroutines must not wait for that, so
+// a program does best with GOMAXPROCS so much greater than it would be for its goroutines
+// alone.
+func Loops() (n int) { return max(1, runtime.NumCPU()/2) }
 
 // add takes in something, with nothing watched yet.
 func (l *Loop) add(s served) error {

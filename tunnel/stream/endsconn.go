@@ -24,13 +24,14 @@ type EndsConn struct {
 	deliver func(wire.EndMessage) (useful bool)
 	done    chan struct{} // closed when the connection is lost or closed
 
-	// Used by the loop's thread only.
-	in   []byte // a record that has come in part
-	work *budget.Budget
+	// Used by who reads: the loop's thread, or a goroutine while the loop does not watch.
+	in      []byte // a record that has come in part
+	work    *budget.Budget
+	flooded bool // the peer has sent more than it may
 
 	mu     sync.Mutex
 	out    []byte // what the kernel did not take yet
-	paused bool   // not read for a while
+	apart  bool   // no loop watches, and a goroutine will read
 	closed bool
 	err    error // why it was lost
 }
@@ -62,9 +63,8 @@ func NewEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), wor
 	c := &EndsConn{raw: raw, deliver: deliver, done: make(chan struct{}), work: work}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := raw.Watch(c, true, false); err != nil {
-		c.end(err)
-		return nil, err
+	if c.arm(); c.closed {
+		return nil, c.err
 	}
 	return c, nil
 }
@@ -83,7 +83,7 @@ func (c *EndsConn) Tell(m wire.EndMessage) {
 	c.out = m.AppendRecord(c.out)
 	if len(c.out) == wire.EndRecord {
 		c.flush()
-		if len(c.out) > 0 && !c.closed {
+		if len(c.out) > 0 && !c.closed && !c.apart {
 			c.arm()
 		}
 	}
@@ -99,9 +99,9 @@ func (c *EndsConn) flush() {
 	c.out = append(c.out[:0], c.out[n:]...)
 }
 
-// arm has the loop watch for what can be done. It needs c.mu.
+// arm has a loop watch for what can be done. It needs c.mu.
 func (c *EndsConn) arm() {
-	if err := c.raw.Watch(c, !c.paused, len(c.out) > 0); err != nil {
+	if err := c.raw.Watch(c, true, len(c.out) > 0); err != nil {
 		c.end(err)
 	}
 }
@@ -117,44 +117,63 @@ func (c *EndsConn) Ready(l *relay.Loop, read, write bool) {
 		}
 		c.mu.Unlock()
 	}
-	if read {
-		c.read(l.Scratch()[:endsTurn])
+	switch {
+	case !read:
+	case c.flooded:
+		c.readApart(0)
+	default:
+		if owed, _ := c.read(l.Scratch()[:endsTurn]); owed > 0 {
+			c.flooded = true
+			c.readApart(owed)
+		}
 	}
 }
 
-func (c *EndsConn) read(buf []byte) {
+// read takes in one turn of what there is, and tells whether there was anything, and
+// how long the peer is not to be read for it.
+func (c *EndsConn) read(buf []byte) (owed time.Duration, some bool) {
 	n, err := c.raw.Receive(buf)
 	if err == syscall.EAGAIN {
-		return
+		return 0, false
 	}
 	if err == nil {
 		err = c.parse(buf[:n])
 	}
-	owed := c.work.Pause()
-	if err == nil && owed <= 0 {
-		return
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.end(err)
+		return 0, false
 	}
+	return c.work.Pause(), true
+}
+
+// readApart has a goroutine read, after a while. Once a peer has flooded, the loop does no
+// more than tell that there is something: everybody's data would wait behind that.
+func (c *EndsConn) readApart(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err != nil {
-		c.end(err)
-	} else if !c.closed {
-		c.paused = true
-		if c.arm(); !c.closed { // a peer that floods is for a loop without anybody's data
-			if err := c.raw.WatchApart(); err != nil {
-				c.end(err)
-			}
-		}
-		time.AfterFunc(owed, c.resume)
+	if !c.closed && !c.apart {
+		c.apart = true
+		c.raw.Unwatch()
+		time.AfterFunc(after, c.readOn)
 	}
 }
 
-// resume reads again what was not read for a while.
-func (c *EndsConn) resume() {
+// readOn reads a turn at a time, and leaves the rest to the loop when there is no more.
+func (c *EndsConn) readOn() {
+	owed, some := c.read(make([]byte, endsTurn))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
-		c.paused = false
+	if !c.closed && len(c.out) > 0 {
+		c.flush()
+	}
+	switch {
+	case c.closed:
+	case some:
+		time.AfterFunc(owed, c.readOn)
+	default:
+		c.apart = false
 		c.arm()
 	}
 }

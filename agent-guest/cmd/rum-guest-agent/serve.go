@@ -73,6 +73,6 @@ func tellSystemd(log *slog.Logger) {
 // GOMAXPROCS in the environment is left alone.
 func shareProcessors() {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Places())
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Loops())
 	}
 }

@@ -187,6 +187,6 @@ func notify(log *slog.Logger, state string) {
 // GOMAXPROCS in the environment is left alone.
 func shareProcessors() {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Places())
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Loops())
 	}
 }
