@@ -7,12 +7,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
@@ -22,11 +24,11 @@ const logGrace = time.Second
 
 // serve runs the agent until ctx ends.
 func serve(ctx context.Context, o options, stderr io.Writer) error {
-	shareProcessors()
 	endpoints, err := o.endpoints()
 	if err != nil {
 		return err
 	}
+	shareProcessors(endpoints)
 	var key []byte
 	if o.keyFile != "" {
 		if key, err = readKey(o.keyFile); err != nil {
@@ -69,10 +71,16 @@ func tellSystemd(log *slog.Logger) {
 
 // shareProcessors leaves half of the processors, of those that the cgroup allows, to the
 // programs that a relay is between: goroutines that hand work to one another lose more by
-// waking another processor than they gain. The relay's loops have places of their own.
-// GOMAXPROCS in the environment is left alone.
-func shareProcessors() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Loops())
+// waking another processor than they gain. The relay's loops have places of their own,
+// where there will be any: a link over one connection has none. GOMAXPROCS in the
+// environment is left alone.
+func shareProcessors(endpoints []endpoint.Endpoint) {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return
 	}
+	n := max(1, runtime.GOMAXPROCS(0)/2)
+	if slices.ContainsFunc(endpoints, endpoint.Endpoint.Many) {
+		n += relay.Loops()
+	}
+	runtime.GOMAXPROCS(n)
 }
