@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 const (
@@ -18,12 +20,15 @@ var rumBinaries = []string{hostAgent, guestAgent}
 
 // startRaw connects the agents over a unix socket, which allows a raw connection for each forwarded one.
 func startRaw(s setting) ([]*process, error) {
-	endpoint := "unix:" + scratchPath("agent.sock")
-	guest, err := startProcess(s.to.command(filepath.Join(s.bin, guestAgent), "--listen", endpoint)...)
+	endpoint, key := "unix:"+scratchPath("agent.sock"), scratchPath("key")
+	if err := writeKey(key); err != nil {
+		return nil, err
+	}
+	guest, err := startProcess(s.to.command(filepath.Join(s.bin, guestAgent), "--listen", endpoint, "--key-file", key)...)
 	if err != nil {
 		return nil, err
 	}
-	host, err := startHostAgent(s, endpoint)
+	host, err := startHostAgent(s, endpoint+",key="+key)
 	if err != nil {
 		return []*process{guest}, err
 	}
@@ -33,11 +38,22 @@ func startRaw(s setting) ([]*process, error) {
 // startMux has the host agent start the guest's over its standard input and output: one connection, so that
 // everything shares one session.
 func startMux(s setting) ([]*process, error) {
-	host, err := startHostAgent(s, "exec:"+strings.Join(s.to.command(filepath.Join(s.bin, guestAgent), "--stdio"), " "))
+	key := scratchPath("key")
+	if err := writeKey(key); err != nil {
+		return nil, err
+	}
+	guest := s.to.command(filepath.Join(s.bin, guestAgent), "--stdio", "--key-file", key)
+	host, err := startHostAgent(s, "exec:"+strings.Join(guest, " ")+",key="+key)
 	if err != nil {
 		return nil, err
 	}
 	return []*process{host}, nil
+}
+
+// writeKey makes the key that both agents have, as they do in a VM: without one a host has
+// an eighth of what the guest agent may have open.
+func writeKey(path string) error {
+	return keyfile.WritePrivate(path, keyfile.New().Encode())
 }
 
 func startHostAgent(s setting, endpoint string) (*process, error) {
