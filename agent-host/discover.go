@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -25,7 +26,7 @@ type Discovery struct {
 	// Project returns the project that a domain is of; nil for none, as is the function
 	// where there are no projects. It is asked again for every domain after [Discovery.Refresh].
 	Project func(libvirt.Domain) *Project
-	// Key returns the key of a guest by name and identity, which is [ProjectIdentity] for a domain of a project and the
+	// Key returns the key of a guest by name and identity, which is [keys.ProjectIdentity] for a domain of a project and the
 	// UUID for all others; nil for none.
 	Key func(name, identity string) ([]byte, error)
 	Log *slog.Logger
@@ -42,10 +43,6 @@ type served struct {
 	libvirt.Domain
 	identity string
 }
-
-// ProjectIdentity is what tells the VM of a project from all others, as the UUID does for other domains: rum defines the
-// domain anew with another UUID.
-func ProjectIdentity(id string) string { return "rum-" + id }
 
 // Run discovers until ctx ends, and returns nil then. The VMs stay with the agent.
 func (d *Discovery) Run(ctx context.Context) error {
@@ -79,7 +76,7 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 	for _, dom := range domains {
 		id := dom.UUID
 		if p := d.project(dom); p != nil {
-			own[dom.UUID], id = p, ProjectIdentity(p.ID)
+			own[dom.UUID], id = p, keys.ProjectIdentity(p.ID)
 			d.noticeRedefinition(dom, id)
 		}
 		ids = append(ids, id)

@@ -193,7 +193,7 @@ func TestADomainDefinedAnewKeepsTheAddressKeyAndRulesOfItsProject(t *testing.T) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, identity := range l.asked {
-		if identity != hostagent.ProjectIdentity("aaaaaaaa") {
+		if identity != keys.ProjectIdentity("aaaaaaaa") {
 			t.Errorf("the key of %s was asked for", identity)
 		}
 	}

@@ -42,6 +42,12 @@ type Store struct {
 	Dir string
 }
 
+// Default is where this user's keys of guests are.
+func Default() (Store, error) {
+	dir, err := DefaultDir()
+	return Store{Dir: dir}, err
+}
+
 // DefaultDir is rum-agent/keys under $XDG_STATE_HOME, without that under /var/lib for root and under ~/.local/state for
 // everybody else.
 func DefaultDir() (string, error) {

@@ -35,6 +35,9 @@ func (p *Project) Owns(domain, disk string) bool {
 	return domain == p.Domain && (disk == "" || filepath.Base(filepath.Dir(disk)) == filepath.Base(p.WorkDir))
 }
 
+// NoDisk is in the place of the disk of a domain that has none in a file, which is no project's: rum's have one.
+const NoDisk = "none in a file"
+
 // Of returns the project that a domain belongs to; nil for none, and for several where no
 // disk is known.
 func Of(all []*Project, domain, disk string) *Project {

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
 
+	"github.com/rum-vm/rum-agent/agent-host/install"
 	"github.com/rum-vm/rum-agent/cloudinit"
 )
 
@@ -25,43 +21,4 @@ func (o *agentOptions) flags(c *cobra.Command) {
 }
 
 // read returns the agents that were named, or else those that belong to this program.
-func (o *agentOptions) read() ([]cloudinit.Agent, error) {
-	files := o.files
-	if len(files) == 0 {
-		for _, arch := range o.arch {
-			file, err := findAgent(arch)
-			if err != nil {
-				return nil, err
-			}
-			files = append(files, file)
-		}
-	}
-	var agents []cloudinit.Agent
-	for _, file := range files {
-		agent, err := cloudinit.ReadAgent(file)
-		if err != nil {
-			return nil, advise(err, "--agent takes a rum-guest-agent for Linux, as make build writes it to bin")
-		}
-		agents = append(agents, agent)
-	}
-	return agents, nil
-}
-
-// findAgent looks where make build and packages put guest agents.
-func findAgent(arch string) (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if self, err = filepath.EvalSymlinks(self); err != nil {
-		return "", err
-	}
-	name := "rum-guest-agent-linux-" + arch
-	for _, dir := range []string{filepath.Dir(self), filepath.Join(filepath.Dir(self), "..", "lib", "rum-agent")} {
-		file := filepath.Join(dir, name)
-		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
-			return file, err
-		}
-	}
-	return "", advise(fmt.Errorf("no %s beside %s", name, self), "name the guest agent with --agent FILE, or build it with: make build")
-}
+func (o *agentOptions) read() ([]cloudinit.Agent, error) { return install.Agents(o.files, o.arch) }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rum-vm/rum-agent/agent-host/install"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/cloudinit"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
@@ -67,10 +69,10 @@ The key stays the same for a name, and rum-host-agent run finds it by it.`,
 
 func (o *cloudInitOptions) run(ctx context.Context, name string, stdout, stderr io.Writer) error {
 	if o.noUserData {
-		return misuse(errors.New(`cloudinit: --user-data "": want a FILE; leave the flag out for none`))
+		return output.Misuse(errors.New(`cloudinit: --user-data "": want a FILE; leave the flag out for none`))
 	}
 	if o.output == "" {
-		return misuse(errors.New("cloudinit: there is no file to write to; give -o FILE"))
+		return output.Misuse(errors.New("cloudinit: there is no file to write to; give -o FILE"))
 	}
 	if err := checkDomainName(name); err != nil {
 		return err
@@ -79,11 +81,11 @@ func (o *cloudInitOptions) run(ctx context.Context, name string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	key, err := draftKey(ctx, name, seed.UUID, stderr)
+	key, err := install.DraftKey(ctx, name, seed.UUID, stderr)
 	if err != nil {
 		return err
 	}
-	defer key.release()
+	defer key.Release()
 	seed.Key = key.Key
 	if o.userDataOnly {
 		err = o.writeDocument(seed)
@@ -93,7 +95,7 @@ func (o *cloudInitOptions) run(ctx context.Context, name string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	if err := key.keep(); err != nil {
+	if err := key.Keep(); err != nil {
 		return err
 	}
 	info, err := os.Stat(o.output)
@@ -108,7 +110,7 @@ func (o *cloudInitOptions) run(ctx context.Context, name string, stdout, stderr 
 	if o.userData != "" {
 		fmt.Fprintf(&b, "  user-data of %s, unchanged\n", o.userData)
 	}
-	fmt.Fprintf(&b, "  key in %s\n", key.store.Dir)
+	fmt.Fprintf(&b, "  key in %s\n", key.Store.Dir)
 	if o.userDataOnly {
 		// The limits of Amazon EC2 and of OpenStack Nova, the smallest and the most usual.
 		fmt.Fprintf(&b, "Many clouds take less: 16384 bytes, or 65535. Compressed with gzip, it is smaller and as good.\n")
@@ -128,7 +130,7 @@ func (o *cloudInitOptions) seed(name string) (seed *cloudinit.Seed, err error) {
 			return nil, err
 		}
 		if _, err := cloudinit.CheckUserData(seed.UserData); err != nil {
-			return nil, advise(fmt.Errorf("%s: %w", o.userData, err), "cloud-init would not do what it says: correct it, or check it with: cloud-init schema -c "+o.userData)
+			return nil, output.Advise(fmt.Errorf("%s: %w", o.userData, err), "cloud-init would not do what it says: correct it, or check it with: cloud-init schema -c "+o.userData)
 		}
 	}
 	if o.sshKey != "" {
@@ -137,7 +139,7 @@ func (o *cloudInitOptions) seed(name string) (seed *cloudinit.Seed, err error) {
 			return nil, err
 		}
 		if seed.AuthorizedKeys, err = cloudinit.ParseAuthorizedKeys(data); err != nil {
-			return nil, advise(fmt.Errorf("%s: %w", o.sshKey, err), "--ssh-key takes a public key, such as "+filepath.Join("~", ".ssh", "id_ed25519.pub"))
+			return nil, output.Advise(fmt.Errorf("%s: %w", o.sshKey, err), "--ssh-key takes a public key, such as "+filepath.Join("~", ".ssh", "id_ed25519.pub"))
 		}
 	}
 	if seed.NAT, err = macFlag("--nat-mac", o.natMAC); err != nil {
@@ -165,7 +167,7 @@ func macFlag(flag, value string) (net.HardwareAddr, error) {
 	}
 	mac, err := net.ParseMAC(value)
 	if err != nil || len(mac) != 6 {
-		return nil, misuse(fmt.Errorf("%s %q: want a MAC address, such as 52:54:00:12:34:56", flag, value))
+		return nil, output.Misuse(fmt.Errorf("%s %q: want a MAC address, such as 52:54:00:12:34:56", flag, value))
 	}
 	return mac, nil
 }

@@ -12,6 +12,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -44,9 +45,9 @@ func (o *runOptions) discovery(agent *hostagent.Agent, rum *rumProjects, hostOnl
 	}
 	uri := cmp.Or(o.libvirt, libvirt.DefaultURI())
 	if err := libvirt.CheckURI(uri); err != nil {
-		return nil, &problem{err: err, hint: cmp.Or(libvirt.Hint(err), "see rum-host-agent run --help"), usage: true}
+		return nil, &output.Problem{Err: err, Hint: cmp.Or(libvirt.Hint(err), "see rum-host-agent run --help"), Usage: true}
 	}
-	store, err := keyStore()
+	store, err := keys.Default()
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (d *discoveries) add(uri string) *hostagent.Discovery {
 	}
 	log := d.log.With("libvirt", uri)
 	watcher := &libvirt.Watcher{URI: uri, HostOnly: d.hostOnly, Log: log}
-	one := &hostagent.Discovery{Agent: d.agent, Source: uri, Watch: watcher.Run, Key: domainKey(d.store), Log: log}
+	one := &hostagent.Discovery{Agent: d.agent, Source: uri, Watch: watcher.Run, Key: d.store.ForDomain, Log: log}
 	if k := keeper(uri, log); k != nil {
 		d.keepers = append(d.keepers, k)
 		one.Watch = func(ctx context.Context, seen func(libvirt.Snapshot)) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 
@@ -66,48 +65,5 @@ func (o *installOptions) run(ctx context.Context, name string, sshOptions []stri
 	if seed.Agents, err = o.agents.read(); err != nil {
 		return err
 	}
-	p := ownProject(name, stderr)
-	owner := seed.UUID
-	if p != nil && owner == "" {
-		owner = keyOwner(name, p)
-	}
-	key, err := draftKey(ctx, name, owner, stderr)
-	if err != nil {
-		return err
-	}
-	defer key.release()
-	seed.Key = key.Key
-	way, err := o.way(ctx, name, p, sshOptions, stderr)
-	if err != nil {
-		return err
-	}
-	script, err := seed.Installer()
-	if err != nil {
-		return err
-	}
-	said := &sighting{w: stdout, of: []byte(cloudinit.KeyInPlace)}
-	err = way.do(ctx, "install the agent in", script, said, stderr)
-	if err != nil && !said.seen {
-		return err
-	}
-	// What fails once the key is there leaves the guest with it.
-	if kept := key.keep(); err == nil {
-		err = kept
-	}
-	return err
-}
-
-// sighting passes on what is written, and notes whether a text was in it.
-type sighting struct {
-	w    io.Writer
-	of   []byte
-	last []byte // of what was written, less than the text
-	seen bool
-}
-
-func (s *sighting) Write(p []byte) (int, error) {
-	s.last = append(s.last, p...)
-	s.seen = s.seen || bytes.Contains(s.last, s.of)
-	s.last = s.last[max(0, len(s.last)-len(s.of)+1):]
-	return s.w.Write(p)
+	return o.target(name, sshOptions, stderr).Install(ctx, seed, stdout, stderr)
 }

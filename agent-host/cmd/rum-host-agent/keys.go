@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 )
 
 func newKeys() *cobra.Command {
@@ -84,7 +85,7 @@ project, and needs this only where the project was moved: UUID is then rum-ID.`,
 		Example: "  rum-host-agent keys bind dev $(virsh domuuid dev)",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return misuse(errors.New("bind takes one VM and one UUID"))
+				return output.Misuse(errors.New("bind takes one VM and one UUID"))
 			}
 			return nil
 		},
@@ -101,14 +102,14 @@ project, and needs this only where the project was moved: UUID is then rum-ID.`,
 
 // changeKey does something to a VM's key, and says that it is done.
 func changeKey(w io.Writer, name, done string, change func(keys.Store) error) error {
-	store, err := keyStore()
+	store, err := keys.Default()
 	if err == nil {
 		err = change(store)
 	}
 	if err != nil {
-		return adviseOnKey(name, err)
+		return output.Advise(err, keys.Hint(output.Clean(name), err))
 	}
-	_, err = fmt.Fprintf(w, done, clean(name))
+	_, err = fmt.Fprintf(w, done, output.Clean(name))
 	return err
 }
 
@@ -118,13 +119,13 @@ func newKeysList() *cobra.Command {
 		Short: "Show which VMs have a key, and for which domain",
 		Args:  atMost(0),
 		RunE: func(c *cobra.Command, _ []string) error {
-			store, err := keyStore()
+			store, err := keys.Default()
 			if err != nil {
-				return adviseOnKey("", err)
+				return output.Hinted(err, keys.Hint("", err))
 			}
 			all, err := store.List()
 			if err != nil {
-				return adviseOnKey("", err)
+				return output.Hinted(err, keys.Hint("", err))
 			}
 			return printKeys(c.OutOrStdout(), store, all)
 		},
@@ -135,17 +136,17 @@ func newKeysList() *cobra.Command {
 func printKeys(w io.Writer, store keys.Store, all []keys.Entry) error {
 	var b strings.Builder
 	if len(all) == 0 {
-		fmt.Fprintf(&b, "no keys in %s\n", clean(store.Dir))
+		fmt.Fprintf(&b, "no keys in %s\n", output.Clean(store.Dir))
 	} else {
-		rows := [][]cell{plain("VM", "DOMAIN", "MADE", "PROBLEM")}
+		rows := [][]output.Cell{output.Plain("VM", "DOMAIN", "MADE", "PROBLEM")}
 		for _, e := range all {
 			problem := ""
 			if e.Err != nil {
-				problem = cleanError(e.Err.Error())
+				problem = output.CleanError(e.Err.Error())
 			}
-			rows = append(rows, plain(clean(e.Name), orDash(e.UUID), e.Made.Format("2006-01-02 15:04"), problem))
+			rows = append(rows, output.Plain(output.Clean(e.Name), output.OrDash(e.UUID), e.Made.Format("2006-01-02 15:04"), problem))
 		}
-		writeTable(&b, rows, false)
+		output.WriteTable(&b, rows, false)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -111,9 +111,9 @@ func project(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(filepath.Join(dir, "config_path"), []byte(path), 0o644))
 }
 
-type output struct{ out, err bytes.Buffer }
+type printed struct{ out, err bytes.Buffer }
 
-func command(ts *testscript.TestScript, args []string) (*output, error) {
+func command(ts *testscript.TestScript, args []string) (*printed, error) {
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -122,7 +122,7 @@ func command(ts *testscript.TestScript, args []string) (*output, error) {
 	c.Env = []string{"XDG_RUNTIME_DIR=" + ts.Getenv("XDG_RUNTIME_DIR"), "PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"),
 		"XDG_STATE_HOME=" + ts.Getenv("XDG_STATE_HOME")}
 	c.Dir = ts.MkAbs(".")
-	var out output
+	var out printed
 	c.Stdout, c.Stderr = &out.out, &out.err
 	return &out, c.Run()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 )
 
 var errNoHostOnly = errors.New("rum.toml asks for no host-only network")
@@ -38,11 +39,11 @@ func newNetworkStatus() *cobra.Command {
 			}
 			defer conn.Close()
 			if network.HostOnly == "" {
-				return advise(errNoHostOnly, "set host_only under [network]")
+				return output.Advise(errNoHostOnly, "set host_only under [network]")
 			}
 			n, err := conn.NetworkStatus(c.Context(), network.HostOnly)
 			if err != nil {
-				return hinted(err)
+				return output.Hinted(err, libvirt.Hint(err))
 			}
 			return printNetwork(c.OutOrStdout(), n, time.Now())
 		},
@@ -55,11 +56,11 @@ func newNetworkStatus() *cobra.Command {
 func printNetwork(w io.Writer, n libvirt.Network, now time.Time) error {
 	var b strings.Builder
 	if !n.Exists {
-		fmt.Fprintf(&b, "%s  absent; rum-host-agent setup DOMAIN makes it\n", clean(n.Name))
+		fmt.Fprintf(&b, "%s  absent; rum-host-agent setup DOMAIN makes it\n", output.Clean(n.Name))
 		_, err := io.WriteString(w, b.String())
 		return err
 	}
-	parts := []string{clean(n.Name), "inactive", n.Subnet.String(), "bridge " + orDash(n.Bridge), "dhcp " + orDash(n.DHCP)}
+	parts := []string{output.Clean(n.Name), "inactive", n.Subnet.String(), "bridge " + output.OrDash(n.Bridge), "dhcp " + output.OrDash(n.DHCP)}
 	if n.Active {
 		parts[1] = "active"
 	}
@@ -67,16 +68,16 @@ func printNetwork(w io.Writer, n libvirt.Network, now time.Time) error {
 		parts = append(parts, "not started with libvirt")
 	}
 	if n.Forward != "" {
-		parts = append(parts, "forwards ("+clean(n.Forward)+"): not host-only")
+		parts = append(parts, "forwards ("+output.Clean(n.Forward)+"): not host-only")
 	}
 	b.WriteString(strings.Join(parts, "  ") + "\n")
 	if len(n.Leases) > 0 {
-		rows := [][]cell{plain("IP", "MAC", "VM", "HOSTNAME", "EXPIRES")}
+		rows := [][]output.Cell{output.Plain("IP", "MAC", "VM", "HOSTNAME", "EXPIRES")}
 		for _, l := range n.Leases {
-			rows = append(rows, plain(l.IP.String(), clean(l.MAC), orDash(l.Domain), orDash(l.Hostname),
+			rows = append(rows, output.Plain(l.IP.String(), output.Clean(l.MAC), output.OrDash(l.Domain), output.OrDash(l.Hostname),
 				"in "+l.Expires.Sub(now).Round(time.Second).String()))
 		}
-		writeTable(&b, rows, false)
+		output.WriteTable(&b, rows, false)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

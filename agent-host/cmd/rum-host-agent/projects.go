@@ -18,6 +18,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -107,12 +108,9 @@ func (r *rumProjects) at(uri string) func(libvirt.Domain) *hostagent.Project {
 		if dom.State == libvirt.Off { // and its disk is not known
 			return forAgent(projects.Of(here, dom.Name, dom.Disk))
 		}
-		return r.follow(here, dom.Name, cmp.Or(dom.Disk, noDisk))
+		return r.follow(here, dom.Name, cmp.Or(dom.Disk, projects.NoDisk))
 	}
 }
-
-// noDisk is in the place of the disk of a domain that has none in a file, which is no project's: rum's have one.
-const noDisk = "none in a file"
 
 // follow needs r.mu. It says in the log which project a VM follows, if not the only one that might have it.
 func (r *rumProjects) follow(all []*projects.Project, name, disk string) *hostagent.Project {
@@ -186,15 +184,6 @@ func daemonFor(flag string, p *projects.Project) string {
 	return flag
 }
 
-// isOf returns an error for a domain that only has the name of a project's.
-func isOf(dom libvirt.Domain, p *projects.Project) error {
-	if p.Owns(dom.Name, cmp.Or(dom.Disk, noDisk)) {
-		return nil
-	}
-	return advise(fmt.Errorf("the domain %s is not the VM of %s: its disk is %s, and not in %s", dom.Name, p.File.Path(), cmp.Or(dom.Disk, noDisk), p.WorkDir),
-		"if it is the one that you mean, name its address with --to USER@HOST; else give one of them another name")
-}
-
 // sameDaemon compares libvirt URIs. A project names one of two daemons; where the socket of that is, is for the user to say.
 func sameDaemon(a, b string) bool { return isSession(a) == isSession(b) }
 
@@ -253,7 +242,7 @@ func ownProject(vm string, stderr io.Writer) *projects.Project {
 	p := projects.Of(all, vm, "")
 	for _, r := range w.Refused() {
 		if p == nil && mayBeOf(r.Path, vm) {
-			fmt.Fprintf(stderr, "no project is taken from %s: %s; %s\n", clean(r.Path), cleanError(r.Reason.Error()), clean(r.Remedy))
+			fmt.Fprintf(stderr, "no project is taken from %s: %s; %s\n", output.Clean(r.Path), output.CleanError(r.Reason.Error()), output.Clean(r.Remedy))
 		}
 	}
 	if p != nil && p.File.Err() != nil {
@@ -261,7 +250,7 @@ func ownProject(vm string, stderr io.Writer) *projects.Project {
 		if p.File.Found() {
 			used = "the last good version is taken"
 		}
-		fmt.Fprintf(stderr, "%s; %s\n", cleanError(mistakes(p.File.Err())[0].Error()), used)
+		fmt.Fprintf(stderr, "%s; %s\n", output.CleanError(output.Mistakes(p.File.Err())[0].Error()), used)
 	}
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 )
 
 // shared are the flags of all subcommands.
@@ -28,7 +29,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetVersionTemplate("rum-host-agent {{.Version}}\n") // as version says it
 	root.SetHelpCommand(newHelp())
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return misuse(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return output.Misuse(err) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
 	root.AddCommand(newRun(&s), newStatus(&s), newSetup(), newNetwork(), newInit(&s),
 		newCloudInit(), newInstall(), newUninstall(), newKeys(), newVersion())
@@ -49,12 +50,12 @@ func unknownCommand(c *cobra.Command, name string) error {
 	c.SuggestionsMinimumDistance = 2 // cobra's default, which it sets elsewhere
 	like := c.SuggestionsFor(name)
 	if len(like) == 0 {
-		return misuse(err)
+		return output.Misuse(err)
 	}
 	for i, l := range like {
 		like[i] = c.CommandPath() + " " + l
 	}
-	return misuse(advise(err, "did you mean: "+strings.Join(like, ", or ")+"?"))
+	return output.Misuse(output.Advise(err, "did you mean: "+strings.Join(like, ", or ")+"?"))
 }
 
 // newHelp is cobra's own help, which takes any word for a command, as one that fails.
@@ -79,7 +80,7 @@ func newHelp() *cobra.Command {
 func atMost(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) > n {
-			return misuse(fmt.Errorf("%s: unexpected argument %q", c.Name(), args[n]))
+			return output.Misuse(fmt.Errorf("%s: unexpected argument %q", c.Name(), args[n]))
 		}
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -61,13 +62,10 @@ func rememberedConfigs(log *slog.Logger) string {
 	return filepath.Join(filepath.Dir(dir), "config")
 }
 
-// maxMistakes bounds how many mistakes of a file are shown at once.
-const maxMistakes = 20
-
 // badConfig shows the first mistake as the error, and the others below it. unnamed is
 // that the file was not named with --config.
 func badConfig(err error, unnamed bool) error {
-	all := mistakes(err)
+	all := output.Mistakes(err)
 	hint := "correct it, or have one written to begin with: rum-host-agent init"
 	if _, ok := errors.AsType[*config.Error](err); !ok {
 		hint = "check the name and who may read it, or have a file written: rum-host-agent init --config FILE"
@@ -77,22 +75,9 @@ func badConfig(err error, unnamed bool) error {
 	}
 	var lines []string
 	for _, e := range all[1:] {
-		lines = append(lines, cleanError(e.Error()))
+		lines = append(lines, output.CleanError(e.Error()))
 	}
-	return advise(all[0], strings.Join(append(lines, hint), "\n"))
-}
-
-// mistakes takes an error of the package config apart.
-func mistakes(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	all := joined.Unwrap()
-	if left := len(all) - maxMistakes; left > 0 {
-		all = append(all[:maxMistakes:maxMistakes], fmt.Errorf("and %d more", left))
-	}
-	return all
+	return output.Advise(all[0], strings.Join(append(lines, hint), "\n"))
 }
 
 // whichConfig says why it is this file: users have different ones, root among them.
@@ -171,7 +156,7 @@ func logConfigError(log *slog.Logger, file *configfile.File, err error) {
 	if err == nil {
 		return
 	}
-	for _, e := range mistakes(err) {
+	for _, e := range output.Mistakes(err) {
 		log.Warn("configuration is not used", "file", file.Path(), "error", e)
 	}
 }
@@ -192,7 +177,7 @@ func configStatus(file *configfile.File, why string) status.Config {
 		for i, text := range st.Warnings {
 			st.Warnings[i] = "of the last good version: " + text // whose lines may be others
 		}
-		all := mistakes(err)
+		all := output.Mistakes(err)
 		st.Error = all[0].Error()
 		if len(all) > 1 {
 			st.Error += fmt.Sprintf(" (the first of %d mistakes)", len(all))

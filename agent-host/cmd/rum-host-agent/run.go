@@ -22,6 +22,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -79,7 +80,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
-		return misuse(fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level))
+		return output.Misuse(fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level))
 	}
 	out := peerlog.NewWriter(stderr)
 	defer out.Close(logGrace)
@@ -108,11 +109,11 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	listener, err := control.Listen(ctx, o.socket)
 	switch inUse, ok := errors.AsType[*control.InUseError](err); {
 	case ok && inUse.PID != 0:
-		return advise(err, fmt.Sprintf("stop it with: kill %d, or give this one a socket of its own with --socket", inUse.PID))
+		return output.Advise(err, fmt.Sprintf("stop it with: kill %d, or give this one a socket of its own with --socket", inUse.PID))
 	case ok:
-		return advise(err, "stop it, or give this one a socket of its own with --socket")
+		return output.Advise(err, "stop it, or give this one a socket of its own with --socket")
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist):
-		return advise(err, "name a place for the socket that this user can write to with --socket PATH, or set XDG_RUNTIME_DIR")
+		return output.Advise(err, "name a place for the socket that this user can write to with --socket PATH, or set XDG_RUNTIME_DIR")
 	case err != nil:
 		return err
 	}
@@ -156,19 +157,19 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 // agent makes an agent with the VMs of the command line.
 func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Agent, error) {
 	if len(o.vms) == 0 && !o.usesLibvirt() {
-		return nil, misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
+		return nil, output.Misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
 	}
 	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, ControlSocket: o.socket, Log: log})
 	for _, s := range o.vms {
 		vm, err := parseVM(s)
 		if err != nil {
-			return nil, misuse(err)
+			return nil, output.Misuse(err)
 		}
 		if err := ownKey(&vm); err != nil {
 			return nil, err
 		}
 		if err := agent.AddVM(vm); err != nil {
-			return nil, misuse(err)
+			return nil, output.Misuse(err)
 		}
 	}
 	return agent, nil

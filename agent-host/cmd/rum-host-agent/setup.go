@@ -13,6 +13,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/setup"
 )
 
@@ -37,15 +38,7 @@ func (o *libvirtOptions) open(ctx context.Context) (*libvirt.Conn, config.Networ
 		return nil, config.Network{}, err
 	}
 	conn, err := libvirt.Open(ctx, o.uri)
-	return conn, file.Current().Network, hinted(err)
-}
-
-// hinted takes over the remedy that the package libvirt knows.
-func hinted(err error) error {
-	if hint := libvirt.Hint(err); hint != "" {
-		return advise(err, hint)
-	}
-	return err
+	return conn, file.Current().Network, output.Hinted(err, libvirt.Hint(err))
 }
 
 type setupOptions struct {
@@ -96,7 +89,7 @@ the key of its name is from then on for this domain alone.`,
 func exactlyOne(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return misuse(fmt.Errorf("%s takes one %s", c.Name(), what))
+			return output.Misuse(fmt.Errorf("%s takes one %s", c.Name(), what))
 		}
 		return nil
 	}
@@ -108,7 +101,7 @@ func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain stri
 		return err
 	}
 	if o.keep != keepYes && o.keep != keepNo {
-		return misuse(fmt.Errorf("--keep %q: want yes or no", o.keep))
+		return output.Misuse(fmt.Errorf("--keep %q: want yes or no", o.keep))
 	}
 	p := ownProject(domain, stderr)
 	o.uri = daemonFor(o.uri, p)
@@ -130,12 +123,12 @@ func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain stri
 	}
 	if errors.Is(err, libvirt.ErrNoDomain) && o.keep == keepNo && !o.dryRun {
 		if was, err := o.forget(domain); was || err != nil {
-			fmt.Fprintf(w, "%s: forgotten\n", clean(domain))
+			fmt.Fprintf(w, "%s: forgotten\n", output.Clean(domain))
 			return err
 		}
 	}
 	if err != nil {
-		return hinted(err)
+		return output.Hinted(err, libvirt.Hint(err))
 	}
 	switch {
 	case o.keep == keepNo:
@@ -157,7 +150,7 @@ func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain stri
 	}
 	result, err := setup.Apply(ctx, conn, plan)
 	if err != nil {
-		return hinted(err)
+		return output.Hinted(err, libvirt.Hint(err))
 	}
 	return errors.Join(bind(), o.remember(plan, opts), printResult(w, plan, result))
 }
@@ -168,10 +161,10 @@ func (o *setupOptions) seedFile() (string, error) {
 		return "", nil
 	}
 	if o.undo {
-		return "", misuse(errors.New("--undo removes the seed image too, and takes no --seed"))
+		return "", output.Misuse(errors.New("--undo removes the seed image too, and takes no --seed"))
 	}
 	if err := setup.CheckSeed(o.seed); err != nil {
-		return "", advise(fmt.Errorf("seed image: %w", err), "write one with: rum-host-agent cloudinit NAME -o FILE")
+		return "", output.Advise(fmt.Errorf("seed image: %w", err), "write one with: rum-host-agent cloudinit NAME -o FILE")
 	}
 	return filepath.Abs(o.seed)
 }
@@ -179,7 +172,7 @@ func (o *setupOptions) seedFile() (string, error) {
 // bindKey returns what makes the key of the domain's name one for this domain alone, to be done when the domain has the
 // image. It makes no key: the guest would not have it.
 func bindKey(plan *setup.Plan) (keep func() error, err error) {
-	store, err := keyStore()
+	store, err := keys.Default()
 	if err != nil {
 		return nil, err
 	}
@@ -189,18 +182,20 @@ func bindKey(plan *setup.Plan) (keep func() error, err error) {
 			"write one for it with: rum-host-agent cloudinit %[2]s -o FILE", store.Dir, plan.Domain))
 		return func() error { return nil }, nil
 	}
-	keep = func() error { return adviseOnKey(plan.Domain, store.Keep(plan.Domain, plan.UUID, key)) }
-	return keep, adviseOnKey(plan.Domain, err)
+	advise := func(err error) error {
+		return output.Hinted(err, keys.Hint(output.Clean(plan.Domain), err))
+	}
+	return func() error { return advise(store.Keep(plan.Domain, plan.UUID, key)) }, advise(err)
 }
 
 // printPlan writes what would be done.
 func printPlan(w io.Writer, plan *setup.Plan) error {
 	var b strings.Builder
 	if plan.Empty() {
-		fmt.Fprintf(&b, "%s: nothing to do\n", clean(plan.Domain))
+		fmt.Fprintf(&b, "%s: nothing to do\n", output.Clean(plan.Domain))
 	}
 	for _, step := range plan.Steps {
-		b.WriteString("would " + cleanError(step) + "\n")
+		b.WriteString("would " + output.CleanError(step) + "\n")
 	}
 	writeNotes(&b, plan.Notes)
 	writeDiff(&b, plan.Diff)
@@ -212,13 +207,13 @@ func printPlan(w io.Writer, plan *setup.Plan) error {
 func printResult(w io.Writer, plan *setup.Plan, result setup.Result) error {
 	var b strings.Builder
 	for _, step := range plan.Steps {
-		b.WriteString("done: " + cleanError(step) + "\n")
+		b.WriteString("done: " + output.CleanError(step) + "\n")
 	}
 	for _, reason := range result.Restart {
-		b.WriteString("after the next start only: " + cleanError(reason) + "\n")
+		b.WriteString("after the next start only: " + output.CleanError(reason) + "\n")
 	}
 	if len(result.Restart) > 0 {
-		fmt.Fprintf(&b, "shut %[1]s down and start it again: virsh shutdown %[1]s; virsh start %[1]s\n", clean(plan.Domain))
+		fmt.Fprintf(&b, "shut %[1]s down and start it again: virsh shutdown %[1]s; virsh start %[1]s\n", output.Clean(plan.Domain))
 	}
 	writeNotes(&b, plan.Notes)
 	writeDiff(&b, result.Diff)
@@ -228,7 +223,7 @@ func printResult(w io.Writer, plan *setup.Plan, result setup.Result) error {
 
 func writeNotes(b *strings.Builder, notes []string) {
 	for _, note := range notes {
-		b.WriteString("note: " + cleanError(note) + "\n")
+		b.WriteString("note: " + output.CleanError(note) + "\n")
 	}
 }
 
@@ -238,6 +233,6 @@ func writeDiff(b *strings.Builder, diff string) {
 	}
 	b.WriteByte('\n')
 	for line := range strings.Lines(diff) {
-		b.WriteString(clean(strings.TrimSuffix(line, "\n")) + "\n")
+		b.WriteString(output.Clean(strings.TrimSuffix(line, "\n")) + "\n")
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
 	"github.com/rum-vm/rum-agent/cloudinit"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -136,8 +136,8 @@ func runHere(t *testing.T, args ...string) (stdout, stderr string, err error) {
 
 // hintOf is what a person is told to do.
 func hintOf(err error) string {
-	if p, ok := errors.AsType[*problem](err); ok {
-		return p.hint
+	if p, ok := errors.AsType[*output.Problem](err); ok {
+		return p.Hint
 	}
 	return ""
 }
@@ -226,7 +226,7 @@ func (vm *rumVM) in(t *testing.T, command string) (stdout, stderr string, err er
 // key is what this host has for the VM.
 func (vm *rumVM) key() (keyfile.Key, error) {
 	store := keys.Store{Dir: filepath.Join(vm.state, "rum-agent", "keys")}
-	return store.Lookup("shop", hostagent.ProjectIdentity(vm.id))
+	return store.Lookup("shop", keys.ProjectIdentity(vm.id))
 }
 
 func TestInstallGoesIntoAVMOfRumsWithItsKeyOverSSH(t *testing.T) {

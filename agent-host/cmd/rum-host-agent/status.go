@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -33,7 +34,7 @@ project of rum's or libvirt is in error, as far as the VM has to do with it.`,
 			case asJSON:
 				q.Rows = 1 // for what is in error; the whole is passed on as it is
 			case len(args) == 1:
-				q.Rows = maxRowsOfVM
+				q.Rows = output.MaxRowsOfVM
 			}
 			if len(args) == 1 {
 				q.VM = args[0]
@@ -51,7 +52,7 @@ project of rum's or libvirt is in error, as far as the VM has to do with it.`,
 			if asJSON {
 				err = writeJSON(ctx, c.OutOrStdout(), s.socket, q.VM)
 			} else {
-				err = printStatus(c.OutOrStdout(), st, colours(os.Stdout))
+				err = output.Status(c.OutOrStdout(), st, output.Colours(os.Stdout))
 			}
 			if err != nil {
 				return err
@@ -82,19 +83,19 @@ func about(st status.Status, vm string) status.Status {
 // inError makes a script see what a person reads: that what is shown is not all as it should be.
 func inError(st status.Status) error {
 	if st.Config.Error != "" {
-		return advise(errors.New("the configuration is in error, and the last good one in use"), "correct "+clean(st.Config.File)+" as status says")
+		return output.Advise(errors.New("the configuration is in error, and the last good one in use"), "correct "+output.Clean(st.Config.File)+" as status says")
 	}
 	for _, c := range st.Projects {
 		if c.Error != "" {
-			return advise(fmt.Errorf("the configuration of %s is in error, and the last good one in use", clean(c.VM)), "correct "+clean(c.File)+" as status says")
+			return output.Advise(fmt.Errorf("the configuration of %s is in error, and the last good one in use", output.Clean(c.VM)), "correct "+output.Clean(c.File)+" as status says")
 		}
 	}
 	if len(st.Refused) > 0 {
-		return advise(fmt.Errorf("no project is taken from %s", clean(st.Refused[0].Path)), "do what status says")
+		return output.Advise(fmt.Errorf("no project is taken from %s", output.Clean(st.Refused[0].Path)), "do what status says")
 	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
-			return advise(fmt.Errorf("%s does not answer, and its VMs are those last seen", clean(d.Source)), "do what status says")
+			return output.Advise(fmt.Errorf("%s does not answer, and its VMs are those last seen", output.Clean(d.Source)), "do what status says")
 		}
 	}
 	return nil
@@ -104,12 +105,9 @@ func inError(st status.Status) error {
 // of megabytes; a [control.Client] gives up sooner if it does not begin.
 const askTimeout = 30 * time.Second
 
-// How many forwards are shown to people who ask about all VMs, or about one; the others
-// are counted.
-const (
-	maxRows     = 200
-	maxRowsOfVM = 1000
-)
+// maxRows is how many forwards are shown to people who ask about all VMs; the others are
+// counted.
+const maxRows = 200
 
 func askStatus(ctx context.Context, socket string, q status.Query) (status.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -121,9 +119,9 @@ func askStatus(ctx context.Context, socket string, q status.Query) (status.Statu
 func adviseAsker(err error) error {
 	switch {
 	case errors.Is(err, control.ErrNoAgent):
-		return advise(err, "start it with: rum-host-agent run")
+		return output.Advise(err, "start it with: rum-host-agent run")
 	case errors.Is(err, fs.ErrPermission):
-		return advise(err, "ask as the user who runs the agent")
+		return output.Advise(err, "ask as the user who runs the agent")
 	}
 	return err
 }
@@ -136,13 +134,13 @@ func noVM(ctx context.Context, socket, name string) error {
 	}
 	var names []string
 	for _, vm := range st.VMs {
-		names = append(names, clean(vm.Name))
+		names = append(names, output.Clean(vm.Name))
 	}
 	hint := "the agent serves no VM"
 	if len(names) > 0 {
 		hint = "the agent serves: " + strings.Join(names, ", ")
 	}
-	return advise(fmt.Errorf("there is no VM %q", name), hint)
+	return output.Advise(fmt.Errorf("there is no VM %q", name), hint)
 }
 
 // writeJSON passes on what the agent knows, of one VM or, if that is empty, of all,

@@ -7,7 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rum-vm/rum-agent/cloudinit"
+	"github.com/rum-vm/rum-agent/agent-host/keys"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 )
 
 func newUninstall() *cobra.Command {
@@ -31,19 +32,15 @@ func uninstall(ctx context.Context, o *reachOptions, name string, sshOptions []s
 	if err := checkDomainName(name); err != nil {
 		return err
 	}
-	way, err := o.way(ctx, name, ownProject(name, stderr), sshOptions, stderr)
-	if err != nil {
+	if err := o.target(name, sshOptions, stderr).Uninstall(ctx, stdout, stderr); err != nil {
 		return err
 	}
-	if err := way.do(ctx, "remove the agent from", cloudinit.Uninstaller(), stdout, stderr); err != nil {
-		return err
-	}
-	store, err := keyStore()
+	store, err := keys.Default()
 	if err != nil {
 		return err
 	}
 	if _, err := store.Lookup(name, ""); err == nil {
-		fmt.Fprintf(stdout, "this host still has the key of %[1]s; forget it with: rum-host-agent keys forget %[1]s\n", clean(name))
+		fmt.Fprintf(stdout, "this host still has the key of %[1]s; forget it with: rum-host-agent keys forget %[1]s\n", output.Clean(name))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
@@ -60,7 +61,7 @@ func parseVMParts(s string) (vm hostagent.VM, err error) {
 			}
 			key, err := keyfile.Read(value)
 			if err != nil {
-				return vm, advise(err, "make one with: (umask 077; openssl rand -hex 32 >"+clean(value)+"), or leave ,key= out for the key that rum-host-agent keys list shows")
+				return vm, output.Advise(err, "make one with: (umask 077; openssl rand -hex 32 >"+output.Clean(value)+"), or leave ,key= out for the key that rum-host-agent keys list shows")
 			}
 			vm.Key = key[:]
 		default:
@@ -121,7 +122,7 @@ func checkDomainName(name string) error {
 		err = errors.New("the name has a /, which no libvirt domain's may have")
 	}
 	if err != nil {
-		return misuse(fmt.Errorf("VM %q: %w", name, err))
+		return output.Misuse(fmt.Errorf("VM %q: %w", name, err))
 	}
 	return nil
 }

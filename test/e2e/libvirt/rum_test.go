@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -69,9 +68,9 @@ func (h rumHost) project(t *testing.T, name, subnet, rules string) rumProject {
 		t.Fatal(err)
 	}
 	store := keys.Store{Dir: filepath.Join(h.state, "rum-agent", "keys")}
-	key, err := store.Draft(name, hostagent.ProjectIdentity(p.id))
+	key, err := store.Draft(name, keys.ProjectIdentity(p.id))
 	if err == nil {
-		err = store.Keep(name, hostagent.ProjectIdentity(p.id), key)
+		err = store.Keep(name, keys.ProjectIdentity(p.id), key)
 	}
 	if err != nil {
 		t.Fatal(err)

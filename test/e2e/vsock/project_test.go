@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -25,7 +24,7 @@ const projectFile = "/root/shop/shop.rum.toml"
 // loadProject puts the guest of a project into the cargo, and the key that it has as the host's user has it.
 func loadProject(ctx context.Context, kernel *vm.Kernel, content string) error {
 	store := keys.Store{Dir: filepath.Join(content, "keys")}
-	identity := hostagent.ProjectIdentity(config.ProjectID(projectFile))
+	identity := keys.ProjectIdentity(config.ProjectID(projectFile))
 	key, err := store.Draft("shop", identity)
 	if err == nil {
 		err = store.Keep("shop", identity, key)

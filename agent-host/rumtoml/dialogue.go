@@ -1,4 +1,4 @@
-package main
+package rumtoml
 
 import (
 	"bufio"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/output"
 )
 
 // maxAsked bounds how many ports are listed before they are asked about.
@@ -19,14 +21,20 @@ type dialogue struct {
 	ended bool
 }
 
+// Ask asks at a terminal what is left open of the plan for a file. It reports whether to write it.
+func (p *Plan) Ask(in io.Reader, out io.Writer, path string, exists bool) bool {
+	d := &dialogue{in: bufio.NewReader(in), out: out}
+	return d.complete(p, path, exists)
+}
+
 // complete asks what a plan leaves open. It reports whether to write it.
-func (d *dialogue) complete(p *plan, path string, exists bool) bool {
-	if exists && !d.confirm(fmt.Sprintf("%s exists. Replace it?", clean(path)), false) {
+func (d *dialogue) complete(p *Plan, path string, exists bool) bool {
+	if exists && !d.confirm(fmt.Sprintf("%s exists. Replace it?", output.Clean(path)), false) {
 		return false
 	}
 	p.all = d.confirm("Forward every port that opens in a VM, from 1024 up, to the same port of localhost?", true)
 	d.askPorts(p)
-	return d.confirm(fmt.Sprintf("Write %s?", clean(path)), true) && !d.ended
+	return d.confirm(fmt.Sprintf("Write %s?", output.Clean(path)), true) && !d.ended
 }
 
 // named reports whether a flag has said what is to become of the port.
@@ -43,7 +51,7 @@ func named(rules []portRule, s seenPort) bool {
 const fewPorts = 3
 
 // askPorts asks about the ports that no flag has named.
-func (d *dialogue) askPorts(p *plan) {
+func (d *dialogue) askPorts(p *Plan) {
 	open := slices.DeleteFunc(slices.Clone(p.seen), func(s seenPort) bool { return named(p.rules, s) })
 	if len(open) > fewPorts {
 		for _, s := range open[:min(len(open), maxAsked)] {
@@ -89,7 +97,7 @@ func (d *dialogue) chooseAll(n int) string {
 }
 
 // askPort asks where a port should be.
-func (d *dialogue) askPort(p *plan, s seenPort) {
+func (d *dialogue) askPort(p *Plan, s seenPort) {
 	guest, proposed := strconv.Itoa(int(s.port)), strconv.Itoa(int(s.host))
 	for !d.ended {
 		host := d.ask(fmt.Sprintf("%s: host port, or n for none [%s] ", s, proposed))
@@ -102,7 +110,7 @@ func (d *dialogue) askPort(p *plan, s seenPort) {
 		if host != "" {
 			checked, err := parsePorts(host + ":" + guest + "/" + s.proto)
 			if err != nil {
-				fmt.Fprintln(d.out, clean(err.Error()))
+				fmt.Fprintln(d.out, output.Clean(err.Error()))
 				continue
 			}
 			host = checked.host

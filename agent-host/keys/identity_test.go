@@ -1,19 +1,18 @@
-package main
+package keys_test
 
 import (
 	"errors"
 	"testing"
 
-	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 )
 
 // TestTheKeyOfAProjectsDomainOutlivesItsUUID: rum defines the domain anew, and libvirt gives it another UUID.
 func TestTheKeyOfAProjectsDomainOutlivesItsUUID(t *testing.T) {
 	store := keys.Store{Dir: t.TempDir() + "/keys"}
-	lookup := domainKey(store)
+	lookup := store.ForDomain
 	const old, other = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
-	for name, uuid := range map[string]string{"shop": old, "free": "", "mine": hostagent.ProjectIdentity("aaaaaaaa")} {
+	for name, uuid := range map[string]string{"shop": old, "free": "", "mine": keys.ProjectIdentity("aaaaaaaa")} {
 		if err := store.New(name, uuid); err != nil {
 			t.Fatal(err)
 		}
@@ -23,15 +22,15 @@ func TestTheKeyOfAProjectsDomainOutlivesItsUUID(t *testing.T) {
 		found          bool
 		err            error
 	}{
-		{"shop", hostagent.ProjectIdentity("aaaaaaaa"), true, nil},
+		{"shop", keys.ProjectIdentity("aaaaaaaa"), true, nil},
 		{"shop", old, true, nil},
 		{"shop", other, false, keys.ErrOtherDomain},
-		{"free", hostagent.ProjectIdentity("aaaaaaaa"), true, nil},
+		{"free", keys.ProjectIdentity("aaaaaaaa"), true, nil},
 		{"free", other, true, nil},
-		{"mine", hostagent.ProjectIdentity("aaaaaaaa"), true, nil},
-		{"mine", hostagent.ProjectIdentity("bbbbbbbb"), false, keys.ErrOtherDomain},
+		{"mine", keys.ProjectIdentity("aaaaaaaa"), true, nil},
+		{"mine", keys.ProjectIdentity("bbbbbbbb"), false, keys.ErrOtherDomain},
 		{"mine", other, false, keys.ErrOtherDomain},
-		{"none", hostagent.ProjectIdentity("aaaaaaaa"), false, nil},
+		{"none", keys.ProjectIdentity("aaaaaaaa"), false, nil},
 	} {
 		key, err := lookup(row.name, row.identity)
 		if (key != nil) != row.found || !errors.Is(err, row.err) {

@@ -1,4 +1,4 @@
-package main
+package rumtoml
 
 import (
 	"bufio"
@@ -30,7 +30,7 @@ func seen() []seenPort {
 // answer gives a new plan these answers and returns the file and what was asked.
 func answer(t *testing.T, exists bool, answers ...string) (text string, asked string, write bool) {
 	t.Helper()
-	p := &plan{seen: seen(), all: true}
+	p := &Plan{seen: seen(), all: true}
 	var out bytes.Buffer
 	d := &dialogue{in: bufio.NewReader(strings.NewReader(strings.Join(answers, "\n"))), out: &out}
 	write = d.complete(p, "/home/me/rum.toml", exists)
@@ -102,7 +102,7 @@ func TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed(t *testing.T) {
 		"\nn\n8000\n\n": `[[forward]] guest = 514 host = 8000 proto = "udp"`,
 		"n\n\n\n\n":     both + " [[forward]] ignore = true",
 	} {
-		p := &plan{seen: seenPorts(st), all: true}
+		p := &Plan{seen: seenPorts(st), all: true}
 		var out bytes.Buffer
 		d := &dialogue{in: bufio.NewReader(strings.NewReader(answers)), out: &out}
 		if !d.complete(p, "rum.toml", false) || rulesOf(p.text()) != want || !strings.Contains(out.String(), "80/tcp (nginx[7] in dev): host port, or n for none [8080]") {
@@ -113,7 +113,7 @@ func TestInitOffersPortsBelow1024WithTheRuleThatTheyNeed(t *testing.T) {
 		}
 	}
 	// Nobody is asked with --yes: the file says what to write.
-	if text := (&plan{seen: seenPorts(st), all: true}).text(); rulesOf(text) != "" ||
+	if text := (&Plan{seen: seenPorts(st), all: true}).text(); rulesOf(text) != "" ||
 		!strings.Contains(text, "\n#   80/tcp (nginx[7] in dev): stays there without a rule, guest = 80, host = 8080\n") ||
 		!strings.Contains(text, ", guest = 514, host = 8514, proto = \"udp\"\n") {
 		t.Errorf("got\n%s", text)
@@ -134,7 +134,7 @@ func TestInitAsksAboutManyPortsAtOnce(t *testing.T) {
 		"n\nn\n\n":      {0, 3},
 		"\nc\n" + strings.Repeat("n\n", 20) + "\n": {20, 23},
 	} {
-		p := &plan{seen: seenPorts(status.Status{VMs: []status.VM{many}}), all: true}
+		p := &Plan{seen: seenPorts(status.Status{VMs: []status.VM{many}}), all: true}
 		var out bytes.Buffer
 		d := &dialogue{in: bufio.NewReader(strings.NewReader(answers)), out: &out}
 		if !d.complete(p, "rum.toml", false) || len(p.rules) != want.rules || strings.Count(out.String(), "? [")+strings.Count(out.String(), ": host port") != want.asked {
@@ -148,7 +148,7 @@ func TestInitAsksAboutManyPortsAtOnce(t *testing.T) {
 
 // TestWhatInitWritesIsGoodForRumToo: beside the tables that rum requires, whatever was chosen.
 func TestWhatInitWritesIsGoodForRumToo(t *testing.T) {
-	p := &plan{seen: seen()}
+	p := &Plan{seen: seen()}
 	for _, flag := range []string{"8080:80", "81", "5300:53/udp", "53/any", "9000-9009:90-99"} {
 		r, err := parsePorts(flag)
 		if err != nil {

@@ -1,23 +1,25 @@
-package main
+package rumtoml
 
 import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 )
 
-// plan is what a new rum.toml is to say.
-type plan struct {
+// Plan is what a new rum.toml is to say.
+type Plan struct {
 	rules []portRule
 	seen  []seenPort
 	// all: what no rule names is forwarded too.
 	all bool
 }
+
+// New returns the plan of a file that forwards what rum-host-agent does without one.
+func New() *Plan { return &Plan{all: true} }
 
 // portRule is one rule to write. Without host it ignores guest.
 type portRule struct {
@@ -25,69 +27,9 @@ type portRule struct {
 	comment            string // what it is for; may be empty
 }
 
-// seenPort is a port that listens in VMs.
-type seenPort struct {
-	port  uint16
-	host  uint16 // the one proposed: another than port where that is low
-	proto string
-	by    []string // VMs and programs, safe to print
-}
-
-func describeSeen(vm, process string) string {
-	if process == "" {
-		return clean(vm)
-	}
-	return clean(process) + " in " + clean(vm)
-}
-
-// addSeen keeps one entry for each port, in their order.
-func addSeen(seen []seenPort, p seenPort) []seenPort {
-	i, found := slices.BinarySearchFunc(seen, p, func(a, b seenPort) int {
-		if a.port != b.port {
-			return int(a.port) - int(b.port)
-		}
-		return strings.Compare(a.proto, b.proto)
-	})
-	if found {
-		seen[i].by = append(seen[i].by, p.by...)
-		slices.Sort(seen[i].by) // the agent tells them in the order in which they were announced
-		return seen
-	}
-	return slices.Insert(seen, i, p)
-}
-
-func (p seenPort) String() string {
-	by := p.by
-	const most = 3
-	if len(by) > most {
-		by = append(slices.Clone(by[:most]), "others")
-	}
-	return fmt.Sprintf("%d/%s (%s)", p.port, clean(p.proto), strings.Join(by, ", "))
-}
-
-// leaveApart moves what is proposed for low ports away from the host ports of the others.
-func leaveApart(seen []seenPort) {
-	taken := map[uint16]bool{}
-	for _, s := range seen {
-		if s.host == s.port {
-			taken[s.host] = true
-		}
-	}
-	for i := range seen {
-		s := &seen[i]
-		if s.host == s.port {
-			continue
-		}
-		for taken[s.host] {
-			s.host++
-		}
-		taken[s.host] = true
-	}
-}
-
 // add has a port forwarded to a host port, or ignored for none, if the rest of the file does not say so already: a port
 // below 1024 stays in the guest unless a rule names it.
-func (p *plan) add(s seenPort, host string) {
+func (p *Plan) add(s seenPort, host string) {
 	guest := strconv.Itoa(int(s.port))
 	otherwise := ""
 	if p.all && s.port >= 1024 {
@@ -96,6 +38,15 @@ func (p *plan) add(s seenPort, host string) {
 	if host != otherwise {
 		p.rules = append(p.rules, portRule{guest: guest, host: host, proto: s.proto, comment: strings.Join(s.by, ", ")})
 	}
+}
+
+// Name adds a rule as a flag names it: [HOST:]GUEST[/PROTO].
+func (p *Plan) Name(flag string) error {
+	r, err := parsePorts(flag)
+	if err == nil {
+		p.rules = append(p.rules, r)
+	}
+	return err
 }
 
 // parsePorts reads [HOST:]GUEST[/PROTO].
@@ -160,11 +111,11 @@ func portValue(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-//go:embed init.toml
+//go:embed template.toml
 var initText string
 
 // text is the file.
-func (p *plan) text() string {
+func (p *Plan) text() string {
 	var b strings.Builder
 	b.WriteString(initText)
 	for _, r := range p.rules {

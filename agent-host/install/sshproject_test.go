@@ -1,7 +1,7 @@
-package main
+package install
 
 import (
-	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
@@ -34,8 +33,9 @@ func TestInstallGoesIntoAVMOfRumsAsRumDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := ownProject("shop", io.Discard)
-	if p == nil || p.File.Current().User != "ops" || ownProject("web", io.Discard) != nil {
+	all, _ := (&projects.Watcher{Dir: projects.Dir(), Log: slog.New(slog.DiscardHandler)}).Scan()
+	p := projects.Of(all, "shop", "")
+	if p == nil || p.File.Current().User != "ops" || projects.Of(all, "web", "") != nil {
 		t.Fatalf("%+v", p)
 	}
 	options, _, err := sshAsRum(p)
@@ -62,10 +62,10 @@ func TestInstallGoesIntoAVMOfRumsAsRumDoes(t *testing.T) {
 		t.Errorf("host keys are kept elsewhere:\n%s", out)
 	}
 	// The key is the project's, unless it was made for a UUID that the domain had.
-	if got := keyOwner("shop", p); got != hostagent.ProjectIdentity(p.ID) {
+	if got := keyOwner("shop", p); got != keys.ProjectIdentity(p.ID) {
 		t.Errorf("%q", got)
 	}
-	store, _ := keyStore()
+	store, _ := keys.Default()
 	if err := (keys.Store{Dir: store.Dir}).New("shop", "11111111-1111-1111-1111-111111111111"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package output
 
 import (
 	"strings"
@@ -29,7 +29,7 @@ func example() status.Status {
 
 func TestTableIsAligned(t *testing.T) {
 	var b strings.Builder
-	if err := printStatus(&b, example(), false); err != nil {
+	if err := Status(&b, example(), false); err != nil {
 		t.Fatal(err)
 	}
 	want := `dev  connected  vsock:3:1021  auth psk  agent 1.2  loopback 127.77.3.9
@@ -53,7 +53,7 @@ func TestALabelHasAColumnWhereThereIsOne(t *testing.T) {
 	st.VMs[0].Forwards = st.VMs[0].Forwards[:2]
 	st.VMs[0].Forwards[1].Label = "the \x1b[2Jshop"
 	var b strings.Builder
-	if err := printStatus(&b, st, false); err != nil {
+	if err := Status(&b, st, false); err != nil {
 		t.Fatal(err)
 	}
 	want := `  PORT      LABEL         STATE   HOST                       GUEST         PATH   PROCESS     CONNS  REASON
@@ -87,7 +87,7 @@ func TestWhatIsNotShownIsCounted(t *testing.T) {
 	} {
 		st := status.Status{VMs: []status.VM{{Name: "dev", More: more}}}
 		var b strings.Builder
-		if err := printStatus(&b, st, false); err != nil {
+		if err := Status(&b, st, false); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.HasSuffix(b.String(), want) {
@@ -98,8 +98,8 @@ func TestWhatIsNotShownIsCounted(t *testing.T) {
 
 func TestColourChangesNothingElse(t *testing.T) {
 	var plain, coloured strings.Builder
-	_ = printStatus(&plain, example(), false)
-	_ = printStatus(&coloured, example(), true)
+	_ = Status(&plain, example(), false)
+	_ = Status(&coloured, example(), true)
 	text := coloured.String()
 	if !strings.Contains(text, "\x1b[32mactive\x1b[0m") {
 		t.Errorf("no colour in %q", text)
@@ -122,7 +122,7 @@ func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 		}},
 	}}}
 	var b strings.Builder
-	_ = printStatus(&b, st, false)
+	_ = Status(&b, st, false)
 	for _, r := range b.String() {
 		if r != '\n' && (r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x202e || r == 0x200b) {
 			t.Fatalf("%U in the output", r)
@@ -150,7 +150,7 @@ func TestStatusSaysWhatBecameOfASetup(t *testing.T) {
 		"nothing was put back: operation forbidden?[31m": {Error: "operation forbidden\x1b[31m"},
 	} {
 		var b strings.Builder
-		if err := printStatus(&b, status.Status{Setups: []status.Setup{setup(s)}}, false); err != nil {
+		if err := Status(&b, status.Status{Setups: []status.Setup{setup(s)}}, false); err != nil {
 			t.Fatal(err)
 		}
 		if line, _, _ := strings.Cut(b.String(), "\n"); line != "setup of shop: defined anew at 2026-11-29 00:10:08; "+want {

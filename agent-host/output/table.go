@@ -1,4 +1,4 @@
-package main
+package output
 
 import (
 	"fmt"
@@ -19,33 +19,33 @@ var stateColours = map[string]string{
 	status.Ignored: "2",
 }
 
-// cell is text in a column; colour is empty for none.
-type cell struct{ text, colour string }
+// Cell is text in a column; colour is empty for none.
+type Cell struct{ text, colour string }
 
-// printStatus writes VMs and forwards for people.
-func printStatus(w io.Writer, st status.Status, colour bool) error {
+// Status writes VMs and forwards for people.
+func Status(w io.Writer, st status.Status, colour bool) error {
 	var b strings.Builder
 	if st.Config.Error != "" {
-		b.WriteString("configuration error: " + cleanError(st.Config.Error) + "\n")
+		b.WriteString("configuration error: " + CleanError(st.Config.Error) + "\n")
 	}
 	if st.Warning != "" {
-		b.WriteString("warning: " + cleanError(st.Warning) + "\n")
+		b.WriteString("warning: " + CleanError(st.Warning) + "\n")
 	}
 	for _, text := range st.Config.Warnings {
-		b.WriteString("configuration warning: " + cleanError(text) + "\n")
+		b.WriteString("configuration warning: " + CleanError(text) + "\n")
 	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
-			b.WriteString(clean(d.Source) + "  error: " + cleanError(d.Error) + "\n")
+			b.WriteString(Clean(d.Source) + "  error: " + CleanError(d.Error) + "\n")
 		}
 	}
 	for _, c := range st.Projects {
 		if c.Error != "" && !slices.ContainsFunc(st.VMs, func(vm status.VM) bool { return vm.Config != nil && vm.Config.File == c.File }) {
-			b.WriteString("configuration error of " + clean(c.VM) + ", which is not served: " + cleanError(c.Error) + "\n")
+			b.WriteString("configuration error of " + Clean(c.VM) + ", which is not served: " + CleanError(c.Error) + "\n")
 		}
 	}
 	for _, r := range st.Refused {
-		b.WriteString("no project is taken from " + clean(r.Path) + ": " + cleanError(r.Reason) + "; " + cleanError(r.Remedy) + "\n")
+		b.WriteString("no project is taken from " + Clean(r.Path) + ": " + CleanError(r.Reason) + "; " + CleanError(r.Remedy) + "\n")
 	}
 	for _, s := range st.Setups {
 		writeSetup(&b, s)
@@ -64,46 +64,46 @@ func printStatus(w io.Writer, st status.Status, colour bool) error {
 		others = "of all other VMs: "
 	}
 	if c := st.Config; c.Found {
-		b.WriteString("\n" + others + "rules of " + clean(c.File) + ", " + clean(c.Why) + "\n")
+		b.WriteString("\n" + others + "rules of " + Clean(c.File) + ", " + Clean(c.Why) + "\n")
 	} else if c.File != "" {
-		b.WriteString("\n" + others + "default rules; there is no " + clean(c.File) + ", " + clean(c.Why) + "\n")
+		b.WriteString("\n" + others + "default rules; there is no " + Clean(c.File) + ", " + Clean(c.Why) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 func writeVM(b *strings.Builder, vm status.VM, colour bool) {
-	b.WriteString(clean(vm.Name) + "  ")
+	b.WriteString(Clean(vm.Name) + "  ")
 	writeCell(b, stateCell(vm.State), colour)
 	if vm.Endpoint != "" {
-		b.WriteString("  " + clean(vm.Endpoint))
+		b.WriteString("  " + Clean(vm.Endpoint))
 	}
 	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}, {"loopback", vm.Loopback}} {
 		if part[1] != "" {
-			b.WriteString("  " + part[0] + " " + clean(part[1]))
+			b.WriteString("  " + part[0] + " " + Clean(part[1]))
 		}
 	}
 	b.WriteByte('\n')
 	if vm.Error != "" {
-		b.WriteString("  error: " + cleanError(vm.Error) + "\n")
+		b.WriteString("  error: " + CleanError(vm.Error) + "\n")
 	}
 	if vm.Warning != "" {
-		b.WriteString("  warning: " + cleanError(vm.Warning) + "\n")
+		b.WriteString("  warning: " + CleanError(vm.Warning) + "\n")
 	}
 	if vm.RedefinedAt != nil {
 		b.WriteString("  defined anew at " + vm.RedefinedAt.Local().Format(time.DateTime) + "; key, address and rules are its project's as before\n")
 	}
 	if c := vm.Config; c != nil {
 		if c.Error != "" {
-			b.WriteString("  configuration error: " + cleanError(c.Error) + "\n")
+			b.WriteString("  configuration error: " + CleanError(c.Error) + "\n")
 		}
 		for _, text := range c.Warnings {
-			b.WriteString("  configuration warning: " + cleanError(text) + "\n")
+			b.WriteString("  configuration warning: " + CleanError(text) + "\n")
 		}
-		b.WriteString("  rules of " + clean(c.File) + ", " + clean(c.Why) + "\n")
+		b.WriteString("  rules of " + Clean(c.File) + ", " + Clean(c.Why) + "\n")
 	}
 	if len(vm.Forwards) > 0 {
-		writeTable(b, forwardRows(vm.Forwards), colour)
+		WriteTable(b, forwardRows(vm.Forwards), colour)
 	}
 	if len(vm.More) > 0 {
 		b.WriteString("  " + more(vm) + "\n")
@@ -112,19 +112,23 @@ func writeVM(b *strings.Builder, vm status.VM, colour bool) {
 
 func writeSetup(b *strings.Builder, s status.Setup) {
 	if s.Domain == "" {
-		b.WriteString(clean(s.Source) + "  what setup added is not put back when a domain is defined anew: " + cleanError(s.Error) + "\n")
+		b.WriteString(Clean(s.Source) + "  what setup added is not put back when a domain is defined anew: " + CleanError(s.Error) + "\n")
 		return
 	}
-	fmt.Fprintf(b, "setup of %s: defined anew at %s", clean(s.Domain), s.RedefinedAt.Local().Format(time.DateTime))
+	fmt.Fprintf(b, "setup of %s: defined anew at %s", Clean(s.Domain), s.RedefinedAt.Local().Format(time.DateTime))
 	switch {
 	case s.Error != "":
-		b.WriteString("; nothing was put back: " + cleanError(s.Error) + "\n")
+		b.WriteString("; nothing was put back: " + CleanError(s.Error) + "\n")
 	case len(s.Done) == 0:
 		b.WriteString("; nothing was missing\n")
 	default:
-		b.WriteString("; put back: " + cleanError(strings.Join(s.Done, "; ")) + "\n")
+		b.WriteString("; put back: " + CleanError(strings.Join(s.Done, "; ")) + "\n")
 	}
 }
+
+// MaxRowsOfVM is how many forwards are shown to people who ask about one VM; the others are
+// counted.
+const MaxRowsOfVM = 1000
 
 // more counts the forwards that are not shown, and says what shows them.
 func more(vm status.VM) string {
@@ -136,36 +140,36 @@ func more(vm status.VM) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	text := fmt.Sprintf("and %d more: %s; see all with: rum-host-agent status %s", left, strings.Join(parts, ", "), clean(vm.Name))
-	if len(vm.Forwards)+left > maxRowsOfVM {
+	text := fmt.Sprintf("and %d more: %s; see all with: rum-host-agent status %s", left, strings.Join(parts, ", "), Clean(vm.Name))
+	if len(vm.Forwards)+left > MaxRowsOfVM {
 		text += " --json"
 	}
 	return text
 }
 
-func stateCell(s string) cell { return cell{clean(s), stateColours[s]} }
+func stateCell(s string) Cell { return Cell{Clean(s), stateColours[s]} }
 
-func forwardRows(forwards []status.Forward) [][]cell {
+func forwardRows(forwards []status.Forward) [][]Cell {
 	labels := slices.ContainsFunc(forwards, func(f status.Forward) bool { return f.Label != "" })
 	header := "PORT STATE HOST GUEST PATH PROCESS CONNS REASON"
 	if labels {
 		header = "PORT LABEL STATE HOST GUEST PATH PROCESS CONNS REASON"
 	}
-	rows := [][]cell{plain(strings.Fields(header)...)}
+	rows := [][]Cell{Plain(strings.Fields(header)...)}
 	for _, f := range forwards {
-		row := plain(
-			fmt.Sprintf("%d/%s", f.Port, clean(f.Proto)),
+		row := Plain(
+			fmt.Sprintf("%d/%s", f.Port, Clean(f.Proto)),
 			"",
 			addresses(f.Host),
 			addresses(f.Guest),
-			orDash(f.Path),
-			orDash(f.Process),
+			OrDash(f.Path),
+			OrDash(f.Process),
 			fmt.Sprintf("%d/%d", f.ConnectionsActive, f.ConnectionsTotal),
 			reason(f),
 		)
 		row[1] = stateCell(f.State)
 		if labels {
-			row = slices.Insert(row, 1, cell{text: orDash(f.Label)})
+			row = slices.Insert(row, 1, Cell{text: OrDash(f.Label)})
 		}
 		rows = append(rows, row)
 	}
@@ -185,11 +189,11 @@ func reason(f status.Forward) string {
 			return ""
 		}
 		ago := max(0, time.Since(*f.LastErrorAt)).Truncate(time.Second)
-		return fmt.Sprintf("last error, %v ago: %s", ago, cleanError(f.LastError))
+		return fmt.Sprintf("last error, %v ago: %s", ago, CleanError(f.LastError))
 	case f.State != status.Active && len(f.Listening) > 0:
-		return cleanError(f.Reason) + "; open on " + addresses(f.Listening)
+		return CleanError(f.Reason) + "; open on " + addresses(f.Listening)
 	}
-	return cleanError(f.Reason)
+	return CleanError(f.Reason)
 }
 
 // maxAddresses is how many addresses a column names.
@@ -197,31 +201,33 @@ const maxAddresses = 4
 
 func addresses(all []string) string {
 	shown := all[:min(len(all), maxAddresses)]
-	text := orDash(strings.Join(shown, ","))
+	text := OrDash(strings.Join(shown, ","))
 	if more := len(all) - len(shown); more > 0 {
 		text += fmt.Sprintf(",+%d", more)
 	}
 	return text
 }
 
-func orDash(s string) string {
+// OrDash is a text safe to print, and a dash for none.
+func OrDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return clean(s)
+	return Clean(s)
 }
 
-func plain(texts ...string) []cell {
-	row := make([]cell, len(texts))
+// Plain is a row of texts, which are safe to print, without colours.
+func Plain(texts ...string) []Cell {
+	row := make([]Cell, len(texts))
 	for i, t := range texts {
 		row[i].text = t
 	}
 	return row
 }
 
-// writeTable writes rows with columns as wide as their widest cell, and nothing
+// WriteTable writes rows with columns as wide as their widest cell, and nothing
 // after the last text of a line.
-func writeTable(b *strings.Builder, rows [][]cell, colour bool) {
+func WriteTable(b *strings.Builder, rows [][]Cell, colour bool) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, c := range row {
@@ -243,7 +249,7 @@ func writeTable(b *strings.Builder, rows [][]cell, colour bool) {
 	}
 }
 
-func writeCell(b *strings.Builder, c cell, colour bool) {
+func writeCell(b *strings.Builder, c Cell, colour bool) {
 	if colour && c.colour != "" {
 		fmt.Fprintf(b, "\x1b[%sm%s\x1b[0m", c.colour, c.text)
 		return

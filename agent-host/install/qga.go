@@ -1,4 +1,4 @@
-package main
+package install
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
 	"github.com/rum-vm/rum-agent/agent-host/qga"
 )
@@ -16,13 +17,13 @@ func overQGA(domain, uri string, p *projects.Project) way {
 	return way{to: domain, hint: "what went wrong is said above", run: func(ctx context.Context, script []byte, stdout, stderr io.Writer) error {
 		conn, err := libvirt.Open(ctx, uri)
 		if err != nil {
-			return hinted(err)
+			return output.Hinted(err, libvirt.Hint(err))
 		}
 		defer conn.Close()
 		if p != nil {
 			dom, err := conn.Find(ctx, domain)
 			if err != nil {
-				return hinted(err)
+				return output.Hinted(err, libvirt.Hint(err))
 			}
 			if err := isOf(dom, p); dom.State != libvirt.Off && err != nil {
 				return err
@@ -32,7 +33,7 @@ func overQGA(domain, uri string, p *projects.Project) way {
 		writeLines(stdout, said.Out)
 		writeLines(stderr, said.Err)
 		if err != nil {
-			return hinted(err)
+			return output.Hinted(err, libvirt.Hint(err))
 		}
 		if said.Exit != 0 {
 			return fmt.Errorf("exit status %d", said.Exit)
@@ -44,6 +45,6 @@ func overQGA(domain, uri string, p *projects.Project) way {
 // writeLines writes what came from a guest.
 func writeLines(w io.Writer, text string) {
 	for line := range strings.Lines(text) {
-		fmt.Fprintln(w, cleanError(strings.TrimRight(line, "\r\n")))
+		fmt.Fprintln(w, output.CleanError(strings.TrimRight(line, "\r\n")))
 	}
 }

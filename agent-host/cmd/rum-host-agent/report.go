@@ -1,0 +1,41 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
+)
+
+// Exit codes. Being told to stop (SIGTERM, SIGINT) is success.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+	exitNoAgent = 3
+)
+
+// report prints an error and returns the exit code that goes with it.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "rum-host-agent: %s\n", output.CleanError(err.Error()))
+	p, ok := errors.AsType[*output.Problem](err)
+	if !ok {
+		return exitFailure
+	}
+	for line := range strings.Lines(p.Hint) {
+		fmt.Fprintln(stderr, output.CleanHint(strings.TrimSuffix(line, "\n")))
+	}
+	switch {
+	case p.Usage:
+		return exitUsage
+	case errors.Is(err, control.ErrNoAgent):
+		return exitNoAgent
+	}
+	return exitFailure
+}
