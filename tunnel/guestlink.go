@@ -30,8 +30,9 @@ type guestLink struct {
 	session *mux.Session
 	control *control
 	orders  *handshake.Judge // nil without a key
-	work    *budget.Budget   // for what serves no client
+	work    *budget.Budget   // for messages that serve no client
 	ends    stream.Ends
+	refused refusals
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, wire.OpenRequest) // serveStream, but in tests
 	started chan struct{}                                     // closed once control is there, or will never be
@@ -40,7 +41,8 @@ type guestLink struct {
 	endsCame chan net.Conn
 	endsConn *stream.EndsConn // nil where there is one connection only
 
-	dials           chan struct{} // bounds those that wait
+	dials           chan struct{}  // bounds those that wait
+	datagrams       *budget.Budget // for those that serve nobody
 	datagramStreams atomic.Int32
 	reverse         reverseGuest
 
@@ -58,11 +60,14 @@ func newGuestLink(s *Server, a handshake.Agreed, many bool) *guestLink {
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
 		dials: make(chan struct{}, dial.MaxPending),
 	}
-	l.work = budget.New(keylessBudget)
+	l.work, l.refused = budget.New(budget.Link), newRefusals(budget.Link, maxHeld)
 	if a.OrderKey != nil {
 		l.orders = &handshake.Judge{Key: *a.OrderKey}
-		l.work = budget.New(budget.Link)
 	}
+	if l.anybody() {
+		l.work, l.refused = budget.New(keylessBudget), newRefusals(keylessBudget, maxHeldKeyless)
+	}
+	l.datagrams = l.budgetOf(budget.Datagrams)
 	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
 	l.serve = l.serveStream
@@ -104,7 +109,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	if l.many {
 		select {
 		case conn := <-l.endsCame:
-			l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, l.work)
+			l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, l.budgetOf(budget.Ends))
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-l.session.CloseChan():
@@ -250,16 +255,20 @@ func (l *guestLink) dropped(err error) {
 	l.cameToNothing()
 }
 
-// cameToNothing charges a host for a stream that served no client. One without a key
-// is any user there, who can also make connections for them.
-func (l *guestLink) cameToNothing() {
-	l.work.Spend(streamCost)
-	if l.many && l.orders == nil {
-		l.server.strangers.work.Spend(strangerCost)
+// cameToNothing waits until a stream that served no client is paid for, and reports
+// whether its host is to have an answer. Where too many wait already, a host with a key
+// has its answer at once. One without is any user there, who pays with the connections
+// that he may make.
+func (l *guestLink) cameToNothing() (answer bool) {
+	if l.refused.pay(l.session.CloseChan()) {
+		return true
 	}
+	if !l.anybody() {
+		return true
+	}
+	l.server.strangers.work.Spend(strangerCost)
+	return false
 }
-
-const streamCost = 100 * time.Microsecond // of one that served no client
 
 // newStream makes the stream that a request opens. Nothing carries it yet.
 func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*stream.Stream, error) {
@@ -274,6 +283,7 @@ func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*stre
 func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.OpenRequest) {
 	s, err := l.newStream(ctx, open)
 	if err != nil {
+		l.cameToNothing()
 		_ = conn.Close()
 		return
 	}
@@ -290,12 +300,13 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 	} else {
 		target, err = l.dial(ctx, s, open)
 	}
-	status, reason := answerTo(err)
-	// A client that has gone does not take it, and what it sent before still is to
-	// arrive.
-	_, _ = conn.Write(wire.AppendAnswer(nil, status, reason))
+	if err == nil || l.cameToNothing() {
+		status, reason := answerTo(err)
+		// A client that has gone does not take it, and what it sent before still is to
+		// arrive.
+		_, _ = conn.Write(wire.AppendAnswer(nil, status, reason))
+	}
 	if err != nil {
-		l.cameToNothing()
 		s.Die(net.ErrClosed)
 		return
 	}

@@ -18,6 +18,18 @@ var keylessLimits = mux.Limits{Waiting: 4 << 20, Held: 12 << 20}
 // with a guest agent.
 var keylessBudget = budget.Limits{Share: 0.01, Burst: 20 * time.Millisecond}
 
+// anybody reports whether the host may be any user there: without a key, and where many
+// connect. A line is opened by who has it.
+func (l *guestLink) anybody() bool { return l.many && l.orders == nil }
+
+// budgetOf is a budget that is no larger than that of a host that may be anybody.
+func (l *guestLink) budgetOf(of budget.Limits) *budget.Budget {
+	if l.anybody() {
+		of = keylessBudget
+	}
+	return budget.New(of)
+}
+
 // What a guest agent without a key lets hosts have: any user there may be one.
 const (
 	// maxHostStreams is how many streams a host may have open.

@@ -33,8 +33,8 @@ type Config struct {
 	Key []byte
 	// AgentVersion is told to the other end.
 	AgentVersion string
-	// Budget is what the host lets a guest cost; nil for one of each link's own. A
-	// server has its own.
+	// Budget is what the host lets messages of a guest cost that serve no client; nil
+	// for one of each link's own. A server has its own.
 	Budget *budget.Budget
 	// Log gets one line for each event; nil for none.
 	Log *slog.Logger
@@ -126,7 +126,7 @@ func (l *Link) dialEnds(ctx context.Context) error {
 		_ = conn.Close()
 		return err
 	}
-	if l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, l.work); err != nil {
+	if l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, budget.New(budget.Ends)); err != nil {
 		return err
 	}
 	l.ends.Tell = l.endsConn.Tell

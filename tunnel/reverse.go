@@ -145,7 +145,7 @@ func (l *Link) acceptStreams(ctx context.Context) error {
 // for as long as it likes.
 func (l *Link) refuse(s *mux.Conn, why string) {
 	l.logRefusal(why)
-	l.work.Spend(streamCost)
+	l.work.Spend(refusalCost)
 	_ = s.Close()
 }
 
@@ -178,7 +178,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 		return
 	}
 	if err := s.Attach(conn); err != nil {
-		l.work.Spend(streamCost)
+		l.work.Spend(refusalCost)
 		return // reset by the guest already, or the link has ended
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, wire.DialTimeout)

@@ -25,6 +25,7 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *stream.Strea
 	status, reason := wire.AnswerOK, ""
 	if l.datagramStreams.Add(1) > maxDatagramStreams {
 		status, reason = wire.AnswerDenied, "too many datagram streams"
+		l.cameToNothing()
 	}
 	defer l.datagramStreams.Add(-1)
 	if _, err := conn.Write(wire.AppendAnswer(nil, status, reason)); err != nil || status != wire.AnswerOK {
@@ -32,7 +33,7 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *stream.Strea
 		return
 	}
 	dial := func(to netip.AddrPort) (*udp.Socket, error) { return dial.UDP(to, l.server.Own) }
-	if err := udp.Serve(ctx, s, l.maxFlows(), l.work, dial); err != nil {
+	if err := udp.Serve(ctx, s, l.maxFlows(), l.datagrams, dial); err != nil {
 		l.server.log().Debug("datagram stream ended", "err", err)
 	}
 }

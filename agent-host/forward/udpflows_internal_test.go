@@ -218,8 +218,11 @@ func TestTwoForgedDatagramsPassForAClient(t *testing.T) {
 // Each link and the bridge have a stream of datagrams of their own.
 func TestTheDatagramsOfAVMHaveOneBudget(t *testing.T) {
 	u, _, _ := udpForward(t)
-	if of := u.handler().Budget; of == nil || of != u.vm.Budget() {
-		t.Errorf("the budget is %p, the VM's is %p", of, u.vm.Budget())
+	if of := u.handler().Budget; of == nil || of != u.vm.datagrams {
+		t.Errorf("the budget is %p, the VM's is %p", of, u.vm.datagrams)
+	}
+	if u.vm.datagrams == u.vm.Budget() {
+		t.Error("heartbeats wait for what datagrams cost")
 	}
 }
 

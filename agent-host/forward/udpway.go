@@ -88,7 +88,7 @@ func (u *udpFlows) serve(ctx context.Context, w *udpWay) error {
 }
 
 func (u *udpFlows) handler() udp.Handler {
-	return udp.Handler{Reply: u.fromGuest, Trouble: u.trouble, Budget: u.vm.work}
+	return udp.Handler{Reply: u.fromGuest, Trouble: u.trouble, Budget: u.vm.datagrams}
 }
 
 // overBridge returns the sockets through which flows go without a link. They are

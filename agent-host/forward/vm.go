@@ -51,8 +51,10 @@ type VM struct {
 	name  string
 	route atomic.Pointer[route] // stored under table.mu
 	udp   *udpFlows
-	work  *budget.Budget
-	dials chan struct{} // bounds those over the bridge that wait
+	work  *budget.Budget // for messages of its links that serve no client
+	// datagrams is for those that serve nobody, over its links and the bridge.
+	datagrams *budget.Budget
+	dials     chan struct{} // bounds those over the bridge that wait
 
 	// The rest is guarded by table.mu.
 	started   bool                // something, if only nothing, was announced
@@ -107,7 +109,7 @@ func (k key) compare(o key) int {
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[spot]map[hostAddr][]*binding)}
 	v.dials = make(chan struct{}, dial.MaxPending)
-	v.work = budget.New(budget.Link)
+	v.work, v.datagrams = budget.New(budget.Link), budget.New(budget.Datagrams)
 	v.route.Store(&route{})
 	v.udp = newUDPFlows(v)
 	t.mu.Lock()
@@ -117,8 +119,7 @@ func (t *Table) Add(name string) *VM {
 	return v
 }
 
-// Budget is what the VM may cost that serves no client, over all of its links and over
-// the bridge.
+// Budget is what messages of the VM may cost that serve no client, over all of its links.
 func (v *VM) Budget() *budget.Budget { return v.work }
 
 // SetLink says that connections go through l from now on, or, with nil, that

@@ -76,6 +76,20 @@ func guestModes() []mode {
 			}
 			s.wait()
 		}), sink: chunk},
+		{name: "user: refused", user: onLinks(func(s *hostLink) {
+			// To a port where nothing listens, without waiting for the answer.
+			for id := uint64(1); ; id++ {
+				c, err := s.dial()
+				if err != nil {
+					return
+				}
+				if _, err := c.Write(append(frame(frameRaw, s.token), request(id, 0, 9)...)); err != nil {
+					_ = c.Close()
+					continue
+				}
+				go func() { _, _ = io.Copy(io.Discard, c); _ = c.Close() }()
+			}
+		}), sink: chunk},
 		{name: "user: ends", user: onLinks(func(s *hostLink) { spew(end)(s.ends) }), sink: end},
 		{name: "user: datagrams", user: onLinks(func(s *hostLink) {
 			c, err := s.dial()

@@ -1,12 +1,16 @@
 // Package budget bounds the processor time that a peer can cause. What is done for it
 // is paid for when it is done; a peer in debt is not read from until that is paid off.
+//
+// Who waits is who causes the cost: each way by which a peer causes some has a budget of
+// its own, and nothing else waits for that.
 package budget
 
 import (
 	"errors"
+	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
 // MessageCost is what a message costs before anything is done about it, and ByteCost
@@ -23,35 +27,59 @@ type Limits struct {
 	Burst time.Duration
 }
 
-// Link is for what a peer causes with the messages of a link that serve no client.
-var Link = Limits{0.08, time.Second / 4}
+var (
+	// Link is for what a peer causes with the messages of a link that serve no client.
+	Link = Limits{0.08, time.Second / 4}
+	// Ends is for messages about the ends of streams that are not there, on their own
+	// connection. Those of other streams do not wait for the rest of the link.
+	Ends = Limits{0.02, time.Second / 20}
+	// Datagrams is for those that serve nobody.
+	Datagrams = Limits{0.04, time.Second / 8}
+)
 
 // ErrEnded is that there is nobody left to wait for.
 var ErrEnded = errors.New("the link has ended")
 
-// Budget is what is left of the processor time that one peer may cause. It is kept in
-// microseconds, of which each spending takes at least one. Make one with [New].
-type Budget struct{ tokens *rate.Limiter }
+// Budget is what is left of the processor time that one peer may cause. A debt is at
+// most as large as the burst, so that whoever waits for it does not wait for ever where
+// more was done meanwhile. Make one with [New].
+type Budget struct {
+	limits Limits
+	mu     sync.Mutex
+	left   float64 // nanoseconds, at the time at
+	at     time.Duration
+}
 
 // New returns a budget that nothing has been spent of.
-func New(l Limits) *Budget {
-	return &Budget{rate.NewLimiter(rate.Limit(l.Share)*rate.Limit(time.Second/time.Microsecond), int(l.Burst/time.Microsecond))}
+func New(l Limits) *Budget { return &Budget{limits: l, left: float64(l.Burst), at: clock.Now()} }
+
+// refill needs b.mu.
+func (b *Budget) refill() {
+	now := clock.Now()
+	b.left = min(b.left+float64(now-b.at)*b.limits.Share, float64(b.limits.Burst))
+	b.at = now
 }
 
 // Spend takes time off the budget, which may leave it in debt.
 func (b *Budget) Spend(d time.Duration) {
-	b.tokens.ReserveN(time.Now(), min(max(int(d/time.Microsecond), 1), b.tokens.Burst()))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	b.left = max(b.left-float64(d), -float64(b.limits.Burst))
 }
 
 // Left is how much may be spent now; less than zero is a debt.
 func (b *Budget) Left() time.Duration {
-	return time.Duration(b.tokens.Tokens() * float64(time.Microsecond))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	return time.Duration(b.left)
 }
 
 // Pause is how long to do nothing for the peer until its debt is paid off; zero or
 // less if it has none.
 func (b *Budget) Pause() time.Duration {
-	return time.Duration(-b.tokens.Tokens() / float64(b.tokens.Limit()) * float64(time.Second))
+	return time.Duration(float64(-b.Left()) / b.limits.Share)
 }
 
 // Wait waits until there is no debt. It returns [ErrEnded] if ended is closed first.
