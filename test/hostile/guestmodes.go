@@ -45,6 +45,16 @@ func guestModes() []mode {
 				}
 			}
 		}, sink: garbage},
+		{name: "user: handshakes", user: func(dial dialer) {
+			hello := frame(frameHello, append([]byte{0, 2, 0, 2, 0}, make([]byte, 40)...))
+			for {
+				if c, err := dial(); err == nil {
+					go func() { _, _ = io.Copy(io.Discard, c) }()
+					spew(hello)(c)
+					_ = c.Close()
+				}
+			}
+		}, sink: garbage},
 		{name: "user: links", user: onLinks(func(s *hostLink) { _ = s.conn.Close() }), sink: garbage},
 		{name: "user: pings", user: onLinks(func(s *hostLink) {
 			spew(mux(muxPing, muxSYN, 0, 1, nil))(s.conn)

@@ -125,6 +125,8 @@ func modes() []mode {
 		{name: "unread over the bridge", endpoint: func(path string) string { return "unix:" + path + ",bridge=" + evilBridge },
 			asks: true, session: floodClient, sink: unread},
 		{name: "garbage", endpoint: one, line: spew([]byte("\xffno protocol of ours\n")), sink: chunk},
+		{name: "replies", endpoint: one, line: spew(frame(frameReply, nil)), sink: chunk},
+		{name: "verdicts", endpoint: one, line: spew(frame(frameReady, make([]byte, 70))), sink: chunk},
 		{name: "half a handshake", endpoint: many, line: func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }, sink: ping},
 		{name: "reconnects", endpoint: many, session: func(s *session) { _ = s.conn.Close() }, sink: ping},
 		{name: "stderr", endpoint: func(string) string { return "exec:yes " + strings.Repeat("x", 500) + " >&2" }, sink: chunk},

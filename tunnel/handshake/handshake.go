@@ -267,7 +267,7 @@ func Guest(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first [
 			}
 		}
 		switch {
-		case k == wire.FrameHello && h.Decode(body):
+		case k == wire.FrameHello && (hello == nil || resync) && h.Decode(body):
 			// A host that spoke before this end was up left the same hello many
 			// times over, and goes on from the first reply: they must be equal.
 			nonce := newNonce()

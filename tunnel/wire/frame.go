@@ -43,11 +43,12 @@ func AppendFrame(b []byte, k FrameKind, body []byte) []byte {
 
 // FrameReader reads frames from R and not a byte more. With Resync it skips whatever
 // is not a frame: on a serial line bytes of a dead peer may come first, and a
-// shell may print a banner.
+// shell may print a banner. A handshake takes two frames, so a line that brings nothing
+// but frames is read as slowly as one that brings garbage.
 type FrameReader struct {
 	R       io.Reader
 	Resync  bool
-	skipped int // bytes since the last rest
+	skipped int // bytes since the last rest, a frame as frameSkip of them
 }
 
 // A line that brings nothing but garbage is read slowly: beyond skipFree bytes, a
@@ -56,9 +57,12 @@ const (
 	skipFree = 1 << 20
 	skipTurn = 64 << 10
 	skipRest = 20 * time.Millisecond
+	// frameSkip is as how many bytes a frame counts, each of which may take a proof and an
+	// answer. The hellos that a host repeats for minutes are within skipFree.
+	frameSkip = 1 << 10
 )
 
-// skip takes note of bytes that are no frame.
+// skip takes note of bytes that bring a handshake no further.
 func (f *FrameReader) skip(n int) {
 	if f.skipped += n; f.skipped >= skipFree+skipTurn {
 		f.skipped -= skipTurn
@@ -85,6 +89,7 @@ func (f *FrameReader) Next() (FrameKind, []byte, error) {
 		if _, err := io.ReadFull(f.R, body); err != nil {
 			return 0, nil, err
 		}
+		f.skip(frameSkip)
 		return k, body, nil
 	}
 }
