@@ -33,9 +33,9 @@ type unnamedKey struct {
 
 func unnamedKeyOf(l portlist.Listener) unnamedKey { return unnamedKey{l.Proto, l.Addr} }
 
-// take passes on what a guest announces, which is sorted, and reports whether something
-// that was there is not any more.
-func (u *unnamed) take(listeners []portlist.Listener) (fewer bool) {
+// take passes on what a guest announces, which is sorted, and reports whether anything is
+// not any more as it was. What has come is not, nor what has its name now.
+func (u *unnamed) take(listeners []portlist.Listener) (changed bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := time.Now()
@@ -43,21 +43,29 @@ func (u *unnamed) take(listeners []portlist.Listener) (fewer bool) {
 		u.since = make(map[unnamedKey]time.Time)
 	}
 	added, removed := portlist.Diff(u.latest, listeners)
-	was := func(l portlist.Listener) bool {
-		_, known := slices.BinarySearchFunc(u.latest, l, portlist.Compare)
-		return known
-	}
+	changed = len(removed) > 0
 	for _, l := range removed {
 		delete(u.since, unnamedKeyOf(l))
 	}
 	for _, l := range added {
-		if l.Process == "" && !was(l) && u.asks(l) {
+		if i, known := slices.BinarySearchFunc(u.latest, l, portlist.Compare); known {
+			changed = changed || !named(u.latest[i], l)
+		} else if l.Process == "" && u.asks(l) {
 			u.since[unnamedKeyOf(l)] = now
 		}
 	}
 	u.latest = listeners
 	u.pass(now)
-	return len(removed) > 0
+	return changed
+}
+
+// named reports whether a listener is the same as before, but that it is known whose it is.
+func named(before, now portlist.Listener) bool {
+	if before.Process != "" {
+		return false
+	}
+	before.Process, before.Program = now.Process, now.Program
+	return before == now
 }
 
 // pass announces what need not be kept back any longer, and comes again for the rest.

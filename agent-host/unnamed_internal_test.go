@@ -55,24 +55,40 @@ func TestAListenerWaitsForItsProcessOnlyWhereARuleAsks(t *testing.T) {
 	})
 }
 
-// What only comes is not paid for, so that no other port waits for it.
-func TestAnAnnouncementThatTakesNothingAwayIsToldApart(t *testing.T) {
+// What only comes is not paid for, and neither is a name that comes after it, so that no
+// other port waits for it.
+func TestAnAnnouncementThatChangesWhatWasThereIsPaidFor(t *testing.T) {
 	u := &unnamed{asks: func(portlist.Listener) bool { return false }, announce: func([]portlist.Listener) {}}
 	listener := func(port uint16) portlist.Listener {
-		return portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), port)}
+		return portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), port)}
 	}
-	one, two, three := listener(1), listener(2), listener(3)
+	one, two := listener(1), listener(2)
+	with := func(f func(*portlist.Listener)) portlist.Listener { l := two; f(&l); return l }
+	shop := portlist.Program{Command: "node server.js"}
 	for i, step := range []struct {
-		all   []portlist.Listener
-		fewer bool
+		two  portlist.Listener // beside one; the zero one for nothing else
+		paid bool
 	}{
-		{[]portlist.Listener{one}, false},
-		{[]portlist.Listener{one, two}, false},
-		{[]portlist.Listener{one, three}, true},
-		{[]portlist.Listener{one, three}, false},
-		{nil, true},
+		{portlist.Listener{}, false},
+		{two, false},
+		{two, false},
+		{with(func(l *portlist.Listener) { l.Process, l.Program = "node[7]", shop }), false},
+		{with(func(l *portlist.Listener) { l.Process, l.Program = "node[8]", shop }), true},
+		{with(func(l *portlist.Listener) { l.Process = "node[8]" }), true},
+		{two, true},
+		{with(func(l *portlist.Listener) { l.Process, l.Ephemeral = "node[7]", true }), true},
+		{with(func(l *portlist.Listener) { l.Ephemeral = true }), true},
+		{with(func(l *portlist.Listener) { l.V6Only = true }), true},
+		{with(func(l *portlist.Listener) { l.Interface = "eth0" }), true},
+		{with(func(l *portlist.Listener) { l.Interface, l.UID = "eth0", 7 }), true},
+		{listener(3), true},
+		{portlist.Listener{}, true},
 	} {
-		if got := u.take(step.all); got != step.fewer {
+		all := []portlist.Listener{one}
+		if step.two != (portlist.Listener{}) {
+			all = append(all, step.two)
+		}
+		if got := u.take(all); got != step.paid {
 			t.Errorf("step %d: %v", i, got)
 		}
 	}

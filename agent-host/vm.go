@@ -9,14 +9,13 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -42,7 +41,7 @@ type vm struct {
 	log        *slog.Logger
 	forwards   *forward.VM
 	cancel     context.CancelFunc
-	budget     *rate.Limiter // of announcements
+	budget     *budget.Budget // for announcements
 	unnamed    unnamed
 	lost       *time.Timer   // calls linkAway
 	hearKnocks func()        // has them heard
@@ -67,7 +66,7 @@ type vm struct {
 func newVM(a *Agent, c VM) *vm {
 	v := &vm{
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
-		forwards: a.table.Add(c.Name), cancel: func() {}, budget: newAnnounceBudget(), down: time.Now(),
+		forwards: a.table.Add(c.Name), cancel: func() {}, budget: budget.New(announceBudget), down: time.Now(),
 		hearKnocks: a.hearKnocks, knocks: make(chan struct{}, 1),
 	}
 	v.unnamed.announce = v.forwards.Announce
@@ -240,14 +239,19 @@ func (v *vm) disconnected(link *tunnel.Link) {
 // it is what the last good one saw, and before the first good one it is unknown:
 // the forwards stay as they are.
 func (v *vm) announced(ctx context.Context, a announce.Announcement) {
-	began, fewer := time.Now(), false
+	// Owed still where a link before this one ended meanwhile.
+	if v.budget.Wait(ctx.Done()) != nil {
+		return
+	}
+	began, changed := time.Now(), false
 	defer func() {
-		if fewer {
-			rest(ctx, v.budget, withWhatCame*time.Since(began))
+		if changed {
+			v.budget.Spend(withWhatCame * time.Since(began))
+			_ = v.budget.Wait(ctx.Done()) // what is announced meanwhile is joined
 		}
 	}()
 	if a.Generation > 0 {
-		fewer = v.unnamed.take(a.Listeners)
+		changed = v.unnamed.take(a.Listeners)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -268,35 +272,15 @@ func skipped(a announce.Announcement) string {
 	return fmt.Sprintf("%d listeners of the guest cannot be forwarded, such as %s", a.Skipped, a.SkipReason)
 }
 
-// What an announcement may take of a processor for long, and for how long it may take
-// all of one. As much again is done about it elsewhere, where listeners are opened and
-// closed. Paid for are those that take something away: there is an end to how much can
-// come otherwise, and one program that opens many ports is not to hold up another's.
-const (
-	// withWhatCame counts an announcement twice, for the one that brought what goes.
-	withWhatCame  = 2
-	announceShare = 0.03
-	announceBurst = 300 * time.Millisecond
-)
+// announceBudget is what announcements of a VM may take of a processor, so that a guest
+// whose ports come and go or change all the time does not keep this agent busy. As much
+// again is done about them elsewhere, where listeners are opened and closed. Paid for are
+// those that change what was there: there is an end to how much can come otherwise, and
+// one program that opens many ports is not to hold up another's.
+var announceBudget = budget.Limits{Share: 0.03, Burst: 300 * time.Millisecond}
 
-// newAnnounceBudget accounts in microseconds.
-func newAnnounceBudget() *rate.Limiter {
-	return rate.NewLimiter(announceShare*rate.Limit(time.Second/time.Microsecond), int(announceBurst/time.Microsecond))
-}
-
-// rest waits where announcements have taken more than their budget, so that a guest
-// whose ports come and go all the time does not keep this agent busy. What it announces
-// meanwhile is joined; an announcement of a few ports costs a millisecond here.
-func rest(ctx context.Context, budget *rate.Limiter, spent time.Duration) {
-	owed := budget.ReserveN(time.Now(), min(int(spent/time.Microsecond), budget.Burst())).Delay()
-	if owed == 0 {
-		return
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(owed):
-	}
-}
+// withWhatCame counts a change three times, for those that brought what goes and its name.
+const withWhatCame = 3
 
 // linkAway notes that there has been no link for withdrawAfter.
 func (v *vm) linkAway() {

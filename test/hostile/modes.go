@@ -131,7 +131,7 @@ func modes() []mode {
 		{name: "reconnects", endpoint: many, session: func(s *session) { _ = s.conn.Close() }, sink: ping},
 		{name: "stderr", endpoint: func(string) string { return "exec:yes " + strings.Repeat("x", 500) + " >&2" }, sink: chunk},
 	}
-	return append(all, guestModes()...)
+	return append(append(all, changeModes()...), guestModes()...)
 }
 
 func helloMessage() []byte {

@@ -88,14 +88,28 @@ func text(s string) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...)
 }
 
+// listener is what is said of one beside its address.
+type listener struct {
+	process, iface string
+	flags          byte // 1: its port is ephemeral, 2: no IPv4
+	uid            uint32
+}
+
 // listeners is a list of n listeners of 0.0.0.0 from a port on.
 func listeners(proto byte, first, n int) []byte {
+	return listenersWith(proto, make([]byte, 4), first, n, func(int) listener { return listener{process: "evil[666]"} })
+}
+
+// listenersWith is a list of n listeners of an address from a port on.
+func listenersWith(proto byte, ip []byte, first, n int, with func(i int) listener) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(n))
 	for i := range n {
-		item := append([]byte{proto, 4, 0, 0, 0, 0}, byte((first+i)>>8), byte(first+i))
-		item = append(item, text("evil[666]")...)
-		item = append(item, text("")...)
-		item = append(item, make([]byte, 9)...)
+		l := with(i)
+		item := append(append([]byte{proto, byte(len(ip))}, ip...), byte((first+i)>>8), byte(first+i))
+		item = append(item, text(l.process)...)
+		item = append(item, text(l.iface)...)
+		item = append(append(item, l.flags), number(0)...)
+		item = binary.BigEndian.AppendUint32(item, l.uid)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(item)))
 		b = append(b, item...)
 	}
