@@ -67,7 +67,7 @@ func newGuestLink(s *Server, a handshake.Agreed, many bool) *guestLink {
 	if l.anybody() {
 		l.work, l.refused = budget.New(keylessBudget), newRefusals(keylessBudget, maxHeldKeyless)
 	}
-	l.datagrams = l.budgetOf(budget.Datagrams)
+	l.datagrams = budget.New(l.limitsOf(budget.Datagrams))
 	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
 	l.reverse = reverseGuest{link: l, listeners: make(map[uint64]*reverseListener), clients: make(chan struct{}, maxReverseStreams)}
 	l.serve = l.serveStream
@@ -91,6 +91,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	limits := linkLimits
 	if l.orders == nil {
 		limits = keylessLimits
+		limits.Thin = l.limitsOf(linkLimits.Thin)
 	}
 	if l.session, err = mux.New(conn, false, limits, l.work, l.server.log(), l.admitHost); err != nil {
 		_ = conn.Close()
@@ -109,7 +110,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 	if l.many {
 		select {
 		case conn := <-l.endsCame:
-			l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, l.budgetOf(budget.Ends))
+			l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, budget.New(l.limitsOf(budget.Ends)))
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-l.session.CloseChan():

@@ -22,12 +22,12 @@ var keylessBudget = budget.Limits{Share: 0.01, Burst: 20 * time.Millisecond}
 // connect. A line is opened by who has it.
 func (l *guestLink) anybody() bool { return l.many && l.orders == nil }
 
-// budgetOf is a budget that is no larger than that of a host that may be anybody.
-func (l *guestLink) budgetOf(of budget.Limits) *budget.Budget {
+// limitsOf are no more than a host may have that may be anybody.
+func (l *guestLink) limitsOf(of budget.Limits) budget.Limits {
 	if l.anybody() {
-		of = keylessBudget
+		return keylessBudget
 	}
-	return budget.New(of)
+	return of
 }
 
 // What a guest agent without a key lets hosts have: any user there may be one.

@@ -65,7 +65,7 @@ const (
 )
 
 // linkLimits are for what waits on a link for those who read it.
-var linkLimits = mux.Limits{Waiting: 16 << 20, Held: 48 << 20}
+var linkLimits = mux.Limits{Waiting: 16 << 20, Held: 48 << 20, Thin: budget.Limits{Share: 0.04, Burst: time.Second / 8}}
 
 // Link is the host's end of a live, authenticated connection to a guest agent.
 type Link struct {

@@ -100,6 +100,11 @@ func guestModes() []mode {
 				go func() { _, _ = io.Copy(io.Discard, c); _ = c.Close() }()
 			}
 		}), sink: chunk},
+		{name: "user: thin data", user: onLinks(func(s *hostLink) {
+			r := request(1, 0, goodPort)
+			_, _ = s.conn.Write(mux(muxData, muxSYN, 3, uint32(len(r)), r))
+			s.thin(3)
+		}), sink: chunk},
 		{name: "user: ends", user: onLinks(func(s *hostLink) { spew(end)(s.ends) }), sink: end},
 		{name: "user: datagrams", user: onLinks(func(s *hostLink) {
 			c, err := s.dial()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,6 +42,8 @@ type mode struct {
 	polite bool
 	// asks has a client send a datagram now and then.
 	asks bool
+	// rules are the host's, of rum.toml; "" for none.
+	rules string
 	// user is what a user of the host does to a guest agent, local what a program in the
 	// guest does; nil for what a guest does to a host agent.
 	user  func(dialer)
@@ -131,7 +134,7 @@ func modes() []mode {
 		{name: "reconnects", endpoint: many, session: func(s *session) { _ = s.conn.Close() }, sink: ping},
 		{name: "stderr", endpoint: func(string) string { return "exec:yes " + strings.Repeat("x", 500) + " >&2" }, sink: chunk},
 	}
-	return append(append(all, changeModes()...), guestModes()...)
+	return slices.Concat(all, changeModes(), reverseModes(), guestModes())
 }
 
 func helloMessage() []byte {

@@ -81,6 +81,13 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 		return r, fmt.Errorf("the guest agent does not start: %w\n%s", err, guestLog.text())
 	}
 	args := []string{"run", "--socket", control, "--vm", "good=unix:" + good}
+	if m.rules != "" {
+		rules := filepath.Join(dir, "rum.toml")
+		if err := os.WriteFile(rules, []byte(m.rules), 0o600); err != nil {
+			return r, err
+		}
+		args = append(args, "--config", rules)
+	}
 	ofHost := m.victim() == "host agent"
 	if hostile && ofHost {
 		args = append(args, "--vm", "evil="+m.endpoint(evil))

@@ -77,7 +77,7 @@ func mux(kind byte, flags uint16, id, length uint32, body []byte) []byte {
 }
 
 const muxData, muxWindow, muxPing = 0, 1, 2
-const muxSYN, muxACK = 1, 2
+const muxSYN, muxACK, muxRST = 1, 2, 8
 
 func message(kind byte, body []byte) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(1+len(body)))
@@ -132,10 +132,12 @@ type session struct {
 	// honest guest does; heard is what has been read of a message there.
 	polite bool
 	heard  []byte
+	// granted is how many bytes of each stream the host has taken.
+	granted map[uint32]int
 }
 
 func newSession(c net.Conn) *session {
-	s := &session{conn: c, credit: 256 << 10}
+	s := &session{conn: c, credit: 256 << 10, granted: make(map[uint32]int)}
 	s.more.L = &s.mu
 	return s
 }
@@ -168,10 +170,11 @@ func (s *session) read(r io.Reader) {
 			}
 		case muxWindow:
 			s.mu.Lock()
+			s.granted[id] += int(length)
 			if id == 1 {
 				s.credit += int(length)
-				s.more.Broadcast()
 			}
+			s.more.Broadcast()
 			s.mu.Unlock()
 		}
 		if h[3]&muxSYN != 0 && id == 1 {

@@ -17,6 +17,9 @@ type Limits struct {
 	// Held is for the buffers that yamux keeps for streams which once had much
 	// waiting. Those of streams that have nothing waiting are let go of first.
 	Held int
+	// Thin is the processor time for frames of data that carry little, which an
+	// interactive program sends, but not a hundred thousand a second.
+	Thin budget.Limits
 }
 
 // errTooMuchWaits ends the stream that holds the most when too much waits.

@@ -27,6 +27,10 @@ const (
 	// frameCost is what a frame is charged with that brings no data to a client.
 	// 20 Gbit/s need 5,000 window updates a second, and 16,000 are free.
 	frameCost = 5 * time.Microsecond
+	// thinCost is what a frame of data is charged with if it carries a byte, and thinMost
+	// how many bytes one carries that is charged with nothing.
+	thinCost = time.Microsecond
+	thinMost = 4 << 10
 )
 
 // Frame types and flags of yamux (yamux spec.md).
@@ -55,14 +59,16 @@ type guard struct {
 	limits  Limits
 	peerBit uint32 // the lowest bit of IDs of streams that the peer opens
 	work    *budget.Budget
+	thin    *budget.Budget
 	closed  chan struct{}
 	close   sync.Once
 
 	// Used by yamux's receiver only.
 	head    [yamuxHeader]byte
 	headLen int
-	body    int  // bytes of a frame's body that are still to come
-	pass    bool // whether they are for yamux
+	body    int           // bytes of a frame's body that are still to come
+	pass    bool          // whether they are for yamux
+	owed    time.Duration // for thin frames since the last Read
 
 	outBody int // the same in the other direction; used by yamux's sender only
 
@@ -93,7 +99,7 @@ func newHeader(kind uint8, flags uint16, id uint32) (h header) {
 func newGuard(conn io.ReadWriteCloser, client bool, limits Limits, work *budget.Budget, admit func(open int) error) *guard {
 	g := &guard{
 		ReadWriteCloser: conn, admit: admit, limits: limits, flows: make(map[uint32]*flow), closed: make(chan struct{}),
-		work: work,
+		work: work, thin: budget.New(limits.Thin),
 	}
 	if !client {
 		g.peerBit = 1
@@ -116,7 +122,9 @@ func (g *guard) Read(b []byte) (int, error) {
 		if n := g.forget(b); n > 0 {
 			return n, nil
 		}
-		if err := errors.Join(g.work.Wait(g.closed), g.awaitRelief()); err != nil {
+		g.thin.Spend(g.owed)
+		g.owed = 0
+		if err := errors.Join(g.work.Wait(g.closed), g.thin.Wait(g.closed), g.awaitRelief()); err != nil {
 			return 0, g.why(err)
 		}
 		// Behind what is there of a header, so that there is room for the rest.
@@ -232,6 +240,8 @@ func (g *guard) check() (pass bool, body int, err error) {
 	}
 	if f == nil || f.over || body == 0 || id == controlID {
 		g.work.Spend(frameCost)
+	} else {
+		g.owed += thinCost * time.Duration(max(0, thinMost-body)) / thinMost
 	}
 	if f == nil {
 		return false, body, nil // over on both sides, and forgotten

@@ -16,7 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 )
 
-var testLimits = Limits{Waiting: 16 << 20, Held: 48 << 20}
+var testLimits = Limits{Waiting: 16 << 20, Held: 48 << 20, Thin: budget.Limits{Share: 0.04, Burst: time.Second / 8}}
 
 // peer is the other end of a session, written by hand.
 type peer struct {
@@ -188,6 +188,42 @@ func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 			t.Errorf("%d frames in %d s, want at most %d", frames, seconds, most)
 		}
 	})
+}
+
+// TestThinDataComesAtABoundedRate reads a flood of frames of data by a clock that goes on
+// only while it is not read.
+func TestThinDataComesAtABoundedRate(t *testing.T) {
+	for _, row := range []struct {
+		size, frames int
+		least, most  time.Duration
+	}{
+		{1, 100_000, 0, 0}, // ten seconds of an interactive program, at once
+		{1, 500_000, 8 * time.Second, 12 * time.Second},
+		{thinMost / 2, 500_000, 2 * time.Second, 4 * time.Second},
+		{thinMost, 100_000, 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			head := newHeader(yamuxData, 0, 3)
+			binary.BigEndian.PutUint32(head[8:], uint32(row.size))
+			frame := append(head[:], make([]byte, row.size)...)
+			g := newGuard(endless{frame}, true, testLimits, budget.New(budget.Limits{Share: 1, Burst: time.Hour}), admitNone)
+			f := &flow{id: 3}
+			g.flows[f.id] = f
+			buf := make([]byte, 64<<10)
+			began := time.Now()
+			for left := row.frames * len(frame); left > 0; {
+				n, err := g.Read(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				left -= n
+				g.consumed(f, f.waiting)
+			}
+			if took := time.Since(began); took < row.least || took > row.most {
+				t.Errorf("%d frames of %d bytes took %v, want %v to %v", row.frames, row.size, took, row.least, row.most)
+			}
+		})
+	}
 }
 
 // endless repeats what it holds.
