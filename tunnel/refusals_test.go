@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
@@ -64,6 +65,32 @@ func TestRefusedConnectionsDelayNothingElseOfTheirLink(t *testing.T) {
 			}
 			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestTheEndsOfStreamsDoNotWaitForTheRestOfTheLink has a guest in debt for everything else
+// that it sends, as a program in it can have it that floods a reverse listener.
+func TestTheEndsOfStreamsDoNotWaitForTheRestOfTheLink(t *testing.T) {
+	for _, kind := range []string{stream.PathRaw, reused} {
+		t.Run(kind, func(t *testing.T) {
+			cfg := keyed
+			cfg.Budget = budget.New(budget.Limits{Share: 1e-6, Burst: time.Hour})
+			l := startLink(t, startGuest(t, kind, keyed), cfg)
+			target := service(t, echo)
+			for i := range 20 {
+				c := through(t, l, target)
+				cfg.Budget.Spend(2 * time.Hour)
+				if _, err := c.Write([]byte("all of it")); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				if b, err := io.ReadAll(c); err != nil || string(b) != "all of it" {
+					t.Fatalf("connection %d: %q (%v), want all of it and its end", i, b, err)
+				}
 			}
 		})
 	}
