@@ -33,8 +33,9 @@ var (
 	// Ends is for messages about the ends of streams that are not there, on their own
 	// connection. Those of other streams do not wait for the rest of the link.
 	Ends = Limits{0.02, time.Second / 20}
-	// Datagrams is for those that serve nobody.
-	Datagrams = Limits{0.04, time.Second / 8}
+	// Datagrams is for those that serve nobody, as those do that are under way when a
+	// service ends.
+	Datagrams = Limits{0.05, time.Second / 4}
 )
 
 // ErrEnded is that there is nobody left to wait for.
