@@ -43,6 +43,7 @@ type tally struct {
 	dropped  atomic.Uint64 // datagrams
 	carried  atomic.Pointer[carried]
 	lastErr  lastError
+	refused  refusals
 }
 
 func (n *tally) show(st *status.Forward) {
@@ -92,6 +93,7 @@ func (f *forward) describe(g *group) {
 		f.manner.Store(&m)
 	}
 	m.holding.look()
+	f.refused.forget()
 	f.process, f.uid, f.expected, f.held = g.process, g.uid, g.expected, g.held
 	f.decision.Hold = g.decision.Hold
 	f.decision.Rule, f.decision.Label, f.decision.Reason = g.decision.Rule, g.decision.Label, g.decision.Reason

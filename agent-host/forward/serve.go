@@ -55,6 +55,11 @@ func (f *forward) serve(c *relay.Client) {
 		}
 		first.bytes = append(header, early...)
 	}
+	if m.hold == 0 && !f.refused.pass() {
+		c.Abort()
+		f.ended(c, errRefusedOften)
+		return
+	}
 	if m.hold > 0 || !f.relayNow(c, first) {
 		first.bytes = slices.Clone(first.bytes)
 		f.vm.table.wg.Go(func() { f.relay(c, first, m) })
@@ -120,6 +125,7 @@ func (f *forward) relay(c *relay.Client, first prefix, m *manner) {
 func (f *forward) ended(c *relay.Client, err error) {
 	f.active.Add(-1)
 	if err != nil {
+		f.refused.note(err)
 		switch {
 		case ordinary(err):
 		case c.From().IsValid():

@@ -134,6 +134,7 @@ func (v *VM) SetLink(l *Link) {
 		}
 		for _, f := range v.forwards {
 			f.holding().look()
+			f.refused.forget()
 		}
 		wasGone := r.gone
 		r.link, r.gone = l, r.gone && l == nil
