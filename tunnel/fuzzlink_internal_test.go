@@ -153,7 +153,7 @@ func FuzzAGuestOnALink(f *testing.F) {
 				go func() { _, _ = io.Copy(io.Discard, s) }()
 			}
 		}()
-		_ = l.SetReverse([]*Reverse{{Listen: wire.UnixTarget("/nowhere/s"), State: func(wire.ReverseState, string) {}, Ended: func(error) {}, Counters: new(relay.Counters),
+		_ = l.SetReverse([]*announce.Reverse{{Listen: wire.UnixTarget("/nowhere/s"), State: func(wire.ReverseState, string) {}, Ended: func(error) {}, Counters: new(relay.Counters),
 			Dial: func(context.Context) (relay.Conn, error) { return nil, io.ErrUnexpectedEOF }}})
 		opening, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 		if s, err := l.Open(opening, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}, []byte("early")); err == nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -41,7 +42,7 @@ func TestWithoutAKeyAGuestAgentConnectsToPortsOnly(t *testing.T) {
 
 			path := t.TempDir() + "/planted.sock"
 			port, socket := reverseTo(freeAddr(t), service(t, echo)), reverseTo(wire.UnixTarget(path), service(t, echo))
-			if err := l.SetReverse([]*tunnel.Reverse{port.Reverse, socket.Reverse}); err != nil {
+			if err := l.SetReverse([]*announce.Reverse{port.Reverse, socket.Reverse}); err != nil {
 				t.Fatal(err)
 			}
 			for _, r := range []*reversed{port, socket} {

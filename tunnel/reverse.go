@@ -8,30 +8,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
-
-// Reverse is a listener in the guest whose connections come to the host.
-type Reverse struct {
-	// Listen is where: one TCP address of the guest, or a unix socket.
-	Listen wire.Target
-	// Dial connects to the service on the host, for a connection that the guest
-	// has accepted.
-	Dial func(context.Context) (relay.Conn, error)
-	// Ended is called at the end of each connection, with why Dial or the
-	// connection failed, or nil. What the client in the guest did is an
-	// [relay.ErrClient].
-	Ended func(error)
-	// State is told how the listener is, first and at every change. It may be
-	// called once more after the listener was taken back.
-	State func(state wire.ReverseState, reason string)
-	// Counters count the bytes of all its connections.
-	Counters *relay.Counters
-}
 
 // maxReverseStreams is how many connections a guest can have open to the host,
 // those included that have not said yet what they are.
@@ -44,8 +27,8 @@ const maxGuestStreams = 2 * maxReverseStreams
 // reverses are the listeners of a link's guest.
 type reverses struct {
 	mu     sync.Mutex
-	byID   map[uint64]*Reverse
-	ids    map[*Reverse]uint64
+	byID   map[uint64]*announce.Reverse
+	ids    map[*announce.Reverse]uint64
 	lastID uint64
 	told   bool // the guest has been told of any
 
@@ -54,7 +37,7 @@ type reverses struct {
 	refused sync.Once // logs the first
 }
 
-func (v *reverses) get(id uint64) *Reverse {
+func (v *reverses) get(id uint64) *announce.Reverse {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.byID[id]
@@ -78,7 +61,7 @@ func (v *reverses) admit(open int) error {
 // MaxReverse are taken. One that was there before, which is the same pointer, is
 // left alone. Connections of those that go are not touched. SetReverse waits
 // for nothing.
-func (l *Link) SetReverse(rs []*Reverse) error {
+func (l *Link) SetReverse(rs []*announce.Reverse) error {
 	var extra error
 	if len(rs) > wire.MaxReverse {
 		extra = fmt.Errorf("%d reverse listeners, at most %d are allowed", len(rs), wire.MaxReverse)
@@ -87,7 +70,7 @@ func (l *Link) SetReverse(rs []*Reverse) error {
 	v := &l.reverse
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	byID, ids := make(map[uint64]*Reverse, len(rs)), make(map[*Reverse]uint64, len(rs))
+	byID, ids := make(map[uint64]*announce.Reverse, len(rs)), make(map[*announce.Reverse]uint64, len(rs))
 	var m wire.ReverseMessage
 	for _, r := range rs {
 		if err := wire.CheckListen(r.Listen); err != nil {

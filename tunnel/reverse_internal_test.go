@@ -76,7 +76,7 @@ func TestAGuestReachesNothingThatNoRuleNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	err = l.SetReverse([]*Reverse{{
+	err = l.SetReverse([]*announce.Reverse{{
 		Listen: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort(held.Addr().String())}},
 		Dial: func(context.Context) (relay.Conn, error) {
 			dialled <- struct{}{}
@@ -118,9 +118,9 @@ func TestAGuestThatOpensAStreamUnaskedEndsItsLink(t *testing.T) {
 func TestReverseListenersAreBounded(t *testing.T) {
 	l, _ := guestSession(t)
 	none := func(wire.ReverseState, string) {}
-	many := make([]*Reverse, wire.MaxReverse+1)
+	many := make([]*announce.Reverse, wire.MaxReverse+1)
 	for i := range many {
-		many[i] = &Reverse{Listen: wire.UnixTarget("/nowhere/s"), State: none}
+		many[i] = &announce.Reverse{Listen: wire.UnixTarget("/nowhere/s"), State: none}
 	}
 	if err := l.SetReverse(many); err == nil {
 		t.Error("more than MaxReverse listeners without an error")
@@ -131,7 +131,7 @@ func TestReverseListenersAreBounded(t *testing.T) {
 		{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("224.0.0.1:80")}},
 		{Network: "tcp", Addrs: make([]netip.AddrPort, 2)},
 	} {
-		if err := l.SetReverse([]*Reverse{{Listen: bad, State: none}}); err == nil {
+		if err := l.SetReverse([]*announce.Reverse{{Listen: bad, State: none}}); err == nil {
 			t.Errorf("%+v was taken for a place to listen on", bad)
 		}
 	}

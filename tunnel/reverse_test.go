@@ -28,7 +28,7 @@ import (
 
 // reversed is a listener in the guest, and what the host has heard of it.
 type reversed struct {
-	*tunnel.Reverse
+	*announce.Reverse
 	mu    sync.Mutex
 	state string
 	ended []error
@@ -49,7 +49,7 @@ func (r *reversed) ends() []error {
 // reverseTo is a listener whose connections go to a service on the host.
 func reverseTo(listen, service wire.Target) *reversed {
 	r := &reversed{}
-	r.Reverse = &tunnel.Reverse{
+	r.Reverse = &announce.Reverse{
 		Listen: listen,
 		Dial: func(ctx context.Context) (relay.Conn, error) {
 			var d net.Dialer
@@ -118,7 +118,7 @@ func refusingAddr(t *testing.T) wire.Target {
 
 func setReverse(t *testing.T, l *tunnel.Link, rs ...*reversed) {
 	t.Helper()
-	set := make([]*tunnel.Reverse, len(rs))
+	set := make([]*announce.Reverse, len(rs))
 	for i, r := range rs {
 		set[i] = r.Reverse
 	}

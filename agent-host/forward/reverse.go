@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -57,7 +57,7 @@ type reverse struct {
 // reverseEnd is one listener in the guest. What is said of it is guarded by
 // table.mu.
 type reverseEnd struct {
-	*tunnel.Reverse
+	*announce.Reverse
 	heard  bool // since there is this link
 	over   bool // more than the guest is asked for
 	state  wire.ReverseState
@@ -106,7 +106,7 @@ func newReverse(v *VM, rule ReverseRule) *reverse {
 	}
 	for _, at := range listen {
 		e := &reverseEnd{}
-		e.Reverse = &tunnel.Reverse{
+		e.Reverse = &announce.Reverse{
 			Listen: at, Dial: r.dial, Ended: r.ended, Counters: &r.counters,
 			State: func(s wire.ReverseState, reason string) { r.heard(e, s, reason) },
 		}
@@ -117,7 +117,7 @@ func newReverse(v *VM, rule ReverseRule) *reverse {
 
 // tellReverse tells a link what is to be open in its guest. It needs table.mu.
 func (v *VM) tellReverse(l *Link) {
-	var all []*tunnel.Reverse
+	var all []*announce.Reverse
 	for _, r := range v.reverse {
 		if r.leadsToControl() {
 			continue

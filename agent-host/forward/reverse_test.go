@@ -11,14 +11,14 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // asked is a link that notes what is to be open in the guest.
-func asked(to *[]*tunnel.Reverse) *forward.Link {
+func asked(to *[]*announce.Reverse) *forward.Link {
 	l := brokenLink()
-	l.Reverse = func(rs []*tunnel.Reverse) error { *to = rs; return nil }
+	l.Reverse = func(rs []*announce.Reverse) error { *to = rs; return nil }
 	return l
 }
 
@@ -40,7 +40,7 @@ func TestAReverseRuleSaysHowItsListenersAre(t *testing.T) {
 	if f := one(t, vm); !f.Reverse || f.State != status.Claim || !strings.Contains(f.Reason, "no link") || f.Port != 9000 {
 		t.Errorf("without a link: %+v", f)
 	}
-	var open []*tunnel.Reverse
+	var open []*announce.Reverse
 	vm.SetLink(asked(&open))
 	if len(open) != 2 || fmt.Sprint(open[0].Listen, open[1].Listen) != "tcp 127.0.0.1:9000 tcp [::1]:9000" {
 		t.Fatalf("asked for %+v", open)
@@ -74,7 +74,7 @@ func TestNewRulesLeaveReverseListenersAloneThatStayTheSame(t *testing.T) {
 	stays, goes, comes := reverseRule("1", "127.0.0.1:1"), reverseRule("2", "127.0.0.1:2"), reverseRule("3", "127.0.0.1:3")
 	table := newTable(t, forward.Config{Reverse: reverses(goes, stays)})
 	vm := table.Add("dev")
-	var open []*tunnel.Reverse
+	var open []*announce.Reverse
 	vm.SetLink(asked(&open))
 	before := open
 	stays.Rule = "rum.toml:7"
@@ -96,7 +96,7 @@ func TestAReverseRuleTriesTheAddressesOfTheHostAndCounts(t *testing.T) {
 	rule := reverseRule("9000", "127.0.0.2:1")
 	rule.Host = append(rule.Host, netip.MustParseAddrPort(server))
 	vm := newTable(t, forward.Config{Reverse: reverses(rule)}).Add("dev")
-	var open []*tunnel.Reverse
+	var open []*announce.Reverse
 	vm.SetLink(asked(&open))
 	c, err := open[0].Dial(t.Context())
 	if err != nil {
@@ -119,7 +119,7 @@ func TestMoreReverseListenersThanAGuestTakesAreDenied(t *testing.T) {
 		rules = append(rules, reverseRule(fmt.Sprint(1+port), "127.0.0.1:80"))
 	}
 	vm := newTable(t, forward.Config{Reverse: reverses(rules...)}).Add("dev")
-	var open []*tunnel.Reverse
+	var open []*announce.Reverse
 	vm.SetLink(asked(&open))
 	for _, r := range open {
 		r.State(wire.ReverseListening, "")
@@ -145,7 +145,7 @@ func TestNoReverseRuleLeadsToTheControlSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var open []*tunnel.Reverse
+	var open []*announce.Reverse
 	for _, path := range []string{own, soft, hard, filepath.Join(dir, "..", filepath.Base(dir), "control.sock"), later} {
 		table := newTable(t, forward.Config{ControlSocket: own, Reverse: reverses(forward.ReverseRule{Rule: "rum.toml:1", GuestSocket: "/run/it", HostSocket: path})})
 		vm := table.Add("dev")

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
-	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -21,7 +21,7 @@ type Link struct {
 	// Open starts a connection to the target in the guest, sends early along,
 	// and tells which path it takes. It does not keep early.
 	Open func(ctx context.Context, t wire.Target, early []byte) (guest relay.Conn, path string, err error)
-	// RelayNow is Open and then [tunnel.Relay], without waiting for anything. It
+	// RelayNow is Open and then [relay.Relay], without waiting for anything. It
 	// reports false, having done nothing, if that cannot be; nil is for never.
 	RelayNow func(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool
 	// Silent reports that the guest gives no sign of life, so that a new
@@ -31,7 +31,7 @@ type Link struct {
 	Path string
 	// Reverse makes the listeners in the guest be these. It does not wait. nil
 	// where there can be none.
-	Reverse func([]*tunnel.Reverse) error
+	Reverse func([]*announce.Reverse) error
 	// Tell tells the guest what became of its ports. It does not wait. nil where
 	// that cannot be told.
 	Tell func([]wire.PortState)

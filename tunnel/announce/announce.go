@@ -1,6 +1,6 @@
 // Package announce is the set of listeners that a guest agent tells its host: the host's
 // [Copy], kept by a snapshot and then deltas, and what goes where there are more than can
-// be told ([Limit]).
+// be told ([Limit]). [Reverse] is the other way round: what the host has a guest listen at.
 package announce
 
 import (
