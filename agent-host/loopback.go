@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 
-	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 )
 
 // setKnown says which VMs there are at a source, by their ids, whether or not they
@@ -30,7 +30,7 @@ func (a *Agent) giveLoopbacks() {
 	for _, v := range a.vms {
 		ids = append(ids, v.id())
 	}
-	addrs := forward.Loopbacks(ids)
+	addrs := policy.Loopbacks(ids)
 	for _, v := range a.vms {
 		v.setLoopback(addrs[v.id()])
 	}

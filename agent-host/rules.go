@@ -9,6 +9,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
@@ -88,13 +89,13 @@ func (a *Agent) rulesOf(vm string) config.Rules {
 	return a.rules.of(vm)
 }
 
-func statics(rules ruleSet) forward.Static {
+func statics(rules ruleSet) policy.Static {
 	return func(vm string) []portlist.Listener { return rules.of(vm).Static(vm) }
 }
 
 // decider makes decisions of rules those of forwards.
-func decider(rules ruleSet) forward.Rules {
-	return func(vm string, l portlist.Listener) forward.Decision {
+func decider(rules ruleSet) policy.Rules {
+	return func(vm string, l portlist.Listener) policy.Decision {
 		d := rules.of(vm).Decide(vm, l)
 		out := decision(d)
 		for _, a := range d.Also {
@@ -104,8 +105,8 @@ func decider(rules ruleSet) forward.Rules {
 	}
 }
 
-func decision(d config.Decision) forward.Decision {
-	out := forward.Decision{
+func decision(d config.Decision) policy.Decision {
+	out := policy.Decision{
 		Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Hold: d.Hold,
 		Automatic: d.Automatic, Rule: d.Rule, Label: d.Label, Reason: d.Reason,
 	}
@@ -116,15 +117,15 @@ func decision(d config.Decision) forward.Decision {
 }
 
 // sockets makes rules about unix sockets of guests those of forwards.
-func sockets(rules ruleSet) forward.Sockets {
-	return func(vm string) []forward.GuestSocket {
-		var out []forward.GuestSocket
+func sockets(rules ruleSet) policy.Sockets {
+	return func(vm string) []policy.GuestSocket {
+		var out []policy.GuestSocket
 		for _, r := range rules.of(vm).Sockets(vm) {
-			d := forward.Decision{
+			d := policy.Decision{
 				Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), ProxyProtocol: r.ProxyProtocol, Hold: r.Hold,
 				Rule: r.Name, Label: r.Label,
 			}
-			out = append(out, forward.GuestSocket{Path: r.GuestSocket, Decision: d})
+			out = append(out, policy.GuestSocket{Path: r.GuestSocket, Decision: d})
 		}
 		return out
 	}

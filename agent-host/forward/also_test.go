@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -15,11 +16,11 @@ import (
 func TestAListenerMayHaveSeveralPlacesAndNoneWaitsForAnother(t *testing.T) {
 	guest, a, b := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	own := netip.MustParseAddr("127.3.2.1")
-	at := func(port uint16, also ...forward.Decision) forward.Decision {
-		return forward.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}, Rule: "a rule", Also: also}
+	at := func(port uint16, also ...policy.Decision) policy.Decision {
+		return policy.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}, Rule: "a rule", Also: also}
 	}
-	rules := func(d forward.Decision) forward.Rules {
-		return func(string, portlist.Listener) forward.Decision { return d }
+	rules := func(d policy.Decision) policy.Rules {
+		return func(string, portlist.Listener) policy.Decision { return d }
 	}
 	table := newTable(t, forward.Config{Rules: rules(at(a, at(b)))})
 	vm := table.Add("dev")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -27,7 +28,7 @@ func (t *Table) place(b *binding) {
 // withdraw takes a forward off the host.
 func (t *Table) withdraw(f *forward) {
 	if t.takeDown(f) {
-		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.port)
+		t.log.Info("port closed", "vm", f.vm.name, "port", f.key.Port)
 	}
 }
 
@@ -98,7 +99,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	if b.own && b.main.open != nil {
 		log = t.log.Debug // the port was said to be open
 	}
-	log("port open", "vm", b.vm.name, "port", b.key.port, "host", b.hosts(), "process", b.process)
+	log("port open", "vm", b.vm.name, "port", b.key.Port, "host", b.hosts(), "process", b.process)
 	return true
 }
 
@@ -184,7 +185,7 @@ func (t *Table) listen(h hostAddr) (listener, error) {
 	switch h.proto {
 	case "udp":
 		return t.listenUDP(h.addr)
-	case protoUnix:
+	case policy.ProtoUnix:
 		// A directory such as ~/.rum need not be there; a failure is told by listening.
 		_ = os.MkdirAll(filepath.Dir(h.path), 0o700)
 		l, err := endpoint.ListenSocket(h.path, 0o600)

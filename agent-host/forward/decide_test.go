@@ -12,18 +12,19 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // moved sends guest ports to other ports of 127.0.0.1, and the rest nowhere.
-func moved(rule string, to map[uint16]uint16) forward.Rules {
-	return func(_ string, l portlist.Listener) forward.Decision {
+func moved(rule string, to map[uint16]uint16) policy.Rules {
+	return func(_ string, l portlist.Listener) policy.Decision {
 		if port := to[l.Addr.Port()]; port != 0 {
-			return forward.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
+			return policy.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
 		}
-		return forward.Decision{Rule: rule, Verdict: status.Ignored, Reason: "not named"}
+		return policy.Decision{Rule: rule, Verdict: status.Ignored, Reason: "not named"}
 	}
 }
 
@@ -71,12 +72,12 @@ func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
 
 func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 	port := ownnet.FreePort(t)
-	only := func(name string) forward.Rules {
-		return func(vm string, l portlist.Listener) forward.Decision {
+	only := func(name string) policy.Rules {
+		return func(vm string, l portlist.Listener) policy.Decision {
 			if vm != name {
-				return forward.Decision{Verdict: status.Ignored}
+				return policy.Decision{Verdict: status.Ignored}
 			}
-			return forward.SamePort(vm, l)
+			return policy.SamePort(vm, l)
 		}
 	}
 	table := newTable(t, forward.Config{Rules: only("first")})
@@ -152,8 +153,8 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 func TestAWildcardIsOfItsOwnFamilyAndKeepsOthersOut(t *testing.T) {
 	port := ownnet.FreePort(t)
 	hosts := make(map[string][]netip.AddrPort)
-	table := newTable(t, forward.Config{Rules: func(vm string, _ portlist.Listener) forward.Decision {
-		return forward.Decision{Host: hosts[vm]}
+	table := newTable(t, forward.Config{Rules: func(vm string, _ portlist.Listener) policy.Decision {
+		return policy.Decision{Host: hosts[vm]}
 	}})
 	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), port) }
 	hosts["specific"] = []netip.AddrPort{at("127.0.0.1")}
@@ -243,7 +244,7 @@ func TestNothingIsForwardedOnceThereIsNeitherLinkNorBridge(t *testing.T) {
 
 func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 	port := ownnet.FreePort(t)
-	for name, static := range map[string]forward.Static{
+	for name, static := range map[string]policy.Static{
 		"seen":     nil,
 		"expected": func(string) []portlist.Listener { return listeners(port, "0.0.0.0") },
 	} {
@@ -283,12 +284,12 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 
 // aside sends every second port to one address of 127/8, at a port of its own for each
 // of the guest's addresses that is not localhost.
-func aside(rule string, odd uint16) forward.Rules {
-	return func(_ string, l portlist.Listener) forward.Decision {
+func aside(rule string, odd uint16) policy.Rules {
+	return func(_ string, l portlist.Listener) policy.Decision {
 		if l.Addr.Port()%2 == odd {
-			return forward.Decision{Rule: rule, Verdict: status.Ignored, Reason: "odd"}
+			return policy.Decision{Rule: rule, Verdict: status.Ignored, Reason: "odd"}
 		}
-		return forward.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.99.3.1"), l.Addr.Port())}}
+		return policy.Decision{Rule: rule, Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.99.3.1"), l.Addr.Port())}}
 	}
 }
 
@@ -308,7 +309,7 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 	table := newTable(t, forward.Config{Rules: aside("a", 0), Static: static})
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	var rules forward.Rules
+	var rules policy.Rules
 	var last []portlist.Listener
 	for n := range 300 {
 		last = nil
@@ -339,9 +340,9 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 
 func TestAnAnnouncementAsksTheRulesAboutThePortsThatChanged(t *testing.T) {
 	var asked []uint16
-	table := newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) policy.Decision {
 		asked = append(asked, l.Addr.Port())
-		return forward.Decision{Verdict: status.Ignored}
+		return policy.Decision{Verdict: status.Ignored}
 	}})
 	vm := table.Add("dev")
 	var all []portlist.Listener

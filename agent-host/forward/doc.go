@@ -22,7 +22,7 @@
 //
 // How a VM is reached is told to the package through [VM.SetLink] and
 // [VM.SetBridge]; finding VMs, dialling their agents and deciding when a VM's
-// forwards go is done elsewhere. What is forwarded where is decided by [Rules]. Those
+// forwards go is done elsewhere. What is forwarded where is decided by the package policy, with rules. Those
 // who do it are functions that the package is given: it imports neither libvirt nor
 // config, and nothing that shows its status.
 package forward

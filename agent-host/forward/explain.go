@@ -57,7 +57,7 @@ func (t *Table) explain(b *binding, err error) {
 
 // rivalled explains that another binding has, or comes first at, an address.
 func (t *Table) rivalled(b *binding, h hostAddr, r *binding) {
-	b.shadowed = r.vm == b.vm && b.key.port != 0 && r.key.port == b.key.port && r.key.proto == b.key.proto
+	b.shadowed = r.vm == b.vm && b.key.Port != 0 && r.key.Port == b.key.Port && r.key.Proto == b.key.Proto
 	if b.shadowed {
 		t.settle(b, status.Claim, b.shadowedBy(r, h))
 		return
@@ -73,12 +73,12 @@ func (t *Table) rivalled(b *binding, h hostAddr, r *binding) {
 func (b *binding) as(other *binding) string {
 	f, o := b.forward, other.forward
 	switch {
-	case f.key.port == o.key.port && f.key.socket == o.key.socket:
+	case f.key.Port == o.key.Port && f.key.Socket == o.key.Socket:
 		return "VM " + f.vm.name
-	case f.key.socket != "":
-		return fmt.Sprintf("VM %s, for its socket %s", f.vm.name, f.key.socket)
+	case f.key.Socket != "":
+		return fmt.Sprintf("VM %s, for its socket %s", f.vm.name, f.key.Socket)
 	}
-	return fmt.Sprintf("VM %s, for its port %d", f.vm.name, f.key.port)
+	return fmt.Sprintf("VM %s, for its port %d", f.vm.name, f.key.Port)
 }
 
 // denial says what would have to be done, where that is known.
@@ -102,5 +102,5 @@ func (t *Table) settle(b *binding, state, reason string) {
 	if b.own && state == status.Denied && b.main.state == status.Denied {
 		level = slog.LevelDebug // the same was said of the rule's addresses
 	}
-	t.log.Log(t.ctx, level, "port not open yet", "vm", b.vm.name, "port", b.key.port, "state", state, "reason", reason)
+	t.log.Log(t.ctx, level, "port not open yet", "vm", b.vm.name, "port", b.key.Port, "state", state, "reason", reason)
 }

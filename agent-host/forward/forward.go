@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -12,10 +13,10 @@ import (
 // forward is a guest port and the host addresses where it is.
 type forward struct {
 	vm  *VM
-	key key
+	key policy.Key
 
 	// Guarded by table.mu.
-	decision  Decision
+	decision  policy.Decision
 	process   string
 	uid       uint32
 	expected  bool // static, and nothing is seen to listen there
@@ -66,26 +67,26 @@ type carried struct {
 }
 
 // newForward needs the tally of the port's earlier connections; nil for none.
-func newForward(v *VM, k key, g *group, earlier *tally) *forward {
-	f := &forward{vm: v, key: k, decision: g.decision, tally: earlier}
+func newForward(v *VM, k policy.Key, g *policy.Group, earlier *tally) *forward {
+	f := &forward{vm: v, key: k, decision: g.Decision, tally: earlier}
 	if f.tally == nil {
 		f.tally = &tally{}
 	}
 	f.describe(g)
 	f.main = newBinding(f, false, f.ruled()...)
 	f.own = f.ownBinding()
-	f.consumer = v.join(g.consumer())
+	f.consumer = v.join(consumerOf(g))
 	return f
 }
 
 // describe takes over what an announcement says and what needs no new listener.
-func (f *forward) describe(g *group) {
-	if f.expected != g.expected || f.held != g.held {
+func (f *forward) describe(g *policy.Group) {
+	if f.expected != g.Expected || f.held != g.Held {
 		f.vm.changed()
 	}
-	guest := g.guest // without the rest of the group
+	guest := g.Guest // without the rest of the group
 	f.guest.Store(&guest)
-	m := manner{proxyProtocol: g.decision.ProxyProtocol, hold: g.decision.Hold, holding: f.holding()}
+	m := manner{proxyProtocol: g.Decision.ProxyProtocol, hold: g.Decision.Hold, holding: f.holding()}
 	if m.hold > 0 && m.holding == nil {
 		m.holding = newHolding()
 	}
@@ -94,9 +95,9 @@ func (f *forward) describe(g *group) {
 	}
 	m.holding.look()
 	f.refused.forget()
-	f.process, f.uid, f.expected, f.held = g.process, g.uid, g.expected, g.held
-	f.decision.Hold = g.decision.Hold
-	f.decision.Rule, f.decision.Label, f.decision.Reason = g.decision.Rule, g.decision.Label, g.decision.Reason
+	f.process, f.uid, f.expected, f.held = g.Process, g.UID, g.Expected, g.Held
+	f.decision.Hold = g.Decision.Hold
+	f.decision.Rule, f.decision.Label, f.decision.Reason = g.Decision.Rule, g.Decision.Label, g.Decision.Reason
 }
 
 // holding is what clients wait by; nil where none ever could.
@@ -110,12 +111,12 @@ func (f *forward) holding() *holding {
 // status needs table.mu.
 func (f *forward) status() status.Forward {
 	st := status.Forward{
-		Proto: f.key.proto, Port: f.key.port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label,
+		Proto: f.key.Proto, Port: f.key.Port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label,
 		State: f.state(), Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
 	}
 	f.tally.show(&st)
-	if f.key.socket != "" {
-		st.Guest = append(st.Guest, f.key.socket)
+	if f.key.Socket != "" {
+		st.Guest = append(st.Guest, f.key.Socket)
 	}
 	if !f.expected && !f.held {
 		for _, l := range *f.guest.Load() {
@@ -144,7 +145,7 @@ func (f *forward) path() string {
 			return c.path
 		}
 		return r.link.Path
-	case r.bridge.IsValid() && f.onBridge(r.bridge) == nil:
+	case r.Bridge.IsValid() && f.onBridge(r.Bridge) == nil:
 		return pathBridge
 	}
 	return ""

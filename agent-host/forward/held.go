@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
@@ -29,7 +30,7 @@ func (v *VM) noteGone(announced []portlist.Listener) {
 		return
 	}
 	for _, f := range v.forwards {
-		if f.decision.Hold == 0 || f.held || f.expected || f.key.proto != "tcp" || f.main.open == nil {
+		if f.decision.Hold == 0 || f.held || f.expected || f.key.Proto != "tcp" || f.main.open == nil {
 			continue
 		}
 		for _, l := range *f.guest.Load() {
@@ -42,9 +43,9 @@ func (v *VM) noteGone(announced []portlist.Listener) {
 }
 
 // goneOnes are the listeners on some ports that may still be held.
-func (v *VM) goneOnes(p ports) (ls []portlist.Listener) {
+func (v *VM) goneOnes(p policy.Ports) (ls []portlist.Listener) {
 	for _, g := range v.gone {
-		if p.has(g.Proto, g.Addr.Port()) {
+		if p.Has(g.Proto, g.Addr.Port()) {
 			ls = append(ls, g.Listener)
 		}
 	}
@@ -57,7 +58,7 @@ func (v *VM) forgetGone(over func(gone) bool) {
 		if !over(g) {
 			return false
 		}
-		v.stale.add([]portlist.Listener{g.Listener})
+		v.stale.Add([]portlist.Listener{g.Listener})
 		return true
 	})
 }

@@ -12,15 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
 // held is the rule behind all others, with hold.
-func held(d time.Duration) forward.Rules {
-	return func(vm string, l portlist.Listener) forward.Decision {
-		decision := forward.SamePort(vm, l)
+func held(d time.Duration) policy.Rules {
+	return func(vm string, l portlist.Listener) policy.Decision {
+		decision := policy.SamePort(vm, l)
 		decision.Hold = d
 		return decision
 	}
@@ -239,10 +240,10 @@ func TestNoMoreThan64ClientsWaitAndThoseWhoGoMakeRoom(t *testing.T) {
 }
 
 func TestWhatRulesHoldNoMoreGoesAtOnce(t *testing.T) {
-	for name, rules := range map[string]forward.Rules{
+	for name, rules := range map[string]policy.Rules{
 		"no hold": nil,
-		"kept in the guest": func(string, portlist.Listener) forward.Decision {
-			return forward.Decision{Verdict: status.Ignored, Hold: time.Minute}
+		"kept in the guest": func(string, portlist.Listener) policy.Decision {
+			return policy.Decision{Verdict: status.Ignored, Hold: time.Minute}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

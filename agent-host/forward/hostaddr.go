@@ -3,11 +3,9 @@ package forward
 import (
 	"net/netip"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch"
 )
-
-// protoUnix is the protocol of unix sockets.
-const protoUnix = "unix"
 
 // hostAddr is where something listens on the host: an address of a protocol, or
 // the path of a unix socket.
@@ -18,7 +16,7 @@ type hostAddr struct {
 }
 
 func (h hostAddr) String() string {
-	if h.proto == protoUnix {
+	if h.proto == policy.ProtoUnix {
 		return h.path
 	}
 	return h.addr.String()
@@ -27,10 +25,10 @@ func (h hostAddr) String() string {
 // ruled are the host addresses of a forward, in the order of its rule.
 func (f *forward) ruled() []hostAddr {
 	if f.decision.HostSocket != "" {
-		return []hostAddr{{proto: protoUnix, path: f.decision.HostSocket}}
+		return []hostAddr{{proto: policy.ProtoUnix, path: f.decision.HostSocket}}
 	}
-	proto := f.key.proto
-	if proto == protoUnix {
+	proto := f.key.Proto
+	if proto == policy.ProtoUnix {
 		proto = "tcp" // a socket in the guest, a port here
 	}
 	out := make([]hostAddr, len(f.decision.Host))
@@ -42,7 +40,7 @@ func (f *forward) ruled() []hostAddr {
 
 // holderOf names who has an address that could not be bound.
 func (t *Table) holderOf(h hostAddr) string {
-	if h.proto == protoUnix {
+	if h.proto == policy.ProtoUnix {
 		return portwatch.SocketHolder(h.path)
 	}
 	return t.cfg.Holder(h.proto, h.addr)

@@ -104,7 +104,7 @@ func (t *Table) complete() {
 		}
 		if b.reason == "" {
 			delete(t.partial, b)
-			t.log.Info("port open", "vm", b.vm.name, "port", b.key.port, "host", b.hosts(), "process", b.process)
+			t.log.Info("port open", "vm", b.vm.name, "port", b.key.Port, "host", b.hosts(), "process", b.process)
 		}
 	}
 }

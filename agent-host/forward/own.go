@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
@@ -63,10 +64,10 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 // ownBinding is a binding to the VM's own address; nil if there is none, or if
 // the rule's addresses have it in them.
 func (f *forward) ownBinding() *binding {
-	if !f.vm.loopback.IsValid() || f.decision.second || f.key.socket != "" || f.decision.HostSocket != "" {
+	if !f.vm.loopback.IsValid() || f.decision.IsSecond() || f.key.Socket != "" || f.decision.HostSocket != "" {
 		return nil
 	}
-	own := hostAddr{proto: f.key.proto, addr: netip.AddrPortFrom(f.vm.loopback, f.key.port)}
+	own := hostAddr{proto: f.key.Proto, addr: netip.AddrPortFrom(f.vm.loopback, f.key.Port)}
 	if slices.Contains(f.main.wanted, own) || slices.Contains(f.main.wanted, wildcard(own)) {
 		return nil
 	}
@@ -76,7 +77,7 @@ func (f *forward) ownBinding() *binding {
 // contests reports whether h may be, or have in it, the own address of a VM.
 func contests(h hostAddr) bool {
 	ip := h.addr.Addr()
-	return h.path == "" && (ip == netip.IPv4Unspecified() || loopbackRange.Contains(ip))
+	return h.path == "" && (ip == netip.IPv4Unspecified() || policy.MayBeLoopback(ip))
 }
 
 // overrule takes from VMs' own addresses what a rule asks for, for as long as it

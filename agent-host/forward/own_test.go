@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
@@ -150,16 +151,16 @@ func TestProgramOnAllAddressesIsNamedForBoth(t *testing.T) {
 func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 	host, mapped, pinned, kept, socket := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	path := t.TempDir() + "/s"
-	vm := withOwn(newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) forward.Decision {
+	vm := withOwn(newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) policy.Decision {
 		switch l.Addr.Port() {
 		case mapped:
-			return forward.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", host))}}
+			return policy.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", host))}}
 		case pinned:
-			return forward.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.9", pinned))}}
+			return policy.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.9", pinned))}}
 		case socket:
-			return forward.Decision{HostSocket: path}
+			return policy.Decision{HostSocket: path}
 		}
-		return forward.Decision{Verdict: status.Ignored, Reason: "kept"}
+		return policy.Decision{Verdict: status.Ignored, Reason: "kept"}
 	}}), "dev", ownOne)
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	vm.Announce(slices.Concat(listeners(mapped, "0.0.0.0"), listeners(pinned, "0.0.0.0"), listeners(kept, "0.0.0.0"), listeners(socket, "0.0.0.0")))
@@ -182,11 +183,11 @@ func TestOwnAddressHasTheNumberOfTheGuest(t *testing.T) {
 func TestRuleForAllAddressesComesBeforeOwnOnes(t *testing.T) {
 	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
 	var clock clock
-	table := newTable(t, forward.Config{Now: clock.now, Rules: func(vm string, l portlist.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Now: clock.now, Rules: func(vm string, l portlist.Listener) policy.Decision {
 		if vm == "all" {
-			return forward.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("0.0.0.0", port))}}
+			return policy.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("0.0.0.0", port))}}
 		}
-		return forward.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
+		return policy.Decision{Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
 	}})
 	all, first := withOwn(table, "all", ownTwo), withOwn(table, "one", ownOne)
 	all.SetLink(hello(t, "all"))
@@ -257,8 +258,8 @@ func TestDeniedPortNamesOneRemedyForBothAddresses(t *testing.T) {
 		}
 		return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
 	}
-	rules := func(string, portlist.Listener) forward.Decision {
-		return forward.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(host.Load()))}}
+	rules := func(string, portlist.Listener) policy.Decision {
+		return policy.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(host.Load()))}}
 	}
 	table := newTable(t, forward.Config{Listen: denied, Rules: rules})
 	vm := withOwn(table, "dev", ownOne)

@@ -1,10 +1,10 @@
 package forward
 
 import (
-	"maps"
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
@@ -12,11 +12,11 @@ import (
 // plan is a VM's forwards as they are to be.
 type plan struct {
 	*VM
-	wanted
-	of        ports
+	policy.Wanted
+	of        policy.Ports
 	decided   int
 	route     *route
-	policy    policy
+	policy    policy.Policy
 	announced []portlist.Listener
 	started   bool
 	gone      []portlist.Listener
@@ -25,7 +25,7 @@ type plan struct {
 // plan needs table.mu.
 func (v *VM) plan() *plan {
 	v.decided++
-	of := ports{all: v.stale.all, some: maps.Clone(v.stale.some)}
+	of := v.stale.Clone()
 	return &plan{
 		VM: v, of: of, decided: v.decided, route: v.route.Load(), policy: v.table.policy,
 		announced: v.announced, started: v.started, gone: v.goneOnes(of),
@@ -34,14 +34,14 @@ func (v *VM) plan() *plan {
 
 // decide is done without a lock.
 func (p *plan) decide() {
-	p.wanted = p.policy.decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route, rest)
+	p.Wanted = p.policy.Decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route.Reach, rest)
 }
 
 // inForce reports whether nothing newer was decided.
 func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
 
 func (p *plan) large() bool {
-	return len(p.of.some) > few || p.of.all && (len(p.announced) > few || len(p.forwards)+p.rows.n > few)
+	return !p.of.IsFew(max(len(p.announced), len(p.forwards)+p.rows.n))
 }
 
 // decideAnew changes rules or what is announced, and makes the forwards of the
@@ -80,12 +80,12 @@ func (t *Table) decideAnew(change func() []*VM) {
 		}
 		p.decide()
 		work(func(u turn) bool {
-			more := p.inForce() && p.withdrawBut(p.wanted, p.of, u)
+			more := p.inForce() && p.withdrawBut(p.Wanted, p.of, u)
 			freed = freed || len(t.released) > 0
 			return more
 		})
 		if len(plans) > 1 {
-			p.wanted = wanted{} // thousands of them
+			p.Wanted = policy.Wanted{} // thousands of them
 		}
 	}
 	if freed {
@@ -95,20 +95,20 @@ func (t *Table) decideAnew(change func() []*VM) {
 		if isOver(p) {
 			continue
 		}
-		if p.groups == nil {
+		if p.Groups == nil {
 			p.decide()
 		}
 		work(func(u turn) bool {
 			if !p.inForce() {
 				return false
 			}
-			if p.place(&p.wanted, u) {
+			if p.place(&p.Wanted, u) {
 				return true
 			}
-			p.stale = ports{}
+			p.stale = policy.Ports{}
 			return false
 		})
-		p.wanted = wanted{}
+		p.Wanted = policy.Wanted{}
 	}
 	more := false
 	t.look(func() { more = !t.closed && t.handOver(turn{t, time.Now().Add(turnTime)}) })
@@ -117,25 +117,39 @@ func (t *Table) decideAnew(change func() []*VM) {
 	}
 }
 
+// SetRules replaces the rules of all VMs. Forwards that stay the same keep their
+// listeners and connections; of those that go, the listeners are closed before
+// others are opened, and connections go on until they end by themselves. nil
+// means what it means in a [Config].
+func (t *Table) SetRules(rules policy.Rules, static policy.Static, sockets policy.Sockets) {
+	t.decideAnew(func() []*VM {
+		t.policy = policy.New(rules, static, sockets)
+		for _, v := range t.vms {
+			v.stale.All = true
+		}
+		return slices.Clone(t.vms)
+	})
+}
+
 // others is what was announced on some ports without listeners of ours; nil if nothing
 // was announced yet.
-func (t *Table) others(announced []portlist.Listener, started bool, p ports) []portlist.Listener {
+func (t *Table) others(announced []portlist.Listener, started bool, p policy.Ports) []portlist.Listener {
 	if !started {
 		return nil
 	}
-	return slices.DeleteFunc(p.ofSorted(announced), t.isOwn)
+	return slices.DeleteFunc(p.OfSorted(announced), t.isOwn)
 }
 
 // withdrawBut takes all other forwards of some ports off the host, for one turn. It
 // reports whether there are more.
-func (v *VM) withdrawBut(w wanted, of ports, u turn) (more bool) {
+func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
 	for r := range v.rows.each() {
-		if of.has(r.key.proto, r.key.port) && w.groups[r.key] == nil {
+		if of.Has(r.key.Proto, r.key.Port) && w.Groups[r.key] == nil {
 			v.drop(r)
 		}
 	}
 	for k, f := range v.forwards {
-		if w.groups[k] != nil || !of.has(k.proto, k.port) {
+		if w.Groups[k] != nil || !of.Has(k.Proto, k.Port) {
 			continue
 		}
 		v.table.withdraw(f)
@@ -149,14 +163,14 @@ func (v *VM) withdrawBut(w wanted, of ports, u turn) (more bool) {
 
 // place opens the forwards that are not there yet and describes all anew, for one
 // turn. It reports whether there are more.
-func (v *VM) place(w *wanted, u turn) (more bool) {
+func (v *VM) place(w *policy.Wanted, u turn) (more bool) {
 	v.table.round++
-	for len(w.order) > 0 {
-		k := w.order[0]
-		w.order = w.order[1:]
-		g := w.groups[k]
+	for len(w.Order) > 0 {
+		k := w.Order[0]
+		w.Order = w.Order[1:]
+		g := w.Groups[k]
 		if f := v.forwards[k]; f != nil {
-			v.table.setAutomatic(f, g.decision.Automatic)
+			v.table.setAutomatic(f, g.Decision.Automatic)
 			f.describe(g)
 		} else if r := v.rows.get(k); r != nil {
 			r.describe(v, g)
@@ -171,11 +185,11 @@ func (v *VM) place(w *wanted, u turn) (more bool) {
 }
 
 // add takes in a new port.
-func (v *VM) add(k key, g *group) {
+func (v *VM) add(k policy.Key, g *policy.Group) {
 	t := v.table
-	if g.decision.Verdict != "" {
-		t.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.proto, "port", k.port, "reason", g.decision.Reason)
-		v.addRow(k, g, g.decision.Verdict, g.decision.Reason)
+	if g.Decision.Verdict != "" {
+		t.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.Proto, "port", k.Port, "reason", g.Decision.Reason)
+		v.addRow(k, g, g.Decision.Verdict, g.Decision.Reason)
 		return
 	}
 	n := v.needOf(g)
@@ -187,7 +201,7 @@ func (v *VM) add(k key, g *group) {
 }
 
 // open puts a forward on the host, with the tally of earlier connections if there is one.
-func (v *VM) open(k key, g *group, earlier *tally) {
+func (v *VM) open(k policy.Key, g *policy.Group, earlier *tally) {
 	f := newForward(v, k, g, earlier)
 	v.forwards[k] = f
 	v.changed()

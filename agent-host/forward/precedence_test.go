@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -20,11 +21,11 @@ func TestARulesAddressComesBeforeAutomaticOnesThatHaveItInThem(t *testing.T) {
 		t.Run(c.rule+" before "+c.automatic, func(t *testing.T) {
 			named, auto := ownnet.FreePort(t), ownnet.FreePort(t)
 			on := func(ip string) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(addr(ip, auto))} }
-			table := newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) forward.Decision {
+			table := newTable(t, forward.Config{Rules: func(_ string, l portlist.Listener) policy.Decision {
 				if l.Addr.Port() == named {
-					return forward.Decision{Rule: "a rule", Host: on(c.rule)}
+					return policy.Decision{Rule: "a rule", Host: on(c.rule)}
 				}
-				return forward.Decision{Rule: forward.DefaultRule, Automatic: true, Host: on(c.automatic)}
+				return policy.Decision{Rule: policy.DefaultRule, Automatic: true, Host: on(c.automatic)}
 			}})
 			vm := table.Add("dev")
 			both := slices.Concat(listeners(auto, "0.0.0.0"), listeners(named, "0.0.0.0"))
@@ -55,8 +56,8 @@ func TestARulesAddressComesBeforeAutomaticOnesThatHaveItInThem(t *testing.T) {
 // A rule that reaches one service of several on a port is not overruled by what is localhost in the guest.
 func TestARuleForAnotherServiceOnThePortHasLocalhost(t *testing.T) {
 	port := ownnet.FreePort(t)
-	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
-		d := forward.SamePort(vm, l)
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) policy.Decision {
+		d := policy.SamePort(vm, l)
 		d.Automatic = l.Addr.Addr().IsLoopback()
 		return d
 	}})

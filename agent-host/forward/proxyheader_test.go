@@ -12,6 +12,7 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -21,9 +22,9 @@ import (
 
 // proxied is the rule behind all others with a header for services, and on a socket in
 // the place of ports if there is one.
-func proxied(socket string) forward.Rules {
-	return func(vm string, l portlist.Listener) forward.Decision {
-		d := forward.SamePort(vm, l)
+func proxied(socket string) policy.Rules {
+	return func(vm string, l portlist.Listener) policy.Decision {
+		d := policy.SamePort(vm, l)
 		d.ProxyProtocol = true
 		if d.HostSocket = socket; socket != "" {
 			d.Host = nil
@@ -112,7 +113,7 @@ func TestAHeaderComesAndGoesWithItsRule(t *testing.T) {
 	})
 	vm.Announce(listeners(port, "0.0.0.0"))
 	for _, row := range []struct {
-		rules forward.Rules
+		rules policy.Rules
 		bytes int
 	}{{nil, 0}, {proxied(""), 16 + 12}, {nil, 0}} {
 		table.SetRules(row.rules, nil, nil)

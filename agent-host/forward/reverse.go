@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
@@ -235,7 +236,7 @@ func (r *reverse) status() status.Forward {
 		BytesIn: r.counters.In.Load(), BytesOut: r.counters.Out.Load(),
 	}
 	if r.rule.GuestSocket != "" {
-		st.Proto, st.Guest = protoUnix, []string{r.rule.GuestSocket}
+		st.Proto, st.Guest = policy.ProtoUnix, []string{r.rule.GuestSocket}
 	} else {
 		st.Port = r.rule.Guest[0].Port()
 	}

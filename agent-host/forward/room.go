@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -50,10 +51,10 @@ type consumerKey struct {
 	expected      bool
 }
 
-// consumer is whose the forwards of a group are.
-func (g *group) consumer() consumerKey {
-	program, _, _ := strings.Cut(g.process, "[")
-	return consumerKey{g.uid, g.decision.Rule, program, g.expected}
+// consumerOf is whose the forwards of a group are.
+func consumerOf(g *policy.Group) consumerKey {
+	program, _, _ := strings.Cut(g.Process, "[")
+	return consumerKey{g.UID, g.Decision.Rule, program, g.Expected}
 }
 
 // join counts a forward or a row with its consumer, leave takes it away.
@@ -147,13 +148,13 @@ type need struct {
 func (b *binding) need() need { return need{b.vm, b.consumer, len(b.wanted), b.opened > 0} }
 
 // needOf is that of the first binding of a new forward.
-func (v *VM) needOf(g *group) need {
-	k := g.consumer()
+func (v *VM) needOf(g *policy.Group) need {
+	k := consumerOf(g)
 	c := v.consumers[k]
 	if c == nil {
 		c = &consumer{key: k}
 	}
-	return need{vm: v, consumer: c, descriptors: max(1, len(g.decision.Host))}
+	return need{vm: v, consumer: c, descriptors: max(1, len(g.Decision.Host))}
 }
 
 // noRoom is the limit that stands against a need now; nil for none.
@@ -320,7 +321,7 @@ func (t *Table) outOfRoom(b *binding, err error) {
 	b.become(status.Denied, err.Error())
 	b.roomless = true
 	b.vm.addHalf(b)
-	b.vm.outOfRoom(b.key.port, b.reason)
+	b.vm.outOfRoom(b.key.Port, b.reason)
 }
 
 // outOfRoom tells the log of the first port of a VM that met a limit: there may be

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -12,7 +13,7 @@ import (
 // or because there is no room. A guest may have thousands of those, so each costs
 // little. A forward takes its place when there is room. It is guarded by table.mu.
 type row struct {
-	key      key
+	key      policy.Key
 	consumer *consumer
 	*outcome
 	guest   []netip.AddrPort // that listen there; nil if it is expected
@@ -28,15 +29,15 @@ type rows struct {
 	n     int
 }
 
-func (k key) page() uint16 { return k.port / 64 }
+func pageOf(k policy.Key) uint16 { return k.Port / 64 }
 
-func find(page []*row, k key) (at int, found bool) {
-	return slices.BinarySearchFunc(page, k, func(r *row, k key) int { return r.key.compare(k) })
+func find(page []*row, k policy.Key) (at int, found bool) {
+	return slices.BinarySearchFunc(page, k, func(r *row, k policy.Key) int { return r.key.Compare(k) })
 }
 
 // get returns nil if there is none.
-func (all *rows) get(k key) *row {
-	page := all.pages[k.page()]
+func (all *rows) get(k policy.Key) *row {
+	page := all.pages[pageOf(k)]
 	if i, found := find(page, k); found {
 		return page[i]
 	}
@@ -47,14 +48,15 @@ func (all *rows) add(r *row) {
 	if all.pages == nil {
 		all.pages = make(map[uint16][]*row)
 	}
-	page := all.pages[r.key.page()]
+	p := pageOf(r.key)
+	page := all.pages[p]
 	at, _ := find(page, r.key)
-	all.pages[r.key.page()] = slices.Insert(page, at, r)
+	all.pages[p] = slices.Insert(page, at, r)
 	all.n++
 }
 
 func (all *rows) remove(r *row) {
-	p := r.key.page()
+	p := pageOf(r.key)
 	page := all.pages[p]
 	if i, found := find(page, r.key); found {
 		all.n--
@@ -86,11 +88,11 @@ type outcome struct {
 }
 
 // outcomeOf is that of a row under a decision; one that is the same as before is shared.
-func (c *consumer) outcomeOf(k key, d *Decision, state, reason string) *outcome {
+func (c *consumer) outcomeOf(k policy.Key, d *policy.Decision, state, reason string) *outcome {
 	o := outcome{state: state, reason: reason, label: d.Label, socket: d.HostSocket}
 	for _, a := range d.Host {
 		o.host = append(o.host, a.Addr())
-		o.port = int(a.Port()) - int(k.port)
+		o.port = int(a.Port()) - int(k.Port)
 	}
 	if l := c.outcome; l == nil || l.state != o.state || l.reason != o.reason || l.label != o.label ||
 		l.port != o.port || l.socket != o.socket || !slices.Equal(l.host, o.host) {
@@ -100,9 +102,9 @@ func (c *consumer) outcomeOf(k key, d *Decision, state, reason string) *outcome 
 }
 
 // addRow has a port stay in the guest.
-func (v *VM) addRow(k key, g *group, state, reason string) *row {
-	c := v.join(g.consumer())
-	r := &row{key: k, consumer: c, outcome: c.outcomeOf(k, &g.decision, state, reason), process: g.process}
+func (v *VM) addRow(k policy.Key, g *policy.Group, state, reason string) *row {
+	c := v.join(consumerOf(g))
+	r := &row{key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process}
 	r.listens(g)
 	v.rows.add(r)
 	r.wait(v)
@@ -111,32 +113,32 @@ func (v *VM) addRow(k key, g *group, state, reason string) *row {
 }
 
 // listens takes over what listens in the guest.
-func (r *row) listens(g *group) {
+func (r *row) listens(g *policy.Group) {
 	r.guest = nil
-	if g.expected || g.held {
+	if g.Expected || g.Held {
 		return
 	}
-	r.guest = make([]netip.AddrPort, len(g.guest))
-	for i, l := range g.guest {
+	r.guest = make([]netip.AddrPort, len(g.Guest))
+	for i, l := range g.Guest {
 		r.guest[i] = l.Addr
 	}
 }
 
 // describe takes over what an announcement says and what needs no host addresses.
-func (r *row) describe(v *VM, g *group) {
+func (r *row) describe(v *VM, g *policy.Group) {
 	r.listens(g)
-	r.process = g.process
+	r.process = g.Process
 	reason := r.reason
-	if g.decision.Verdict != "" {
-		reason = g.decision.Reason
+	if g.Decision.Verdict != "" {
+		reason = g.Decision.Reason
 	}
-	r.outcome = r.consumer.outcomeOf(r.key, &g.decision, r.state, reason)
+	r.outcome = r.consumer.outcomeOf(r.key, &g.Decision, r.state, reason)
 	r.wait(v)
 }
 
 // wait has a row wait for room, if that is what it lacks.
 func (r *row) wait(v *VM) {
-	if r.waiting || r.state != status.Denied || r.key.decision == status.Denied {
+	if r.waiting || r.state != status.Denied || r.key.Decision == status.Denied {
 		return
 	}
 	r.waiting = true
@@ -147,7 +149,7 @@ func (r *row) wait(v *VM) {
 		c.waiting = slices.DeleteFunc(c.waiting, func(o *row) bool { return !o.waiting })
 	}
 	c.waiting = append(c.waiting, r)
-	v.outOfRoom(r.key.port, r.reason)
+	v.outOfRoom(r.key.Port, r.reason)
 }
 
 // drop forgets a row.
@@ -173,7 +175,7 @@ func (r *row) give(v *VM) {
 // shelve makes a row of a forward for which there is no room. Its connections go on.
 func (t *Table) shelve(f *forward, reason string) {
 	v, k := f.vm, f.key
-	g := &group{decision: f.decision, guest: *f.guest.Load(), process: f.process, uid: f.uid, expected: f.expected, held: f.held}
+	g := &policy.Group{Decision: f.decision, Guest: *f.guest.Load(), Process: f.process, UID: f.uid, Expected: f.expected, Held: f.held}
 	f.shelved = true
 	t.takeDown(f)
 	delete(v.forwards, k)
@@ -186,8 +188,8 @@ func (t *Table) shelve(f *forward, reason string) {
 // promote puts a forward in the place of a row for which there is room.
 func (t *Table) promote(v *VM, r *row) {
 	r.give(v)
-	of := ports{some: map[spot]bool{{proto: r.key.proto, port: r.key.port}: true}}
-	g := t.policy.decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.route.Load(), func() {}).groups[r.key]
+	of := policy.Port(r.key.Proto, r.key.Port)
+	g := t.policy.Decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.route.Load().Reach, func() {}).Groups[r.key]
 	if g == nil {
 		return // something else was announced, and is being decided on
 	}
@@ -197,11 +199,11 @@ func (t *Table) promote(v *VM, r *row) {
 
 // kept is the row at localhost that keeps others of its port out; nil for none. Without
 // it, localhost would mean another service for as long as there is no room.
-func (v *VM) kept(k key) *row {
-	if !k.addr.IsValid() {
+func (v *VM) kept(k policy.Key) *row {
+	if !k.Addr.IsValid() {
 		return nil
 	}
-	if r := v.rows.get(k.localhost()); r != nil && r.waiting {
+	if r := v.rows.get(k.Localhost()); r != nil && r.waiting {
 		return r
 	}
 	return nil
@@ -224,16 +226,16 @@ func (r *row) hostPort() uint16 {
 	if len(r.host) == 0 {
 		return 0
 	}
-	return uint16(int(r.key.port) + r.port)
+	return uint16(int(r.key.Port) + r.port)
 }
 
 func (r *row) status() status.Forward {
 	st := status.Forward{
-		Proto: r.key.proto, Port: r.key.port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
+		Proto: r.key.Proto, Port: r.key.Port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
 		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: texts(r.guest),
 	}
-	if r.key.socket != "" {
-		st.Guest = []string{r.key.socket}
+	if r.key.Socket != "" {
+		st.Guest = []string{r.key.Socket}
 	}
 	if r.tally != nil {
 		r.tally.show(&st)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -133,7 +134,7 @@ func (f *forward) ended(c *relay.Client, err error) {
 		default:
 			f.lastErr.noteUnix(err)
 		}
-		f.vm.table.log.Debug("connection failed", "vm", f.vm.name, "port", f.key.port, "client", c.From(), "error", err)
+		f.vm.table.log.Debug("connection failed", "vm", f.vm.name, "port", f.key.Port, "client", c.From(), "error", err)
 	}
 }
 
@@ -144,7 +145,7 @@ func (f *forward) cannotAccept(err error) {
 		return
 	}
 	f.lastErr.note(err)
-	f.vm.table.log.Warn("cannot accept connections", "vm", f.vm.name, "port", f.key.port, "error", err)
+	f.vm.table.log.Warn("cannot accept connections", "vm", f.vm.name, "port", f.key.Port, "error", err)
 }
 
 // reach connects to the guest by the best way there is, and sends there what the
@@ -159,29 +160,38 @@ func (f *forward) reach(ctx context.Context, c *relay.Client, conn relay.Conn, f
 		}
 		linkErr = fmt.Errorf("%w: %w", errLink, err)
 	}
-	if !r.bridge.IsValid() {
+	if !r.Bridge.IsValid() {
 		return nil, cmp.Or(linkErr, errNoWay)
 	}
-	guest, err := f.dialBridge(ctx, conn, r.bridge, first)
+	guest, err := f.dialBridge(ctx, conn, r.Bridge, first)
 	if err != nil && linkErr != nil {
 		err = fmt.Errorf("%w; %w", linkErr, err)
 	}
 	return guest, err
 }
 
+// onBridge tells why nothing that listens in the guest is reached at its bridge
+// address; nil if something is.
+func (f *forward) onBridge(bridge netip.Addr) error {
+	if f.key.Socket != "" {
+		return errors.New("a unix socket of the guest cannot be reached over the bridge")
+	}
+	return policy.OnBridge(*f.guest.Load(), bridge)
+}
+
 // bridgeFirst reports whether the bridge reaches what listens in the guest and the
 // guest's agent does not.
 func (f *forward) bridgeFirst(r *route) bool {
-	return r.bridge.IsValid() && f.bridgeOnly() && f.onBridge(r.bridge) == nil
+	return r.Bridge.IsValid() && policy.BridgeOnly(*f.guest.Load()) && f.onBridge(r.Bridge) == nil
 }
 
 // target is what a client's connection goes to in the guest: if that can be
 // chosen, with the address family that the client used, IPv4 on a unix socket.
 func (f *forward) target(c *relay.Client) wire.Target {
-	if f.key.socket != "" {
-		return wire.UnixTarget(f.key.socket)
+	if f.key.Socket != "" {
+		return wire.UnixTarget(f.key.Socket)
 	}
-	return wire.Target{Network: f.key.proto, Addrs: candidates(*f.guest.Load(), !c.From().Addr().Is6())}
+	return wire.Target{Network: f.key.Proto, Addrs: policy.Candidates(*f.guest.Load(), !c.From().Addr().Is6())}
 }
 
 func (f *forward) openStream(ctx context.Context, l *Link, target wire.Target, first []byte) (relay.Conn, error) {
@@ -200,8 +210,8 @@ func (f *forward) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 	if err := f.onBridge(bridge); err != nil {
 		return nil, err
 	}
-	addr := netip.AddrPortFrom(bridge, f.key.port)
-	if f.vm.table.isOurs(hostAddr{f.key.proto, addr, ""}) {
+	addr := netip.AddrPortFrom(bridge, f.key.Port)
+	if f.vm.table.isOurs(hostAddr{f.key.Proto, addr, ""}) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", addr)
 	}
 	select {
@@ -212,7 +222,7 @@ func (f *forward) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 	}
 	there, stop := relay.WhileThere(ctx, client)
 	d := net.Dialer{Timeout: wire.DialTimeout, Control: relay.ControlTCP}
-	c, err := d.DialContext(there, f.key.proto, addr.String())
+	c, err := d.DialContext(there, f.key.Proto, addr.String())
 	stop()
 	gone := context.Cause(there)
 	switch {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -429,8 +430,8 @@ func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
 		return l, err
 	}
 	port := ownnet.FreePort(t)
-	rules := func(string, portlist.Listener) forward.Decision {
-		return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))}}
+	rules := func(string, portlist.Listener) policy.Decision {
+		return policy.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))}}
 	}
 	table := newTable(t, forward.Config{Listen: listen, Rules: rules})
 	vm := table.Add("dev")
@@ -455,8 +456,8 @@ func TestAForwardThatAcceptsNoMoreIsNotActive(t *testing.T) {
 func TestAClientWhoseNetworkWentIsNoticed(t *testing.T) {
 	for host, want := range map[string]string{"0.0.0.0": "02", "127.0.0.1": "00"} {
 		port := ownnet.FreePort(t)
-		rules := func(string, portlist.Listener) forward.Decision {
-			return forward.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr(host, port))}}
+		rules := func(string, portlist.Listener) policy.Decision {
+			return policy.Decision{Rule: "test", Host: []netip.AddrPort{netip.MustParseAddrPort(addr(host, port))}}
 		}
 		vm := newTable(t, forward.Config{Rules: rules}).Add("dev")
 		vm.SetLink(linkTo(echo(t, "127.0.0.3:0")))

@@ -3,6 +3,8 @@ package forward
 import (
 	"fmt"
 	"math"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 )
 
 // Where a VM has several services on one port, at different addresses, one host
@@ -11,10 +13,10 @@ import (
 
 // preferred is the binding of the VM that b gives way to; nil for none.
 func (b *binding) preferred() *binding {
-	if !b.key.addr.IsValid() {
+	if !b.key.Addr.IsValid() {
 		return nil
 	}
-	f := b.vm.forwards[b.key.localhost()]
+	f := b.vm.forwards[b.key.Localhost()]
 	switch {
 	case f == nil, !b.own && f.decision.Automatic && !b.decision.Automatic:
 		return nil
@@ -39,16 +41,16 @@ func (t *Table) displace(b *binding) {
 // reach it.
 func (b *binding) shadowedBy(r *binding, at hostAddr) string {
 	f := b.forward
-	if at.addr.Port() != f.key.port {
+	if at.addr.Port() != f.key.Port {
 		// A rule sent it there already.
 		return fmt.Sprintf("%v means %v in the guest (%s): give the rule of one of them another host", at, r.where(), r.decision.Rule)
 	}
 	proto := ""
-	if f.key.proto != "tcp" {
-		proto = fmt.Sprintf(", proto = %q", f.key.proto)
+	if f.key.Proto != "tcp" {
+		proto = fmt.Sprintf(", proto = %q", f.key.Proto)
 	}
 	return fmt.Sprintf("%v means %v in the guest; a rule reaches %v: guest = %d, guest_ip = %q, host = %d%s",
-		at, r.where(), f.where(), f.key.port, (*f.guest.Load())[0].Addr.Addr(), f.suggestion(), proto)
+		at, r.where(), f.where(), f.key.Port, (*f.guest.Load())[0].Addr.Addr(), f.suggestion(), proto)
 }
 
 // suggestion is a port of the host that a rule may send this forward to: always the
@@ -58,12 +60,12 @@ func (f *forward) suggestion() int {
 	if f.suggested.port != 0 {
 		return f.suggested.port
 	}
-	at := suggested{f.key.proto, int(f.key.port) + 10000}
+	at := suggested{f.key.Proto, int(f.key.Port) + 10000}
 	if at.port > math.MaxUint16 {
 		at.port -= 20000
 	}
 	for range maxSuggested {
-		here := key{proto: at.proto, port: uint16(at.port), decision: f.key.decision}
+		here := policy.Key{Proto: at.proto, Port: uint16(at.port), Decision: f.key.Decision}
 		if f.vm.suggested[at] == nil && f.vm.forwards[here] == nil && f.vm.rows.get(here) == nil || at.port == math.MaxUint16 {
 			break
 		}

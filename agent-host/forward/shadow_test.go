@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -98,8 +99,8 @@ func TestAPortWithThousandsOfServicesIsSaidOfEach(t *testing.T) {
 
 func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
 	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
-	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
-		return forward.Decision{Rule: "rule for " + l.Addr.Addr().String(), Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) policy.Decision {
+		return policy.Decision{Rule: "rule for " + l.Addr.Addr().String(), Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
 	}})
 	vm := table.Add("dev")
 	vm.Announce(listeners(port, "127.0.0.2", "127.0.0.9"))
@@ -112,11 +113,11 @@ func TestOfTwoRulesForOneHostAddressTheOtherIsNamed(t *testing.T) {
 func TestTheRuleThatIsSuggestedReachesTheOtherService(t *testing.T) {
 	port, other := ownnet.FreePort(t), ownnet.FreePort(t)
 	second := netip.MustParseAddr("192.168.50.101")
-	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) policy.Decision {
 		if l.Addr.Addr() == second {
-			return forward.Decision{Rule: "it", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
+			return policy.Decision{Rule: "it", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", other))}}
 		}
-		return forward.SamePort(vm, l)
+		return policy.SamePort(vm, l)
 	}})
 	vm := withOwn(table, "dev", ownOne)
 	vm.Announce(listeners(port, "127.0.0.1", second.String()))

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -26,15 +27,15 @@ import (
 )
 
 // toSocket forwards every port to one socket.
-func toSocket(path string) forward.Rules {
-	return func(string, portlist.Listener) forward.Decision {
-		return forward.Decision{Rule: "rum.toml:1", HostSocket: path}
+func toSocket(path string) policy.Rules {
+	return func(string, portlist.Listener) policy.Decision {
+		return policy.Decision{Rule: "rum.toml:1", HostSocket: path}
 	}
 }
 
 // fromSocket forwards one socket of the guest.
-func fromSocket(path string, d forward.Decision) forward.Sockets {
-	return func(string) []forward.GuestSocket { return []forward.GuestSocket{{Path: path, Decision: d}} }
+func fromSocket(path string, d policy.Decision) policy.Sockets {
+	return func(string) []policy.GuestSocket { return []policy.GuestSocket{{Path: path, Decision: d}} }
 }
 
 func dialSocket(t *testing.T, path string) *net.UnixConn {
@@ -87,7 +88,7 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 		return open(ctx, target, early)
 	}
 	port, path := ownnet.FreePort(t), filepath.Join(t.TempDir(), "app.sock")
-	table := newTable(t, forward.Config{Sockets: fromSocket("/run/app.sock", forward.Decision{
+	table := newTable(t, forward.Config{Sockets: fromSocket("/run/app.sock", policy.Decision{
 		Rule: "rum.toml:1", Host: []netip.AddrPort{netip.MustParseAddrPort(addr("127.0.0.1", port))},
 	})})
 	vm := table.Add("dev")
@@ -106,7 +107,7 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 
-	table.SetRules(nil, nil, fromSocket("/run/app.sock", forward.Decision{Rule: "rum.toml:1", HostSocket: path}))
+	table.SetRules(nil, nil, fromSocket("/run/app.sock", policy.Decision{Rule: "rum.toml:1", HostSocket: path}))
 	roundTrip(t, dialSocket(t, path))
 	wantTarget()
 	wantClosed(t, addr("127.0.0.1", port))

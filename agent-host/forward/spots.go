@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"cmp"
 	"slices"
 )
 
@@ -11,10 +10,6 @@ type spot struct {
 	proto string
 	port  uint16
 	path  string
-}
-
-func (s spot) compare(o spot) int {
-	return cmp.Or(cmp.Compare(s.proto, o.proto), cmp.Compare(s.port, o.port), cmp.Compare(s.path, o.path))
 }
 
 func (h hostAddr) spot() spot { return spot{h.proto, h.addr.Port(), h.path} }

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -169,7 +170,7 @@ func (v *VM) ports() iter.Seq[port] {
 	}
 }
 
-func (p port) of() (key, *consumer) {
+func (p port) of() (policy.Key, *consumer) {
 	if p.row != nil {
 		return p.row.key, p.row.consumer
 	}
@@ -186,10 +187,10 @@ func (p port) state() string {
 func (p port) compare(o port) int {
 	a, _ := p.of()
 	b, _ := o.of()
-	if c := cmp.Compare(a.port, b.port); c != 0 && a.proto == b.proto {
+	if c := cmp.Compare(a.Port, b.Port); c != 0 && a.Proto == b.Proto {
 		return c
 	}
-	return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port))
+	return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
 }
 
 // show appends what ports are now, if they are there any more.

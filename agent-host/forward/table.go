@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
@@ -17,13 +18,13 @@ import (
 // the same port on loopback.
 type Config struct {
 	// Rules decides what is forwarded where; nil is [SamePort].
-	Rules Rules
+	Rules policy.Rules
 	// Static tells what is to be forwarded although nothing is seen to listen
 	// there yet; nil is nothing. Rules decides about that too.
-	Static Static
+	Static policy.Static
 	// Sockets tells which unix sockets of guests are to be forwarded; nil is
 	// none.
-	Sockets Sockets
+	Sockets policy.Sockets
 	// Reverse tells what is to be open in guests; nil is nothing.
 	Reverse Reverses
 	// ControlSocket is the path to which this program's control socket is bound, which no
@@ -61,7 +62,7 @@ type Table struct {
 	large  sync.Mutex // held while much is decided on; see decideAnew
 
 	mu       sync.Mutex
-	policy   policy
+	policy   policy.Policy
 	reverses Reverses
 	vms      []*VM // in the order they were added
 	bound    map[hostAddr]*binding
@@ -114,7 +115,7 @@ func New(cfg Config) *Table {
 		overrules: make(map[hostAddr][]*binding), partial: make(map[*binding]bool),
 		losable: make(map[netip.Addr]int),
 	}
-	t.setRules(cfg.Rules, cfg.Static, cfg.Sockets)
+	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t

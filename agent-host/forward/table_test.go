@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -193,8 +194,8 @@ func TestAForwardWithoutAnyOfItsAddressesIsAClaim(t *testing.T) {
 	var back atomic.Bool
 	port := ownnet.FreePort(t)
 	vm := newTable(t, forward.Config{
-		Rules: func(string, portlist.Listener) forward.Decision {
-			return forward.Decision{Host: []netip.AddrPort{
+		Rules: func(string, portlist.Listener) policy.Decision {
+			return policy.Decision{Host: []netip.AddrPort{
 				netip.AddrPortFrom(netip.IPv6Loopback(), port), netip.MustParseAddrPort("[2001:db8::7]:7777"),
 			}}
 		},
@@ -276,11 +277,11 @@ func TestGuestCannotTakeTheWholeHost(t *testing.T) {
 
 func TestRulesDecide(t *testing.T) {
 	port, host := ownnet.FreePort(t), ownnet.FreePort(t)
-	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) forward.Decision {
+	table := newTable(t, forward.Config{Rules: func(vm string, l portlist.Listener) policy.Decision {
 		if vm == "dev" && l.Process == "web[1]" {
-			return forward.Decision{Rule: "web", Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), host)}}
+			return policy.Decision{Rule: "web", Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.5"), host)}}
 		}
-		return forward.Decision{Rule: "rest", Verdict: status.Ignored, Reason: "not wanted"}
+		return policy.Decision{Rule: "rest", Verdict: status.Ignored, Reason: "not wanted"}
 	}})
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))

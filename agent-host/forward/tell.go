@@ -101,18 +101,18 @@ func (v *VM) fates() []wire.PortState {
 	}
 	all := make([]wire.PortState, 0, len(v.forwards)+v.rows.n)
 	for _, f := range v.forwards {
-		if f.key.socket != "" || f.expected || f.held {
+		if f.key.Socket != "" || f.expected || f.held {
 			continue
 		}
-		p := wire.PortState{Proto: f.key.proto, Port: f.key.port, Fate: fates[f.state()]}
+		p := wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Fate: fates[f.state()]}
 		if len(f.main.wanted) > 0 {
 			p.Host = f.main.wanted[0].addr.Port()
 		}
 		all = append(all, p)
 	}
 	for r := range v.rows.each() {
-		if r.key.socket == "" && r.guest != nil {
-			all = append(all, wire.PortState{Proto: r.key.proto, Port: r.key.port, Fate: fates[r.state], Host: r.hostPort()})
+		if r.key.Socket == "" && r.guest != nil {
+			all = append(all, wire.PortState{Proto: r.key.Proto, Port: r.key.Port, Fate: fates[r.state], Host: r.hostPort()})
 		}
 	}
 	return all

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -34,15 +35,15 @@ func awaitTold(t *testing.T, said <-chan []wire.PortState, want ...wire.PortStat
 func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
 	open, moved, taken, kept, static := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	to := ownnet.FreePort(t)
-	rules := func(_ string, l portlist.Listener) forward.Decision {
+	rules := func(_ string, l portlist.Listener) policy.Decision {
 		port := l.Addr.Port()
 		switch port {
 		case kept:
-			return forward.Decision{Verdict: status.Ignored, Reason: "ignored by rum.toml:1", Rule: "rum.toml:1"}
+			return policy.Decision{Verdict: status.Ignored, Reason: "ignored by rum.toml:1", Rule: "rum.toml:1"}
 		case moved:
 			port = to
 		}
-		return forward.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
+		return policy.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
 	}
 	vm := newTable(t, forward.Config{
 		Rules:  rules,

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"golang.org/x/sys/unix"
 )
 
@@ -113,7 +114,7 @@ func (t *Table) forgetTenants(now time.Time) {
 // inUse reports whether somebody has an address, without taking it: a TCP socket
 // that does not listen keeps no server from binding.
 func inUse(h hostAddr) bool {
-	if h.proto == protoUnix {
+	if h.proto == policy.ProtoUnix {
 		return served(h.path)
 	}
 	return errors.Is(tryBind(h), unix.EADDRINUSE)

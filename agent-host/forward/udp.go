@@ -59,7 +59,7 @@ func (f *forward) receive(s *udp.Socket, done <-chan struct{}) {
 			return // alone of the binding's sockets
 		}
 		f.lastErr.note(err)
-		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.port, "error", err)
+		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.Port, "error", err)
 		delay = min(max(2*delay, receiveBackoffMin), receiveBackoffMax)
 		select {
 		case <-done:
@@ -102,17 +102,17 @@ func (u *udpFlows) send(f *forward, flow uint32, to netip.AddrPort, b []byte) er
 		}
 		linkErr = err
 	}
-	if !r.bridge.IsValid() {
+	if !r.Bridge.IsValid() {
 		if linkErr != nil {
 			return linkErr
 		}
 		return errNoWay
 	}
-	if err := f.onBridge(r.bridge); err != nil {
+	if err := f.onBridge(r.Bridge); err != nil {
 		return err
 	}
 	f.carry(nil, pathBridge)
-	return u.overBridge().Send(flow, netip.AddrPortFrom(r.bridge, f.key.port), b)
+	return u.overBridge().Send(flow, netip.AddrPortFrom(r.Bridge, f.key.Port), b)
 }
 
 var errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -314,8 +315,8 @@ func TestUDPComesBackFromTheAddressItWasSentTo(t *testing.T) {
 		free.Close()
 		port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 		at := netip.AddrPortFrom(netip.MustParseAddr(wildcard), host)
-		vm := newTable(t, forward.Config{Rules: func(string, portlist.Listener) forward.Decision {
-			return forward.Decision{Host: []netip.AddrPort{at}}
+		vm := newTable(t, forward.Config{Rules: func(string, portlist.Listener) policy.Decision {
+			return policy.Decision{Host: []netip.AddrPort{at}}
 		}}).Add("dev")
 		vm.SetLink(udpLink(t))
 		vm.Announce(udpListeners(port, guestIP))

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
@@ -94,7 +95,7 @@ func (fl *udpFlow) destination() netip.AddrPort {
 	if fl.target.IsValid() && !troubled {
 		return fl.target
 	}
-	all := candidates(*fl.forward.guest.Load(), fl.peer.Addr.Addr().Is4())
+	all := policy.Candidates(*fl.forward.guest.Load(), fl.peer.Addr.Addr().Is4())
 	at := slices.Index(all, fl.target)
 	if at < 0 || !fl.answered {
 		at = (at + 1) % len(all)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
@@ -29,7 +30,7 @@ func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *udp.Socket) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	f := &forward{vm: vm, key: key{proto: "udp", port: 53}, tally: &tally{}}
+	f := &forward{vm: vm, key: policy.Key{Proto: "udp", Port: 53}, tally: &tally{}}
 	f.guest.Store(&[]portlist.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.1:53")}})
 	return vm.udp, f, l.Closer.(*udp.Socket)
 }

@@ -1,13 +1,13 @@
 package forward
 
 import (
-	"cmp"
 	"context"
 	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -39,9 +39,8 @@ type Link struct {
 
 // route is how a VM is reached now. It is replaced, never changed.
 type route struct {
-	link   *Link      // nil while there is none
-	bridge netip.Addr // not valid while it is not known
-	gone   bool       // the link is not expected back soon
+	link *Link // nil while there is none
+	policy.Reach
 }
 
 // VM is a virtual machine's part of a [Table]. Its methods may be called from
@@ -59,10 +58,10 @@ type VM struct {
 	// The rest is guarded by table.mu.
 	started   bool                // something, if only nothing, was announced
 	announced []portlist.Listener // last, sorted
-	stale     ports               // where the forwards are not what is wanted
+	stale     policy.Ports        // where the forwards are not what is wanted
 	gone      []gone              // no more announced, and held
 	goneTimer *time.Timer         // runs while there are such; nil before
-	forwards  map[key]*forward
+	forwards  map[policy.Key]*forward
 	rows      rows // what has no host addresses
 	reverse   []*reverse
 	loopback  netip.Addr // the zero Addr for none
@@ -82,32 +81,11 @@ type VM struct {
 	closed    bool
 }
 
-// key tells the forwards of a VM apart: listeners on one port that rules send
-// to the same place are one, if all are what the guest calls localhost. Another
-// address may be another service, and is a forward of its own.
-type key struct {
-	proto    string     // "tcp", "udp", or "unix" for a socket of the guest
-	port     uint16     // 0 for a socket
-	addr     netip.Addr // not valid for localhost, and what stays in the guest
-	socket   string     // its path
-	decision string
-}
-
-func (k key) compare(o key) int {
-	if c := cmp.Compare(k.proto, o.proto); c != 0 {
-		return c
-	}
-	if c := cmp.Compare(k.port, o.port); c != 0 {
-		return c
-	}
-	return cmp.Or(k.addr.Compare(o.addr), cmp.Compare(k.decision, o.decision), cmp.Compare(k.socket, o.socket))
-}
-
 // Add returns the VM of that name with no forwards; static ones come with the
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[spot]map[hostAddr][]*binding)}
+	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[spot]map[hostAddr][]*binding)}
 	v.dials = make(chan struct{}, dial.MaxPending)
 	v.work, v.datagrams = budget.New(budget.Link), budget.New(budget.Datagrams)
 	v.route.Store(&route{})
@@ -136,13 +114,13 @@ func (v *VM) SetLink(l *Link) {
 			f.holding().look()
 			f.refused.forget()
 		}
-		wasGone := r.gone
-		r.link, r.gone = l, r.gone && l == nil
+		wasGone := r.Gone
+		r.link, r.Gone = l, r.Gone && l == nil
 		v.route.Store(&r)
-		if v.closed || r.gone == wasGone {
+		if v.closed || r.Gone == wasGone {
 			return nil
 		}
-		v.stale.all = true
+		v.stale.All = true
 		return []*VM{v}
 	})
 }
@@ -153,20 +131,20 @@ func (v *VM) SetLink(l *Link) {
 func (v *VM) LinkGone() {
 	v.table.decideAnew(func() []*VM {
 		r := *v.route.Load()
-		if v.closed || r.link != nil || r.gone {
+		if v.closed || r.link != nil || r.Gone {
 			return nil
 		}
-		r.gone = true
+		r.Gone = true
 		v.route.Store(&r)
 		v.forgetUnreached(&r)
-		v.stale.all = true
+		v.stale.All = true
 		return []*VM{v}
 	})
 }
 
 // forgetUnreached forgets what was announced, if there is no way to it. It needs table.mu.
 func (v *VM) forgetUnreached(r *route) {
-	if r.gone && !r.bridge.IsValid() {
+	if r.Gone && !r.Bridge.IsValid() {
 		v.noteGone(nil)
 		v.announced = nil
 	}
@@ -174,7 +152,7 @@ func (v *VM) forgetUnreached(r *route) {
 
 // Bridge is the address under which the host reaches the VM without an agent; the zero
 // Addr while none is known.
-func (v *VM) Bridge() netip.Addr { return v.route.Load().bridge }
+func (v *VM) Bridge() netip.Addr { return v.route.Load().Bridge }
 
 // SetBridge gives the address under which the host reaches the VM without an
 // agent. The zero Addr says that there is none. What only that reaches in the guest
@@ -183,16 +161,16 @@ func (v *VM) SetBridge(ip netip.Addr) {
 	ip = ip.Unmap()
 	v.table.decideAnew(func() []*VM {
 		r := *v.route.Load()
-		if r.bridge == ip || v.closed {
+		if r.Bridge == ip || v.closed {
 			return nil
 		}
-		r.bridge = ip
+		r.Bridge = ip
 		v.route.Store(&r)
 		v.forgetUnreached(&r)
-		if !r.gone && !slices.ContainsFunc(v.announced, onInterface) {
+		if !r.Gone && !slices.ContainsFunc(v.announced, policy.OnInterface) {
 			return nil
 		}
-		v.stale.all = true
+		v.stale.All = true
 		return []*VM{v}
 	})
 }
@@ -216,9 +194,9 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 		}
 		v.noteGone(sorted)
 		added, removed := portlist.Diff(v.announced, sorted)
-		v.stale.add(added)
-		v.stale.add(removed)
-		v.stale.all = v.stale.all || !v.started
+		v.stale.Add(added)
+		v.stale.Add(removed)
+		v.stale.All = v.stale.All || !v.started
 		v.announced, v.started = sorted, true
 		return []*VM{v}
 	})
@@ -236,6 +214,6 @@ func (v *VM) Close() {
 			}
 			t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
 		}
-		return v.withdrawBut(wanted{}, ports{all: true}, u) || t.handOver(u)
+		return v.withdrawBut(policy.Wanted{}, policy.Ports{All: true}, u) || t.handOver(u)
 	})
 }

@@ -1,4 +1,4 @@
-package forward
+package policy
 
 import (
 	"encoding/binary"
@@ -33,6 +33,9 @@ func Loopbacks(ids []string) map[string]netip.Addr {
 	}
 	return addrs
 }
+
+// MayBeLoopback reports whether an address may be one of [Loopbacks].
+func MayBeLoopback(ip netip.Addr) bool { return loopbackRange.Contains(ip) }
 
 // mix spreads the differences of similar ids over the low bits: the finaliser of
 // MurmurHash3.

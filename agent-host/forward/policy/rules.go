@@ -1,4 +1,4 @@
-package forward
+package policy
 
 import (
 	"iter"
@@ -45,6 +45,9 @@ type Decision struct {
 
 	second bool // it is one of Also
 }
+
+// IsSecond reports whether the decision is another's Also, as [Policy.Decide] has it.
+func (d Decision) IsSecond() bool { return d.second }
 
 // all are a decision and those beside it.
 func (d Decision) all() iter.Seq[Decision] {

@@ -1,4 +1,4 @@
-package forward
+package policy
 
 // GuestSocket is a unix socket in a guest that is to be reached from the host.
 // Nothing is seen to listen there: it is forwarded whether or not it exists.

@@ -1,4 +1,4 @@
-package forward_test
+package policy_test
 
 import (
 	"fmt"
@@ -7,16 +7,16 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 )
 
 func TestLoopbackAddressDependsOnTheIDAlone(t *testing.T) {
 	const id = "5d1f6b0e-2a58-4c3b-9a39-6b4f0e9d7c11"
-	alone := forward.Loopbacks([]string{id})[id]
+	alone := policy.Loopbacks([]string{id})[id]
 	if want := netip.MustParseAddr("127.117.55.26"); alone != want {
 		t.Errorf("got %v, want %v: addresses that people wrote down would change", alone, want)
 	}
-	others := forward.Loopbacks([]string{"z", id, "a", id, "b"})
+	others := policy.Loopbacks([]string{"z", id, "a", id, "b"})
 	if others[id] != alone || len(others) != 4 {
 		t.Errorf("among others %v, alone %v", others[id], alone)
 	}
@@ -27,7 +27,7 @@ func TestLoopbackAddressesNeverCollide(t *testing.T) {
 	for i := range 20_000 { // among so many some dozens meet
 		ids = append(ids, fmt.Sprintf("00000000-0000-4000-8000-%012x", i))
 	}
-	addrs := forward.Loopbacks(ids)
+	addrs := policy.Loopbacks(ids)
 	seen := map[netip.Addr]string{}
 	within := netip.MustParsePrefix("127.64.0.0/10")
 	for id, a := range addrs {
@@ -40,7 +40,7 @@ func TestLoopbackAddressesNeverCollide(t *testing.T) {
 		}
 	}
 	slices.Reverse(ids)
-	if !maps.Equal(forward.Loopbacks(ids), addrs) {
+	if !maps.Equal(policy.Loopbacks(ids), addrs) {
 		t.Error("the order of the ids matters")
 	}
 }

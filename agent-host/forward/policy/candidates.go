@@ -1,7 +1,6 @@
-package forward
+package policy
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,12 +9,12 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// candidates are the addresses to try in the guest, the best first: those of the
+// Candidates are the addresses to try in the guest, the best first: those of the
 // address family that the client used. Servers know their clients by it: what
 // comes from 127.0.0.1 on the host comes from 127.0.0.1 in the guest.
 //
 // A socket on :: takes both families, unless it says otherwise.
-func candidates(guest []portlist.Listener, clientIs4 bool) []netip.AddrPort {
+func Candidates(guest []portlist.Listener, clientIs4 bool) []netip.AddrPort {
 	out := make([]netip.AddrPort, 0, len(guest)+1)
 	var both *portlist.Listener
 	for i, l := range guest {
@@ -39,13 +38,9 @@ func candidates(guest []portlist.Listener, clientIs4 bool) []netip.AddrPort {
 	return out[:min(len(out), wire.MaxTargetAddrs)]
 }
 
-// onBridge tells why nothing that listens in the guest is reached at its bridge
-// address; nil if something is.
-func (f *forward) onBridge(bridge netip.Addr) error {
-	if f.key.socket != "" {
-		return errors.New("a unix socket of the guest cannot be reached over the bridge")
-	}
-	guest := *f.guest.Load()
+// OnBridge tells why none of the listeners of a guest is reached at its bridge address; nil
+// if one is.
+func OnBridge(guest []portlist.Listener, bridge netip.Addr) error {
 	addrs := make([]netip.AddrPort, len(guest))
 	for i, l := range guest {
 		if reachedAt(l, bridge) {
@@ -61,24 +56,32 @@ func reachedAt(l portlist.Listener, bridge netip.Addr) bool {
 	return a == bridge || a.IsUnspecified() && (a.Is4() == bridge.Is4() || a.Is6() && !l.V6Only)
 }
 
-// onInterface reports whether a listener is bound to a network interface that
+// OnInterface reports whether a listener is bound to a network interface that
 // connections of the guest's agent do not come by: they come by loopback, whatever
 // address they go to.
-func onInterface(l portlist.Listener) bool { return l.Interface != "" && l.Interface != "lo" }
+func OnInterface(l portlist.Listener) bool { return l.Interface != "" && l.Interface != "lo" }
 
-// bridgeOnly reports whether the guest's agent reaches nothing that listens there.
-func (f *forward) bridgeOnly() bool {
-	guest := *f.guest.Load()
-	return len(guest) > 0 && !slices.ContainsFunc(guest, func(l portlist.Listener) bool { return !onInterface(l) })
+// BridgeOnly reports whether the guest's agent reaches none of the listeners.
+func BridgeOnly(guest []portlist.Listener) bool {
+	return len(guest) > 0 && !slices.ContainsFunc(guest, func(l portlist.Listener) bool { return !OnInterface(l) })
+}
+
+// Reach is what ways into a guest there are beside its agent's.
+type Reach struct {
+	// Bridge is the address at which the host reaches the VM without an agent; the zero
+	// Addr while none is known.
+	Bridge netip.Addr
+	// Gone says that the link to the agent is lost, and not expected back soon.
+	Gone bool
 }
 
 // unreached says why nothing gets to a listener in the guest; "" if something does.
-func (r *route) unreached(l portlist.Listener) string {
-	bridge := r.bridge
+func (r Reach) unreached(l portlist.Listener) string {
+	bridge := r.Bridge
 	switch {
-	case r.gone && bridge.IsValid() && !reachedAt(l, bridge):
+	case r.Gone && bridge.IsValid() && !reachedAt(l, bridge):
 		return fmt.Sprintf("there is no link to the guest agent, and %v is not reached at the bridge address %v", l.Addr, bridge)
-	case !onInterface(l):
+	case !OnInterface(l):
 		return ""
 	case !bridge.IsValid():
 		return fmt.Sprintf("bound to %s in the guest, and no bridge address is known: give one with bridge=IP, or bind it to no interface", l.Interface)
