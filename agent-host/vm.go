@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
@@ -202,7 +203,7 @@ func (v *vm) connected(link *tunnel.Link) {
 	v.link, v.failed = link, nil
 	last := v.peer
 	v.mu.Unlock()
-	v.forwards.SetLink(&forward.Link{
+	v.forwards.SetLink(&serve.Link{
 		Path:     path,
 		Silent:   link.Silent,
 		Reverse:  link.SetReverse,

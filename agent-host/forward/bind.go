@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,7 +44,7 @@ func (t *Table) takeDown(f *forward) (released bool) {
 	f.vm.leave(f.consumer)
 	f.unsuggest()
 	f.vm.changed()
-	f.holding().end()
+	f.service.End()
 	return released
 }
 
@@ -208,6 +209,30 @@ func (t *Table) listen(h hostAddr) (listener, error) {
 		t.ours.Remove(inode)
 	}
 	return a, err
+}
+
+// listenUDP opens a host socket. One on :: is for IPv6 alone, as with TCP.
+func (t *Table) listenUDP(addr netip.AddrPort) (listener, error) {
+	network := "udp6"
+	if addr.Addr().Is4() {
+		network = "udp4"
+	}
+	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return listener{}, err
+	}
+	inode, err := t.takeIn(conn)
+	if err != nil {
+		_ = conn.Close()
+		return listener{}, err
+	}
+	socket, err := udp.NewSocket(conn)
+	if err != nil {
+		_ = conn.Close()
+		t.ours.Remove(inode)
+		return listener{}, err
+	}
+	return listener{socket, inode}, nil
 }
 
 func accepting(l net.Listener, inode uint64) (listener, error) {

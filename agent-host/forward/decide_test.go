@@ -13,6 +13,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -196,7 +197,7 @@ func TestWhatOnlyALinkReachesIsKeptInWhileItIsGone(t *testing.T) {
 	announced := append(listeners(local, "127.0.0.1"), listeners(all, "0.0.0.0")...)
 	vm.Announce(announced)
 	vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
-	link := &forward.Link{Path: "vsock", Silent: func() bool { return false }}
+	link := &serve.Link{Path: "vsock", Silent: func() bool { return false }}
 	vm.SetLink(link)
 	vm.SetLink(nil)
 	if f := at(t, vm, addr("127.0.0.1", local)); f.State != status.Active {
@@ -233,7 +234,7 @@ func TestNothingIsForwardedOnceThereIsNeitherLinkNorBridge(t *testing.T) {
 				t.Errorf("%+v", all)
 			}
 			wantClosed(t, addr("127.0.0.1", port))
-			vm.SetLink(&forward.Link{Path: "vsock", Silent: func() bool { return false }})
+			vm.SetLink(&serve.Link{Path: "vsock", Silent: func() bool { return false }})
 			vm.Announce(listeners(port, "0.0.0.0"))
 			if f := one(t, vm); f.State != status.Active {
 				t.Errorf("with a link again: %+v", f)

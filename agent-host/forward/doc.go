@@ -12,9 +12,7 @@
 // little memory, for a guest may announce thousands of ports. Work on thousands of ports
 // is done in turns, and what takes a moment comes in between.
 //
-// A UDP client is a flow for as long as datagrams come and go. It takes the best
-// way there is for each of them, and its answers leave from the address that it
-// sent to.
+// How clients are served once a listener is open is for the packages serve and datagrams.
 //
 // Either end of a forward can be a unix socket. A reverse rule is the other way
 // round: the guest listens, and the host dials; those rules compete for addresses
@@ -22,7 +20,7 @@
 //
 // How a VM is reached is told to the package through [VM.SetLink] and
 // [VM.SetBridge]; finding VMs, dialling their agents and deciding when a VM's
-// forwards go is done elsewhere. What is forwarded where is decided by the package policy, with rules. Those
-// who do it are functions that the package is given: it imports neither libvirt nor
-// config, and nothing that shows its status.
+// forwards go is done elsewhere. What is forwarded where is decided by the package policy,
+// with rules that are functions: the package imports neither libvirt nor config, and nothing
+// that shows its status.
 package forward

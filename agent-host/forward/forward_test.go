@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -102,8 +103,8 @@ func service(t *testing.T, address string, serve func(net.Conn)) string {
 }
 
 // linkTo is a link whose every stream ends at a TCP server.
-func linkTo(address string) *forward.Link {
-	return &forward.Link{
+func linkTo(address string) *serve.Link {
+	return &serve.Link{
 		Path:   "vsock",
 		Silent: func() bool { return false },
 		Open: func(ctx context.Context, _ wire.Target, early []byte) (relay.Conn, string, error) {

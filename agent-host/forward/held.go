@@ -26,14 +26,14 @@ func (v *VM) noteGone(announced []portlist.Listener) {
 		return there
 	}
 	v.forgetGone(func(g gone) bool { return isThere(g.Listener) || !now.Before(g.until) })
-	if v.route.Load().link == nil {
+	if v.guest.Route().Link == nil {
 		return
 	}
 	for _, f := range v.forwards {
 		if f.decision.Hold == 0 || f.held || f.expected || f.key.Proto != "tcp" || f.main.open == nil {
 			continue
 		}
-		for _, l := range *f.guest.Load() {
+		for _, l := range f.service.Listeners() {
 			if !isThere(l) && len(v.gone) < maxGone {
 				v.gone = append(v.gone, gone{l, now.Add(f.decision.Hold)})
 			}

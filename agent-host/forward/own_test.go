@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
@@ -34,7 +35,7 @@ func withOwn(t *forward.Table, name, ip string) *forward.VM {
 
 // hello is a link to a guest whose every port says the same, and answers no more
 // than that.
-func hello(t *testing.T, text string) *forward.Link {
+func hello(t *testing.T, text string) *serve.Link {
 	t.Helper()
 	return linkTo(service(t, "127.0.0.2:0", func(c net.Conn) { _, _ = io.WriteString(c, text) }))
 }

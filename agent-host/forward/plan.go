@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
@@ -15,7 +16,7 @@ type plan struct {
 	policy.Wanted
 	of        policy.Ports
 	decided   int
-	route     *route
+	route     *serve.Route
 	policy    policy.Policy
 	announced []portlist.Listener
 	started   bool
@@ -27,7 +28,7 @@ func (v *VM) plan() *plan {
 	v.decided++
 	of := v.stale.Clone()
 	return &plan{
-		VM: v, of: of, decided: v.decided, route: v.route.Load(), policy: v.table.policy,
+		VM: v, of: of, decided: v.decided, route: v.guest.Route(), policy: v.table.policy,
 		announced: v.announced, started: v.started, gone: v.goneOnes(of),
 	}
 }
@@ -201,7 +202,7 @@ func (v *VM) add(k policy.Key, g *policy.Group) {
 }
 
 // open puts a forward on the host, with the tally of earlier connections if there is one.
-func (v *VM) open(k policy.Key, g *policy.Group, earlier *tally) {
+func (v *VM) open(k policy.Key, g *policy.Group, earlier *serve.Tally) {
 	f := newForward(v, k, g, earlier)
 	v.forwards[k] = f
 	v.changed()

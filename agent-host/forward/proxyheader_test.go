@@ -13,6 +13,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -104,7 +105,7 @@ func TestAHeaderComesAndGoesWithItsRule(t *testing.T) {
 	vm := table.Add("dev")
 	got := make(chan string, 1)
 	port := ownnet.FreePort(t)
-	vm.SetLink(&forward.Link{
+	vm.SetLink(&serve.Link{
 		Silent: func() bool { return false },
 		Open: func(_ context.Context, _ wire.Target, first []byte) (relay.Conn, string, error) {
 			got <- string(first)

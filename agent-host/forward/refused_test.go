@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -25,7 +26,7 @@ func TestAFloodOfClientsOfAServiceThatIsDownIsNotPassedOn(t *testing.T) {
 	var up atomic.Bool
 	there := linkTo(echo(t, "127.0.0.3:0"))
 	vm := newTable(t, forward.Config{}).Add("dev")
-	vm.SetLink(&forward.Link{
+	vm.SetLink(&serve.Link{
 		Path: "vsock", Silent: there.Silent,
 		Open: func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
 			if up.Load() {

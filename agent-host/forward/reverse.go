@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
@@ -52,7 +53,7 @@ type reverse struct {
 	counters relay.Counters
 	active   atomic.Int64
 	total    atomic.Uint64
-	lastErr  lastError
+	lastErr  serve.LastError
 }
 
 // reverseEnd is one listener in the guest. What is said of it is guarded by
@@ -93,7 +94,7 @@ func (v *VM) decideReverse() {
 			v.reverse = append(v.reverse, old[i])
 		}
 	}
-	v.tellReverse(v.route.Load().link)
+	v.tellReverse(v.guest.Route().Link)
 }
 
 func newReverse(v *VM, rule ReverseRule) *reverse {
@@ -117,7 +118,7 @@ func newReverse(v *VM, rule ReverseRule) *reverse {
 }
 
 // tellReverse tells a link what is to be open in its guest. It needs table.mu.
-func (v *VM) tellReverse(l *Link) {
+func (v *VM) tellReverse(l *serve.Link) {
 	var all []*announce.Reverse
 	for _, r := range v.reverse {
 		if r.leadsToControl() {
@@ -206,8 +207,8 @@ func (r *reverse) leadsToControl() bool {
 func (r *reverse) ended(err error) {
 	r.active.Add(-1)
 	if err != nil {
-		if !ordinary(err) {
-			r.lastErr.note(err)
+		if !serve.Ordinary(err) {
+			r.lastErr.Note(err)
 		}
 		r.vm.table.log.Debug("connection from the guest failed", "vm", r.vm.name, "rule", r.rule.Rule, "error", err)
 	}
@@ -243,7 +244,7 @@ func (r *reverse) status() status.Forward {
 	if st.State, st.Reason = r.state(); st.State == status.Active {
 		st.Path = stream.PathMux
 	}
-	r.lastErr.show(&st)
+	r.lastErr.Show(&st)
 	return st
 }
 
@@ -252,7 +253,7 @@ func (r *reverse) state() (state, reason string) {
 	if r.leadsToControl() {
 		return status.Denied, errControl.Error()
 	}
-	if r.vm.route.Load().link == nil {
+	if r.vm.guest.Route().Link == nil {
 		return status.Claim, "there is no link to the guest agent"
 	}
 	listening := 0

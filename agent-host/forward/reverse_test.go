@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // asked is a link that notes what is to be open in the guest.
-func asked(to *[]*announce.Reverse) *forward.Link {
+func asked(to *[]*announce.Reverse) *serve.Link {
 	l := brokenLink()
 	l.Reverse = func(rs []*announce.Reverse) error { *to = rs; return nil }
 	return l

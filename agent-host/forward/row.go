@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -18,8 +19,8 @@ type row struct {
 	*outcome
 	guest   []netip.AddrPort // that listen there; nil if it is expected
 	process string
-	tally   *tally // of its connections; nil if it never had any
-	waiting bool   // for room, in consumer.waiting
+	tally   *serve.Tally // of its connections; nil if it never had any
+	waiting bool         // for room, in consumer.waiting
 }
 
 // rows are sorted by key and kept by page, each a number of ports: that takes a tenth of
@@ -175,13 +176,13 @@ func (r *row) give(v *VM) {
 // shelve makes a row of a forward for which there is no room. Its connections go on.
 func (t *Table) shelve(f *forward, reason string) {
 	v, k := f.vm, f.key
-	g := &policy.Group{Decision: f.decision, Guest: *f.guest.Load(), Process: f.process, UID: f.uid, Expected: f.expected, Held: f.held}
+	g := &policy.Group{Decision: f.decision, Guest: f.service.Listeners(), Process: f.process, UID: f.uid, Expected: f.expected, Held: f.held}
 	f.shelved = true
 	t.takeDown(f)
 	delete(v.forwards, k)
 	r := v.addRow(k, g, status.Denied, reason)
-	if f.total.Load() > 0 {
-		r.tally = f.tally
+	if f.service.Total.Load() > 0 {
+		r.tally = f.service.Tally
 	}
 }
 
@@ -189,7 +190,7 @@ func (t *Table) shelve(f *forward, reason string) {
 func (t *Table) promote(v *VM, r *row) {
 	r.give(v)
 	of := policy.Port(r.key.Proto, r.key.Port)
-	g := t.policy.Decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.route.Load().Reach, func() {}).Groups[r.key]
+	g := t.policy.Decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.guest.Route().Reach, func() {}).Groups[r.key]
 	if g == nil {
 		return // something else was announced, and is being decided on
 	}
@@ -238,7 +239,7 @@ func (r *row) status() status.Forward {
 		st.Guest = []string{r.key.Socket}
 	}
 	if r.tally != nil {
-		r.tally.show(&st)
+		r.tally.Show(&st)
 	}
 	return st
 }

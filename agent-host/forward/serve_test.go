@@ -19,6 +19,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -36,8 +37,8 @@ func unixErr(call string, err error) error { return os.NewSyscallError(call, err
 // bridge is an address that plays the VM's on the host-only network.
 var bridge = netip.MustParseAddr("127.0.0.2")
 
-func brokenLink() *forward.Link {
-	return &forward.Link{
+func brokenLink() *serve.Link {
+	return &serve.Link{
 		Path:   "vsock",
 		Silent: func() bool { return false },
 		Open: func(context.Context, wire.Target, []byte) (relay.Conn, string, error) {
@@ -47,14 +48,14 @@ func brokenLink() *forward.Link {
 }
 
 func TestBridgeCarriesWhatTheLinkCannot(t *testing.T) {
-	silent := &forward.Link{
+	silent := &serve.Link{
 		Silent: func() bool { return true },
 		Open: func(context.Context, wire.Target, []byte) (relay.Conn, string, error) {
 			t.Error("a silent link was asked for a stream")
 			return nil, "", errors.New("silent")
 		},
 	}
-	for name, link := range map[string]*forward.Link{"no link": nil, "link without streams": brokenLink(), "silent link": silent} {
+	for name, link := range map[string]*serve.Link{"no link": nil, "link without streams": brokenLink(), "silent link": silent} {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{}).Add("dev")
 			vm.SetLink(link)
@@ -96,7 +97,7 @@ func TestFirstBytesArriveOnceWhicheverWayIsTaken(t *testing.T) {
 		}
 		return l.(*net.TCPListener), nil
 	}
-	for name, link := range map[string]*forward.Link{"link": linkTo(echo(t, "127.0.0.3:0")), "bridge after the link": brokenLink()} {
+	for name, link := range map[string]*serve.Link{"link": linkTo(echo(t, "127.0.0.3:0")), "bridge after the link": brokenLink()} {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{Listen: listen}).Add("dev")
 			vm.SetLink(link)
@@ -159,7 +160,7 @@ func TestBridgeThatIsTheHostItselfDoesNotLoop(t *testing.T) {
 func TestTargetsBeginWithTheClientsFamily(t *testing.T) {
 	targets := make(chan []netip.AddrPort, 1)
 	vm := newTable(t, forward.Config{}).Add("dev")
-	vm.SetLink(&forward.Link{
+	vm.SetLink(&serve.Link{
 		Silent: func() bool { return false },
 		Open: func(_ context.Context, target wire.Target, _ []byte) (relay.Conn, string, error) {
 			targets <- target.Addrs
@@ -199,7 +200,7 @@ func TestSlowOpenHoldsNobodyUp(t *testing.T) {
 	good := linkTo(echo(t, "127.0.0.2:0"))
 	stuck := make(chan struct{}, 1)
 	stuck <- struct{}{}
-	vm.SetLink(&forward.Link{Silent: good.Silent, Open: func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
+	vm.SetLink(&serve.Link{Silent: good.Silent, Open: func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
 		select {
 		case <-stuck:
 			<-ctx.Done()

@@ -15,11 +15,11 @@ func (b *binding) attend(l io.Closer, done chan struct{}) error {
 	t := b.vm.table
 	switch l := l.(type) {
 	case *relay.Acceptor:
-		return l.Serve(b.serve, b.cannotAccept, func(err error) {
-			t.wg.Go(func() { t.lost(b, done, err) })
+		return l.Serve(b.service.Serve, b.service.CannotAccept, func(err error) {
+			t.server.Go(func() { t.lost(b, done, err) })
 		})
 	case *udp.Socket:
-		t.wg.Go(func() { b.receive(l, done) })
+		t.server.Go(func() { b.vm.udp.Receive(b.service, l, done) })
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (b *binding) shadowedBy(r *binding, at hostAddr) string {
 		proto = fmt.Sprintf(", proto = %q", f.key.Proto)
 	}
 	return fmt.Sprintf("%v means %v in the guest; a rule reaches %v: guest = %d, guest_ip = %q, host = %d%s",
-		at, r.where(), f.where(), f.key.Port, (*f.guest.Load())[0].Addr.Addr(), f.suggestion(), proto)
+		at, r.where(), f.where(), f.key.Port, f.service.Listeners()[0].Addr.Addr(), f.suggestion(), proto)
 }
 
 // suggestion is a port of the host that a rule may send this forward to: always the
@@ -95,5 +95,5 @@ func (f *forward) unsuggest() {
 
 // where is what listens in the guest, or its first address.
 func (f *forward) where() string {
-	return (*f.guest.Load())[0].Addr.String()
+	return f.service.Listeners()[0].Addr.String()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
@@ -50,10 +51,10 @@ type Table struct {
 	log    *slog.Logger
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // accept loops, connections and the claim keeper
+	wg     sync.WaitGroup // the keepers of claims and addresses, and the teller
 	ours   portwatch.Own  // the host listeners
 
-	shortage shortage
+	server *serve.Server // of connections
 
 	// turn is held, in addition to mu and before it, by whoever has work for
 	// more than a moment; see inTurns. urgent counts who waits for mu otherwise.
@@ -118,6 +119,7 @@ func New(cfg Config) *Table {
 	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.server = serve.New(cfg.Log, t.isOurs)
 	return t
 }
 
@@ -134,6 +136,7 @@ func (t *Table) Close() {
 	t.mu.Unlock()
 	t.turn.Unlock()
 	t.cancel()
+	t.server.Close()
 	t.wg.Wait()
 }
 
@@ -144,4 +147,14 @@ func network(ip netip.Addr) string {
 		return "tcp4"
 	}
 	return "tcp6"
+}
+
+// Shortage tells that new connections are reset for want of descriptors, or were
+// within the last minute; "" if not.
+func (t *Table) Shortage() string { return t.server.Shortage() }
+
+// isOurs reports whether what goes to an address would come back to the table.
+func (t *Table) isOurs(proto string, addr netip.AddrPort) (is bool) {
+	t.look(func() { is = t.bound[hostAddr{proto, addr, ""}] != nil })
+	return is
 }

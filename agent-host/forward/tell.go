@@ -67,7 +67,7 @@ func (t *Table) teller() {
 // tell is the teller's alone.
 func (v *VM) tell() {
 	v.table.mu.Lock()
-	l := v.route.Load().link
+	l := v.guest.Route().Link
 	if l == nil || l.Tell == nil {
 		v.table.mu.Unlock()
 		return // the next link hears it

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
@@ -36,7 +37,7 @@ var quiet = slog.New(slog.DiscardHandler)
 const guestIP = "127.0.0.7"
 
 // udpLink is a link to a guest agent in this process.
-func udpLink(t *testing.T) *forward.Link {
+func udpLink(t *testing.T) *serve.Link {
 	t.Helper()
 	e := endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: filepath.Join(t.TempDir(), "s")}
 	l, err := endpoint.Listen(e, nil, quiet)
@@ -59,7 +60,7 @@ func udpLink(t *testing.T) *forward.Link {
 		t.Fatal(err)
 	}
 	running.Go(func() { _ = link.Run(ctx, func(announce.Announcement) {}) })
-	return &forward.Link{
+	return &serve.Link{
 		Path:   stream.PathRaw,
 		Silent: func() bool { return false },
 		Open: func(ctx context.Context, target wire.Target, early []byte) (relay.Conn, string, error) {
@@ -360,14 +361,14 @@ func TestATakenUDPPortIsAClaim(t *testing.T) {
 }
 
 // stuckLink is a link whose streams take nothing.
-func stuckLink(t *testing.T) *forward.Link {
+func stuckLink(t *testing.T) *serve.Link {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.8:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return &forward.Link{
+	return &serve.Link{
 		Silent: func() bool { return false },
 		Open: func(ctx context.Context, target wire.Target, _ []byte) (relay.Conn, string, error) {
 			var d net.Dialer

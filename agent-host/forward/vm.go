@@ -1,59 +1,24 @@
 package forward
 
 import (
-	"context"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
-	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
-	"github.com/rum-vm/rum-agent/tunnel/dial"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
-	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
-
-// Link is how connections reach a VM through its guest agent.
-type Link struct {
-	// Open starts a connection to the target in the guest, sends early along,
-	// and tells which path it takes. It does not keep early.
-	Open func(ctx context.Context, t wire.Target, early []byte) (guest relay.Conn, path string, err error)
-	// RelayNow is Open and then [relay.Relay], without waiting for anything. It
-	// reports false, having done nothing, if that cannot be; nil is for never.
-	RelayNow func(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool
-	// Silent reports that the guest gives no sign of life, so that a new
-	// connection had better go another way.
-	Silent func() bool
-	// Path is what Open is expected to take.
-	Path string
-	// Reverse makes the listeners in the guest be these. It does not wait. nil
-	// where there can be none.
-	Reverse func([]*announce.Reverse) error
-	// Tell tells the guest what became of its ports. It does not wait. nil where
-	// that cannot be told.
-	Tell func([]wire.PortState)
-}
-
-// route is how a VM is reached now. It is replaced, never changed.
-type route struct {
-	link *Link // nil while there is none
-	policy.Reach
-}
 
 // VM is a virtual machine's part of a [Table]. Its methods may be called from
 // several goroutines at once.
 type VM struct {
 	table *Table
 	name  string
-	route atomic.Pointer[route] // stored under table.mu
-	udp   *udpFlows
-	work  *budget.Budget // for messages of its links that serve no client
-	// datagrams is for those that serve nobody, over its links and the bridge.
-	datagrams *budget.Budget
-	dials     chan struct{} // bounds those over the bridge that wait
+	guest *serve.Guest // whose route is set under table.mu
+	udp   *datagrams.Flows
 
 	// The rest is guarded by table.mu.
 	started   bool                // something, if only nothing, was announced
@@ -77,7 +42,7 @@ type VM struct {
 	full      bool                             // which the log has heard of
 	untold    bool                             // the guest is to be told what became of its ports
 	told      uint64                           // the hash of that, as it was told last, and over which link
-	toldTo    *Link
+	toldTo    *serve.Link
 	closed    bool
 }
 
@@ -86,10 +51,8 @@ type VM struct {
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[spot]map[hostAddr][]*binding)}
-	v.dials = make(chan struct{}, dial.MaxPending)
-	v.work, v.datagrams = budget.New(budget.Link), budget.New(budget.Datagrams)
-	v.route.Store(&route{})
-	v.udp = newUDPFlows(v)
+	v.guest = t.server.Guest(name)
+	v.udp = datagrams.New(v.guest)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.vms = append(t.vms, v)
@@ -98,25 +61,24 @@ func (t *Table) Add(name string) *VM {
 }
 
 // Budget is what messages of the VM may cost that serve no client, over all of its links.
-func (v *VM) Budget() *budget.Budget { return v.work }
+func (v *VM) Budget() *budget.Budget { return v.guest.Budget() }
 
 // SetLink says that connections go through l from now on, or, with nil, that
 // the link is lost. Forwards and running connections stay.
-func (v *VM) SetLink(l *Link) {
+func (v *VM) SetLink(l *serve.Link) {
 	v.table.decideAnew(func() []*VM {
-		r := *v.route.Load()
-		if r.link != l {
+		r := *v.guest.Route()
+		if r.Link != l {
 			v.forgetReverse()
 			v.tellReverse(l)
 			v.changed()
 		}
 		for _, f := range v.forwards {
-			f.holding().look()
-			f.refused.forget()
+			f.service.Look()
 		}
 		wasGone := r.Gone
-		r.link, r.Gone = l, r.Gone && l == nil
-		v.route.Store(&r)
+		r.Link, r.Gone = l, r.Gone && l == nil
+		v.guest.SetRoute(&r)
 		if v.closed || r.Gone == wasGone {
 			return nil
 		}
@@ -130,12 +92,12 @@ func (v *VM) SetLink(l *Link) {
 // everything.
 func (v *VM) LinkGone() {
 	v.table.decideAnew(func() []*VM {
-		r := *v.route.Load()
-		if v.closed || r.link != nil || r.Gone {
+		r := *v.guest.Route()
+		if v.closed || r.Link != nil || r.Gone {
 			return nil
 		}
 		r.Gone = true
-		v.route.Store(&r)
+		v.guest.SetRoute(&r)
 		v.forgetUnreached(&r)
 		v.stale.All = true
 		return []*VM{v}
@@ -143,7 +105,7 @@ func (v *VM) LinkGone() {
 }
 
 // forgetUnreached forgets what was announced, if there is no way to it. It needs table.mu.
-func (v *VM) forgetUnreached(r *route) {
+func (v *VM) forgetUnreached(r *serve.Route) {
 	if r.Gone && !r.Bridge.IsValid() {
 		v.noteGone(nil)
 		v.announced = nil
@@ -152,7 +114,7 @@ func (v *VM) forgetUnreached(r *route) {
 
 // Bridge is the address under which the host reaches the VM without an agent; the zero
 // Addr while none is known.
-func (v *VM) Bridge() netip.Addr { return v.route.Load().Bridge }
+func (v *VM) Bridge() netip.Addr { return v.guest.Route().Bridge }
 
 // SetBridge gives the address under which the host reaches the VM without an
 // agent. The zero Addr says that there is none. What only that reaches in the guest
@@ -160,12 +122,12 @@ func (v *VM) Bridge() netip.Addr { return v.route.Load().Bridge }
 func (v *VM) SetBridge(ip netip.Addr) {
 	ip = ip.Unmap()
 	v.table.decideAnew(func() []*VM {
-		r := *v.route.Load()
+		r := *v.guest.Route()
 		if r.Bridge == ip || v.closed {
 			return nil
 		}
 		r.Bridge = ip
-		v.route.Store(&r)
+		v.guest.SetRoute(&r)
 		v.forgetUnreached(&r)
 		if !r.Gone && !slices.ContainsFunc(v.announced, policy.OnInterface) {
 			return nil
@@ -208,7 +170,7 @@ func (v *VM) Close() {
 	t.inTurns(func(u turn) bool {
 		if !v.closed {
 			v.closed = true
-			v.udp.cancel()
+			v.udp.Close()
 			if v.goneTimer != nil {
 				v.goneTimer.Stop()
 			}

@@ -1,4 +1,4 @@
-package forward
+package datagrams
 
 import (
 	"errors"
@@ -6,32 +6,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
-
-// listenUDP opens a host socket. One on :: is for IPv6 alone, as with TCP.
-func (t *Table) listenUDP(addr netip.AddrPort) (listener, error) {
-	network := "udp6"
-	if addr.Addr().Is4() {
-		network = "udp4"
-	}
-	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
-	if err != nil {
-		return listener{}, err
-	}
-	inode, err := t.takeIn(conn)
-	if err != nil {
-		_ = conn.Close()
-		return listener{}, err
-	}
-	socket, err := udp.NewSocket(conn)
-	if err != nil {
-		_ = conn.Close()
-		t.ours.Remove(inode)
-		return listener{}, err
-	}
-	return listener{socket, inode}, nil
-}
 
 // Delays after a receive that failed.
 const (
@@ -39,17 +16,16 @@ const (
 	receiveBackoffMax = time.Second
 )
 
-// receive takes datagrams from clients until the socket or done is closed, and ends
+// Receive takes datagrams from clients until the socket or done is closed, and ends
 // the flows then: their answers have no place to leave from.
-func (f *forward) receive(s *udp.Socket, done <-chan struct{}) {
-	u := f.vm.udp
+func (u *Flows) Receive(f *serve.Service, s *udp.Socket, done <-chan struct{}) {
 	defer u.forget(s)
 	var delay time.Duration
 	for {
 		err := s.Receive(func(b []byte, from udp.Peer) (enough bool) {
 			u.fromClient(f, s, from, b)
 			return false
-		}, f.lost)
+		}, f.Lost)
 		select {
 		case <-done:
 			return
@@ -58,8 +34,8 @@ func (f *forward) receive(s *udp.Socket, done <-chan struct{}) {
 		if errors.Is(err, net.ErrClosed) {
 			return // alone of the binding's sockets
 		}
-		f.lastErr.note(err)
-		f.vm.table.log.Warn("cannot receive datagrams", "vm", f.vm.name, "port", f.key.Port, "error", err)
+		f.Errors.Note(err)
+		u.guest.Log().Warn("cannot receive datagrams", "vm", u.guest.Name(), "port", f.Key().Port, "error", err)
 		delay = min(max(2*delay, receiveBackoffMin), receiveBackoffMax)
 		select {
 		case <-done:
@@ -69,32 +45,26 @@ func (f *forward) receive(s *udp.Socket, done <-chan struct{}) {
 	}
 }
 
-// lost notes datagrams that did not arrive, and why.
-func (f *forward) lost(n uint32, err error) {
-	f.dropped.Add(uint64(n))
-	f.lastErr.note(err)
-}
-
 // fromClient carries one datagram to the guest.
-func (u *udpFlows) fromClient(f *forward, s *udp.Socket, from udp.Peer, b []byte) {
+func (u *Flows) fromClient(f *serve.Service, s *udp.Socket, from udp.Peer, b []byte) {
 	id, to := u.asks(f, s, from, len(b))
 	if err := u.send(f, id, to, b); err != nil {
-		f.lost(1, err)
+		f.Lost(1, err)
 		return
 	}
-	f.counters.Out.Add(uint64(len(b)))
+	f.Counters.Out.Add(uint64(len(b)))
 }
 
 // send carries a datagram by the best way there is at the moment. What a flow has
 // on another way stays there: a guest that was paused and goes on finds its
 // clients at the ports they had.
-func (u *udpFlows) send(f *forward, flow uint32, to netip.AddrPort, b []byte) error {
-	r := u.vm.route.Load()
+func (u *Flows) send(f *serve.Service, flow uint32, to netip.AddrPort, b []byte) error {
+	r := u.guest.Route()
 	var linkErr error
-	if r.link != nil && !r.link.Silent() && !f.bridgeFirst(r) {
-		way, err := u.wayThrough(r.link)
+	if r.Linked() && !f.BridgeFirst(r) {
+		way, err := u.wayThrough(r.Link)
 		if err == nil {
-			f.carry(r.link, way.path())
+			f.Carry(r.Link, way.path())
 			if !way.Send(flow, to, b) {
 				return errSlowGuest
 			}
@@ -106,27 +76,20 @@ func (u *udpFlows) send(f *forward, flow uint32, to netip.AddrPort, b []byte) er
 		if linkErr != nil {
 			return linkErr
 		}
-		return errNoWay
+		return serve.ErrNoWay
 	}
-	if err := f.onBridge(r.Bridge); err != nil {
+	if err := f.OnBridge(r.Bridge); err != nil {
 		return err
 	}
-	f.carry(nil, pathBridge)
-	return u.overBridge().Send(flow, netip.AddrPortFrom(r.Bridge, f.key.Port), b)
+	f.Carry(nil, serve.PathBridge)
+	return u.overBridge().Send(flow, netip.AddrPortFrom(r.Bridge, f.Key().Port), b)
 }
 
 var errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")
 
-// carry notes what carries the forward now.
-func (f *forward) carry(link *Link, path string) {
-	if c := f.carried.Load(); c == nil || c.link != link || c.path != path {
-		f.carried.Store(&carried{link, path})
-	}
-}
-
 // fromGuest carries an answer to the client that asked, and reports whether that is of
 // use to the client. An answer to nobody is left alone: the flow may have ended just now.
-func (u *udpFlows) fromGuest(id uint32, b []byte) bool {
+func (u *Flows) fromGuest(id uint32, b []byte) bool {
 	fl, err := u.answer(id, len(b))
 	if fl == nil {
 		return false
@@ -135,16 +98,16 @@ func (u *udpFlows) fromGuest(id uint32, b []byte) bool {
 		err = fl.socket.Send(b, fl.peer)
 	}
 	if err != nil {
-		fl.forward.lost(1, err)
+		fl.service.Lost(1, err)
 		return false
 	}
-	fl.forward.counters.In.Add(uint64(len(b)))
+	fl.service.Counters.In.Add(uint64(len(b)))
 	return fl.useful()
 }
 
 // useful reports whether an answer that was sent counts as of use to the client. For a
 // client on this host the kernel knows what is not read.
-func (fl *udpFlow) useful() bool {
+func (fl *flow) useful() bool {
 	if fl.local && !fl.blind.Load() {
 		useful, err := fl.delivery.Sent(fl.from(), fl.peer.Addr)
 		if err == nil {
@@ -156,7 +119,7 @@ func (fl *udpFlow) useful() bool {
 }
 
 // from is the address from which the client is answered.
-func (fl *udpFlow) from() netip.AddrPort {
+func (fl *flow) from() netip.AddrPort {
 	at := fl.socket.LocalAddr()
 	if fl.peer.Local.IsValid() {
 		at = netip.AddrPortFrom(fl.peer.Local, at.Port())
@@ -166,8 +129,8 @@ func (fl *udpFlow) from() netip.AddrPort {
 
 // trouble takes in that datagrams of a flow were lost in the guest or on the
 // bridge.
-func (u *udpFlows) trouble(id, lost uint32, reason string) {
+func (u *Flows) trouble(id, lost uint32, reason string) {
 	if fl := u.lostInGuest(id); fl != nil {
-		fl.forward.lost(lost, errors.New(reason))
+		fl.service.Lost(lost, errors.New(reason))
 	}
 }

@@ -1,4 +1,4 @@
-package forward
+package serve
 
 import (
 	"fmt"
@@ -36,7 +36,7 @@ func (s *shortage) note(why *relay.OutOfDescriptorsError, log *slog.Logger) {
 
 // Shortage tells that new connections are reset for want of descriptors, or were
 // within the last minute; "" if not.
-func (t *Table) Shortage() string {
+func (t *Server) Shortage() string {
 	s := &t.shortage
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,4 +1,4 @@
-package forward
+package serve
 
 import (
 	"context"
@@ -69,10 +69,10 @@ func (h *holding) end() {
 
 // await is reach for a service that may not be there for a moment. Until it has taken the
 // connection, a client that it refused is not told, and loses nothing of what it sent.
-func (f *forward) await(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte, h *holding, hold time.Duration) (relay.Conn, error) {
+func (s *Service) await(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte, h *holding, hold time.Duration) (relay.Conn, error) {
 	var failed error
 	if h.waiting.Load() == 0 {
-		guest, err := f.reachService(ctx, c, conn, first)
+		guest, err := s.reachService(ctx, c, conn, first)
 		if err == nil || !mayCome(err) {
 			return guest, err
 		}
@@ -91,7 +91,7 @@ func (f *forward) await(ctx context.Context, c *relay.Client, conn relay.Conn, f
 	defer func() { <-h.turn }()
 	for retry := holdRetryMin; ; retry = min(2*retry, holdRetryMax) {
 		news := h.next()
-		guest, err := f.reachService(ctx, c, conn, first)
+		guest, err := s.reachService(ctx, c, conn, first)
 		if err == nil || !mayCome(err) {
 			return guest, err
 		}
@@ -158,11 +158,11 @@ func notCome(ended, failed error, hold time.Duration) error {
 
 // reachService is reach, and waits for the guest to say that the service has taken the
 // connection.
-func (f *forward) reachService(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte) (relay.Conn, error) {
-	guest, err := f.reach(ctx, c, conn, first)
-	if s, ok := guest.(*stream.Stream); ok && err == nil {
-		if err = s.Answer(ctx); err != nil {
-			s.Abort()
+func (s *Service) reachService(ctx context.Context, c *relay.Client, conn relay.Conn, first []byte) (relay.Conn, error) {
+	guest, err := s.reach(ctx, c, conn, first)
+	if st, ok := guest.(*stream.Stream); ok && err == nil {
+		if err = st.Answer(ctx); err != nil {
+			st.Abort()
 			return nil, err
 		}
 	}
@@ -175,5 +175,5 @@ func mayCome(err error) bool {
 	if answer, ok := errors.AsType[*wire.AnswerError](err); ok {
 		return answer.Status == wire.AnswerRefused
 	}
-	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, errLink) || errors.Is(err, errNoWay)
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, errLink) || errors.Is(err, ErrNoWay)
 }

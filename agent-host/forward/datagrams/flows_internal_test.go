@@ -1,38 +1,41 @@
-package forward
+package datagrams
 
 import (
-	"cmp"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
 // udpForward is a forward of a VM that nobody reaches, and its host socket.
-func udpForward(t *testing.T) (*udpFlows, *forward, *udp.Socket) {
+func udpForward(t *testing.T) (*Flows, *serve.Service, *udp.Socket) {
 	t.Helper()
 	return udpForwardAt(t, "127.0.0.1:0")
 }
 
-func udpForwardAt(t *testing.T, host string) (*udpFlows, *forward, *udp.Socket) {
+func udpForwardAt(t *testing.T, host string) (*Flows, *serve.Service, *udp.Socket) {
 	t.Helper()
-	vm := New(Config{Log: slog.New(slog.DiscardHandler)}).Add("dev")
-	t.Cleanup(vm.table.Close)
-	l, err := vm.table.listenUDP(netip.MustParseAddrPort(host))
+	server := serve.New(slog.New(slog.DiscardHandler), func(string, netip.AddrPort) bool { return false })
+	t.Cleanup(server.Close)
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(host)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
-	f := &forward{vm: vm, key: policy.Key{Proto: "udp", Port: 53}, tally: &tally{}}
-	f.guest.Store(&[]portlist.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.1:53")}})
-	return vm.udp, f, l.Closer.(*udp.Socket)
+	socket, err := udp.NewSocket(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = socket.Close() })
+	guest := server.Guest("dev")
+	f := guest.Service(policy.Key{Proto: "udp", Port: 53}, nil)
+	f.Follow(&policy.Group{Guest: []portlist.Listener{{Proto: "udp", Addr: netip.MustParseAddrPort("127.0.0.1:53")}}})
+	return New(guest), f, socket
 }
 
 // TestALocalClientsFlowLivesAsLongAsItsSocket looks hours later: the flow of a client
@@ -113,7 +116,7 @@ func TestAnswersToWhoHasNotAnsweredBackAreBounded(t *testing.T) {
 // TestWhatAClientDoesNotReadIsOfNoUse: the guest that sends it is held back.
 func TestWhatAClientDoesNotReadIsOfNoUse(t *testing.T) {
 	const some = 4096 // datagrams
-	useful := func(u *udpFlows, id uint32, after func()) (n int) {
+	useful := func(u *Flows, id uint32, after func()) (n int) {
 		for range some {
 			if u.fromGuest(id, []byte("ten bytes.")) {
 				n++
@@ -219,27 +222,10 @@ func TestTwoForgedDatagramsPassForAClient(t *testing.T) {
 // Each link and the bridge have a stream of datagrams of their own.
 func TestTheDatagramsOfAVMHaveOneBudget(t *testing.T) {
 	u, _, _ := udpForward(t)
-	if of := u.handler().Budget; of == nil || of != u.vm.datagrams {
-		t.Errorf("the budget is %p, the VM's is %p", of, u.vm.datagrams)
+	if of := u.handler().Budget; of == nil || of != u.guest.DatagramBudget() {
+		t.Errorf("the budget is %p, the VM's is %p", of, u.guest.DatagramBudget())
 	}
-	if u.vm.datagrams == u.vm.Budget() {
+	if u.guest.DatagramBudget() == u.guest.Budget() {
 		t.Error("heartbeats wait for what datagrams cost")
-	}
-}
-
-func TestTheLeastOfManyAreWhatSortingGives(t *testing.T) {
-	dice := rand.New(rand.NewPCG(1, 2))
-	for range 1000 {
-		all := make([]int, dice.IntN(50))
-		for i := range all {
-			all[i] = dice.IntN(40)
-		}
-		n := dice.IntN(len(all) + 1)
-		want := slices.Sorted(slices.Values(all))
-		var others []int
-		got := least(slices.Values(all), n, cmp.Compare, func(x int) { others = append(others, x) })
-		if !slices.Equal(got, want[:n]) || !slices.Equal(slices.Sorted(slices.Values(append(got, others...))), want) {
-			t.Fatalf("the first %d of %v: %v", n, all, got)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package forward
+package datagrams
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -15,13 +16,13 @@ import (
 // udpRetry is how long a link whose datagram stream failed is left alone.
 const udpRetry = time.Second
 
-// udpWay is the datagram stream of a link.
-type udpWay struct {
+// way is the datagram stream of a link.
+type way struct {
 	*udp.Datagrams
-	link   *Link
+	link   *serve.Link
 	cancel context.CancelFunc
 
-	// Guarded by udpFlows.mu.
+	// Guarded by Flows.mu.
 	failed error
 	retry  time.Time // valid with failed
 
@@ -30,7 +31,7 @@ type udpWay struct {
 }
 
 // path is the one taken, or, before that is known, the one expected.
-func (w *udpWay) path() string {
+func (w *way) path() string {
 	select {
 	case <-w.opened:
 		return w.taken
@@ -41,7 +42,7 @@ func (w *udpWay) path() string {
 
 // wayThrough returns the datagram stream of a link, which need not be open yet,
 // or why there is none.
-func (u *udpFlows) wayThrough(link *Link) (*udpWay, error) {
+func (u *Flows) wayThrough(link *serve.Link) (*way, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if w := u.way; w != nil {
@@ -54,29 +55,29 @@ func (u *udpFlows) wayThrough(link *Link) (*udpWay, error) {
 			return nil, w.failed
 		}
 	}
-	w := &udpWay{Datagrams: udp.NewDatagrams(), link: link, opened: make(chan struct{})}
+	w := &way{Datagrams: udp.NewDatagrams(), link: link, opened: make(chan struct{})}
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(u.ctx)
 	u.way = w
-	u.vm.table.wg.Go(func() { u.run(ctx, w) })
+	u.guest.Go(func() { u.run(ctx, w) })
 	return w, nil
 }
 
 // run opens the stream and serves it to its end.
-func (u *udpFlows) run(ctx context.Context, w *udpWay) {
+func (u *Flows) run(ctx context.Context, w *way) {
 	defer w.cancel()
 	err := u.serve(ctx, w)
 	if ctx.Err() != nil {
 		return
 	}
-	u.vm.table.log.Debug("datagram stream ended", "vm", u.vm.name, "error", err)
+	u.guest.Log().Debug("datagram stream ended", "vm", u.guest.Name(), "error", err)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	w.failed, w.retry = fmt.Errorf("link to the guest agent: %w", err), time.Now().Add(udpRetry)
 }
 
-func (u *udpFlows) serve(ctx context.Context, w *udpWay) error {
-	opening, cancel := context.WithTimeout(ctx, openTimeout)
+func (u *Flows) serve(ctx context.Context, w *way) error {
+	opening, cancel := context.WithTimeout(ctx, serve.OpenTimeout)
 	defer cancel()
 	conn, path, err := w.link.Open(opening, wire.UDPTarget(), nil)
 	if err != nil {
@@ -87,19 +88,19 @@ func (u *udpFlows) serve(ctx context.Context, w *udpWay) error {
 	return w.Run(ctx, conn, u.handler())
 }
 
-func (u *udpFlows) handler() udp.Handler {
-	return udp.Handler{Reply: u.fromGuest, Trouble: u.trouble, Budget: u.vm.datagrams}
+func (u *Flows) handler() udp.Handler {
+	return udp.Handler{Reply: u.fromGuest, Trouble: u.trouble, Budget: u.guest.DatagramBudget()}
 }
 
 // overBridge returns the sockets through which flows go without a link. They are
 // closed with the VM.
-func (u *udpFlows) overBridge() *udp.Flows {
+func (u *Flows) overBridge() *udp.Flows {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.bridge == nil {
-		bridge := udp.NewFlows(maxUDPFlows, u.dialBridge, u.handler())
+		bridge := udp.NewFlows(maxFlows, u.dialBridge, u.handler())
 		u.bridge = bridge
-		u.vm.table.wg.Go(func() {
+		u.guest.Go(func() {
 			<-u.ctx.Done()
 			bridge.Close()
 		})
@@ -107,8 +108,8 @@ func (u *udpFlows) overBridge() *udp.Flows {
 	return u.bridge
 }
 
-func (u *udpFlows) dialBridge(to netip.AddrPort) (*udp.Socket, error) {
-	if u.vm.table.isOurs(hostAddr{"udp", to, ""}) {
+func (u *Flows) dialBridge(to netip.AddrPort) (*udp.Socket, error) {
+	if u.guest.IsOurs("udp", to) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", to)
 	}
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))

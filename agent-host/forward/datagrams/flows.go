@@ -1,4 +1,4 @@
-package forward
+package datagrams
 
 import (
 	"cmp"
@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
 const (
-	// maxUDPFlows is how many clients may talk to one VM at a time.
-	maxUDPFlows = 2048
+	// maxFlows is how many clients may talk to one VM at a time.
+	maxFlows = 2048
 	// A flow whose client is not of this host lasts for as long after its client's
 	// last datagram as in the kernel's connection tracking: longer once it was
 	// answered (UDP_CT_UNREPLIED and UDP_CT_REPLIED in
@@ -32,34 +33,34 @@ const (
 	lookPause = 250 * time.Millisecond
 )
 
-// udpFlows are the UDP flows of a VM: a client that sends to one of its forwards,
+// Flows are the UDP flows of a VM: a client that sends to one of its forwards,
 // and what comes back to that client. The flow of a client on this host lasts as
 // long as the client's socket.
-type udpFlows struct {
-	vm     *VM
-	ctx    context.Context // ends with the VM
+type Flows struct {
+	guest  *serve.Guest
+	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
-	byClient map[udpKey]*udpFlow
-	byID     map[uint32]*udpFlow
+	byClient map[flowKey]*flow
+	byID     map[uint32]*flow
 	nextID   uint32
 	looked   time.Time  // when the kernel was last asked for lack of room
-	way      *udpWay    // through the link that was used last
+	way      *way       // through the link that was used last
 	bridge   *udp.Flows // nil until needed
 	sweeping bool
 }
 
-type udpKey struct {
+type flowKey struct {
 	socket *udp.Socket
 	peer   udp.Peer
 }
 
-// udpFlow is guarded by udpFlows.mu, but for what says otherwise.
-type udpFlow struct {
-	udpKey
+// flow is guarded by Flows.mu, but for what says otherwise.
+type flow struct {
+	flowKey
 	id      uint32
-	forward *forward
+	service *serve.Service
 	local   bool // the client is on this host
 
 	target   netip.AddrPort
@@ -89,13 +90,13 @@ const answersPerDatagram = 256
 // also when the announcement changes, until it refuses. A server may have
 // connected its socket to this client, and then is no listener any more. What has
 // never answered may be the wrong one of several: then it is the next one's turn.
-func (fl *udpFlow) destination() netip.AddrPort {
+func (fl *flow) destination() netip.AddrPort {
 	troubled := fl.troubled
 	fl.troubled = false
 	if fl.target.IsValid() && !troubled {
 		return fl.target
 	}
-	all := policy.Candidates(*fl.forward.guest.Load(), fl.peer.Addr.Addr().Is4())
+	all := policy.Candidates(fl.service.Listeners(), fl.peer.Addr.Addr().Is4())
 	at := slices.Index(all, fl.target)
 	if at < 0 || !fl.answered {
 		at = (at + 1) % len(all)
@@ -105,21 +106,25 @@ func (fl *udpFlow) destination() netip.AddrPort {
 	return fl.target
 }
 
-func newUDPFlows(v *VM) *udpFlows {
-	u := &udpFlows{vm: v, byClient: make(map[udpKey]*udpFlow), byID: make(map[uint32]*udpFlow)}
-	u.ctx, u.cancel = context.WithCancel(v.table.ctx)
+// New returns the flows of a VM, of which there are none yet.
+func New(g *serve.Guest) *Flows {
+	u := &Flows{guest: g, byClient: make(map[flowKey]*flow), byID: make(map[uint32]*flow)}
+	u.ctx, u.cancel = context.WithCancel(g.Context())
 	return u
 }
 
+// Close ends what carries the flows.
+func (u *Flows) Close() { u.cancel() }
+
 // asks returns the number of the flow of a client that has sent n bytes, and where
 // they go. The flow begins with its first datagram.
-func (u *udpFlows) asks(f *forward, s *udp.Socket, peer udp.Peer, n int) (id uint32, to netip.AddrPort) {
+func (u *Flows) asks(f *serve.Service, s *udp.Socket, peer udp.Peer, n int) (id uint32, to netip.AddrPort) {
 	now := time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fl := u.byClient[udpKey{s, peer}]
+	fl := u.byClient[flowKey{s, peer}]
 	if fl == nil {
-		fl = u.begin(f, udpKey{s, peer}, now)
+		fl = u.begin(f, flowKey{s, peer}, now)
 	}
 	fl.used = now
 	fl.unasked.Store(0)
@@ -129,23 +134,23 @@ func (u *udpFlows) asks(f *forward, s *udp.Socket, peer udp.Peer, n int) (id uin
 }
 
 // begin needs u.mu.
-func (u *udpFlows) begin(f *forward, k udpKey, now time.Time) *udpFlow {
-	if len(u.byClient) >= maxUDPFlows {
+func (u *Flows) begin(f *serve.Service, k flowKey, now time.Time) *flow {
+	if len(u.byClient) >= maxFlows {
 		u.makeRoom(now)
 	}
 	for u.nextID++; u.byID[u.nextID] != nil; u.nextID++ {
 	}
 	ip := k.peer.Addr.Addr().Unmap()
-	fl := &udpFlow{
-		udpKey: k, id: u.nextID, forward: f, used: now, check: now.Add(lookMin),
+	fl := &flow{
+		flowKey: k, id: u.nextID, service: f, used: now, check: now.Add(lookMin),
 		local: ip.IsLoopback() || ip == k.peer.Local.Unmap() || ip == k.socket.LocalAddr().Addr(),
 	}
 	u.byClient[k], u.byID[fl.id] = fl, fl
-	f.total.Add(1)
-	f.active.Add(1)
+	f.Total.Add(1)
+	f.Active.Add(1)
 	if !u.sweeping {
 		u.sweeping = true
-		u.vm.table.wg.Go(u.sweep)
+		u.guest.Go(u.sweep)
 	}
 	return fl
 }
@@ -165,7 +170,7 @@ const (
 
 // answer returns the flow of that number, of which an answer of n bytes has come;
 // nil for none. The error is why the client does not get it.
-func (u *udpFlows) answer(id uint32, n int) (*udpFlow, error) {
+func (u *Flows) answer(id uint32, n int) (*flow, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	fl := u.byID[id]
@@ -187,7 +192,7 @@ var errAmplified = fmt.Errorf("a client of the network was answered with %d time
 
 // lostInGuest returns the flow of that number, whose datagrams got lost; nil for
 // none.
-func (u *udpFlows) lostInGuest(id uint32) *udpFlow {
+func (u *Flows) lostInGuest(id uint32) *flow {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	fl := u.byID[id]
@@ -198,7 +203,7 @@ func (u *udpFlows) lostInGuest(id uint32) *udpFlow {
 }
 
 // forget ends the flows of a socket.
-func (u *udpFlows) forget(s *udp.Socket) {
+func (u *Flows) forget(s *udp.Socket) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for k, fl := range u.byClient {
@@ -209,10 +214,10 @@ func (u *udpFlows) forget(s *udp.Socket) {
 }
 
 // end needs u.mu.
-func (u *udpFlows) end(fl *udpFlow) {
-	delete(u.byClient, fl.udpKey)
+func (u *Flows) end(fl *flow) {
+	delete(u.byClient, fl.flowKey)
 	delete(u.byID, fl.id)
-	fl.forward.active.Add(-1)
+	fl.service.Active.Add(-1)
 	if u.way != nil {
 		u.way.End(fl.id)
 	}
@@ -221,27 +226,27 @@ func (u *udpFlows) end(fl *udpFlow) {
 	}
 }
 
-var errTooManyFlows = fmt.Errorf("more than %d clients talk to this VM over UDP at a time", maxUDPFlows)
+var errTooManyFlows = fmt.Errorf("more than %d clients talk to this VM over UDP at a time", maxFlows)
 
 // makeRoom ends at least one flow: those whose client is no more, else one of the
 // forward that has the most, the one idle longest, and before others one that was
 // never answered. It needs u.mu.
-func (u *udpFlows) makeRoom(now time.Time) {
+func (u *Flows) makeRoom(now time.Time) {
 	if now.Sub(u.looked) >= lookPause {
 		u.looked = now
-		u.endGone(func(*udpFlow) bool { return true })
+		u.endGone(func(*flow) bool { return true })
 	}
-	if len(u.byClient) < maxUDPFlows {
+	if len(u.byClient) < maxFlows {
 		return
 	}
-	count := make(map[*forward]int)
+	count := make(map[*serve.Service]int)
 	for _, fl := range u.byClient {
-		count[fl.forward]++
+		count[fl.service]++
 	}
-	var victim *udpFlow
-	worse := func(a, b *udpFlow) bool {
+	var victim *flow
+	worse := func(a, b *flow) bool {
 		return cmp.Or(
-			cmp.Compare(count[b.forward], count[a.forward]),
+			cmp.Compare(count[b.service], count[a.service]),
 			cmp.Compare(rank(a.answered), rank(b.answered)),
 			a.used.Compare(b.used),
 		) < 0
@@ -252,7 +257,7 @@ func (u *udpFlows) makeRoom(now time.Time) {
 		}
 	}
 	u.end(victim)
-	victim.forward.lost(1, errTooManyFlows)
+	victim.service.Lost(1, errTooManyFlows)
 }
 
 func rank(later bool) int {
@@ -264,7 +269,7 @@ func rank(later bool) int {
 
 // endGone ends those of the flows whose client is on this host and has closed its
 // socket. It needs u.mu.
-func (u *udpFlows) endGone(of func(*udpFlow) bool) {
+func (u *Flows) endGone(of func(*flow) bool) {
 	sockets, err := portwatch.LookUDPSockets()
 	for _, fl := range u.byClient {
 		if !fl.local || !of(fl) {
@@ -281,7 +286,7 @@ func (u *udpFlows) endGone(of func(*udpFlow) bool) {
 }
 
 // sweep ends flows that are over, as long as there are any.
-func (u *udpFlows) sweep() {
+func (u *Flows) sweep() {
 	for {
 		u.mu.Lock()
 		next := u.expire(time.Now())
@@ -305,8 +310,8 @@ func (u *udpFlows) sweep() {
 }
 
 // expire ends flows that are over, and returns when to look again. It needs u.mu.
-func (u *udpFlows) expire(now time.Time) (next time.Time) {
-	due := func(fl *udpFlow) bool { return !now.Before(fl.check) }
+func (u *Flows) expire(now time.Time) (next time.Time) {
+	due := func(fl *flow) bool { return !now.Before(fl.check) }
 	look := false
 	for _, fl := range u.byClient {
 		if due(fl) && fl.local {

@@ -1,0 +1,43 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
+)
+
+// LastError is what went wrong last with the connections of a forward. The zero
+// value is nothing yet.
+type LastError struct {
+	last   atomic.Pointer[failure]
+	ending atomic.Uint64 // clients that read an end where a reset was due
+}
+
+type failure struct {
+	text string
+	at   time.Time
+}
+
+// Note takes in why a connection was not what it should have been.
+func (e *LastError) Note(err error) { e.last.Store(&failure{err.Error(), time.Now()}) }
+
+// noteUnix is note where the client is on a unix socket, on which there is no reset:
+// what was cut may look complete to it.
+func (e *LastError) noteUnix(err error) {
+	e.Note(fmt.Errorf("%w (on a unix socket this reads as an end; %d of its clients so far)", err, e.ending.Add(1)))
+}
+
+// Show puts it into a status.
+func (e *LastError) Show(st *status.Forward) {
+	if f := e.last.Load(); f != nil {
+		st.LastError, st.LastErrorAt = f.text, &f.at
+	}
+}
+
+// Ordinary tells whether a connection ended as its client wanted: browsers and many
+// libraries end theirs with a reset.
+func Ordinary(err error) bool { return err == nil || errors.Is(err, relay.ErrClient) }
