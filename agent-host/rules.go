@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
-	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
@@ -132,12 +132,12 @@ func sockets(rules ruleSet) policy.Sockets {
 }
 
 // reverses makes reverse rules those of forwards.
-func reverses(rules ruleSet) forward.Reverses {
-	return func(vm string) []forward.ReverseRule {
-		var out []forward.ReverseRule
+func reverses(rules ruleSet) reverse.Rules {
+	return func(vm string) []reverse.Rule {
+		var out []reverse.Rule
 		for _, r := range rules.of(vm).Reverses(vm) {
 			for n := range max(1, r.Guest.Len()) {
-				rule := forward.ReverseRule{Rule: r.Name, Label: r.Label, GuestSocket: r.GuestSocket, HostSocket: inHome(r.HostSocket)}
+				rule := reverse.Rule{Rule: r.Name, Label: r.Label, GuestSocket: r.GuestSocket, HostSocket: inHome(r.HostSocket)}
 				if r.GuestSocket == "" {
 					rule.Guest = on(r.ReverseIP(), r.Guest.First+uint16(n))
 				}

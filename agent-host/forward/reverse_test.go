@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -23,16 +24,16 @@ func asked(to *[]*announce.Reverse) *serve.Link {
 	return l
 }
 
-func reverseRule(guest, host string) forward.ReverseRule {
-	return forward.ReverseRule{
+func reverseRule(guest, host string) reverse.Rule {
+	return reverse.Rule{
 		Rule:  "rum.toml:1",
 		Guest: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:" + guest), netip.MustParseAddrPort("[::1]:" + guest)},
 		Host:  []netip.AddrPort{netip.MustParseAddrPort(host)},
 	}
 }
 
-func reverses(rules ...forward.ReverseRule) forward.Reverses {
-	return func(string) []forward.ReverseRule { return rules }
+func reverses(rules ...reverse.Rule) reverse.Rules {
+	return func(string) []reverse.Rule { return rules }
 }
 
 func TestAReverseRuleSaysHowItsListenersAre(t *testing.T) {
@@ -115,7 +116,7 @@ func TestAReverseRuleTriesTheAddressesOfTheHostAndCounts(t *testing.T) {
 }
 
 func TestMoreReverseListenersThanAGuestTakesAreDenied(t *testing.T) {
-	var rules []forward.ReverseRule
+	var rules []reverse.Rule
 	for port := range wire.MaxReverse/2 + 1 {
 		rules = append(rules, reverseRule(fmt.Sprint(1+port), "127.0.0.1:80"))
 	}
@@ -148,7 +149,7 @@ func TestNoReverseRuleLeadsToTheControlSocket(t *testing.T) {
 	}
 	var open []*announce.Reverse
 	for _, path := range []string{own, soft, hard, filepath.Join(dir, "..", filepath.Base(dir), "control.sock"), later} {
-		table := newTable(t, forward.Config{ControlSocket: own, Reverse: reverses(forward.ReverseRule{Rule: "rum.toml:1", GuestSocket: "/run/it", HostSocket: path})})
+		table := newTable(t, forward.Config{ControlSocket: own, Reverse: reverses(reverse.Rule{Rule: "rum.toml:1", GuestSocket: "/run/it", HostSocket: path})})
 		vm := table.Add("dev")
 		vm.SetLink(asked(&open))
 		f := one(t, vm)

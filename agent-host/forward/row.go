@@ -222,6 +222,14 @@ func (r *row) hosts() []string {
 	return out
 }
 
+func texts(addrs []netip.AddrPort) []string {
+	out := make([]string, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.String()
+	}
+	return out
+}
+
 // hostPort is that of the wanted addresses; 0 for none.
 func (r *row) hostPort() uint16 {
 	if len(r.host) == 0 {

@@ -29,7 +29,7 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	t := v.table
 	var all []port
 	t.look(func() {
-		shown = v.reverseStatus()
+		shown = v.reverse.Status()
 		if n := len(v.forwards) + v.rows.n; n <= shownAtOnce {
 			shown = v.show(shown, v.ports())
 		} else {
@@ -59,12 +59,12 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 	t.look(func() {
 		counts := make([]int, len(vms))
 		for i, v := range vms {
-			counts[i] = len(v.forwards) + v.rows.n + len(v.reverse)
+			counts[i] = len(v.forwards) + v.rows.n + v.reverse.Len()
 		}
 		most := level(counts, rows)
 		for i, v := range vms {
 			s := &out[i]
-			s.Shown = v.reverseStatus()
+			s.Shown = v.reverse.Status()
 			if room := max(0, most-len(s.Shown)); len(v.forwards)+v.rows.n > room {
 				var all []port
 				all, s.More = v.first(room)
@@ -95,15 +95,6 @@ func level(counts []int, together int) int {
 		together -= n
 	}
 	return slices.Max(append(counts, few))
-}
-
-// reverseStatus needs table.mu.
-func (v *VM) reverseStatus() []status.Forward {
-	shown := make([]status.Forward, 0, len(v.reverse))
-	for _, r := range v.reverse {
-		shown = append(shown, r.status())
-	}
-	return shown
 }
 
 func sortShown(shown []status.Forward) {

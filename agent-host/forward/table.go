@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -27,7 +28,7 @@ type Config struct {
 	// none.
 	Sockets policy.Sockets
 	// Reverse tells what is to be open in guests; nil is nothing.
-	Reverse Reverses
+	Reverse reverse.Rules
 	// ControlSocket is the path to which this program's control socket is bound, which no
 	// reverse rule leads to; empty for none.
 	ControlSocket string
@@ -64,7 +65,7 @@ type Table struct {
 
 	mu       sync.Mutex
 	policy   policy.Policy
-	reverses Reverses
+	reverses reverse.Rules
 	vms      []*VM // in the order they were added
 	bound    map[hostAddr]*binding
 	used     int               // the descriptors of those
@@ -121,6 +122,26 @@ func New(cfg Config) *Table {
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.server = serve.New(cfg.Log, t.isOurs)
 	return t
+}
+
+// SetReverse replaces what is to be open in guests. Listeners that stay the same
+// are left alone, and connections go on.
+func (t *Table) SetReverse(rules reverse.Rules) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reverses = rules
+	for _, v := range t.vms {
+		v.setReverse()
+	}
+}
+
+// setReverse needs table.mu.
+func (v *VM) setReverse() {
+	var rules []reverse.Rule
+	if of := v.table.reverses; of != nil {
+		rules = of(v.name)
+	}
+	v.reverse.SetRules(rules)
 }
 
 // Close closes all listeners, resets all connections and waits until nothing

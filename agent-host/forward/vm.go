@@ -7,6 +7,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -15,10 +16,11 @@ import (
 // VM is a virtual machine's part of a [Table]. Its methods may be called from
 // several goroutines at once.
 type VM struct {
-	table *Table
-	name  string
-	guest *serve.Guest // whose route is set under table.mu
-	udp   *datagrams.Flows
+	table   *Table
+	name    string
+	guest   *serve.Guest // whose route is set under table.mu
+	udp     *datagrams.Flows
+	reverse *reverse.Set
 
 	// The rest is guarded by table.mu.
 	started   bool                // something, if only nothing, was announced
@@ -27,8 +29,7 @@ type VM struct {
 	gone      []gone              // no more announced, and held
 	goneTimer *time.Timer         // runs while there are such; nil before
 	forwards  map[policy.Key]*forward
-	rows      rows // what has no host addresses
-	reverse   []*reverse
+	rows      rows       // what has no host addresses
 	loopback  netip.Addr // the zero Addr for none
 	decided   int        // how often, by the newest rules and announcement
 	bound     int        // forwards that have host addresses
@@ -53,10 +54,11 @@ func (t *Table) Add(name string) *VM {
 	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[spot]map[hostAddr][]*binding)}
 	v.guest = t.server.Guest(name)
 	v.udp = datagrams.New(v.guest)
+	v.reverse = reverse.New(v.guest, t.cfg.ControlSocket)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.vms = append(t.vms, v)
-	v.decideReverse()
+	v.setReverse()
 	return v
 }
 
@@ -69,8 +71,7 @@ func (v *VM) SetLink(l *serve.Link) {
 	v.table.decideAnew(func() []*VM {
 		r := *v.guest.Route()
 		if r.Link != l {
-			v.forgetReverse()
-			v.tellReverse(l)
+			v.reverse.SetLink(l)
 			v.changed()
 		}
 		for _, f := range v.forwards {

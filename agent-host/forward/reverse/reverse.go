@@ -1,4 +1,4 @@
-package forward
+package reverse
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"sync/atomic"
+	"sync"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
@@ -20,9 +20,9 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// ReverseRule is a port or a unix socket that is to be open in a guest and to
+// Rule is a port or a unix socket that is to be open in a guest and to
 // reach the host.
-type ReverseRule struct {
+type Rule struct {
 	// Guest are the addresses to listen on, all of one port, or GuestSocket is
 	// the absolute path of a socket.
 	Guest       []netip.AddrPort
@@ -36,29 +36,38 @@ type ReverseRule struct {
 }
 
 // key tells rules apart that need different listeners.
-func (r ReverseRule) key() string {
+func (r Rule) key() string {
 	return fmt.Sprintf("%v %q %v %q", r.Guest, r.GuestSocket, r.Host, r.HostSocket)
 }
 
-// Reverses tells what is to be open in the VM of that name. It is called under a
-// lock.
-type Reverses func(vm string) []ReverseRule
+// Rules tells what is to be open in the VM of that name. It is called under a lock.
+type Rules func(vm string) []Rule
+
+// Set is what is to be open in one guest. Its methods may be called by several goroutines
+// at once.
+type Set struct {
+	guest   *serve.Guest
+	control string
+
+	mu  sync.Mutex
+	all []*reverse
+}
+
+// New returns an empty set. control is the path to which this program's control socket is
+// bound, which no rule leads to; empty for none.
+func New(g *serve.Guest, control string) *Set { return &Set{guest: g, control: control} }
 
 // reverse is a rule in force for a VM.
 type reverse struct {
-	vm   *VM
-	rule ReverseRule
-	ends []*reverseEnd // guarded by table.mu
+	set  *Set
+	rule Rule
+	ends []*end // guarded by set.mu
 
-	counters relay.Counters
-	active   atomic.Int64
-	total    atomic.Uint64
-	lastErr  serve.LastError
+	tally serve.Tally
 }
 
-// reverseEnd is one listener in the guest. What is said of it is guarded by
-// table.mu.
-type reverseEnd struct {
+// end is one listener in the guest. What is said of it is guarded by Set.mu.
+type end struct {
 	*announce.Reverse
 	heard  bool // since there is this link
 	over   bool // more than the guest is asked for
@@ -66,39 +75,57 @@ type reverseEnd struct {
 	reason string
 }
 
-// SetReverse replaces what is to be open in guests. Listeners that stay the same
-// are left alone, and connections go on.
-func (t *Table) SetReverse(reverses Reverses) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.reverses = reverses
-	for _, v := range t.vms {
-		v.decideReverse()
+// SetRules replaces the rules. Listeners that stay the same are left alone, and connections
+// go on.
+func (s *Set) SetRules(rules []Rule) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.all
+	s.all = nil
+	for _, rule := range rules {
+		i := slices.IndexFunc(old, func(r *reverse) bool { return r.rule.key() == rule.key() })
+		if i < 0 {
+			s.all = append(s.all, s.reverse(rule))
+			continue
+		}
+		old[i].rule.Rule, old[i].rule.Label = rule.Rule, rule.Label
+		s.all = append(s.all, old[i])
 	}
+	s.tell(s.guest.Route().Link)
 }
 
-// decideReverse needs table.mu.
-func (v *VM) decideReverse() {
-	if v.table.reverses == nil {
-		v.reverse = nil
-	} else {
-		old := v.reverse
-		v.reverse = nil
-		for _, rule := range v.table.reverses(v.name) {
-			i := slices.IndexFunc(old, func(r *reverse) bool { return r.rule.key() == rule.key() })
-			if i < 0 {
-				v.reverse = append(v.reverse, newReverse(v, rule))
-				continue
-			}
-			old[i].rule.Rule, old[i].rule.Label = rule.Rule, rule.Label
-			v.reverse = append(v.reverse, old[i])
+// SetLink takes in that another link is to be told what is to be open, or, with nil, none.
+func (s *Set) SetLink(l *serve.Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		for _, e := range r.ends {
+			e.heard = false
 		}
 	}
-	v.tellReverse(v.guest.Route().Link)
+	s.tell(l)
 }
 
-func newReverse(v *VM, rule ReverseRule) *reverse {
-	r := &reverse{vm: v, rule: rule}
+// Len is how many rules there are.
+func (s *Set) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
+// Status tells about every rule, in their order.
+func (s *Set) Status() []status.Forward {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shown := make([]status.Forward, 0, len(s.all))
+	for _, r := range s.all {
+		shown = append(shown, r.status())
+	}
+	return shown
+}
+
+func (s *Set) reverse(rule Rule) *reverse {
+	r := &reverse{set: s, rule: rule}
 	var listen []wire.Target
 	for _, a := range rule.Guest {
 		listen = append(listen, wire.Target{Network: "tcp", Addrs: []netip.AddrPort{a}})
@@ -107,9 +134,9 @@ func newReverse(v *VM, rule ReverseRule) *reverse {
 		listen = []wire.Target{wire.UnixTarget(rule.GuestSocket)}
 	}
 	for _, at := range listen {
-		e := &reverseEnd{}
+		e := &end{}
 		e.Reverse = &announce.Reverse{
-			Listen: at, Dial: r.dial, Ended: r.ended, Counters: &r.counters,
+			Listen: at, Dial: r.dial, Ended: r.ended, Counters: &r.tally.Counters,
 			State: func(s wire.ReverseState, reason string) { r.heard(e, s, reason) },
 		}
 		r.ends = append(r.ends, e)
@@ -117,10 +144,10 @@ func newReverse(v *VM, rule ReverseRule) *reverse {
 	return r
 }
 
-// tellReverse tells a link what is to be open in its guest. It needs table.mu.
-func (v *VM) tellReverse(l *serve.Link) {
+// tell tells a link what is to be open in its guest. It needs s.mu.
+func (s *Set) tell(l *serve.Link) {
 	var all []*announce.Reverse
-	for _, r := range v.reverse {
+	for _, r := range s.all {
 		if r.leadsToControl() {
 			continue
 		}
@@ -134,44 +161,34 @@ func (v *VM) tellReverse(l *serve.Link) {
 		return
 	}
 	if err := l.Reverse(all); err != nil {
-		v.table.log.Warn("reverse rules are not in force", "vm", v.name, "error", err)
-	}
-}
-
-// forgetReverse takes in that another link is to be told, or none. It needs
-// table.mu.
-func (v *VM) forgetReverse() {
-	for _, r := range v.reverse {
-		for _, e := range r.ends {
-			e.heard = false
-		}
+		s.guest.Log().Warn("reverse rules are not in force", "vm", s.guest.Name(), "error", err)
 	}
 }
 
 // heard takes in how a listener in the guest is.
-func (r *reverse) heard(e *reverseEnd, s wire.ReverseState, reason string) {
-	t := r.vm.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e.heard, e.state, e.reason = true, s, reason
-	if s == wire.ReverseListening {
-		t.log.Info("port open in the guest", "vm", r.vm.name, "guest", e.Listen, "host", r.hosts())
+func (r *reverse) heard(e *end, state wire.ReverseState, reason string) {
+	s, log := r.set, r.set.guest.Log()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.heard, e.state, e.reason = true, state, reason
+	if state == wire.ReverseListening {
+		log.Info("port open in the guest", "vm", r.set.guest.Name(), "guest", e.Listen, "host", r.hosts())
 	} else {
-		t.log.Warn("port not open in the guest yet", "vm", r.vm.name, "guest", e.Listen, "reason", reason)
+		log.Warn("port not open in the guest yet", "vm", r.set.guest.Name(), "guest", e.Listen, "reason", reason)
 	}
 }
 
 // dial connects to the service on the host.
 func (r *reverse) dial(ctx context.Context) (relay.Conn, error) {
-	r.total.Add(1)
-	r.active.Add(1)
+	r.tally.Total.Add(1)
+	r.tally.Active.Add(1)
 	if r.rule.HostSocket != "" {
 		c, err := dial.Socket(ctx, r.rule.HostSocket)
 		if err != nil {
 			return nil, err
 		}
 		// The kernel knows it by the path that it was bound to, whatever leads there.
-		if own := r.vm.table.cfg.ControlSocket; own != "" && c.RemoteAddr().String() == own {
+		if own := r.set.control; own != "" && c.RemoteAddr().String() == own {
 			c.Close()
 			return nil, errControl
 		}
@@ -195,7 +212,7 @@ var errControl = errors.New("this is the agent's own control socket, which no gu
 
 // leadsToControl reports whether a rule's socket is the control socket.
 func (r *reverse) leadsToControl() bool {
-	at, own := r.rule.HostSocket, r.vm.table.cfg.ControlSocket
+	at, own := r.rule.HostSocket, r.set.control
 	if at == "" || own == "" {
 		return false
 	}
@@ -205,12 +222,12 @@ func (r *reverse) leadsToControl() bool {
 }
 
 func (r *reverse) ended(err error) {
-	r.active.Add(-1)
+	r.tally.Active.Add(-1)
 	if err != nil {
 		if !serve.Ordinary(err) {
-			r.lastErr.Note(err)
+			r.tally.Errors.Note(err)
 		}
-		r.vm.table.log.Debug("connection from the guest failed", "vm", r.vm.name, "rule", r.rule.Rule, "error", err)
+		r.set.guest.Log().Debug("connection from the guest failed", "vm", r.set.guest.Name(), "rule", r.rule.Rule, "error", err)
 	}
 }
 
@@ -229,12 +246,10 @@ func texts(addrs []netip.AddrPort) []string {
 	return out
 }
 
-// status needs table.mu.
+// status needs set.mu.
 func (r *reverse) status() status.Forward {
 	st := status.Forward{
 		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Label: r.rule.Label, Guest: texts(r.rule.Guest), Host: r.hosts(), Listening: []string{},
-		ConnectionsActive: r.active.Load(), ConnectionsTotal: r.total.Load(),
-		BytesIn: r.counters.In.Load(), BytesOut: r.counters.Out.Load(),
 	}
 	if r.rule.GuestSocket != "" {
 		st.Proto, st.Guest = policy.ProtoUnix, []string{r.rule.GuestSocket}
@@ -244,16 +259,16 @@ func (r *reverse) status() status.Forward {
 	if st.State, st.Reason = r.state(); st.State == status.Active {
 		st.Path = stream.PathMux
 	}
-	r.lastErr.Show(&st)
+	r.tally.Show(&st)
 	return st
 }
 
-// state needs table.mu.
+// state needs set.mu.
 func (r *reverse) state() (state, reason string) {
 	if r.leadsToControl() {
 		return status.Denied, errControl.Error()
 	}
-	if r.vm.guest.Route().Link == nil {
+	if r.set.guest.Route().Link == nil {
 		return status.Claim, "there is no link to the guest agent"
 	}
 	listening := 0
