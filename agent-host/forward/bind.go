@@ -2,17 +2,9 @@ package forward
 
 import (
 	"errors"
-	"net"
-	"net/netip"
-	"os"
-	"path/filepath"
-	"syscall"
 
-	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/tunnel/endpoint"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
-	"github.com/rum-vm/rum-agent/tunnel/udp"
 	"golang.org/x/sys/unix"
 )
 
@@ -80,7 +72,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	for i, l := range listeners {
 		if err := b.attend(l.Closer, done); err != nil {
 			close(done)
-			t.closeAll(listeners...)
+			t.host.CloseAll(listeners...)
 			t.explain(b, &bindError{b.wanted[i], err})
 			return false
 		}
@@ -93,7 +85,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	b.gotAddress()
 	b.open = &opening{listeners, done}
 	b.become(status.Active, "")
-	b.shadowed, b.heldAt = false, hostAddr{}
+	b.shadowed, b.heldAt = false, host.Addr{}
 	t.awaitMissing(b)
 	t.freed(b) // whoever waits for it says who has it
 	log := t.log.Info
@@ -104,7 +96,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	return true
 }
 
-func (t *Table) open(b *binding, mayEvict bool) (listeners []listener, err error) {
+func (t *Table) open(b *binding, mayEvict bool) (listeners []host.Listener, err error) {
 	if r := b.vm.kept(b.key); r != nil {
 		return nil, errors.New(r.reason)
 	}
@@ -124,21 +116,21 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners []listener, err error
 	}
 	var missing error
 	opened := 0
-	listeners = make([]listener, len(b.wanted))
+	listeners = make([]host.Listener, len(b.wanted))
 	defer func() {
 		if err != nil {
-			t.closeAll(listeners...)
+			t.host.CloseAll(listeners...)
 		}
 	}()
 	for n := range b.wanted {
 		i := b.nth(n)
 		addr := b.wanted[i]
-		l, err := t.openAt(addr)
+		l, err := t.host.Open(addr)
 		switch {
 		case err == nil:
 			listeners[i] = l
 			opened++
-		case b.canDoWithout(addr) && noSuchAddress(err):
+		case b.canDoWithout(addr) && host.NoSuchAddress(err):
 			missing = &bindError{addr, err}
 		default:
 			b.first = i
@@ -151,109 +143,16 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners []listener, err error
 	return listeners, nil
 }
 
-func (t *Table) closeAll(listeners ...listener) {
-	for _, l := range listeners {
-		if l.Closer != nil {
-			l.Close()
-			t.ours.Remove(l.inode)
-		}
-	}
-}
-
 // obstacle is what is known to keep b from an address, without trying it.
-func (t *Table) obstacle(b *binding, h hostAddr) error {
+func (t *Table) obstacle(b *binding, h host.Addr) error {
 	if t.rival(b, h) != nil {
 		return unix.EADDRINUSE
 	}
-	return t.heldByTenant(h)
-}
-
-func (t *Table) openAt(h hostAddr) (listener, error) {
-	l, err := t.listen(h)
-	if errors.Is(err, unix.EADDRINUSE) {
-		t.tenantSeen(h)
-	}
-	return l, err
-}
-
-func noSuchAddress(err error) bool {
-	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
-}
-
-// listen opens a listener. A table's lock is held until the listener is known to
-// be ours, so that no announcement of it can be taken in before.
-func (t *Table) listen(h hostAddr) (listener, error) {
-	switch h.proto {
-	case "udp":
-		return t.listenUDP(h.addr)
-	case policy.ProtoUnix:
-		// A directory such as ~/.rum need not be there; a failure is told by listening.
-		_ = os.MkdirAll(filepath.Dir(h.path), 0o700)
-		l, err := endpoint.ListenSocket(h.path, 0o600)
-		if err != nil {
-			return listener{}, err
-		}
-		return accepting(l, 0)
-	}
-	l, err := t.cfg.Listen(h.addr)
-	if err != nil {
-		return listener{}, err
-	}
-	inode, err := t.takeIn(l)
-	if err != nil {
-		l.Close()
-		return listener{}, err
-	}
-	a, err := accepting(l, inode)
-	if err != nil {
-		t.ours.Remove(inode)
-	}
-	return a, err
-}
-
-// listenUDP opens a host socket. One on :: is for IPv6 alone, as with TCP.
-func (t *Table) listenUDP(addr netip.AddrPort) (listener, error) {
-	network := "udp6"
-	if addr.Addr().Is4() {
-		network = "udp4"
-	}
-	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
-	if err != nil {
-		return listener{}, err
-	}
-	inode, err := t.takeIn(conn)
-	if err != nil {
-		_ = conn.Close()
-		return listener{}, err
-	}
-	socket, err := udp.NewSocket(conn)
-	if err != nil {
-		_ = conn.Close()
-		t.ours.Remove(inode)
-		return listener{}, err
-	}
-	return listener{socket, inode}, nil
-}
-
-func accepting(l net.Listener, inode uint64) (listener, error) {
-	a, err := relay.NewAcceptor(l)
-	if err != nil {
-		return listener{}, err
-	}
-	return listener{a, inode}, nil
-}
-
-// takeIn makes a socket one of ours.
-func (t *Table) takeIn(c syscall.Conn) (inode uint64, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	return t.ours.Add(raw)
+	return t.host.HeldByTenant(h)
 }
 
 // rival is the binding of ours that keeps b from h, if any.
-func (t *Table) rival(b *binding, h hostAddr) *binding {
+func (t *Table) rival(b *binding, h host.Addr) *binding {
 	if b.own {
 		if r := t.overruling(h); r != nil {
 			return r
@@ -268,26 +167,16 @@ func (t *Table) rival(b *binding, h hostAddr) *binding {
 	if r := t.bound[h]; r != nil {
 		return r
 	}
-	if h.path != "" {
+	if h.Path != "" {
 		return nil
 	}
-	if any := wildcard(h); any != h {
+	if any := host.Wildcard(h); any != h {
 		return t.bound[any]
 	}
-	for _, at := range t.boundAt(h.spot()) {
-		if wildcard(at) == h {
+	for _, at := range t.boundAt(h.Spot()) {
+		if host.Wildcard(at) == h {
 			return t.bound[at]
 		}
 	}
 	return nil
-}
-
-// wildcard is all addresses of the family and port of h.
-func wildcard(h hostAddr) hostAddr {
-	any := netip.IPv4Unspecified()
-	if h.addr.Addr().Is6() {
-		any = netip.IPv6Unspecified()
-	}
-	h.addr = netip.AddrPortFrom(any, h.addr.Port())
-	return h
 }

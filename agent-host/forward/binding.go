@@ -1,9 +1,9 @@
 package forward
 
 import (
-	"io"
 	"slices"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -12,8 +12,8 @@ import (
 // and neither waits for the other. It is guarded by table.mu.
 type binding struct {
 	*forward
-	own    bool       // for the VM's own address
-	wanted []hostAddr // in the order of the rule
+	own    bool        // for the VM's own address
+	wanted []host.Addr // in the order of the rule
 	// first is the wanted address that failed last. It is tried first, so that a
 	// claim does not open and close the others at every attempt.
 	first int
@@ -25,24 +25,18 @@ type binding struct {
 	told     string   // the reason that the log has heard
 	open     *opening // nil unless active
 
-	claimed  bool     // it waits; see [Table.claim]
-	heldAt   hostAddr // a tenant has this address; the zero one for none
-	roomless bool     // it waits for a limit alone, while the forward's other is open
+	claimed  bool      // it waits; see [Table.claim]
+	heldAt   host.Addr // a tenant has this address; the zero one for none
+	roomless bool      // it waits for a limit alone, while the forward's other is open
 }
 
 // opening is what a binding has while it is active.
 type opening struct {
-	listeners []listener    // of the wanted addresses; the zero one for what is missing
-	done      chan struct{} // closed with the listeners
+	listeners []host.Listener // of the wanted addresses; the zero one for what is missing
+	done      chan struct{}   // closed with the listeners
 }
 
-// listener is a host listener that [binding.attend] knows.
-type listener struct {
-	io.Closer
-	inode uint64 // in table.ours; 0 for a unix socket
-}
-
-func newBinding(f *forward, own bool, wanted ...hostAddr) *binding {
+func newBinding(f *forward, own bool, wanted ...host.Addr) *binding {
 	return &binding{forward: f, own: own, wanted: wanted}
 }
 
@@ -53,7 +47,7 @@ func (b *binding) release() {
 		return
 	}
 	close(b.open.done)
-	b.vm.table.closeAll(b.open.listeners...)
+	b.vm.table.host.CloseAll(b.open.listeners...)
 	b.open = nil
 }
 
@@ -68,7 +62,7 @@ func (b *binding) hosts() []string {
 	return out
 }
 
-func (b *binding) listensOn(a hostAddr) bool {
+func (b *binding) listensOn(a host.Addr) bool {
 	i := slices.Index(b.wanted, a)
 	return i >= 0 && b.open.listeners[i].Closer != nil
 }

@@ -3,6 +3,8 @@ package forward
 import (
 	"slices"
 	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 )
 
 const (
@@ -11,10 +13,6 @@ const (
 	retryEvery = 200 * time.Millisecond
 	// retriesPerTurn bounds that: a try costs two system calls.
 	retriesPerTurn = 1024
-	// askEvery and asksPerTurn bound the search for holders, which reads
-	// /proc of every process.
-	askEvery    = 2 * time.Second
-	asksPerTurn = 4
 )
 
 // retry binds a claim if that can be.
@@ -25,7 +23,7 @@ func (t *Table) retry(b *binding) {
 }
 
 // retryAt binds what has become free at a spot, the oldest claim first.
-func (t *Table) retryAt(s spot) {
+func (t *Table) retryAt(s host.Spot) {
 	c := t.spots[s]
 	if c == nil {
 		return
@@ -66,7 +64,7 @@ func (t *Table) freed(b *binding) {
 
 // comesFirst reports whether others give way to a binding although it is not open.
 func (t *Table) comesFirst(b *binding) bool {
-	if !b.own && slices.ContainsFunc(b.wanted, contests) {
+	if !b.own && slices.ContainsFunc(b.wanted, host.Contests) {
 		return true
 	}
 	for _, s := range b.spots() {
@@ -78,7 +76,7 @@ func (t *Table) comesFirst(b *binding) bool {
 }
 
 // watch sees to it that the claims at a spot are tried now and then.
-func (t *Table) watch(s spot) {
+func (t *Table) watch(s host.Spot) {
 	if t.watched[s] {
 		return
 	}
@@ -104,7 +102,7 @@ func (t *Table) claimKeeper() {
 		left := -1
 		t.inTurns(func(u turn) bool {
 			if left < 0 {
-				t.round++
+				t.host.NewRound()
 				left = min(len(t.watches), retriesPerTurn)
 			}
 			for left > 0 {
@@ -124,6 +122,37 @@ func (t *Table) claimKeeper() {
 		t.mu.Unlock()
 		if !more {
 			return
+		}
+	}
+}
+
+// nameTenants finds out who has the addresses that claims wait for. The search
+// takes no lock.
+func (t *Table) nameTenants() {
+	t.mu.Lock()
+	ask := t.host.Unnamed(func(h host.Addr) bool {
+		c := t.spots[h.Spot()]
+		return c != nil && len(c.claims) > 0
+	})
+	t.mu.Unlock()
+	for _, h := range ask {
+		name := t.host.HolderOf(h)
+		t.mu.Lock()
+		t.named(h, name)
+		t.mu.Unlock()
+	}
+}
+
+// named takes in who has an address. That may have been bound by now.
+func (t *Table) named(h host.Addr, name string) {
+	c := t.spots[h.Spot()]
+	if c == nil {
+		return
+	}
+	text, ok := t.host.Named(h, name)
+	for _, b := range c.claims {
+		if ok && b.heldAt == h {
+			t.settle(b, b.state, text)
 		}
 	}
 }

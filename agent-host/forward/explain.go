@@ -6,13 +6,14 @@ import (
 	"io/fs"
 	"log/slog"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"golang.org/x/sys/unix"
 )
 
 // bindError says which address could not be bound.
 type bindError struct {
-	addr hostAddr
+	addr host.Addr
 	err  error
 }
 
@@ -22,7 +23,7 @@ func (e *bindError) Unwrap() error { return e.err }
 // explain sets state and reason of what could not be bound, and what it waits for.
 func (t *Table) explain(b *binding, err error) {
 	bind, _ := errors.AsType[*bindError](err)
-	b.shadowed, b.heldAt = false, hostAddr{}
+	b.shadowed, b.heldAt = false, host.Addr{}
 	if bind == nil {
 		t.outOfRoom(b, err)
 		return
@@ -35,20 +36,24 @@ func (t *Table) explain(b *binding, err error) {
 			return
 		}
 	}
-	t.watch(bind.addr.spot())
-	switch x := t.tenants[bind.addr]; {
-	case errors.Is(err, errSettling):
+	t.watch(bind.addr.Spot())
+	text, asked := "", false
+	if inUse {
+		text, asked = t.host.TenantAt(bind.addr)
+	}
+	switch {
+	case errors.Is(err, host.ErrSettling):
 		t.settle(b, status.Claim, fmt.Sprintf("%v %v", bind.addr, err))
-	case inUse && x.asked.IsZero():
+	case inUse && !asked:
 		// The log hears of it when it is known who that is.
 		b.heldAt = bind.addr
-		b.become(status.Claim, x.holds(bind.addr))
+		b.become(status.Claim, text)
 	case inUse:
 		b.heldAt = bind.addr
-		t.settle(b, status.Claim, x.holds(bind.addr))
+		t.settle(b, status.Claim, text)
 	case errors.Is(err, fs.ErrPermission):
 		t.settle(b, status.Denied, denial(bind, err))
-	case noSuchAddress(err):
+	case host.NoSuchAddress(err):
 		t.settle(b, status.Claim, noAddress(bind.addr))
 	default:
 		t.settle(b, status.Claim, err.Error())
@@ -56,7 +61,7 @@ func (t *Table) explain(b *binding, err error) {
 }
 
 // rivalled explains that another binding has, or comes first at, an address.
-func (t *Table) rivalled(b *binding, h hostAddr, r *binding) {
+func (t *Table) rivalled(b *binding, h host.Addr, r *binding) {
 	b.shadowed = r.vm == b.vm && b.key.Port != 0 && r.key.Port == b.key.Port && r.key.Proto == b.key.Proto
 	if b.shadowed {
 		t.settle(b, status.Claim, b.shadowedBy(r, h))
@@ -84,11 +89,11 @@ func (b *binding) as(other *binding) string {
 // denial says what would have to be done, where that is known.
 func denial(bind *bindError, err error) string {
 	// 1024 is PROT_SOCK of linux/net/sock.h, the default of the setting.
-	if bind.addr.path != "" || bind.addr.addr.Port() >= 1024 {
+	if bind.addr.Path != "" || bind.addr.Addr.Port() >= 1024 {
 		return err.Error()
 	}
 	return fmt.Sprintf("%v needs a permission; give it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=%d",
-		bind.addr, bind.addr.addr.Port())
+		bind.addr, bind.addr.Addr.Port())
 }
 
 // settle gives what is unbound its state and says so when that is news.

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -74,4 +75,20 @@ func (f *forward) status() status.Forward {
 		}
 	}
 	return st
+}
+
+// ruled are the host addresses of a forward, in the order of its rule.
+func (f *forward) ruled() []host.Addr {
+	if f.decision.HostSocket != "" {
+		return []host.Addr{{Proto: policy.ProtoUnix, Path: f.decision.HostSocket}}
+	}
+	proto := f.key.Proto
+	if proto == policy.ProtoUnix {
+		proto = "tcp" // a socket in the guest, a port here
+	}
+	out := make([]host.Addr, len(f.decision.Host))
+	for i, a := range f.decision.Host {
+		out[i] = host.Addr{Proto: proto, Addr: a}
+	}
+	return out
 }

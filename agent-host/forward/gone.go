@@ -1,17 +1,11 @@
 package forward
 
 import (
-	"net"
 	"net/netip"
 	"slices"
-)
 
-// canGo reports whether this host may lose an address: 127/8 it always has, as long
-// as it has any.
-func canGo(h hostAddr) bool {
-	ip := h.addr.Addr()
-	return h.path == "" && !ip.IsUnspecified() && !(ip.Is4() && ip.IsLoopback())
-}
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
+)
 
 // goneAddresses are those with something bound that this host has no more.
 func (t *Table) goneAddresses() map[netip.Addr]bool {
@@ -23,7 +17,7 @@ func (t *Table) goneAddresses() map[netip.Addr]bool {
 	t.mu.Unlock()
 	gone := make(map[netip.Addr]bool)
 	for _, ip := range ask {
-		if !hasAddress(ip) {
+		if !host.HasAddress(ip) {
 			gone[ip] = true
 			t.log.Warn("this host has lost an address", "address", ip)
 		}
@@ -35,13 +29,13 @@ func (t *Table) goneAddresses() map[netip.Addr]bool {
 // would be if they had never had it. It reports whether there is more to do.
 func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
 	for h, b := range t.bound {
-		if !canGo(h) || !gone[h.addr.Addr()] {
+		if !host.CanGo(h) || !gone[h.Addr.Addr()] {
 			continue
 		}
 		if b.canDoWithout(h) && len(b.missing()) < len(b.wanted)-1 {
 			l := &b.open.listeners[slices.Index(b.wanted, h)]
-			t.closeAll(*l)
-			*l = listener{}
+			t.host.CloseAll(*l)
+			*l = host.Listener{}
 			t.vacate(h)
 			t.awaitMissing(b)
 		} else {
@@ -57,16 +51,6 @@ func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
 // canDoWithout reports whether a binding is open while this host lacks one of its
 // addresses. On a host without IPv6, localhost is 127.0.0.1 alone, and everything
 // is IPv4, until it has IPv6 again.
-func (b *binding) canDoWithout(h hostAddr) bool {
-	return h.addr.Addr().Is6() && len(b.wanted) > 1
-}
-
-// hasAddress reports whether this host has an address, as far as it says.
-func hasAddress(ip netip.Addr) bool {
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
-	if err != nil {
-		return !noSuchAddress(err)
-	}
-	_ = c.Close()
-	return true
+func (b *binding) canDoWithout(h host.Addr) bool {
+	return h.Addr.Addr().Is6() && len(b.wanted) > 1
 }

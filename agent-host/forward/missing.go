@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,12 +28,12 @@ func (t *Table) awaitMissing(b *binding) {
 	t.keepAddresses()
 }
 
-func noAddress(h hostAddr) string {
+func noAddress(h host.Addr) string {
 	return fmt.Sprintf("%v: this host has no such address now", h)
 }
 
 // missing are the wanted addresses that an open binding does not have.
-func (b *binding) missing() (out []hostAddr) {
+func (b *binding) missing() (out []host.Addr) {
 	for _, h := range b.wanted {
 		if !b.listensOn(h) {
 			out = append(out, h)
@@ -67,7 +68,7 @@ func (t *Table) addressKeeper() {
 				return true
 			}
 			if len(t.partial) > 0 {
-				t.round++
+				t.host.NewRound()
 				t.complete()
 			}
 			t.looking = len(t.partial)+len(t.losable) > 0
@@ -90,9 +91,9 @@ func (t *Table) complete() {
 		}
 		b.reason = ""
 		for _, h := range b.missing() {
-			ip := h.addr.Addr()
+			ip := h.Addr.Addr()
 			if _, asked := here[ip]; !asked {
-				here[ip] = hasAddress(ip)
+				here[ip] = host.HasAddress(ip)
 			}
 			reason := noAddress(h)
 			if here[ip] {
@@ -110,30 +111,30 @@ func (t *Table) complete() {
 }
 
 // add binds one more address of an open binding, and says why if it cannot.
-func (t *Table) add(b *binding, h hostAddr) (reason string) {
+func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	err := t.obstacle(b, h)
 	if err == nil && t.used >= t.cfg.Descriptors {
 		err = errShare
 	}
-	var l listener
+	var l host.Listener
 	if err == nil {
-		l, err = t.openAt(h)
+		l, err = t.host.Open(h)
 	}
 	switch {
 	case err == nil:
-	case noSuchAddress(err):
+	case host.NoSuchAddress(err):
 		return noAddress(h)
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Sprintf("%v is in use", h)
 	case errors.Is(err, errShare):
 		return err.Error()
-	case errors.Is(err, errSettling):
+	case errors.Is(err, host.ErrSettling):
 		return fmt.Sprintf("%v %v", h, err)
 	default:
 		return err.Error()
 	}
 	if err := b.attend(l.Closer, b.open.done); err != nil {
-		t.closeAll(l)
+		t.host.CloseAll(l)
 		return err.Error()
 	}
 	b.open.listeners[slices.Index(b.wanted, h)] = l

@@ -4,8 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
-	"github.com/rum-vm/rum-agent/portwatch/portlist"
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 )
 
 // Loopback is the VM's own host address; the zero Addr for none.
@@ -44,7 +43,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 		if v.loopback != ip || t.handOver(u) {
 			return v.loopback == ip
 		}
-		t.round++
+		t.host.NewRound()
 		for _, f := range v.forwards {
 			if f.own != nil {
 				continue
@@ -67,17 +66,11 @@ func (f *forward) ownBinding() *binding {
 	if !f.vm.loopback.IsValid() || f.decision.IsSecond() || f.key.Socket != "" || f.decision.HostSocket != "" {
 		return nil
 	}
-	own := hostAddr{proto: f.key.Proto, addr: netip.AddrPortFrom(f.vm.loopback, f.key.Port)}
-	if slices.Contains(f.main.wanted, own) || slices.Contains(f.main.wanted, wildcard(own)) {
+	own := host.Addr{Proto: f.key.Proto, Addr: netip.AddrPortFrom(f.vm.loopback, f.key.Port)}
+	if slices.Contains(f.main.wanted, own) || slices.Contains(f.main.wanted, host.Wildcard(own)) {
 		return nil
 	}
 	return newBinding(f, true, own)
-}
-
-// contests reports whether h may be, or have in it, the own address of a VM.
-func contests(h hostAddr) bool {
-	ip := h.addr.Addr()
-	return h.path == "" && (ip == netip.IPv4Unspecified() || policy.MayBeLoopback(ip))
 }
 
 // overrule takes from VMs' own addresses what a rule asks for, for as long as it
@@ -87,12 +80,12 @@ func (t *Table) overrule(b *binding) {
 		return
 	}
 	for _, h := range b.wanted {
-		if !contests(h) {
+		if !host.Contests(h) {
 			continue
 		}
 		t.overrules[h] = append(t.overrules[h], b)
-		for _, at := range slices.Clone(t.boundAt(h.spot())) {
-			if own := t.bound[at]; own.own && (at == h || wildcard(at) == h) {
+		for _, at := range slices.Clone(t.boundAt(h.Spot())) {
+			if own := t.bound[at]; own.own && (at == h || host.Wildcard(at) == h) {
 				t.remove(own)
 				t.bind(own, false) // which fails, and says why
 				t.claim(own)
@@ -107,7 +100,7 @@ func (t *Table) yield(b *binding) {
 		return
 	}
 	for _, h := range b.wanted {
-		if !contests(h) {
+		if !host.Contests(h) {
 			continue
 		}
 		t.overrules[h] = slices.DeleteFunc(t.overrules[h], func(o *binding) bool { return o == b })
@@ -118,16 +111,11 @@ func (t *Table) yield(b *binding) {
 }
 
 // overruling is the rule's binding to which h is left, if any.
-func (t *Table) overruling(h hostAddr) *binding {
-	for _, at := range []hostAddr{h, wildcard(h)} {
+func (t *Table) overruling(h host.Addr) *binding {
+	for _, at := range []host.Addr{h, host.Wildcard(h)} {
 		if o := t.overrules[at]; len(o) > 0 {
 			return o[0]
 		}
 	}
 	return nil
 }
-
-// isOwn reports whether a listener that a guest announces is ours. It can be, if
-// the guest is a container in the host's network. Forwarded, it would lead to
-// itself, and keep itself open. Its address would not tell: a VM has the same ones.
-func (t *Table) isOwn(l portlist.Listener) bool { return t.ours.Has(l.Inode) }

@@ -138,7 +138,7 @@ func (t *Table) others(announced []portlist.Listener, started bool, p policy.Por
 	if !started {
 		return nil
 	}
-	return slices.DeleteFunc(p.OfSorted(announced), t.isOwn)
+	return slices.DeleteFunc(p.OfSorted(announced), t.host.IsOwn)
 }
 
 // withdrawBut takes all other forwards of some ports off the host, for one turn. It
@@ -165,7 +165,7 @@ func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
 // place opens the forwards that are not there yet and describes all anew, for one
 // turn. It reports whether there are more.
 func (v *VM) place(w *policy.Wanted, u turn) (more bool) {
-	v.table.round++
+	v.table.host.NewRound()
 	for len(w.Order) > 0 {
 		k := w.Order[0]
 		w.Order = w.Order[1:]

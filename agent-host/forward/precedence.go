@@ -1,6 +1,10 @@
 package forward
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
+)
 
 // In one VM, what a rule names comes before what is forwarded because no rule names
 // it, whichever was there first, and also while the rule's forward has to wait for
@@ -12,13 +16,13 @@ func (t *Table) takePrecedence(b *binding) {
 		return
 	}
 	for _, h := range b.wanted {
-		named := b.vm.named[h.spot()]
+		named := b.vm.named[h.Spot()]
 		if named == nil {
-			named = make(map[hostAddr][]*binding)
-			b.vm.named[h.spot()] = named
+			named = make(map[host.Addr][]*binding)
+			b.vm.named[h.Spot()] = named
 		}
 		named[h] = append(named[h], b)
-		for _, at := range slices.Clone(t.boundAt(h.spot())) {
+		for _, at := range slices.Clone(t.boundAt(h.Spot())) {
 			if r := t.bound[at]; r != nil && r.vm == b.vm {
 				t.giveWay(r)
 			}
@@ -32,7 +36,7 @@ func (t *Table) endPrecedence(b *binding) {
 		return
 	}
 	for _, h := range b.wanted {
-		s := h.spot()
+		s := h.Spot()
 		named := b.vm.named[s]
 		named[h] = slices.DeleteFunc(named[h], func(o *binding) bool { return o == b })
 		if len(named[h]) == 0 {
@@ -60,7 +64,7 @@ func (t *Table) setAutomatic(f *forward, automatic bool) {
 
 // giveWay makes a binding a claim if it has what a rule of its VM names.
 func (t *Table) giveWay(b *binding) {
-	if b.open == nil || !slices.ContainsFunc(b.wanted, func(h hostAddr) bool { return b.outranking(h) != nil }) {
+	if b.open == nil || !slices.ContainsFunc(b.wanted, func(h host.Addr) bool { return b.outranking(h) != nil }) {
 		return
 	}
 	t.remove(b)
@@ -69,12 +73,12 @@ func (t *Table) giveWay(b *binding) {
 }
 
 // outranking is the rule's binding of the VM to which b leaves an address, if any.
-func (b *binding) outranking(h hostAddr) *binding {
+func (b *binding) outranking(h host.Addr) *binding {
 	if b.own || !b.decision.Automatic {
 		return nil
 	}
-	for at, named := range b.vm.named[h.spot()] {
-		if at == h || wildcard(at) == h || at == wildcard(h) {
+	for at, named := range b.vm.named[h.Spot()] {
+		if at == h || host.Wildcard(at) == h || at == host.Wildcard(h) {
 			return named[0]
 		}
 	}

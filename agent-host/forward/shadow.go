@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 )
 
@@ -39,9 +40,9 @@ func (t *Table) displace(b *binding) {
 
 // shadowedBy says what an address of the host means instead of b, and what would
 // reach it.
-func (b *binding) shadowedBy(r *binding, at hostAddr) string {
+func (b *binding) shadowedBy(r *binding, at host.Addr) string {
 	f := b.forward
-	if at.addr.Port() != f.key.Port {
+	if at.Addr.Port() != f.key.Port {
 		// A rule sent it there already.
 		return fmt.Sprintf("%v means %v in the guest (%s): give the rule of one of them another host", at, r.where(), r.decision.Rule)
 	}

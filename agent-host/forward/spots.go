@@ -2,25 +2,17 @@ package forward
 
 import (
 	"slices"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 )
-
-// spot is a port whatever the address, or the path of a unix socket: bindings
-// contend with others on the same one only.
-type spot struct {
-	proto string
-	port  uint16
-	path  string
-}
-
-func (h hostAddr) spot() spot { return spot{h.proto, h.addr.Port(), h.path} }
 
 // contest is who has and who waits for addresses of a spot.
 type contest struct {
-	bound  []hostAddr
+	bound  []host.Addr
 	claims []*binding // oldest first
 }
 
-func (t *Table) contest(s spot) *contest {
+func (t *Table) contest(s host.Spot) *contest {
 	c := t.spots[s]
 	if c == nil {
 		c = &contest{}
@@ -30,17 +22,17 @@ func (t *Table) contest(s spot) *contest {
 }
 
 // tidy forgets a spot that nobody has or waits for.
-func (t *Table) tidy(s spot) {
+func (t *Table) tidy(s host.Spot) {
 	if c := t.spots[s]; c != nil && len(c.bound)+len(c.claims) == 0 {
 		delete(t.spots, s)
 	}
 }
 
 // spots are those of the wanted addresses, none twice.
-func (b *binding) spots() []spot {
-	out := make([]spot, 0, 1)
+func (b *binding) spots() []host.Spot {
+	out := make([]host.Spot, 0, 1)
 	for _, h := range b.wanted {
-		if s := h.spot(); !slices.Contains(out, s) {
+		if s := h.Spot(); !slices.Contains(out, s) {
 			out = append(out, s)
 		}
 	}
@@ -48,7 +40,7 @@ func (b *binding) spots() []spot {
 }
 
 // boundAt are the addresses of a spot that are bound.
-func (t *Table) boundAt(s spot) []hostAddr {
+func (t *Table) boundAt(s host.Spot) []host.Addr {
 	if c := t.spots[s]; c != nil {
 		return c.bound
 	}
@@ -56,27 +48,27 @@ func (t *Table) boundAt(s spot) []hostAddr {
 }
 
 // occupy and vacate keep the index of what is bound.
-func (t *Table) occupy(h hostAddr, b *binding) {
+func (t *Table) occupy(h host.Addr, b *binding) {
 	t.bound[h] = b
-	c := t.contest(h.spot())
+	c := t.contest(h.Spot())
 	c.bound = append(c.bound, h)
 	t.used++
 	b.vm.used++
-	if canGo(h) {
-		t.losable[h.addr.Addr()]++
+	if host.CanGo(h) {
+		t.losable[h.Addr.Addr()]++
 		t.keepAddresses()
 	}
 }
 
-func (t *Table) vacate(h hostAddr) {
+func (t *Table) vacate(h host.Addr) {
 	b := t.bound[h]
 	delete(t.bound, h)
-	c := t.spots[h.spot()]
-	c.bound = slices.DeleteFunc(c.bound, func(o hostAddr) bool { return o == h })
-	t.tidy(h.spot())
+	c := t.spots[h.Spot()]
+	c.bound = slices.DeleteFunc(c.bound, func(o host.Addr) bool { return o == h })
+	t.tidy(h.Spot())
 	t.used--
 	b.vm.used--
-	if ip := h.addr.Addr(); canGo(h) {
+	if ip := h.Addr.Addr(); host.CanGo(h) {
 		if t.losable[ip]--; t.losable[ip] == 0 {
 			delete(t.losable, ip)
 		}

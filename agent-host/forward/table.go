@@ -9,11 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
-	"github.com/rum-vm/rum-agent/portwatch"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // Config is what a [Table] needs. Its zero value forwards every port to
@@ -53,7 +52,6 @@ type Table struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the keepers of claims and addresses, and the teller
-	ours   portwatch.Own  // the host listeners
 
 	server *serve.Server // of connections
 
@@ -67,16 +65,15 @@ type Table struct {
 	policy   policy.Policy
 	reverses reverse.Rules
 	vms      []*VM // in the order they were added
-	bound    map[hostAddr]*binding
-	used     int               // the descriptors of those
-	spots    map[spot]*contest // of what is bound and what waits
-	released []spot            // where something has become free
-	watches  []spot            // where claims are tried again, and when it is whose turn
-	watched  map[spot]bool     // those
-	tenants  map[hostAddr]*tenant
-	round    int // of looking for tenants
+	bound    map[host.Addr]*binding
+	used     int                    // the descriptors of those
+	spots    map[host.Spot]*contest // of what is bound and what waits
+	released []host.Spot            // where something has become free
+	watches  []host.Spot            // where claims are tried again, and when it is whose turn
+	watched  map[host.Spot]bool     // those
+	host     *host.Addresses
 	// overrules are the rules' addresses to which VMs' own addresses give way.
-	overrules map[hostAddr][]*binding
+	overrules map[host.Addr][]*binding
 	partial   map[*binding]bool  // open, but for addresses that this host lacks
 	losable   map[netip.Addr]int // what this host may lose, and how often it is bound
 	looking   bool               // the address keeper runs
@@ -87,34 +84,16 @@ type Table struct {
 
 // New returns an empty table. Close it to release what it holds.
 func New(cfg Config) *Table {
-	if cfg.Holder == nil {
-		cfg.Holder = portwatch.Holder
-	}
-	if cfg.Listen == nil {
-		cfg.Listen = func(addr netip.AddrPort) (*net.TCPListener, error) {
-			// Keep-alives between sockets of one kernel find out nothing.
-			c := net.ListenConfig{KeepAlive: -1, Control: relay.ControlTCP}
-			c.SetMultipathTCP(false) // its connections inherit less
-			l, err := c.Listen(context.Background(), network(addr.Addr()), addr.String())
-			if err != nil {
-				return nil, err
-			}
-			return l.(*net.TCPListener), nil
-		}
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
 	}
 	if cfg.Descriptors == 0 {
 		cfg.Descriptors = defaultDescriptors()
 	}
 	t := &Table{
-		cfg: cfg, log: cfg.Log, bound: make(map[hostAddr]*binding), spots: make(map[spot]*contest),
-		watched: make(map[spot]bool), tenants: make(map[hostAddr]*tenant),
-		overrules: make(map[hostAddr][]*binding), partial: make(map[*binding]bool),
+		cfg: cfg, log: cfg.Log, bound: make(map[host.Addr]*binding), spots: make(map[host.Spot]*contest),
+		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now),
+		overrules: make(map[host.Addr][]*binding), partial: make(map[*binding]bool),
 		losable: make(map[netip.Addr]int),
 	}
 	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets)
@@ -161,21 +140,12 @@ func (t *Table) Close() {
 	t.wg.Wait()
 }
 
-// network keeps a listener on 0.0.0.0 to IPv4, and one on :: to IPv6: under
-// "tcp" the one would be the other.
-func network(ip netip.Addr) string {
-	if ip.Is4() {
-		return "tcp4"
-	}
-	return "tcp6"
-}
-
 // Shortage tells that new connections are reset for want of descriptors, or were
 // within the last minute; "" if not.
 func (t *Table) Shortage() string { return t.server.Shortage() }
 
 // isOurs reports whether what goes to an address would come back to the table.
 func (t *Table) isOurs(proto string, addr netip.AddrPort) (is bool) {
-	t.look(func() { is = t.bound[hostAddr{proto, addr, ""}] != nil })
+	t.look(func() { is = t.bound[host.Addr{Proto: proto, Addr: addr}] != nil })
 	return is
 }

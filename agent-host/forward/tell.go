@@ -106,7 +106,7 @@ func (v *VM) fates() []wire.PortState {
 		}
 		p := wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Fate: fates[f.state()]}
 		if len(f.main.wanted) > 0 {
-			p.Host = f.main.wanted[0].addr.Port()
+			p.Host = f.main.wanted[0].Addr.Port()
 		}
 		all = append(all, p)
 	}

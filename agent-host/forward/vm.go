@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
@@ -36,13 +37,13 @@ type VM struct {
 	used      int        // descriptors of those
 	consumers map[consumerKey]*consumer
 	suggested map[suggested]*forward
-	named     map[spot]map[hostAddr][]*binding // what rules name; see takePrecedence
-	users     map[uint32]int                   // forwards that have host addresses, by the guest's user
-	waits     int                              // rows that wait for a limit
-	halves    []*binding                       // that do, of forwards with others; some of them no longer
-	full      bool                             // which the log has heard of
-	untold    bool                             // the guest is to be told what became of its ports
-	told      uint64                           // the hash of that, as it was told last, and over which link
+	named     map[host.Spot]map[host.Addr][]*binding // what rules name; see takePrecedence
+	users     map[uint32]int                         // forwards that have host addresses, by the guest's user
+	waits     int                                    // rows that wait for a limit
+	halves    []*binding                             // that do, of forwards with others; some of them no longer
+	full      bool                                   // which the log has heard of
+	untold    bool                                   // the guest is to be told what became of its ports
+	told      uint64                                 // the hash of that, as it was told last, and over which link
 	toldTo    *serve.Link
 	closed    bool
 }
@@ -51,7 +52,7 @@ type VM struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[spot]map[hostAddr][]*binding)}
+	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[host.Spot]map[host.Addr][]*binding)}
 	v.guest = t.server.Guest(name)
 	v.udp = datagrams.New(v.guest)
 	v.reverse = reverse.New(v.guest, t.cfg.ControlSocket)

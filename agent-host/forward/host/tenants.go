@@ -1,4 +1,4 @@
-package forward
+package host
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/portwatch"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,6 +22,10 @@ const (
 	restlessFor  = 10 * time.Minute
 	// maxTenants is when tenants that are of no interest any more are forgotten.
 	maxTenants = 256
+	// askEvery and asksPerTurn bound the search for holders, which reads
+	// /proc of every process.
+	askEvery    = 2 * time.Second
+	asksPerTurn = 4
 )
 
 // tenant is a program of the host that has an address which VMs want, or had it.
@@ -28,9 +33,9 @@ type tenant struct {
 	seen time.Time // when it was last looked for
 	left time.Time // when it was first seen to be gone; zero while it is there
 	back time.Time // when it last came back; zero for never
-	// round is that of the table in which it was looked for.
+	// round is that in which it was looked for.
 	round int
-	name  string    // as [Config.Holder] says
+	name  string    // as [Addresses.HolderOf] says
 	asked time.Time // when that was asked; zero for never
 }
 
@@ -42,12 +47,13 @@ func (x *tenant) wait() time.Duration {
 	return settleTime
 }
 
-var errSettling = errors.New("kept free for a program of this host")
+// ErrSettling says that an address is kept free for the program that had it a moment ago.
+var ErrSettling = errors.New("kept free for a program of this host")
 
 // settlingError says that an address is kept free for the program that had it.
 type settlingError struct{ tenant *tenant }
 
-func (e *settlingError) Is(target error) bool { return target == errSettling }
+func (e *settlingError) Is(target error) bool { return target == ErrSettling }
 
 func (e *settlingError) Error() string {
 	why := ""
@@ -59,22 +65,22 @@ func (e *settlingError) Error() string {
 		cmp.Or(e.tenant.name, "a program of this host"), wait, why)
 }
 
-// heldByTenant is why a program of the host keeps an address from being bound; nil if
+// HeldByTenant is, as EADDRINUSE or [ErrSettling], why a program of the host keeps an address from being bound; nil if
 // none does.
-func (t *Table) heldByTenant(h hostAddr) error {
-	x := t.tenants[h]
+func (as *Addresses) HeldByTenant(h Addr) error {
+	x := as.tenants[h]
 	if x == nil {
 		return nil
 	}
-	now := t.cfg.Now()
-	if x.round != t.round {
+	now := as.now()
+	if x.round != as.round {
 		if inUse(h) {
-			t.tenantSeen(h)
+			as.tenantSeen(h)
 		} else if x.left.IsZero() {
 			// While no claim was there nobody saw when: it may be just now.
 			x.left = now
 		}
-		x.round, x.seen = t.round, now
+		x.round, x.seen = as.round, now
 	}
 	switch {
 	case x.left.IsZero():
@@ -85,37 +91,40 @@ func (t *Table) heldByTenant(h hostAddr) error {
 	return nil
 }
 
+// NewRound has every tenant looked for once more.
+func (as *Addresses) NewRound() { as.round++ }
+
 // tenantSeen notes that a program of the host has an address.
-func (t *Table) tenantSeen(h hostAddr) {
-	now := t.cfg.Now()
-	x := t.tenants[h]
+func (as *Addresses) tenantSeen(h Addr) {
+	now := as.now()
+	x := as.tenants[h]
 	if x == nil {
-		t.forgetTenants(now)
+		as.forgetTenants(now)
 		x = &tenant{}
-		t.tenants[h] = x
+		as.tenants[h] = x
 	}
 	if !x.left.IsZero() {
 		x.back, x.left, x.name, x.asked = now, time.Time{}, "", time.Time{}
 	}
-	x.round, x.seen = t.round, now
+	x.round, x.seen = as.round, now
 }
 
-func (t *Table) forgetTenants(now time.Time) {
-	if len(t.tenants) < maxTenants {
+func (as *Addresses) forgetTenants(now time.Time) {
+	if len(as.tenants) < maxTenants {
 		return
 	}
-	for h, x := range t.tenants {
+	for h, x := range as.tenants {
 		if now.Sub(x.seen) > restlessFor {
-			delete(t.tenants, h)
+			delete(as.tenants, h)
 		}
 	}
 }
 
 // inUse reports whether somebody has an address, without taking it: a TCP socket
 // that does not listen keeps no server from binding.
-func inUse(h hostAddr) bool {
-	if h.proto == policy.ProtoUnix {
-		return served(h.path)
+func inUse(h Addr) bool {
+	if h.Proto == policy.ProtoUnix {
+		return served(h.Path)
 	}
 	return errors.Is(tryBind(h), unix.EADDRINUSE)
 }
@@ -132,18 +141,18 @@ func served(path string) bool {
 	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT)
 }
 
-func tryBind(h hostAddr) error {
-	if h.proto == "udp" {
+func tryBind(h Addr) error {
+	if h.Proto == "udp" {
 		lc := net.ListenConfig{}
-		c, err := lc.ListenPacket(context.Background(), "udp"+network(h.addr.Addr())[len("tcp"):], h.addr.String())
+		c, err := lc.ListenPacket(context.Background(), "udp"+network(h.Addr.Addr())[len("tcp"):], h.Addr.String())
 		if err == nil {
 			_ = c.Close()
 		}
 		return err
 	}
-	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(h.addr.Port()), Addr: h.addr.Addr().As16()})
-	if h.addr.Addr().Is4() {
-		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(h.addr.Port()), Addr: h.addr.Addr().As4()}
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(h.Addr.Port()), Addr: h.Addr.Addr().As16()})
+	if h.Addr.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(h.Addr.Port()), Addr: h.Addr.Addr().As4()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -157,46 +166,48 @@ func tryBind(h hostAddr) error {
 	return unix.Bind(fd, sa)
 }
 
-// nameTenants finds out who has the addresses that claims wait for. The search
-// takes no lock.
-func (t *Table) nameTenants() {
-	var ask []hostAddr
-	now := t.cfg.Now()
-	t.mu.Lock()
-	for h, x := range t.tenants {
-		c := t.spots[h.spot()]
-		if c != nil && len(c.claims) > 0 && x.left.IsZero() && now.Sub(x.asked) >= askEvery && len(ask) < asksPerTurn {
-			x.asked = now
-			ask = append(ask, h)
-		}
-	}
-	t.mu.Unlock()
-	for _, h := range ask {
-		name := t.holderOf(h)
-		t.mu.Lock()
-		t.named(h, name)
-		t.mu.Unlock()
-	}
-}
-
-// named takes in who has an address. That may have been bound by now.
-func (t *Table) named(h hostAddr, name string) {
-	x, c := t.tenants[h], t.spots[h.spot()]
-	if x == nil || c == nil || !x.left.IsZero() {
-		return
-	}
-	x.name = name
-	for _, b := range c.claims {
-		if b.heldAt == h {
-			t.settle(b, b.state, x.holds(h))
-		}
-	}
-}
-
 // holds says that the tenant has an address.
-func (x *tenant) holds(h hostAddr) string {
+func (x *tenant) holds(h Addr) string {
 	if x.name == "" {
 		return fmt.Sprintf("%v is in use", h)
 	}
 	return fmt.Sprintf("%v is held by %s", h, x.name)
+}
+
+// TenantAt says that a program of this host has an address, and reports whether it was asked
+// for the name of that program.
+func (as *Addresses) TenantAt(h Addr) (text string, asked bool) {
+	x := as.tenants[h]
+	return x.holds(h), !x.asked.IsZero()
+}
+
+// Unnamed are a few addresses that tenants have, of those that are wanted, whose names are to
+// be asked for now.
+func (as *Addresses) Unnamed(wanted func(Addr) bool) (ask []Addr) {
+	now := as.now()
+	for h, x := range as.tenants {
+		if wanted(h) && x.left.IsZero() && now.Sub(x.asked) >= askEvery && len(ask) < asksPerTurn {
+			x.asked = now
+			ask = append(ask, h)
+		}
+	}
+	return ask
+}
+
+// Named takes in who has an address. It reports false where nobody has it any more.
+func (as *Addresses) Named(h Addr, name string) (text string, ok bool) {
+	x := as.tenants[h]
+	if x == nil || !x.left.IsZero() {
+		return "", false
+	}
+	x.name = name
+	return x.holds(h), true
+}
+
+// HolderOf names who has an address that could not be bound. It takes no lock, and time.
+func (as *Addresses) HolderOf(h Addr) string {
+	if h.Proto == policy.ProtoUnix {
+		return portwatch.SocketHolder(h.Path)
+	}
+	return as.holder(h.Proto, h.Addr)
 }
