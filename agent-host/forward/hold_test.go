@@ -212,11 +212,19 @@ func TestNoMoreThan64ClientsWaitAndThoseWhoGoMakeRoom(t *testing.T) {
 	vm.Announce(listeners(s.port, "0.0.0.0"))
 	vm.Announce(nil)
 	var gone []*net.TCPConn
-	for range most {
-		gone = append(gone, dial(t, addr("127.0.0.1", s.port)))
+	turnedAway := make(chan error, most+1) // one of them, and not always the last
+	for range most + 1 {
+		c := dial(t, addr("127.0.0.1", s.port))
+		gone = append(gone, c)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			turnedAway <- err
+		}()
 	}
-	eventually(t, vm, "all wait", waiting(most))
-	dialForReset(t, addr("127.0.0.1", s.port))
+	if err := <-turnedAway; !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("want a reset, got %v", err)
+	}
+	eventually(t, vm, "all others wait", waiting(most))
 	eventually(t, vm, "the reason is shown", func(all []status.Forward) bool {
 		return strings.Contains(all[0].LastError, "64 clients wait for the service already")
 	})
