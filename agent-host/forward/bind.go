@@ -33,7 +33,7 @@ func (t *Table) takeDown(f *forward) (released bool) {
 		t.endPrecedence(b)
 		released = t.remove(b) || released
 	}
-	f.vm.leave(f.consumer)
+	f.seat.Leave()
 	f.unsuggest()
 	f.vm.changed()
 	f.service.End()
@@ -56,7 +56,7 @@ func (t *Table) remove(b *binding) (released bool) {
 		}
 	}
 	b.release()
-	b.lostAddress()
+	b.seat.Close()
 	return true
 }
 
@@ -82,7 +82,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 			t.occupy(b.wanted[i], b)
 		}
 	}
-	b.gotAddress()
+	b.seat.Open()
 	b.open = &opening{listeners, done}
 	b.become(status.Active, "")
 	b.shadowed, b.heldAt = false, host.Addr{}
@@ -97,8 +97,8 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 }
 
 func (t *Table) open(b *binding, mayEvict bool) (listeners []host.Listener, err error) {
-	if r := b.vm.kept(b.key); r != nil {
-		return nil, errors.New(r.reason)
+	if r := b.vm.room.Keeper(b.key); r != nil {
+		return nil, errors.New(r.Reason())
 	}
 	for n := range b.wanted {
 		i := b.nth(n)
@@ -107,11 +107,11 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners []host.Listener, err 
 			return nil, &bindError{b.wanted[i], err}
 		}
 	}
-	room := t.noRoom
+	check := t.room.Lacks
 	if mayEvict {
-		room = t.makeRoom
+		check = t.room.Make
 	}
-	if err := room(b.need()); err != nil {
+	if err := check(b.Need()); err != nil {
 		return nil, err
 	}
 	var missing error

@@ -38,7 +38,7 @@ func (t *Table) retryAt(s host.Spot) {
 // handOver gives what was released to those that wait for it, for one turn. It
 // reports whether there is more to do.
 func (t *Table) handOver(u turn) (more bool) {
-	return t.handReleased(u) || t.fillRoom(u)
+	return t.handReleased(u) || t.room.Fill(u.over)
 }
 
 func (t *Table) handReleased(u turn) (more bool) {

@@ -8,11 +8,10 @@
 // something else in the other. Apart from them it is on the VM's own loopback
 // address, where no other VM competes; see [VM.SetLoopback].
 //
-// What a rule keeps in the guest, and what there is no room for, is a row: it takes
-// little memory, for a guest may announce thousands of ports. Work on thousands of ports
-// is done in turns, and what takes a moment comes in between.
-//
-// How clients are served once a listener is open is for the packages serve and datagrams.
+// The table decides who has which address, and its lock guards that. Work on thousands of
+// ports is done in turns, and what takes a moment comes in between. How much anybody may
+// have is counted by the package room, what else is at the host's addresses is known to
+// host, and clients are served, once a listener is open, by serve and datagrams.
 //
 // Either end of a forward can be a unix socket. A reverse rule is the other way
 // round: the guest listens, and the host dials; those rules compete for addresses

@@ -3,6 +3,7 @@ package forward
 import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -20,10 +21,8 @@ type forward struct {
 	held      bool // nothing is seen to listen there any more, for a moment
 	main      *binding
 	own       *binding // nil where that has no place
-	opened    int      // of the two
 	shelved   bool     // a row has taken its place
-	consumer  *consumer
-	at        int // in consumer.bound
+	seat      *room.Seat
 	suggested suggested
 
 	service *serve.Service // what its clients are served by, without table.mu
@@ -35,7 +34,7 @@ func newForward(v *VM, k policy.Key, g *policy.Group, earlier *serve.Tally) *for
 	f.describe(g)
 	f.main = newBinding(f, false, f.ruled()...)
 	f.own = f.ownBinding()
-	f.consumer = v.join(consumerOf(g))
+	f.seat = v.room.Join(f, g)
 	return f
 }
 

@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
 // maxGone bounds the listeners of a VM that are held after they have gone.
-const maxGone = maxBound
+const maxGone = room.MaxBound
 
 // gone is a listener that was announced until a moment ago, and that a rule holds.
 type gone struct {

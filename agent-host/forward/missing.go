@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
+	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"golang.org/x/sys/unix"
 )
 
@@ -113,8 +114,8 @@ func (t *Table) complete() {
 // add binds one more address of an open binding, and says why if it cannot.
 func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	err := t.obstacle(b, h)
-	if err == nil && t.used >= t.cfg.Descriptors {
-		err = errShare
+	if err == nil && t.room.Full() {
+		err = room.ErrShare
 	}
 	var l host.Listener
 	if err == nil {
@@ -126,7 +127,7 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 		return noAddress(h)
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Sprintf("%v is in use", h)
-	case errors.Is(err, errShare):
+	case errors.Is(err, room.ErrShare):
 		return err.Error()
 	case errors.Is(err, host.ErrSettling):
 		return fmt.Sprintf("%v %v", h, err)

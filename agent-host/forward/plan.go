@@ -42,7 +42,7 @@ func (p *plan) decide() {
 func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
 
 func (p *plan) large() bool {
-	return !p.of.IsFew(max(len(p.announced), len(p.forwards)+p.rows.n))
+	return !p.of.IsFew(max(len(p.announced), len(p.forwards)+p.room.Len()))
 }
 
 // decideAnew changes rules or what is announced, and makes the forwards of the
@@ -144,9 +144,9 @@ func (t *Table) others(announced []portlist.Listener, started bool, p policy.Por
 // withdrawBut takes all other forwards of some ports off the host, for one turn. It
 // reports whether there are more.
 func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
-	for r := range v.rows.each() {
-		if of.Has(r.key.Proto, r.key.Port) && w.Groups[r.key] == nil {
-			v.drop(r)
+	for r := range v.room.Rows() {
+		if of.Has(r.Key.Proto, r.Key.Port) && w.Groups[r.Key] == nil {
+			v.dropRow(r)
 		}
 	}
 	for k, f := range v.forwards {
@@ -173,8 +173,10 @@ func (v *VM) place(w *policy.Wanted, u turn) (more bool) {
 		if f := v.forwards[k]; f != nil {
 			v.table.setAutomatic(f, g.Decision.Automatic)
 			f.describe(g)
-		} else if r := v.rows.get(k); r != nil {
-			r.describe(v, g)
+		} else if r := v.room.Row(k); r != nil {
+			if r.Describe(g) {
+				v.outOfRoom(k.Port, r.Reason())
+			}
 		} else {
 			v.add(k, g)
 		}
@@ -190,12 +192,11 @@ func (v *VM) add(k policy.Key, g *policy.Group) {
 	t := v.table
 	if g.Decision.Verdict != "" {
 		t.log.Debug("guest port is not forwarded", "vm", v.name, "proto", k.Proto, "port", k.Port, "reason", g.Decision.Reason)
-		v.addRow(k, g, g.Decision.Verdict, g.Decision.Reason)
+		v.addRow(k, g, g.Decision.Verdict, g.Decision.Reason, nil)
 		return
 	}
-	n := v.needOf(g)
-	if err := t.noRoom(n); err != nil && t.giver(n, err) == nil {
-		v.addRow(k, g, status.Denied, err.Error())
+	if err := t.room.MayHave(v.room.NeedOf(g)); err != nil {
+		v.addRow(k, g, status.Denied, err.Error(), nil)
 		return
 	}
 	v.open(k, g, nil)

@@ -67,7 +67,7 @@ func (f *forward) suggestion() int {
 	}
 	for range maxSuggested {
 		here := policy.Key{Proto: at.proto, Port: uint16(at.port), Decision: f.key.Decision}
-		if f.vm.suggested[at] == nil && f.vm.forwards[here] == nil && f.vm.rows.get(here) == nil || at.port == math.MaxUint16 {
+		if f.vm.suggested[at] == nil && f.vm.forwards[here] == nil && f.vm.room.Row(here) == nil || at.port == math.MaxUint16 {
 			break
 		}
 		at.port++

@@ -52,8 +52,7 @@ func (t *Table) occupy(h host.Addr, b *binding) {
 	t.bound[h] = b
 	c := t.contest(h.Spot())
 	c.bound = append(c.bound, h)
-	t.used++
-	b.vm.used++
+	b.vm.room.Take()
 	if host.CanGo(h) {
 		t.losable[h.Addr.Addr()]++
 		t.keepAddresses()
@@ -66,8 +65,7 @@ func (t *Table) vacate(h host.Addr) {
 	c := t.spots[h.Spot()]
 	c.bound = slices.DeleteFunc(c.bound, func(o host.Addr) bool { return o == h })
 	t.tidy(h.Spot())
-	t.used--
-	b.vm.used--
+	b.vm.room.Give()
 	if ip := h.Addr.Addr(); host.CanGo(h) {
 		if t.losable[ip]--; t.losable[ip] == 0 {
 			delete(t.losable, ip)
@@ -86,8 +84,8 @@ func (t *Table) claim(b *binding) {
 		c.claims = append(c.claims, b)
 	}
 	for _, o := range b.bindings() {
-		if o.roomless && b.opened == 0 {
-			t.shelve(b.forward, o.reason)
+		if o.roomless && b.seat.Opened() == 0 {
+			b.Shelve(o.reason)
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -30,7 +31,7 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	var all []port
 	t.look(func() {
 		shown = v.reverse.Status()
-		if n := len(v.forwards) + v.rows.n; n <= shownAtOnce {
+		if n := len(v.forwards) + v.room.Len(); n <= shownAtOnce {
 			shown = v.show(shown, v.ports())
 		} else {
 			all = slices.AppendSeq(make([]port, 0, n), v.ports())
@@ -59,15 +60,15 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 	t.look(func() {
 		counts := make([]int, len(vms))
 		for i, v := range vms {
-			counts[i] = len(v.forwards) + v.rows.n + v.reverse.Len()
+			counts[i] = len(v.forwards) + v.room.Len() + v.reverse.Len()
 		}
 		most := level(counts, rows)
 		for i, v := range vms {
 			s := &out[i]
 			s.Shown = v.reverse.Status()
-			if room := max(0, most-len(s.Shown)); len(v.forwards)+v.rows.n > room {
+			if left := max(0, most-len(s.Shown)); len(v.forwards)+v.room.Len() > left {
 				var all []port
-				all, s.More = v.first(room)
+				all, s.More = v.first(left)
 				s.Shown = v.show(s.Shown, slices.Values(all))
 			} else {
 				s.Shown = v.show(s.Shown, v.ports())
@@ -109,7 +110,7 @@ func (v *VM) first(n int) (all []port, others map[string]int) {
 	compare := func(a, b port) int {
 		_, ac := a.of()
 		_, bc := b.of()
-		if c := cmp.Compare(ac.ports, bc.ports); c != 0 {
+		if c := cmp.Compare(ac.Ports(), bc.Ports()); c != 0 {
 			return c
 		}
 		return a.compare(b)
@@ -141,7 +142,7 @@ func least[T any](all iter.Seq[T], n int, compare func(a, b T) int, other func(T
 // port is a forward, or a row.
 type port struct {
 	*forward
-	row *row
+	row *room.Row
 }
 
 // ports are all of a VM's. They need table.mu, as all that is done with them but for
@@ -153,7 +154,7 @@ func (v *VM) ports() iter.Seq[port] {
 				return
 			}
 		}
-		for r := range v.rows.each() {
+		for r := range v.room.Rows() {
 			if !yield(port{row: r}) {
 				return
 			}
@@ -161,16 +162,16 @@ func (v *VM) ports() iter.Seq[port] {
 	}
 }
 
-func (p port) of() (policy.Key, *consumer) {
+func (p port) of() (policy.Key, *room.Consumer) {
 	if p.row != nil {
-		return p.row.key, p.row.consumer
+		return p.row.Key, p.row.Consumer()
 	}
-	return p.key, p.consumer
+	return p.key, p.seat.Consumer()
 }
 
 func (p port) state() string {
 	if p.row != nil {
-		return p.row.state
+		return p.row.State()
 	}
 	return p.forward.state()
 }
@@ -190,8 +191,8 @@ func (v *VM) show(shown []status.Forward, all iter.Seq[port]) []status.Forward {
 		k, _ := p.of()
 		if f := v.forwards[k]; f != nil {
 			shown = append(shown, f.status())
-		} else if r := v.rows.get(k); r != nil {
-			shown = append(shown, r.status())
+		} else if r := v.room.Row(k); r != nil {
+			shown = append(shown, r.Status())
 		}
 	}
 	return shown

@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
+	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 )
 
@@ -66,7 +67,7 @@ type Table struct {
 	reverses reverse.Rules
 	vms      []*VM // in the order they were added
 	bound    map[host.Addr]*binding
-	used     int                    // the descriptors of those
+	room     *room.Room
 	spots    map[host.Spot]*contest // of what is bound and what waits
 	released []host.Spot            // where something has become free
 	watches  []host.Spot            // where claims are tried again, and when it is whose turn
@@ -87,12 +88,9 @@ func New(cfg Config) *Table {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Descriptors == 0 {
-		cfg.Descriptors = defaultDescriptors()
-	}
 	t := &Table{
 		cfg: cfg, log: cfg.Log, bound: make(map[host.Addr]*binding), spots: make(map[host.Spot]*contest),
-		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now),
+		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now), room: room.New(cfg.Descriptors),
 		overrules: make(map[host.Addr][]*binding), partial: make(map[*binding]bool),
 		losable: make(map[netip.Addr]int),
 	}

@@ -99,7 +99,7 @@ func (v *VM) fates() []wire.PortState {
 		status.Active: wire.PortForwarded, status.Claim: wire.PortTaken,
 		status.Ignored: wire.PortKept, status.Denied: wire.PortDenied,
 	}
-	all := make([]wire.PortState, 0, len(v.forwards)+v.rows.n)
+	all := make([]wire.PortState, 0, len(v.forwards)+v.room.Len())
 	for _, f := range v.forwards {
 		if f.key.Socket != "" || f.expected || f.held {
 			continue
@@ -110,9 +110,9 @@ func (v *VM) fates() []wire.PortState {
 		}
 		all = append(all, p)
 	}
-	for r := range v.rows.each() {
-		if r.key.Socket == "" && r.guest != nil {
-			all = append(all, wire.PortState{Proto: r.key.Proto, Port: r.key.Port, Fate: fates[r.state], Host: r.hostPort()})
+	for r := range v.room.Rows() {
+		if r.Key.Socket == "" && r.Listens() {
+			all = append(all, wire.PortState{Proto: r.Key.Proto, Port: r.Key.Port, Fate: fates[r.State()], Host: r.HostPort()})
 		}
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
+	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -30,18 +31,11 @@ type VM struct {
 	gone      []gone              // no more announced, and held
 	goneTimer *time.Timer         // runs while there are such; nil before
 	forwards  map[policy.Key]*forward
-	rows      rows       // what has no host addresses
+	room      *room.VM
 	loopback  netip.Addr // the zero Addr for none
 	decided   int        // how often, by the newest rules and announcement
-	bound     int        // forwards that have host addresses
-	used      int        // descriptors of those
-	consumers map[consumerKey]*consumer
 	suggested map[suggested]*forward
 	named     map[host.Spot]map[host.Addr][]*binding // what rules name; see takePrecedence
-	users     map[uint32]int                         // forwards that have host addresses, by the guest's user
-	waits     int                                    // rows that wait for a limit
-	halves    []*binding                             // that do, of forwards with others; some of them no longer
-	full      bool                                   // which the log has heard of
 	untold    bool                                   // the guest is to be told what became of its ports
 	told      uint64                                 // the hash of that, as it was told last, and over which link
 	toldTo    *serve.Link
@@ -52,12 +46,13 @@ type VM struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), consumers: make(map[consumerKey]*consumer), users: make(map[uint32]int), suggested: make(map[suggested]*forward), named: make(map[host.Spot]map[host.Addr][]*binding)}
+	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), suggested: make(map[suggested]*forward), named: make(map[host.Spot]map[host.Addr][]*binding)}
 	v.guest = t.server.Guest(name)
 	v.udp = datagrams.New(v.guest)
 	v.reverse = reverse.New(v.guest, t.cfg.ControlSocket)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	v.room = t.room.Add(promoter{v})
 	t.vms = append(t.vms, v)
 	v.setReverse()
 	return v
@@ -177,6 +172,7 @@ func (v *VM) Close() {
 				v.goneTimer.Stop()
 			}
 			t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
+			t.room.Remove(v.room)
 		}
 		return v.withdrawBut(policy.Wanted{}, policy.Ports{All: true}, u) || t.handOver(u)
 	})

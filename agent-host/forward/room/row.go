@@ -1,4 +1,4 @@
-package forward
+package room
 
 import (
 	"iter"
@@ -10,12 +10,14 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
-// row is a guest port that has no host addresses, because a rule keeps it in the guest
+// Row is a guest port that has no host addresses, because a rule keeps it in the guest
 // or because there is no room. A guest may have thousands of those, so each costs
-// little. A forward takes its place when there is room. It is guarded by table.mu.
-type row struct {
-	key      policy.Key
-	consumer *consumer
+// little. A forward takes its place when there is room.
+type Row struct {
+	// Key is the port's.
+	Key policy.Key
+
+	consumer *Consumer
 	*outcome
 	guest   []netip.AddrPort // that listen there; nil if it is expected
 	process string
@@ -26,18 +28,18 @@ type row struct {
 // rows are sorted by key and kept by page, each a number of ports: that takes a tenth of
 // a map's memory.
 type rows struct {
-	pages map[uint16][]*row // none is empty
+	pages map[uint16][]*Row // none is empty
 	n     int
 }
 
 func pageOf(k policy.Key) uint16 { return k.Port / 64 }
 
-func find(page []*row, k policy.Key) (at int, found bool) {
-	return slices.BinarySearchFunc(page, k, func(r *row, k policy.Key) int { return r.key.Compare(k) })
+func find(page []*Row, k policy.Key) (at int, found bool) {
+	return slices.BinarySearchFunc(page, k, func(r *Row, k policy.Key) int { return r.Key.Compare(k) })
 }
 
 // get returns nil if there is none.
-func (all *rows) get(k policy.Key) *row {
+func (all *rows) get(k policy.Key) *Row {
 	page := all.pages[pageOf(k)]
 	if i, found := find(page, k); found {
 		return page[i]
@@ -45,21 +47,21 @@ func (all *rows) get(k policy.Key) *row {
 	return nil
 }
 
-func (all *rows) add(r *row) {
+func (all *rows) add(r *Row) {
 	if all.pages == nil {
-		all.pages = make(map[uint16][]*row)
+		all.pages = make(map[uint16][]*Row)
 	}
-	p := pageOf(r.key)
+	p := pageOf(r.Key)
 	page := all.pages[p]
-	at, _ := find(page, r.key)
+	at, _ := find(page, r.Key)
 	all.pages[p] = slices.Insert(page, at, r)
 	all.n++
 }
 
-func (all *rows) remove(r *row) {
-	p := pageOf(r.key)
+func (all *rows) remove(r *Row) {
+	p := pageOf(r.Key)
 	page := all.pages[p]
-	if i, found := find(page, r.key); found {
+	if i, found := find(page, r.Key); found {
 		all.n--
 		if all.pages[p] = slices.Delete(page, i, i+1); len(page) == 1 {
 			delete(all.pages, p)
@@ -68,8 +70,8 @@ func (all *rows) remove(r *row) {
 }
 
 // each is all of them, of which the one that it is at may be removed.
-func (all *rows) each() iter.Seq[*row] {
-	return func(yield func(*row) bool) {
+func (all *rows) each() iter.Seq[*Row] {
+	return func(yield func(*Row) bool) {
 		for _, page := range all.pages {
 			for i := len(page) - 1; i >= 0; i-- {
 				if !yield(page[i]) {
@@ -89,7 +91,7 @@ type outcome struct {
 }
 
 // outcomeOf is that of a row under a decision; one that is the same as before is shared.
-func (c *consumer) outcomeOf(k policy.Key, d *policy.Decision, state, reason string) *outcome {
+func (c *Consumer) outcomeOf(k policy.Key, d *policy.Decision, state, reason string) *outcome {
 	o := outcome{state: state, reason: reason, label: d.Label, socket: d.HostSocket}
 	for _, a := range d.Host {
 		o.host = append(o.host, a.Addr())
@@ -102,19 +104,17 @@ func (c *consumer) outcomeOf(k policy.Key, d *policy.Decision, state, reason str
 	return c.outcome
 }
 
-// addRow has a port stay in the guest.
-func (v *VM) addRow(k policy.Key, g *policy.Group, state, reason string) *row {
-	c := v.join(consumerOf(g))
-	r := &row{key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process}
+// AddRow has a port stay in the guest. It reports whether it waits for room.
+func (v *VM) AddRow(k policy.Key, g *policy.Group, state, reason string, tally *serve.Tally) (waits bool) {
+	c := v.join(keyOf(g))
+	r := &Row{Key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process, tally: tally}
 	r.listens(g)
 	v.rows.add(r)
-	r.wait(v)
-	v.changed()
-	return r
+	return r.wait()
 }
 
 // listens takes over what listens in the guest.
-func (r *row) listens(g *policy.Group) {
+func (r *Row) listens(g *policy.Group) {
 	r.guest = nil
 	if g.Expected || g.Held {
 		return
@@ -125,82 +125,82 @@ func (r *row) listens(g *policy.Group) {
 	}
 }
 
-// describe takes over what an announcement says and what needs no host addresses.
-func (r *row) describe(v *VM, g *policy.Group) {
+// Describe takes over what an announcement says and what needs no host addresses. It reports
+// whether the row waits for room, and did not before.
+func (r *Row) Describe(g *policy.Group) (waits bool) {
 	r.listens(g)
 	r.process = g.Process
 	reason := r.reason
 	if g.Decision.Verdict != "" {
 		reason = g.Decision.Reason
 	}
-	r.outcome = r.consumer.outcomeOf(r.key, &g.Decision, r.state, reason)
-	r.wait(v)
+	r.outcome = r.consumer.outcomeOf(r.Key, &g.Decision, r.state, reason)
+	return r.wait()
 }
 
 // wait has a row wait for room, if that is what it lacks.
-func (r *row) wait(v *VM) {
-	if r.waiting || r.state != status.Denied || r.key.Decision == status.Denied {
-		return
+func (r *Row) wait() bool {
+	if r.waiting || r.state != status.Denied || r.Key.Decision == status.Denied {
+		return false
 	}
 	r.waiting = true
 	c := r.consumer
 	c.waits++
-	v.waits++
+	c.vm.waits++
 	if len(c.waiting) > 2*c.waits+64 {
-		c.waiting = slices.DeleteFunc(c.waiting, func(o *row) bool { return !o.waiting })
+		c.waiting = slices.DeleteFunc(c.waiting, func(o *Row) bool { return !o.waiting })
 	}
 	c.waiting = append(c.waiting, r)
-	v.outOfRoom(r.key.Port, r.reason)
+	return true
 }
 
-// drop forgets a row.
-func (v *VM) drop(r *row) {
+// Drop forgets a row.
+func (v *VM) Drop(r *Row) {
 	v.rows.remove(r)
-	r.give(v)
-	v.leave(r.consumer)
-	v.changed()
+	r.GiveUp()
+	r.consumer.leave()
 }
 
-// give takes a row out of those that wait.
-func (r *row) give(v *VM) {
+// GiveUp takes a row out of those that wait.
+func (r *Row) GiveUp() {
 	if !r.waiting {
 		return
 	}
 	r.waiting = false
 	r.consumer.waits--
+	v := r.consumer.vm
 	if v.waits--; v.waits == 0 {
 		v.full = false
 	}
 }
 
-// shelve makes a row of a forward for which there is no room. Its connections go on.
-func (t *Table) shelve(f *forward, reason string) {
-	v, k := f.vm, f.key
-	g := &policy.Group{Decision: f.decision, Guest: f.service.Listeners(), Process: f.process, UID: f.uid, Expected: f.expected, Held: f.held}
-	f.shelved = true
-	t.takeDown(f)
-	delete(v.forwards, k)
-	r := v.addRow(k, g, status.Denied, reason)
-	if f.service.Total.Load() > 0 {
-		r.tally = f.service.Tally
-	}
-}
+// Row is the row of that key; nil if there is none.
+func (v *VM) Row(k policy.Key) *Row { return v.rows.get(k) }
 
-// promote puts a forward in the place of a row for which there is room.
-func (t *Table) promote(v *VM, r *row) {
-	r.give(v)
-	of := policy.Port(r.key.Proto, r.key.Port)
-	g := t.policy.Decide(v.name, of, t.others(v.announced, v.started, of), v.goneOnes(of), v.guest.Route().Reach, func() {}).Groups[r.key]
-	if g == nil {
-		return // something else was announced, and is being decided on
-	}
-	v.drop(r)
-	v.open(r.key, g, r.tally)
-}
+// Rows are all of the VM's, of which the one that it is at may be dropped.
+func (v *VM) Rows() iter.Seq[*Row] { return v.rows.each() }
 
-// kept is the row at localhost that keeps others of its port out; nil for none. Without
+// Len is how many rows there are.
+func (v *VM) Len() int { return v.rows.n }
+
+// Consumer is whose the row is.
+func (r *Row) Consumer() *Consumer { return r.consumer }
+
+// State is one of package status, and Reason why it is that.
+func (r *Row) State() string { return r.state }
+
+// Reason is why the row has no host addresses.
+func (r *Row) Reason() string { return r.reason }
+
+// Listens reports whether something listens in the guest, and is not expected only.
+func (r *Row) Listens() bool { return r.guest != nil }
+
+// Tally is that of earlier connections; nil for none.
+func (r *Row) Tally() *serve.Tally { return r.tally }
+
+// Keeper is the row at localhost that keeps others of its port out; nil for none. Without
 // it, localhost would mean another service for as long as there is no room.
-func (v *VM) kept(k policy.Key) *row {
+func (v *VM) Keeper(k policy.Key) *Row {
 	if !k.Addr.IsValid() {
 		return nil
 	}
@@ -211,13 +211,13 @@ func (v *VM) kept(k policy.Key) *row {
 }
 
 // hosts are the addresses that are wanted.
-func (r *row) hosts() []string {
+func (r *Row) hosts() []string {
 	if r.socket != "" {
 		return []string{r.socket}
 	}
 	out := make([]string, len(r.host))
 	for i, ip := range r.host {
-		out[i] = netip.AddrPortFrom(ip, r.hostPort()).String()
+		out[i] = netip.AddrPortFrom(ip, r.HostPort()).String()
 	}
 	return out
 }
@@ -230,21 +230,22 @@ func texts(addrs []netip.AddrPort) []string {
 	return out
 }
 
-// hostPort is that of the wanted addresses; 0 for none.
-func (r *row) hostPort() uint16 {
+// HostPort is that of the wanted addresses; 0 for none.
+func (r *Row) HostPort() uint16 {
 	if len(r.host) == 0 {
 		return 0
 	}
-	return uint16(int(r.key.Port) + r.port)
+	return uint16(int(r.Key.Port) + r.port)
 }
 
-func (r *row) status() status.Forward {
+// Status tells about the row.
+func (r *Row) Status() status.Forward {
 	st := status.Forward{
-		Proto: r.key.Proto, Port: r.key.Port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
+		Proto: r.Key.Proto, Port: r.Key.Port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
 		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: texts(r.guest),
 	}
-	if r.key.Socket != "" {
-		st.Guest = []string{r.key.Socket}
+	if r.Key.Socket != "" {
+		st.Guest = []string{r.Key.Socket}
 	}
 	if r.tally != nil {
 		r.tally.Show(&st)
