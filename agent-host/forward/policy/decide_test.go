@@ -1,0 +1,60 @@
+package policy_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
+)
+
+func on(iface string, addrs ...string) (all []portlist.Listener) {
+	for _, a := range addrs {
+		all = append(all, portlist.Listener{Proto: "tcp", Addr: netip.MustParseAddrPort(a), Interface: iface})
+	}
+	return all
+}
+
+func decide(announced []portlist.Listener, r policy.Reach) policy.Wanted {
+	return policy.New(nil, nil, nil).Decide("dev", policy.Ports{All: true}, announced, nil, r, func() {})
+}
+
+// What is localhost comes first, so that it has the port of the host.
+func TestListenersAtLocalhostAreOneForwardAndEachOtherAddressIsItsOwn(t *testing.T) {
+	w := decide(on("", "10.0.0.5:8080", "0.0.0.0:8080", "[::]:8080", "127.0.0.1:8080", "[::1]:8080", "127.0.0.1:9090"), policy.Reach{})
+	var got []string
+	for _, k := range w.Order {
+		for _, l := range w.Groups[k].Guest {
+			got = append(got, l.Addr.String())
+		}
+		got = append(got, "")
+	}
+	want := []string{"0.0.0.0:8080", "[::]:8080", "127.0.0.1:8080", "[::1]:8080", "", "127.0.0.1:9090", "", "10.0.0.5:8080", ""}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+func TestWhatNothingReachesStaysInTheGuestAndSaysWhy(t *testing.T) {
+	bridge := netip.MustParseAddr("192.168.50.7")
+	for _, row := range []struct {
+		name  string
+		guest []portlist.Listener
+		reach policy.Reach
+		stays bool
+	}{
+		{"bound to an interface, no bridge", on("eth0", "0.0.0.0:80"), policy.Reach{}, true},
+		{"bound to an interface that the bridge reaches", on("eth0", "0.0.0.0:80"), policy.Reach{Bridge: bridge}, false},
+		{"at localhost, and the link is lost", on("", "127.0.0.1:80"), policy.Reach{Bridge: bridge, Gone: true}, true},
+		{"at localhost, and the link may come back", on("", "127.0.0.1:80"), policy.Reach{Bridge: bridge}, false},
+		{"everywhere, and the link is lost", on("", "0.0.0.0:80"), policy.Reach{Bridge: bridge, Gone: true}, false},
+	} {
+		w := decide(row.guest, row.reach)
+		d := w.Groups[w.Order[0]].Decision
+		if stays := d.Verdict == status.Ignored; stays != row.stays || stays != (d.Reason != "") {
+			t.Errorf("%s: %+v", row.name, d)
+		}
+	}
+}
