@@ -46,7 +46,7 @@ var rooms = map[string][]string{
 	"portwatch/netevents":          nil,
 	"portwatch/portlist":           nil,
 	"portwatch/process":            {"portwatch/portlist"},
-	"tunnel":                       {"tunnel/announce", "tunnel/dial", "tunnel/endpoint", "tunnel/handshake", "tunnel/stream"},
+	"tunnel":                       {"tunnel/announce", "tunnel/dial", "tunnel/endpoint", "tunnel/handshake", "tunnel/stream", "tunnel/strangers"},
 	"tunnel/announce":              {"tunnel/relay", "tunnel/wire"},
 	"tunnel/budget":                {"tunnel/clock"},
 	"tunnel/clock":                 nil,
@@ -58,6 +58,7 @@ var rooms = map[string][]string{
 	"tunnel/peerlog":               nil,
 	"tunnel/relay":                 {"tunnel/mux"},
 	"tunnel/stream":                {"tunnel/relay", "tunnel/wire"},
+	"tunnel/strangers":             {"tunnel/budget"},
 	"tunnel/udp":                   {"portwatch", "tunnel/budget", "tunnel/clock", "tunnel/wire"},
 	"tunnel/wire":                  {"portwatch/portlist"},
 }

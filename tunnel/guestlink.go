@@ -267,7 +267,7 @@ func (l *guestLink) cameToNothing() (answer bool) {
 	if !l.anybody() {
 		return true
 	}
-	l.server.strangers.work.Spend(strangerCost)
+	l.server.strangers.Charge()
 	return false
 }
 

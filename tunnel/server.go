@@ -16,6 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/strangers"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/time/rate"
 )
@@ -52,7 +53,7 @@ type Server struct {
 
 	once      sync.Once
 	instance  [16]byte
-	strangers *strangers
+	strangers *strangers.Set
 	keyless   *rate.Limiter // of links
 
 	mu    sync.Mutex
@@ -62,7 +63,7 @@ type Server struct {
 func (s *Server) init() {
 	s.once.Do(func() {
 		_, _ = rand.Read(s.instance[:])
-		s.strangers = newStrangers()
+		s.strangers = strangers.New()
 		s.keyless = rate.NewLimiter(rate.Every(keylessInterval), keylessBurst)
 	})
 }
@@ -83,7 +84,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	accept := newAcceptor(l)
 	defer accept.Close()
 	for {
-		if s.strangers.work.Wait(ctx.Done()) != nil {
+		if s.strangers.Wait(ctx.Done()) != nil {
 			return nil
 		}
 		conn, err := accept.Accept()
@@ -106,7 +107,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			s.log().Warn("refused a connection", "err", err)
 			continue
 		}
-		st, err := s.strangers.admit(ctx, conn)
+		st, err := s.strangers.Admit(ctx, conn)
 		if err != nil {
 			_ = conn.Close()
 			return nil
@@ -116,8 +117,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 // serveConn finds out whether a connection is to be a link or a stream.
-func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *stranger) {
-	known := func() { s.strangers.known(st) }
+func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *strangers.Stranger) {
+	known := func() { s.strangers.Known(st) }
 	defer known()
 	ours := true
 	defer func() {
@@ -156,9 +157,9 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *stranger) {
 			err = fmt.Errorf("a connection cannot begin with a frame of kind %d", kind)
 		}
 	}
-	s.strangers.work.Spend(strangerCost)
-	if s.strangers.wasPushed(st) {
-		err = errTooManyStrangers
+	s.strangers.Charge()
+	if s.strangers.WasPushed(st) {
+		err = strangers.ErrTooMany
 	}
 	if ctx.Err() == nil && !errors.Is(err, io.EOF) {
 		s.log().Warn("dropped a connection", "peer", conn.RemoteAddr(), "err", err)

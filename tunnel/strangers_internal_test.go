@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/strangers"
 )
 
 // floodListener accepts connections without end, each of which says something that is no
@@ -48,8 +50,8 @@ func TestConnectionsThatComeToNothingCostABoundedShareOfAProcessor(t *testing.T)
 		if err := s.Serve(ctx, l); err != nil {
 			t.Fatal(err)
 		}
-		allowed := strangersBudget.Burst + time.Duration(strangersBudget.Share*seconds*float64(time.Second))
-		most := int(allowed/strangerCost) + maxStrangers // which may be under way
+		allowed := strangers.Budget.Burst + time.Duration(strangers.Budget.Share*seconds*float64(time.Second))
+		most := int(allowed/strangers.Cost) + strangers.Max // which may be under way
 		if l.accepted > most || l.accepted < most/4 {
 			t.Errorf("%d connections in %d s, at most %d are allowed", l.accepted, seconds, most)
 		}

@@ -24,7 +24,7 @@ func (l *guestLink) serveRaw(ctx context.Context, conn net.Conn) {
 	<-l.started
 	if l.full() {
 		_ = conn.Close()
-		l.server.strangers.work.Spend(strangerCost)
+		l.server.strangers.Charge()
 		return
 	}
 	raw, err := relay.NewDescriptor(conn)
