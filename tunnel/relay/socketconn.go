@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,7 +48,9 @@ type netSocket interface {
 type socketConn struct {
 	netSocket
 	Socket
-	pair atomic.Pointer[Pair] // once it has taken over
+
+	detaching sync.Mutex // held while a pair takes over, and while the connection is aborted
+	pair      *Pair      // once it has taken over, guarded by detaching
 
 	writing  sync.Mutex // held during a write
 	unproved bool       // a write took the kernel's word for a reset: an EOF is none
@@ -114,14 +115,24 @@ func (c *socketConn) unsent() (n int) {
 }
 
 func (c *socketConn) Abort() {
-	if p := c.pair.Load(); p != nil {
+	// The pair calls Detach and Release under its lock, so it is aborted outside of this one.
+	if p := c.abortUndetached(); p != nil {
 		p.abort(fmt.Errorf("connection aborted: %w", net.ErrClosed))
-		return
+	}
+}
+
+// abortUndetached resets the connection if no pair has it, and returns the pair otherwise.
+func (c *socketConn) abortUndetached() *Pair {
+	c.detaching.Lock()
+	defer c.detaching.Unlock()
+	if c.pair != nil {
+		return c.pair
 	}
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { resetOnClose(int(fd)) })
 	}
 	_ = c.netSocket.Close()
+	return nil
 }
 
 // AwaitReset waits for a reset that comes after the peer's end of sending. The
@@ -140,10 +151,11 @@ func (c *socketConn) AwaitReset() error {
 
 // Detach is of [FD].
 func (c *socketConn) Detach(p *Pair) (*Descriptor, error) {
+	c.detaching.Lock()
+	defer c.detaching.Unlock()
 	d, err := NewDescriptor(c.netSocket)
 	if err == nil {
-		c.Socket.d = d
-		c.pair.Store(p)
+		c.Socket.d, c.pair = d, p
 	}
 	return d, err
 }
