@@ -95,7 +95,7 @@ func (rs Rules) AsksProcess(vm string, l portlist.Listener) bool {
 }
 
 func (r *Rule) matches(vm string, l portlist.Listener) bool {
-	return !r.Reverse && r.auto == nil && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.Matches(l.Addr.Addr()) &&
+	return !r.Reverse && r.auto == nil && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.matches(l.Addr.Addr()) &&
 		r.forVM(vm) && (!r.ofProgram() || r.matchesProgram(l))
 }
 
@@ -157,7 +157,7 @@ func (rs Rules) Static(vm string) []portlist.Listener {
 		for _, proto := range []string{"tcp", "udp"} {
 			for n := range r.Guest.Len() {
 				port := r.Guest.First + uint16(n)
-				l := portlist.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.Expected(), port)}
+				l := portlist.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.expected(), port)}
 				// A rule before this one may decide otherwise.
 				if r.matches(vm, l) && rs.Decide(vm, l).of(r.Name) && !slices.Contains(out, l) {
 					out = append(out, l)

@@ -222,8 +222,8 @@ func parseGuestIP(s string) (GuestIP, error) {
 	return GuestIP{IP: ip}, nil
 }
 
-// Matches reports whether a listener on that address is meant.
-func (g GuestIP) Matches(ip netip.Addr) bool {
+// matches reports whether a listener on that address is meant.
+func (g GuestIP) matches(ip netip.Addr) bool {
 	switch g.Word {
 	case WordWildcard:
 		return ip.IsUnspecified()
@@ -235,8 +235,8 @@ func (g GuestIP) Matches(ip netip.Addr) bool {
 	return !g.IP.IsValid() || g.IP == ip
 }
 
-// Expected is the address that a listener nobody has seen yet is taken to have.
-func (g GuestIP) Expected() netip.Addr {
+// expected is the address that a listener nobody has seen yet is taken to have.
+func (g GuestIP) expected() netip.Addr {
 	switch {
 	case g.IP.IsValid():
 		return g.IP

@@ -19,7 +19,7 @@ import (
 // Config is what a [Table] needs. Its zero value forwards every port to
 // the same port on loopback.
 type Config struct {
-	// Rules decides what is forwarded where; nil is [SamePort].
+	// Rules decides what is forwarded where; nil is [policy.SamePort].
 	Rules policy.Rules
 	// Static tells what is to be forwarded although nothing is seen to listen
 	// there yet; nil is nothing. Rules decides about that too.

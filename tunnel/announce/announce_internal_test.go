@@ -27,7 +27,7 @@ var sampleSkipped = []wire.SkippedItem{
 var sampleMessages = []wire.Message{
 	&wire.SnapshotMessage{Generation: 7, Listeners: sampleListeners},
 	&wire.SnapshotMessage{Generation: 1, Skipped: sampleSkipped},
-	&wire.DeltaMessage{From: 7, To: 8, Removed: wire.KeysOnly(sampleListeners[:1]), Added: sampleListeners[1:]},
+	&wire.DeltaMessage{From: 7, To: 8, Removed: []portlist.Listener{{Proto: "tcp", Addr: sampleListeners[0].Addr}}, Added: sampleListeners[1:]},
 	&wire.DeltaMessage{From: 8, To: 9, SkippedRemoved: sampleSkipped, SkippedAdded: sampleSkipped},
 	&wire.ScanErrorMessage{Text: "open /proc/net/tcp: permission denied"},
 }

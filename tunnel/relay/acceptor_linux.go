@@ -157,7 +157,6 @@ func (a *Acceptor) handle(*Loop, int, uint32) {
 func (a *Acceptor) pause() {
 	a.delay = min(max(2*a.delay, acceptBackoffMin), acceptBackoffMax)
 	a.arm(0)
-	a.arm(0)
 	time.AfterFunc(a.delay, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// Conn is one end of what [Relay] joins: a [*Stream], or a connection wrapped
+// Conn is one end of what [Relay] joins: a [Stream], or a connection wrapped
 // by [TCP] or [Unix].
 type Conn interface {
 	net.Conn

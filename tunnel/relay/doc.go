@@ -1,6 +1,6 @@
 // Package relay joins two connections and copies both ways until both directions have
-// ended. It knows nothing of links: a stream of one is an [FD] of which is told apart
-// from its descriptor how it ends (the interface [Stream]).
+// ended. It knows nothing of links. What a link calls a stream is a [Stream] here: a
+// connection whose descriptor does not show how it ended, so that the peer tells.
 //
 // Where both connections are descriptors, a pair of them is served by a loop, one thread
 // that waits in epoll_wait(2) for many, and what is moved in bulk is spliced. Where one is

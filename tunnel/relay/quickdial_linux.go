@@ -35,7 +35,7 @@ func DialAtOnce(addr netip.AddrPort) (s Socket, ok bool) {
 		return s, false
 	}
 	if own, err := unix.Getsockname(fd); err != nil || addrOf(own) == addr {
-		// Connected to itself, see NotToItself of package tunnel.
+		// Connected to itself, see NotToItself in package dial.
 		resetOnClose(fd)
 		_ = unix.Close(fd)
 		return s, false

@@ -138,8 +138,8 @@ func readListener(s cryptobyte.String) (l portlist.Listener, err error) {
 	return l, nil
 }
 
-// KeysOnly is what is told of listeners that are gone.
-func KeysOnly(ls []portlist.Listener) []portlist.Listener {
+// keysOnly is what is told of listeners that are gone.
+func keysOnly(ls []portlist.Listener) []portlist.Listener {
 	var keys []portlist.Listener
 	for _, l := range ls {
 		keys = append(keys, portlist.Listener{Proto: l.Proto, Addr: l.Addr})

@@ -203,7 +203,7 @@ func (*DeltaMessage) kind() messageKind { return kindDelta }
 func (m *DeltaMessage) Encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.From)
 	b.AddUint64(m.To)
-	addListeners(b, KeysOnly(m.Removed), m.SkippedRemoved)
+	addListeners(b, keysOnly(m.Removed), m.SkippedRemoved)
 	addListeners(b, m.Added, m.SkippedAdded)
 	addPrograms(b, m.Added)
 }
@@ -215,7 +215,7 @@ func (m *DeltaMessage) Decode(s *cryptobyte.String) (err error) {
 	if m.Removed, m.SkippedRemoved, err = readListeners(s); err != nil {
 		return err
 	}
-	m.Removed = KeysOnly(m.Removed)
+	m.Removed = keysOnly(m.Removed)
 	m.Added, m.SkippedAdded, err = readListeners(s)
 	return err
 }

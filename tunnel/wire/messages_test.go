@@ -36,7 +36,7 @@ var sampleMessages = []wire.Message{
 	&wire.SnapshotMessage{Generation: 7, Listeners: sampleListeners},
 	&wire.SnapshotMessage{Generation: 1},
 	&wire.SnapshotMessage{Generation: 1, Skipped: sampleSkipped},
-	&wire.DeltaMessage{From: 7, To: 8, Removed: wire.KeysOnly(sampleListeners[:1]), Added: sampleListeners[1:]},
+	&wire.DeltaMessage{From: 7, To: 8, Removed: []portlist.Listener{{Proto: "tcp", Addr: sampleListeners[0].Addr}}, Added: sampleListeners[1:]},
 	&wire.DeltaMessage{From: 8, To: 9, SkippedRemoved: sampleSkipped, SkippedAdded: sampleSkipped},
 	&wire.ScanErrorMessage{Text: "open /proc/net/tcp: permission denied"},
 	&wire.PingMessage{Seq: 3},
@@ -220,7 +220,10 @@ func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decodeOpenBody := func(b []byte) error { _, err := wire.DecodeOpen(b); return err }
+	readOpen := func(b []byte) error {
+		_, err := wire.ReadOpen(bytes.NewReader(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)))
+		return err
+	}
 	control := func(b []byte) error { _, err := wire.DecodeMessage(b); return err }
 	for name, c := range map[string]struct {
 		in     []byte
@@ -233,8 +236,8 @@ func TestWhatALaterVersionAddsIsSkippedUnlessRequired(t *testing.T) {
 		"a field cut short":       {append(bytes.Clone(ping), field(9)[:4]...), control, "cut short"},
 		"a message":               {[]byte{99, 1, 2, 3}, control, ""},
 		"a required message":      {[]byte{wire.RequiredKind | 99, 1, 2, 3}, control, "upgrade"},
-		"an open request's field": {append(bytes.Clone(open[2:]), field(9)...), decodeOpenBody, ""},
-		"a required one":          {append(bytes.Clone(open[2:]), field(wire.RequiredKind)...), decodeOpenBody, "upgrade"},
+		"an open request's field": {append(bytes.Clone(open[2:]), field(9)...), readOpen, ""},
+		"a required one":          {append(bytes.Clone(open[2:]), field(wire.RequiredKind)...), readOpen, "upgrade"},
 	} {
 		err := c.decode(c.in)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -121,8 +121,8 @@ func (o OpenRequest) Encode(b *cryptobyte.Builder) {
 	}
 }
 
-// DecodeOpen is the inverse of append, without the length in front.
-func DecodeOpen(b []byte) (OpenRequest, error) {
+// decodeOpen is the inverse of append, without the length in front.
+func decodeOpen(b []byte) (OpenRequest, error) {
 	var (
 		s       = cryptobyte.String(b)
 		o       OpenRequest
@@ -179,7 +179,7 @@ func ReadOpen(r io.Reader) (OpenRequest, error) {
 	if _, err := io.ReadFull(r, buf[:n]); err != nil {
 		return OpenRequest{}, fmt.Errorf("open request is cut short: %w", err)
 	}
-	return DecodeOpen(buf[:n])
+	return decodeOpen(buf[:n])
 }
 
 // SplitOpen takes an open request off the beginning of b. ok is false if it is
@@ -192,7 +192,7 @@ func SplitOpen(b []byte) (o OpenRequest, rest []byte, ok bool) {
 	if n > 2+maxOpen || n > len(b) {
 		return o, nil, false
 	}
-	o, err := DecodeOpen(b[2:n])
+	o, err := decodeOpen(b[2:n])
 	return o, b[n:], err == nil
 }
 
