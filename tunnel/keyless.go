@@ -7,7 +7,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 )
 
 // keylessLimits are a guest agent's for a host without a key, who may be any user
@@ -49,7 +49,7 @@ var errTooManyKeyless = errors.New("more connections than hosts without a key ma
 
 // keylessLimit is less than most where few descriptors may be open.
 func keylessLimit(most int, part uint64) int {
-	return int(min(uint64(most), relay.DescriptorLimit()/part))
+	return int(min(uint64(most), reserve.Limit()/part))
 }
 
 // admitHost bounds the streams of a host.

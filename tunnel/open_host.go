@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -138,7 +139,7 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := relay.CheckDescriptors(conn); err != nil { // yamux needs none
+	if err := reserve.CheckConn(conn); err != nil { // yamux needs none
 		_ = conn.Close()
 		return nil, err
 	}

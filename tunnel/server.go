@@ -12,13 +12,14 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/strangers"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -102,7 +103,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		if err := relay.CheckDescriptors(conn); err != nil {
+		if err := reserve.CheckConn(conn); err != nil {
 			_ = conn.Close()
 			s.log().Warn("refused a connection", "err", err)
 			continue

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 )
 
 // Acceptor is a listener that is served by a loop: from there to a raw
@@ -46,7 +48,7 @@ type namedListener interface {
 
 // NewAcceptor takes over a TCP listener, or one on a unix socket that knows its file.
 func NewAcceptor(l net.Listener) (*Acceptor, error) {
-	stockLast()
+	reserve.StockLast()
 	a := &Acceptor{}
 	var err error
 	if tcp, ok := l.(*net.TCPListener); ok {
@@ -123,7 +125,7 @@ func (a *Acceptor) handle(*Loop, int, uint32) {
 	switch err {
 	case nil:
 		a.delay = 0
-		if err := outOfDescriptors(fd); err != nil {
+		if err := reserve.Check(fd); err != nil {
 			resetOnClose(fd)
 			_ = unix.Close(fd)
 			a.failed(err)
@@ -139,8 +141,8 @@ func (a *Acceptor) handle(*Loop, int, uint32) {
 	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
 		// Gone again before it was accepted.
 	case unix.EMFILE:
-		a.failed(&OutOfDescriptorsError{DescriptorLimit()})
-		if !turnAway(a.fd) {
+		a.failed(&reserve.SpentError{Limit: reserve.Limit()})
+		if !reserve.LendLast(a.turnAway) {
 			a.pause()
 		}
 	case unix.EBADF, unix.EINVAL:
@@ -151,6 +153,18 @@ func (a *Acceptor) handle(*Loop, int, uint32) {
 		a.failed(fmt.Errorf("accept: %w", err))
 		a.pause()
 	}
+}
+
+// turnAway resets a client that cannot be accepted otherwise, and reports whether it did.
+// It needs a.mu.
+func (a *Acceptor) turnAway() bool {
+	fd, _, err := unix.Accept4(a.fd, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	resetOnClose(fd)
+	_ = unix.Close(fd)
+	return true
 }
 
 // pause needs a.mu.

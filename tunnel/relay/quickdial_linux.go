@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 )
 
 // DialAtOnce connects to an address on loopback, where the kernel is done with the
@@ -16,7 +18,7 @@ func DialAtOnce(addr netip.AddrPort) (s Socket, ok bool) {
 	if err != nil {
 		return s, false
 	}
-	if outOfDescriptors(fd) != nil {
+	if reserve.Check(fd) != nil {
 		_ = unix.Close(fd)
 		return s, false
 	}

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 )
 
 // This file is the system calls on a number. Who makes one owns the number meanwhile: a pair
@@ -49,7 +51,7 @@ func takeDescriptor(c io.Closer) (int, error) {
 		return -1, err
 	}
 	_ = c.Close()
-	if outOfDescriptors(fd) == nil {
+	if reserve.Check(fd) == nil {
 		return fd, nil
 	}
 	// The copy is of the reserve, since there were two for a moment.

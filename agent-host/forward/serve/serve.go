@@ -14,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -142,7 +143,7 @@ func (s *Service) ended(c *relay.Client, err error) {
 
 // CannotAccept notes that a client was reset, or waits in vain for the time being.
 func (s *Service) CannotAccept(err error) {
-	if short, ok := errors.AsType[*relay.OutOfDescriptorsError](err); ok {
+	if short, ok := errors.AsType[*reserve.SpentError](err); ok {
 		s.guest.shortage.note(short, s.guest.log)
 		return
 	}
@@ -239,7 +240,7 @@ func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 	if err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
-	if err := relay.CheckDescriptors(c.(*net.TCPConn)); err != nil {
+	if err := reserve.CheckConn(c.(*net.TCPConn)); err != nil {
 		_ = c.Close()
 		s.CannotAccept(err)
 		return nil, err

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 )
 
 // shortageShown is how long after the last reset a shortage of descriptors counts as
@@ -22,7 +22,7 @@ type shortage struct {
 	resets int // since it began
 }
 
-func (s *shortage) note(why *relay.OutOfDescriptorsError, log *slog.Logger) {
+func (s *shortage) note(why *reserve.SpentError, log *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
