@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -18,9 +20,9 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sync/errgroup"
 )
 
 // guestLink is the guest's end of a link.
@@ -77,6 +79,11 @@ func newGuestLink(s *Server, a handshake.Agreed, many bool) *guestLink {
 // run serves the link on conn until it ends, and returns why.
 func (l *guestLink) run(ctx context.Context, conn io.ReadWriteCloser) error {
 	err := l.start(ctx, conn)
+	if err != nil {
+		l.mu.Lock()
+		l.ended = true // before raw connections that wait for the start go on
+		l.mu.Unlock()
+	}
 	close(l.started)
 	if err == nil {
 		err = sessionError(l.session, l.serveSession(ctx))
@@ -336,7 +343,7 @@ func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRe
 	if err != nil {
 		return nil, err
 	}
-	if err := relay.CheckDescriptors(target); err != nil {
+	if err := reserve.CheckConn(target); err != nil {
 		target.Abort()
 		return nil, err
 	}
