@@ -43,8 +43,9 @@ func (s *Stream) prepareRead() error {
 
 // gotAnswer notes the answer, or why none came.
 func (s *Stream) gotAnswer(err error) error {
-	s.answerTimer.Stop()
-	s.answerTimer = nil
+	s.mu.Lock()
+	s.stopAnswerTimer()
+	s.mu.Unlock()
 	var refused *wire.AnswerError
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("no answer from the guest: %w", s.translate(err))
@@ -53,9 +54,23 @@ func (s *Stream) gotAnswer(err error) error {
 	return err
 }
 
-// ExpectAnswer starts the time the guest has to answer.
+// ExpectAnswer starts the time the guest has to answer. It does nothing if the stream is
+// dead already.
 func (s *Stream) ExpectAnswer() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
 	s.answerTimer = time.AfterFunc(answerTimeout, func() {
 		s.Fail(fmt.Errorf("no answer from the guest within %v: %w", answerTimeout, os.ErrDeadlineExceeded))
 	})
+}
+
+// stopAnswerTimer needs s.mu. The timer would keep the stream in memory.
+func (s *Stream) stopAnswerTimer() {
+	if s.answerTimer != nil {
+		s.answerTimer.Stop()
+		s.answerTimer = nil
+	}
 }

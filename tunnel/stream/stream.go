@@ -48,24 +48,24 @@ type Stream struct {
 	aborted   chan struct{} // closed when the peer has told of a reset
 	dead      chan struct{} // closed when the stream is reset or closed
 
-	mu       sync.Mutex
-	err      error       // why it is dead
-	peerSent uint64      // valid once peerEnded is closed
-	peerCut  bool        // a reset follows what the peer sent, not an end; likewise
-	told     bool        // the end of our direction has been told
-	stopped  bool        // the peer does not read any more
-	pair     *relay.Pair // is told what peer and link do to the stream
-	endTimer *time.Timer
-	gaveUp   *time.Timer // runs once the peer has told of a reset, where there is no pair
-	onDeath  func()      // called once when the stream dies; nil for nobody
-	released bool        // the guest has released the raw connection; belongs to ends
-	shut     bool        // a direction of the raw connection has ended, so it is of no further use; belongs to the pair
+	mu          sync.Mutex
+	err         error       // why it is dead
+	peerSent    uint64      // valid once peerEnded is closed
+	peerCut     bool        // a reset follows what the peer sent, not an end; likewise
+	told        bool        // the end of our direction has been told
+	stopped     bool        // the peer does not read any more
+	pair        *relay.Pair // is told what peer and link do to the stream
+	endTimer    *time.Timer
+	gaveUp      *time.Timer // runs once the peer has told of a reset, where there is no pair
+	answerTimer *time.Timer // runs until the answer has come
+	onDeath     func()      // called once when the stream dies; nil for nobody
+	released    bool        // the guest has released the raw connection; belongs to ends
+	shut        bool        // a direction of the raw connection has ended, so it is of no further use; belongs to the pair
 
-	answerMu    sync.Mutex // held while the answer is read
-	answered    bool
-	answerErr   error
-	answer      wire.AnswerReader
-	answerTimer *time.Timer
+	answerMu  sync.Mutex // held while the answer is read
+	answered  bool
+	answerErr error
+	answer    wire.AnswerReader
 }
 
 var _ relay.Conn = (*Stream)(nil)
@@ -264,6 +264,7 @@ func (s *Stream) Die(err error) bool {
 	if s.gaveUp != nil {
 		s.gaveUp.Stop()
 	}
+	s.stopAnswerTimer()
 	s.mu.Unlock()
 	if !first {
 		return false
