@@ -66,9 +66,9 @@ var ErrResetByPeer = fmt.Errorf("stream reset by the other end: %w", unix.ECONNR
 // Pair joins two descriptors in a loop. Its lock is taken by the loop's thread
 // and by whoever notifies it of a stream.
 //
-// A pair begins with both directions flowing, and ends when both are final: well
-// if both are finished, else with a reset of both sides. Why it will be a reset is
-// known (why) as soon as one side is broken: the direction into that side stops,
+// A pair begins with both directions open, and ends when both are final: well
+// if both are told, else with a reset of both sides. Why it will be a reset is
+// known (why) as soon as one side is broken: the direction into that side is stopped,
 // and what the side has brought still goes to the other, within a bound.
 type Pair struct {
 	registration
@@ -287,7 +287,7 @@ func (p *Pair) broke(i int, err error) {
 	p.why = err
 }
 
-// lost ends a direction that its source has failed.
+// lost cuts a direction that its source has failed.
 func (p *Pair) lost(from int, err error) {
 	p.halves[from].phase = phaseCut
 	p.broke(from, err)

@@ -70,8 +70,10 @@ func relayMux(client, guest Conn, n *Counters) error {
 	return r.err
 }
 
-// relay joins two connections as a pair does, with the same phases: a direction
-// flows while its half copies, and ends, is cut or stops when that returns.
+// relay joins two connections as a pair does. The phase of a direction is where its half
+// is: it is open, and draining, while copyHalf runs, because [Stream] proves an end before
+// its Read returns EOF; told once CloseWrite has returned, cut where the source has failed,
+// and stopped where the destination has.
 type relay struct {
 	client, guest Conn
 	stream        Stream // the guest, if it is a stream
