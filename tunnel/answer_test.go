@@ -6,12 +6,11 @@ import (
 	"net"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 func TestAnAnswerIsWaitedForWithoutTakingWhatFollows(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		refused := service(t, echo)
 		taken := service(t, func(c *net.TCPConn) {
 			_, _ = io.WriteString(c, "first")

@@ -77,7 +77,7 @@ func TestAFullBacklogIsWaitedForAsTheKernelWould(t *testing.T) {
 }
 
 func TestNobodyDialsForAClientThatHasGone(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		target, _ := busyService(t)
 		client := through(t, l, target)
 		eventually(t, "the guest dials", func() bool { return dials(t, target) == 1 })

@@ -35,7 +35,7 @@ func besideLoopback(t *testing.T, trial func(t *testing.T, dial dialer) bool) {
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 		return c.(*net.TCPConn)
 	})
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		ours := count(t, func(t *testing.T, target wire.Target) *net.TCPConn { return through(t, l, target) })
 		if ours < loopback {
 			t.Errorf("%d of %d times everything arrived, %d times over loopback", ours, trials, loopback)
@@ -137,7 +137,7 @@ func receivedBeforeReset(t *testing.T, c *net.TCPConn) bool {
 // One end does not read, so that nothing of the other is read either. When that is
 // reset, the first is told, although what it has not read never drains.
 func TestAResetIsSeenWhileTheOtherDirectionIsBlocked(t *testing.T) {
-	ofTheServer := func(t *testing.T, l *tunnel.Link) {
+	ofTheServer := func(t *testing.T, l *link) {
 		reset := make(chan struct{})
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			fill(c)
@@ -149,7 +149,7 @@ func TestAResetIsSeenWhileTheOtherDirectionIsBlocked(t *testing.T) {
 		close(reset)
 		wantTold(t, func() error { return awaitError(c) })
 	}
-	ofTheClient := func(t *testing.T, l *tunnel.Link) {
+	ofTheClient := func(t *testing.T, l *link) {
 		told := make(chan error, 1)
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
@@ -163,7 +163,7 @@ func TestAResetIsSeenWhileTheOtherDirectionIsBlocked(t *testing.T) {
 		wantTold(t, func() error { return <-told })
 	}
 	for _, kind := range kinds {
-		for name, test := range map[string]func(*testing.T, *tunnel.Link){"server": ofTheServer, "client": ofTheClient} {
+		for name, test := range map[string]func(*testing.T, *link){"server": ofTheServer, "client": ofTheClient} {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				t.Parallel()
 				test(t, startLink(t, startGuest(t, kind, tunnel.Config{}), tunnel.Config{}))

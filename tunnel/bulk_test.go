@@ -23,7 +23,7 @@ func TestAGibibyteArrivesWholeThroughEveryEndpoint(t *testing.T) {
 	if _, err := io.CopyN(want, numbers(), size); err != nil {
 		t.Fatal(err)
 	}
-	bothWays := func(t *testing.T, l *tunnel.Link) {
+	bothWays := func(t *testing.T, l *link) {
 		arrived := make(chan uint64, 1)
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()

@@ -18,19 +18,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 // endpointKinds are all kinds of endpoints. A new one is held to every promise by a line
 // here. start begins a guest agent, a process of its own that has the key of [keyed]
-// (without one it bounds the connections of a host by its descriptors), and returns how
-// the host reaches it and what kills it.
+// (without one it bounds the connections of a host by its descriptors).
 var endpointKinds = []struct {
 	name  string
 	inVM  bool // only in a VM of the tests' own
-	start func(t *testing.T) (at string, kill func())
+	start func(t *testing.T) agent
 }{
 	{"unix", false, startUnix},
 	{"hybrid", false, startHybrid},
@@ -39,28 +37,39 @@ var endpointKinds = []struct {
 	{"vsock", true, startVsock},
 }
 
-func startUnix(t *testing.T) (at string, kill func()) {
-	at = "unix:" + filepath.Join(t.TempDir(), "agent.sock")
-	return at, startChild(t, "guest", stream.PathRaw, at, withKey).kill
+// agent is a guest agent: how the host reaches it, what kills it, and how many connections
+// it has accepted; nil where the endpoint has one only.
+type agent struct {
+	at       string
+	kill     func()
+	accepted func() int64
 }
 
-func startHybrid(t *testing.T) (at string, kill func()) {
-	at, kill = startUnix(t)
-	return startVMM(t, strings.TrimPrefix(at, "unix:")).String(), kill
+func startUnix(t *testing.T) agent {
+	at := "unix:" + filepath.Join(t.TempDir(), "agent.sock")
+	c := startChild(t, "guest", stream.PathRaw, at, withKey)
+	return agent{at, c.kill, c.accepted.Load}
 }
 
-func startSerial(t *testing.T) (at string, kill func()) {
+func startHybrid(t *testing.T) agent {
+	a := startUnix(t)
+	a.at = startVMM(t, strings.TrimPrefix(a.at, "unix:")).String()
+	return a
+}
+
+func startSerial(t *testing.T) agent {
 	path := filepath.Join(t.TempDir(), "port.sock")
-	return "serial:" + path, startChild(t, "guest", stream.PathMux, "unix:"+path, withKey).kill
+	return agent{at: "serial:" + path, kill: startChild(t, "guest", stream.PathMux, "unix:"+path, withKey).kill}
 }
 
-func startExec(t *testing.T) (at string, kill func()) {
+func startExec(t *testing.T) agent {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	pid := filepath.Join(t.TempDir(), "pid")
-	return fmt.Sprintf("exec:echo $$ >%s; %s=%s exec %s", pid, asStdioGuest, withKey, self), func() {
+	at := fmt.Sprintf("exec:echo $$ >%s; %s=%s exec %s", pid, asStdioGuest, withKey, self)
+	return agent{at: at, kill: func() {
 		b, err := os.ReadFile(pid)
 		if err != nil {
 			t.Fatal(err)
@@ -70,19 +79,19 @@ func startExec(t *testing.T) (at string, kill func()) {
 			t.Fatal(err)
 		}
 		_ = syscall.Kill(n, syscall.SIGKILL)
-	}
+	}}
 }
 
-func startVsock(t *testing.T) (at string, kill func()) {
+func startVsock(t *testing.T) agent {
 	port := vsockPort.Add(1)
-	kill = startChild(t, "guest", stream.PathRaw, fmt.Sprintf("vsock:%d", port), withKey).kill
-	return fmt.Sprintf("vsock:%d:%d", vsockLoopback, port), kill
+	c := startChild(t, "guest", stream.PathRaw, fmt.Sprintf("vsock:%d", port), withKey)
+	return agent{fmt.Sprintf("vsock:%d:%d", vsockLoopback, port), c.kill, c.accepted.Load}
 }
 
 // endpointPromises are what every kind keeps.
 var endpointPromises = []struct {
 	name string
-	hold func(t *testing.T, l *tunnel.Link)
+	hold func(t *testing.T, l *link)
 }{
 	{"bytes arrive both ways", bytesArriveBothWays},
 	{"a client may end first", clientEndsFirst},
@@ -97,33 +106,59 @@ var endpointPromises = []struct {
 	{"a gibibyte arrives whole", aGibibyteArrives},
 }
 
+// waysToRelay are what the host agent does with a client: it opens a stream and relays, or,
+// where each stream has a raw connection of its own, it does both at once, on one that
+// may have carried another stream before.
+var waysToRelay = []struct {
+	name string
+	now  bool
+}{{"opened", false}, {"at once", true}}
+
 func TestEveryKindOfEndpointKeepsEveryPromise(t *testing.T) {
 	for _, kind := range endpointKinds {
 		if kind.inVM != (os.Getenv(overVsock) != "") {
 			continue
 		}
 		t.Run(kind.name, func(t *testing.T) {
-			link := func(t *testing.T) (l *tunnel.Link, kill func()) {
-				at, kill := kind.start(t)
-				e, err := endpoint.Parse(at)
-				if err != nil {
-					t.Fatal(err)
+			a := kind.start(t)
+			l := linkTo(t, a)
+			for _, way := range waysToRelay {
+				if way.now && a.accepted == nil {
+					continue
 				}
-				return startLink(t, &guest{endpoint: e}, keyed), kill
+				t.Run(way.name, func(t *testing.T) {
+					l.now = way.now
+					for _, p := range endpointPromises {
+						t.Run(p.name, func(t *testing.T) { p.hold(t, l) })
+					}
+					if way.now {
+						t.Run("raw connections are used again", func(t *testing.T) { rawConnectionsAreUsedAgain(t, l, a) })
+					}
+					t.Run("an agent that is killed resets", func(t *testing.T) {
+						a := kind.start(t)
+						l := linkTo(t, a)
+						l.now = way.now
+						killedInADownload(t, l, a.kill)
+					})
+				})
 			}
-			l, _ := link(t)
-			for _, p := range endpointPromises {
-				t.Run(p.name, func(t *testing.T) { p.hold(t, l) })
-			}
-			t.Run("an agent that is killed resets", func(t *testing.T) {
-				l, kill := link(t)
-				killedInADownload(t, l, kill)
-			})
 		})
 	}
 }
 
-func bytesArriveBothWays(t *testing.T, l *tunnel.Link) {
+func linkTo(t *testing.T, a agent) *link {
+	t.Helper()
+	e, err := endpoint.Parse(a.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Many() != (a.accepted != nil) {
+		t.Fatalf("%s: it allows many connections, or one: the other is told of how many it has", e)
+	}
+	return startLink(t, &guest{endpoint: e}, keyed)
+}
+
+func bytesArriveBothWays(t *testing.T, l *link) {
 	c := through(t, l, service(t, echo))
 	if _, err := io.WriteString(c, "hello"); err != nil {
 		t.Fatal(err)
@@ -134,7 +169,7 @@ func bytesArriveBothWays(t *testing.T, l *tunnel.Link) {
 	}
 }
 
-func clientEndsFirst(t *testing.T, l *tunnel.Link) {
+func clientEndsFirst(t *testing.T, l *link) {
 	c := through(t, l, service(t, func(c *net.TCPConn) {
 		defer c.Close()
 		all, _ := io.ReadAll(c)
@@ -147,7 +182,7 @@ func clientEndsFirst(t *testing.T, l *tunnel.Link) {
 	}
 }
 
-func serviceEndsFirst(t *testing.T, l *tunnel.Link) {
+func serviceEndsFirst(t *testing.T, l *link) {
 	heard := make(chan int, 1)
 	c := through(t, l, service(t, func(c *net.TCPConn) {
 		defer c.Close()
@@ -168,7 +203,7 @@ func serviceEndsFirst(t *testing.T, l *tunnel.Link) {
 	}
 }
 
-func serviceResets(t *testing.T, l *tunnel.Link) {
+func serviceResets(t *testing.T, l *link) {
 	c := through(t, l, service(t, func(c *net.TCPConn) {
 		_, _ = c.Read(make([]byte, 1))
 		_ = c.SetLinger(0)
@@ -178,7 +213,7 @@ func serviceResets(t *testing.T, l *tunnel.Link) {
 	wantReset(t, c)
 }
 
-func clientResets(t *testing.T, l *tunnel.Link) {
+func clientResets(t *testing.T, l *link) {
 	ended := make(chan error, 1)
 	c := through(t, l, service(t, func(c *net.TCPConn) {
 		defer c.Close()
@@ -196,26 +231,40 @@ func clientResets(t *testing.T, l *tunnel.Link) {
 	}
 }
 
-func refuses(t *testing.T, l *tunnel.Link) {
+func refuses(t *testing.T, l *link) {
 	wantReset(t, through(t, l, refused(t)))
 }
 
-func earlyBytesArriveFirst(t *testing.T, l *tunnel.Link) {
-	s, err := l.Open(t.Context(), service(t, echo), []byte("early, "))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if _, err := io.WriteString(s, "late"); err != nil {
+func earlyBytesArriveFirst(t *testing.T, l *link) {
+	c := throughWith(t, l, service(t, echo), []byte("early, "))
+	if _, err := io.WriteString(c, "late"); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, len("early, late"))
-	if _, err := io.ReadFull(s, got); err != nil || string(got) != "early, late" {
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != "early, late" {
 		t.Fatalf("%q, %v", got, err)
 	}
 }
 
-func longMessagesComeBack(t *testing.T, l *tunnel.Link) {
+func rawConnectionsAreUsedAgain(t *testing.T, l *link, a agent) {
+	target := service(t, func(c *net.TCPConn) {
+		defer c.Close()
+		all, _ := io.ReadAll(c)
+		_, _ = c.Write(all)
+	})
+	before := a.accepted()
+	for n := range 100 {
+		request := bytes.Repeat([]byte{byte(n)}, n*100)
+		if reply := exchange(t, l, target, request); !bytes.Equal(reply, request) {
+			t.Fatalf("stream %d: %d bytes came back, %d were sent, or others", n, len(reply), len(request))
+		}
+	}
+	if n := a.accepted() - before; n > 30 {
+		t.Errorf("%d connections to the guest for 100 streams in turn", n)
+	}
+}
+
+func longMessagesComeBack(t *testing.T, l *link) {
 	c := through(t, l, service(t, echo))
 	message := make([]byte, 64<<10+1)
 	got := make([]byte, len(message))
@@ -231,7 +280,7 @@ func longMessagesComeBack(t *testing.T, l *tunnel.Link) {
 	}
 }
 
-func aThousandAtOnce(t *testing.T, l *tunnel.Link) {
+func aThousandAtOnce(t *testing.T, l *link) {
 	const all, opening = 1000, 100
 	target := service(t, echo)
 	turn := make(chan struct{}, opening)
@@ -239,18 +288,19 @@ func aThousandAtOnce(t *testing.T, l *tunnel.Link) {
 	for i := range all {
 		done.Go(func() {
 			turn <- struct{}{}
+			defer func() { <-turn }()
 			err := func() error {
-				s, err := l.Open(t.Context(), target, nil)
+				c, err := l.connect(t.Context(), target, nil, func(error) {})
 				if err != nil {
 					return err
 				}
-				t.Cleanup(func() { _ = s.Close() })
-				_ = s.SetDeadline(time.Now().Add(time.Minute))
-				if _, err := fmt.Fprintf(s, "%04d", i); err != nil {
+				t.Cleanup(func() { _ = c.Close() })
+				_ = c.SetDeadline(time.Now().Add(time.Minute))
+				if _, err := fmt.Fprintf(c, "%04d", i); err != nil {
 					return err
 				}
 				got := make([]byte, 4)
-				if _, err := io.ReadFull(s, got); err != nil || string(got) != fmt.Sprintf("%04d", i) {
+				if _, err := io.ReadFull(c, got); err != nil || string(got) != fmt.Sprintf("%04d", i) {
 					return fmt.Errorf("%q came back: %w", got, err)
 				}
 				return nil
@@ -258,13 +308,12 @@ func aThousandAtOnce(t *testing.T, l *tunnel.Link) {
 			if err != nil {
 				t.Errorf("connection %d: %v", i, err)
 			}
-			<-turn
 		})
 	}
 	done.Wait() // none is closed before the end of the test
 }
 
-func aStallHoldsUpNobody(t *testing.T, l *tunnel.Link) {
+func aStallHoldsUpNobody(t *testing.T, l *link) {
 	endless := service(t, func(c *net.TCPConn) {
 		defer c.Close()
 		_, _ = io.Copy(c, numbers())
@@ -284,7 +333,7 @@ func aStallHoldsUpNobody(t *testing.T, l *tunnel.Link) {
 	}
 }
 
-func aGibibyteArrives(t *testing.T, l *tunnel.Link) {
+func aGibibyteArrives(t *testing.T, l *link) {
 	const half = 512 << 20
 	want := crc32.New(castagnoli)
 	_, _ = io.CopyN(want, newBlocks(), half)
@@ -337,7 +386,7 @@ func (b *blocks) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func killedInADownload(t *testing.T, l *tunnel.Link, kill func()) {
+func killedInADownload(t *testing.T, l *link, kill func()) {
 	c := through(t, l, service(t, func(c *net.TCPConn) {
 		defer c.Close()
 		_, _ = io.Copy(c, numbers())

@@ -30,7 +30,7 @@ type answer struct {
 }
 
 // datagrams runs a datagram stream until the test ends.
-func datagrams(t *testing.T, l *tunnel.Link) (*udp.Datagrams, <-chan answer) {
+func datagrams(t *testing.T, l *link) (*udp.Datagrams, <-chan answer) {
 	t.Helper()
 	s, err := l.Open(t.Context(), wire.UDPTarget(), nil)
 	if err != nil {
@@ -98,7 +98,7 @@ func udpService(t *testing.T, address string, reply func(b []byte, from net.Addr
 func same(b []byte, _ net.Addr) []byte { return b }
 
 func TestDatagramsArriveWholeAndByTheirFlow(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		d, answers := datagrams(t, l)
 		addr, _ := udpService(t, "127.0.0.1:0", same)
 		dice := rand.New(rand.NewPCG(1, 2))
@@ -200,7 +200,7 @@ func TestAFlowSurvivesARestartOfItsService(t *testing.T) {
 // TestAServiceThatAnswersFromAnotherPortIsFollowed has a service of TFTP's kind: it
 // answers each first datagram from a port of its own, where it expects the rest.
 func TestAServiceThatAnswersFromAnotherPortIsFollowed(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		d, answers := datagrams(t, l)
 		listen := func() net.PacketConn {
 			c, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -278,7 +278,7 @@ func TestDatagramsReachOnlyTheGuestItself(t *testing.T) {
 }
 
 func TestAFloodOfDatagramsDoesNotStopTCP(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		d, answers := datagrams(t, l)
 		addr, _ := udpService(t, "127.0.0.1:0", same)
 		c := through(t, l, service(t, echo))

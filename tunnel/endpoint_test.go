@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 }
 
 // eachEndpoint runs a test over every kind of endpoint that needs no VM.
-func eachEndpoint(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
+func eachEndpoint(t *testing.T, f func(t *testing.T, l *link)) {
 	t.Run("unix", func(t *testing.T) {
 		f(t, startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{}))
 	})

@@ -166,7 +166,7 @@ func TestStaleBytesOnALineAreSkipped(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, l, func(announce.Announcement) {})
-	c := through(t, l, service(t, echo))
+	c := through(t, &link{Link: l}, service(t, echo))
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}

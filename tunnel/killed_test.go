@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -57,11 +58,23 @@ func beGuest(kind, at string, cfg tunnel.Config) error {
 		return err
 	}
 	fmt.Println("ready")
+	l = telling{l}
 	if kind != stream.PathMux {
 		return server.Serve(context.Background(), l)
 	}
 	serveLines(context.Background(), server, l)
 	return nil
+}
+
+// telling is a listener that says on standard output, a byte for each, what it accepts.
+type telling struct{ net.Listener }
+
+func (l telling) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		_, err = os.Stdout.Write([]byte{'+'})
+	}
+	return c, err
 }
 
 // beHost forwards a port to a target, and says which port it is.
@@ -106,8 +119,9 @@ func beHost(at, target string) error {
 
 // child is a process of this test binary.
 type child struct {
-	cmd  *exec.Cmd
-	said string // its first line
+	cmd      *exec.Cmd
+	said     string       // its first line
+	accepted atomic.Int64 // connections, if it is a guest agent
 }
 
 func startChild(t *testing.T, role ...string) *child {
@@ -123,11 +137,23 @@ func startChild(t *testing.T, role ...string) *child {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.kill)
-	line, err := bufio.NewReader(out).ReadString('\n')
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the agent of the test did not begin: %v", err)
 	}
 	c.said = strings.TrimSpace(line)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for {
+			if _, err := lines.ReadByte(); err != nil {
+				return
+			}
+			c.accepted.Add(1)
+		}
+	}()
+	t.Cleanup(func() { c.kill(); <-read })
 	return c
 }
 

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
@@ -15,7 +14,7 @@ import (
 // link, which are in this process, have left.
 func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
 	const n = 3000
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		target := service(t, func(c *net.TCPConn) {
 			defer c.Close()
 			_, _ = io.WriteString(c, "hello")

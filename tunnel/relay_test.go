@@ -18,7 +18,7 @@ import (
 )
 
 func TestBytesArriveBothWays(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		c := through(t, l, service(t, echo))
 		for _, size := range []int{1, 64, 16 << 10, 16<<10 + 1, 1 << 20} {
 			sent := randomBytes(size)
@@ -39,7 +39,7 @@ func TestLargeTransferIsComplete(t *testing.T) {
 	if os.Getenv(overVsock) != "" {
 		size = 8 << 20 // in an emulated machine
 	}
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		sums := make(chan [32]byte, 1)
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
@@ -65,7 +65,7 @@ func TestLargeTransferIsComplete(t *testing.T) {
 }
 
 func TestHalfCloseReachesTheOtherEnd(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
 			all, _ := io.ReadAll(c) // needs the client's EOF
@@ -85,7 +85,7 @@ func TestHalfCloseReachesTheOtherEnd(t *testing.T) {
 }
 
 func TestServerMayCloseFirstAndStillRead(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		received := make(chan string, 1)
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
@@ -108,7 +108,7 @@ func TestServerMayCloseFirstAndStillRead(t *testing.T) {
 }
 
 func TestGuestResetArrivesAsReset(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			_, _ = io.ReadFull(c, make([]byte, 1))
 			_ = c.SetLinger(0)
@@ -122,7 +122,7 @@ func TestGuestResetArrivesAsReset(t *testing.T) {
 }
 
 func TestClientResetArrivesAsReset(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		ended := make(chan error, 1)
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
@@ -143,7 +143,7 @@ func TestClientResetArrivesAsReset(t *testing.T) {
 }
 
 func TestResetAfterHalfCloseIsNoticedAtOnce(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		eof, ended := make(chan struct{}), make(chan error, 1)
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
@@ -163,7 +163,7 @@ func TestResetAfterHalfCloseIsNoticedAtOnce(t *testing.T) {
 }
 
 func TestRefusalIsAReset(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		s, err := l.Open(t.Context(), refused(t), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -178,7 +178,7 @@ func TestRefusalIsAReset(t *testing.T) {
 }
 
 func TestOnlyAddressesOfTheGuestAreDialled(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		target := wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80")}}
 		s, err := l.Open(t.Context(), target, nil)
 		if err != nil {
@@ -193,7 +193,7 @@ func TestOnlyAddressesOfTheGuestAreDialled(t *testing.T) {
 }
 
 func TestEarlyBytesTravelAlong(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		s, err := l.Open(t.Context(), service(t, echo), []byte("early"))
 		if err != nil {
 			t.Fatal(err)
@@ -271,7 +271,7 @@ func randomBytes(n int) []byte {
 }
 
 func TestAStalledReaderHoldsUpNobodyElse(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		flood := service(t, func(c *net.TCPConn) {
 			defer c.Close()
 			for buf := make([]byte, 64<<10); ; {

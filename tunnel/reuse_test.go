@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -14,11 +15,23 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
+// connectNow connects a client that RelayNow relays; done gets how that ended.
+func connectNow(t *testing.T, l *link, target wire.Target, done chan<- error) *net.TCPConn {
+	t.Helper()
+	now := link{l.Link, true}
+	c, err := now.connect(t.Context(), target, nil, func(err error) { done <- err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
 // exchange sends a request through the link, with its end, and reads the reply.
-func exchange(t *testing.T, l *tunnel.Link, target wire.Target, request []byte) []byte {
+func exchange(t *testing.T, l *link, target wire.Target, request []byte) []byte {
 	t.Helper()
 	done := make(chan error, 1)
-	c := connectNow(t, l, target, func(err error) { done <- err })
+	c := connectNow(t, l, target, done)
 	defer c.Close()
 	if _, err := c.Write(request); err != nil {
 		t.Fatal(err)
@@ -105,7 +118,7 @@ func TestAConnectionOfAStreamThatWasResetIsNotUsedAgain(t *testing.T) {
 	})
 	for n := range 20 {
 		done := make(chan error, 1)
-		c := connectNow(t, l, resets, func(err error) { done <- err })
+		c := connectNow(t, l, resets, done)
 		if n%2 == 0 {
 			_, _ = c.Write([]byte("x"))
 			wantReset(t, c)
@@ -133,7 +146,7 @@ func TestALargeTransferLeavesTheConnectionAtItsEnd(t *testing.T) {
 	for range 4 {
 		request := randomBytes(4 << 20)
 		done := make(chan error, 1)
-		c := connectNow(t, l, target, func(err error) { done <- err })
+		c := connectNow(t, l, target, done)
 		go func() {
 			_, _ = c.Write(request)
 			_ = c.CloseWrite()

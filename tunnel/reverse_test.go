@@ -116,7 +116,7 @@ func refusingAddr(t *testing.T) wire.Target {
 	return wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.AddrPortFrom(loopback, uint16(port))}}
 }
 
-func setReverse(t *testing.T, l *tunnel.Link, rs ...*reversed) {
+func setReverse(t *testing.T, l *link, rs ...*reversed) {
 	t.Helper()
 	set := make([]*announce.Reverse, len(rs))
 	for i, r := range rs {
@@ -149,7 +149,7 @@ func inGuest(t *testing.T, to wire.Target) net.Conn {
 }
 
 func TestAGuestReachesTheHostThroughAReverseListener(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		socket := wire.UnixTarget(filepath.Join(t.TempDir(), "reverse.sock"))
 		tcpToTCP := reverseTo(freeAddr(t), service(t, func(c *net.TCPConn) {
 			defer c.Close()
@@ -203,7 +203,7 @@ func TestAGuestReachesTheHostThroughAReverseListener(t *testing.T) {
 }
 
 func TestAServiceOfTheHostThatRefusesOrResetsDoesSoInTheGuest(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		refused := reverseTo(freeAddr(t), refusingAddr(t))
 		reset := reverseTo(freeAddr(t), service(t, func(c *net.TCPConn) {
 			_, _ = io.ReadFull(c, make([]byte, 1))
@@ -234,7 +234,7 @@ func TestAServiceOfTheHostThatRefusesOrResetsDoesSoInTheGuest(t *testing.T) {
 }
 
 func TestAReverseListenerWaitsForItsAddress(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		held, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -280,7 +280,7 @@ func TestTheEndOfALinkEndsItsReverseListenersAndTheirConnections(t *testing.T) {
 			defer stop()
 			go func() { ended <- l.Run(running, func(announce.Announcement) {}) }()
 			r := reverseTo(freeAddr(t), service(t, echo))
-			setReverse(t, l, r)
+			setReverse(t, &link{Link: l}, r)
 			c := inGuest(t, r.Listen).(*net.TCPConn)
 			if _, err := c.Write([]byte("hello")); err != nil {
 				t.Fatal(err)
@@ -370,7 +370,7 @@ func TestASocketOfTheGuestWhoseFileIsRemovedIsMadeAgain(t *testing.T) {
 }
 
 func TestAResetOfTheGuestsClientIsNoErrorOfTheService(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		r := reverseTo(freeAddr(t), service(t, echo))
 		setReverse(t, l, r)
 		c := inGuest(t, r.Listen).(*net.TCPConn)

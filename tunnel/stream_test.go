@@ -16,7 +16,7 @@ import (
 // a relay joins to the guest's stream; so deadlines and concurrency are tested on
 // the host's stream, and everything on the path.
 func TestStreamIsANetConn(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
 			accepted := make(chan *net.TCPConn, 1)
 			target := service(t, func(c *net.TCPConn) { accepted <- c })
@@ -31,7 +31,7 @@ func TestStreamIsANetConn(t *testing.T) {
 }
 
 func TestCloseDeliversWhatWasWritten(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		const size = 1 << 20
 		received := make(chan int64, 1)
 		target := service(t, func(c *net.TCPConn) {

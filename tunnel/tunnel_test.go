@@ -3,6 +3,7 @@ package tunnel_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,10 +32,12 @@ var kinds = []string{stream.PathRaw, reused, stream.PathMux}
 const reused = "reused"
 
 // eachKind runs a test over each way.
-func eachKind(t *testing.T, f func(t *testing.T, l *tunnel.Link)) {
+func eachKind(t *testing.T, f func(t *testing.T, l *link)) {
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			f(t, startLink(t, startGuest(t, kind, keyed), keyed))
+			l := startLink(t, startGuest(t, kind, keyed), keyed)
+			l.now = kind == reused
+			f(t, l)
 		})
 	}
 }
@@ -139,8 +141,17 @@ func serveLines(ctx context.Context, s *tunnel.Server, l net.Listener) {
 	}
 }
 
+// patience is how long a test waits for what is to happen.
+const patience = 30 * time.Second
+
+// link is a link that runs, and one of the ways to relay clients over it.
+type link struct {
+	*tunnel.Link
+	now bool // by RelayNow, on raw connections that are used again; otherwise by Open
+}
+
 // startLink dials a guest and runs the link until the test ends.
-func startLink(t *testing.T, g *guest, cfg tunnel.Config) *tunnel.Link {
+func startLink(t *testing.T, g *guest, cfg tunnel.Config) *link {
 	t.Helper()
 	cfg.Log = testLog(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -150,7 +161,7 @@ func startLink(t *testing.T, g *guest, cfg tunnel.Config) *tunnel.Link {
 		t.Fatal(err)
 	}
 	run(t, l, func(announce.Announcement) {})
-	return l
+	return &link{Link: l}
 }
 
 func run(t *testing.T, l *tunnel.Link, on func(announce.Announcement)) {
@@ -189,7 +200,14 @@ func service(t *testing.T, serve func(c *net.TCPConn)) wire.Target {
 
 // through connects a client to a target through the link, with a relay as a
 // forward has one, and returns the client's end.
-func through(t *testing.T, l *tunnel.Link, target wire.Target) *net.TCPConn {
+func through(t *testing.T, l *link, target wire.Target) *net.TCPConn {
+	t.Helper()
+	return throughWith(t, l, target, nil)
+}
+
+// throughWith is through, for a client of which the host agent has read early bytes before
+// there was a stream.
+func throughWith(t *testing.T, l *link, target wire.Target, early []byte) *net.TCPConn {
 	t.Helper()
 	done := make(chan struct{})
 	ended := func(err error) {
@@ -198,7 +216,10 @@ func through(t *testing.T, l *tunnel.Link, target wire.Target) *net.TCPConn {
 		}
 		close(done)
 	}
-	client := connect(t, l, target, ended)
+	client, err := l.connect(t.Context(), target, early, ended)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = client.Close()
 		select {
@@ -211,59 +232,66 @@ func through(t *testing.T, l *tunnel.Link, target wire.Target) *net.TCPConn {
 	return client
 }
 
-func connect(t *testing.T, l *tunnel.Link, target wire.Target, ended func(error)) *net.TCPConn {
-	t.Helper()
-	if strings.Contains(t.Name(), "/"+reused) {
-		return connectNow(t, l, target, ended)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	client, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := l.Open(t.Context(), target, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go relay.Relay(relay.TCP(accepted.(*net.TCPConn)), s, new(relay.Counters), ended)
-	return client.(*net.TCPConn)
-}
-
-// connectNow connects a client that an Acceptor accepts and RelayNow relays, as
-// soon as the link is ready for it.
-func connectNow(t *testing.T, l *tunnel.Link, target wire.Target, ended func(error)) *net.TCPConn {
-	t.Helper()
+// connect connects a client that an Acceptor accepts, and relays it.
+func (l *link) connect(ctx context.Context, target wire.Target, early []byte, ended func(error)) (*net.TCPConn, error) {
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	addr := ln.Addr().String()
 	acceptor, err := relay.NewAcceptor(ln)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	defer acceptor.Close()
 	accepted := make(chan *relay.Client, 1)
-	if err := acceptor.Serve(func(c *relay.Client) { accepted <- c }, func(err error) { t.Errorf("accept: %v", err) }, nil); err != nil {
-		t.Fatal(err)
+	failed := make(chan error, 1)
+	if err := acceptor.Serve(func(c *relay.Client) { accepted <- c }, func(err error) { failed <- err }, nil); err != nil {
+		return nil, err
 	}
 	client, err := net.Dial("tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	c := <-accepted
-	eventually(t, "a raw connection that is ready", func() bool {
-		return l.RelayNow(c, target, nil, new(relay.Counters), ended)
-	})
-	return client.(*net.TCPConn)
+	var c *relay.Client
+	select {
+	case c = <-accepted:
+	case err := <-failed:
+		return nil, fmt.Errorf("accept: %w", err)
+	case <-time.After(patience):
+		return nil, errors.New("nobody accepts a client")
+	}
+	if l.now {
+		err = l.relayNow(c, target, early, ended)
+	} else {
+		err = l.openAndRelay(ctx, c, target, early, ended)
+	}
+	if err != nil {
+		c.Abort()
+		_ = client.Close()
+		return nil, err
+	}
+	return client.(*net.TCPConn), nil
+}
+
+// relayNow relays a client by RelayNow, as soon as the link is ready for it.
+func (l *link) relayNow(c *relay.Client, target wire.Target, early []byte, ended func(error)) error {
+	for end := time.Now().Add(patience); !l.RelayNow(c, target, early, new(relay.Counters), ended); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("no raw connection is ready for a client")
+		}
+	}
+	return nil
+}
+
+// openAndRelay relays a client over a stream of Open.
+func (l *link) openAndRelay(ctx context.Context, c *relay.Client, target wire.Target, early []byte, ended func(error)) error {
+	s, err := l.Open(ctx, target, early)
+	if err != nil {
+		return err
+	}
+	go relay.Relay(c.Conn(), s, new(relay.Counters), ended)
+	return nil
 }
 
 func echo(c *net.TCPConn) {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -57,7 +56,7 @@ func socketPair(t *testing.T) (client, accepted *net.UnixConn) {
 }
 
 // throughSocket is through for a client on a unix socket.
-func throughSocket(t *testing.T, l *tunnel.Link, target wire.Target) *net.UnixConn {
+func throughSocket(t *testing.T, l *link, target wire.Target) *net.UnixConn {
 	t.Helper()
 	client, accepted := socketPair(t)
 	s, err := l.Open(t.Context(), target, nil)
@@ -79,7 +78,7 @@ func throughSocket(t *testing.T, l *tunnel.Link, target wire.Target) *net.UnixCo
 }
 
 func TestUnixSocketsOnBothEndsCarryBytesAndHalfCloses(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		c := throughSocket(t, l, socketService(t, func(c *net.UnixConn) {
 			defer c.Close()
 			all, _ := io.ReadAll(c) // needs the client's EOF
@@ -98,7 +97,7 @@ func TestUnixSocketsOnBothEndsCarryBytesAndHalfCloses(t *testing.T) {
 }
 
 func TestSocketsAndPortsMix(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		for name, c := range map[string]net.Conn{
 			"port to socket": through(t, l, socketService(t, func(c *net.UnixConn) { defer c.Close(); _, _ = io.Copy(c, c) })),
 			"socket to port": throughSocket(t, l, service(t, echo)),
@@ -117,7 +116,7 @@ func TestSocketsAndPortsMix(t *testing.T) {
 }
 
 func TestASocketThatClosesWithSomethingUnreadIsAResetForTheClient(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		for _, halfClosed := range []bool{false, true} {
 			c := through(t, l, socketService(t, func(c *net.UnixConn) {
 				if halfClosed {
@@ -151,7 +150,7 @@ func TestASocketThatClosesWithSomethingUnreadIsAResetForTheClient(t *testing.T) 
 }
 
 func TestASocketClientThatGoesAwayIsTheEndForTheService(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		got := make(chan string, 1)
 		c := throughSocket(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
@@ -178,7 +177,7 @@ func TestASocketNobodyServesIsRefused(t *testing.T) {
 	}
 	l.SetUnlinkOnClose(false)
 	_ = l.Close()
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		for _, path := range []string{file, filepath.Join(filepath.Dir(stale.Path), "none.sock")} {
 			s, err := l.Open(t.Context(), wire.UnixTarget(path), nil)
 			if err != nil {
@@ -195,7 +194,7 @@ func TestASocketNobodyServesIsRefused(t *testing.T) {
 }
 
 func TestASocketPathIsAbsoluteAndFits(t *testing.T) {
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		for _, path := range []string{"", "relative.sock", "@abstract", "/a\x00b", "/" + strings.Repeat("x", wire.MaxSocketPath)} {
 			if s, err := l.Open(t.Context(), wire.UnixTarget(path), nil); err == nil {
 				s.Abort()

@@ -6,7 +6,6 @@ import (
 	"net"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/tunnel"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,7 +14,7 @@ import (
 func TestUrgentDataArrivesInItsPlace(t *testing.T) {
 	const half = 5 << 20
 	want := randomBytes(2*half + 1)
-	eachKind(t, func(t *testing.T, l *tunnel.Link) {
+	eachKind(t, func(t *testing.T, l *link) {
 		t.Run("to the server", func(t *testing.T) {
 			received := make(chan []byte, 1)
 			c := through(t, l, service(t, func(c *net.TCPConn) {
