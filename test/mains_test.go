@@ -9,7 +9,7 @@ import (
 )
 
 // What changes the process for everybody in it, and not only for who calls.
-var processWide = regexp.MustCompile(`^(runtime\.GOMAXPROCS|debug\.Set\w+|signal\.(Ignore|Reset)|slog\.SetDefault|log\.Set\w+|` +
+var processWide = regexp.MustCompile(`^(runtime\.GOMAXPROCS|rlimit\.\w+|debug\.Set\w+|signal\.(Ignore|Reset)|slog\.SetDefault|log\.Set\w+|` +
 	`os\.(Setenv|Unsetenv|Clearenv|Chdir)|(unix|syscall)\.(SchedSetaffinity|Setrlimit|Prlimit|Umask|Chdir|Setpriority|Unshare|Setns))$`)
 
 func TestOnlyMainsChangeWhatIsOfTheWholeProcess(t *testing.T) {
@@ -24,14 +24,23 @@ func TestOnlyMainsChangeWhatIsOfTheWholeProcess(t *testing.T) {
 			continue
 		}
 		for path, file := range sourceOf(t, dir) {
-			ast.Inspect(file, func(n ast.Node) bool {
-				if s, ok := n.(*ast.SelectorExpr); ok {
-					if of, ok := s.X.(*ast.Ident); ok && processWide.MatchString(of.Name+"."+s.Sel.Name) {
-						t.Errorf("%s, which is no main, uses %s.%s", path, of.Name, s.Sel.Name)
-					}
+			eachUse(file, func(what string) {
+				if processWide.MatchString(what) {
+					t.Errorf("%s, which is no main, uses %s", path, what)
 				}
-				return true
 			})
 		}
 	}
+}
+
+// eachUse calls f for every use of a package's name in a file, as in "os.Chdir".
+func eachUse(file *ast.File, f func(what string)) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			if of, ok := s.X.(*ast.Ident); ok {
+				f(of.Name + "." + s.Sel.Name)
+			}
+		}
+		return true
+	})
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,8 +70,9 @@ type Programs struct {
 
 // OpenCgroup attaches programs to a cgroup for both protocols, or for the one that the
 // kernel lets it. Without a cgroup it is the root one. UDP needs Linux 5.9 and TCP 5.8, and both root's capabilities. TCP is
-// left to the tracepoint where that works and the cgroup does not. The first result is
-// nil if nothing works; the error says what does not.
+// left to the tracepoint where that works and the cgroup does not. Before Linux 5.11 maps
+// are locked memory, of which the process has to be allowed enough (RLIMIT_MEMLOCK). The
+// first result is nil if nothing works; the error says what does not.
 func OpenCgroup(cgroup string, ring int) (*Programs, error) {
 	if cgroup == "" {
 		var err error
@@ -115,9 +115,6 @@ func OpenTracepoint(ring int) (*Programs, error) {
 }
 
 func load(ring int) (*Programs, builder, error) {
-	// Kernels before 5.11 count maps as locked memory. Where this is not allowed, the
-	// limit may do all the same.
-	_ = rlimit.RemoveMemlock()
 	b := &Programs{tcp: None, udp: None}
 	if err := b.makeMaps(ring); err != nil {
 		return nil, builder{}, errors.Join(err, b.Close())

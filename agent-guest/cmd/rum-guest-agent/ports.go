@@ -97,6 +97,7 @@ type sourced struct {
 }
 
 func withSources(listeners []portlist.Listener) []sourced {
+	lockMemory() // as the agent has it that serves
 	sources := portwatch.ProbeSources()
 	all := make([]sourced, 0, len(listeners))
 	for _, l := range listeners {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
@@ -29,6 +30,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		return err
 	}
 	shareProcessors(endpoints)
+	lockMemory()
 	var key []byte
 	if o.keyFile != "" {
 		if key, err = readKey(o.keyFile); err != nil {
@@ -84,3 +86,8 @@ func shareProcessors(endpoints []endpoint.Endpoint) {
 	}
 	runtime.GOMAXPROCS(n)
 }
+
+// lockMemory allows this process the locked memory that the kernel takes for what tells of
+// ports: Linux before 5.11 counts BPF maps as such. Where raising the limit is not
+// allowed, the limit may do all the same.
+func lockMemory() { _ = rlimit.RemoveMemlock() }
