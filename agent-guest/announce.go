@@ -30,7 +30,7 @@ const (
 type announcer struct {
 	watcher *portwatch.Watcher
 	log     *slog.Logger
-	news    chan struct{} // has a token when translations have changed
+	pending chan struct{} // has a token when translations have changed
 
 	mu           sync.Mutex
 	translations []nat.Translation
@@ -41,7 +41,7 @@ type announcer struct {
 }
 
 func newAnnouncer(w *portwatch.Watcher, log *slog.Logger) *announcer {
-	return &announcer{watcher: w, log: log, news: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &announcer{watcher: w, log: log, pending: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // source is a [tunnel.Server]'s.
@@ -67,7 +67,7 @@ func (a *announcer) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-changed:
-			case <-a.news:
+			case <-a.pending:
 			case <-later:
 			}
 		}
@@ -87,7 +87,7 @@ func (a *announcer) translated(all []nat.Translation, unclear []string, err erro
 	a.translations = all
 	a.mu.Unlock()
 	select {
-	case a.news <- struct{}{}:
+	case a.pending <- struct{}{}:
 	default:
 	}
 }

@@ -69,14 +69,14 @@ type guest struct {
 	version string
 	key     []byte
 
-	mu   sync.Mutex
-	now  announce.Announcement
-	news chan struct{}
-	stop func() // ends the agent, not what it announces
+	mu      sync.Mutex
+	now     announce.Announcement
+	changed chan struct{}
+	stop    func() // ends the agent, not what it announces
 }
 
 func newGuest(t *testing.T) *guest {
-	g := &guest{t: t, path: filepath.Join(t.TempDir(), "s"), version: "guest-test", news: make(chan struct{})}
+	g := &guest{t: t, path: filepath.Join(t.TempDir(), "s"), version: "guest-test", changed: make(chan struct{})}
 	g.now.Generation = 1 // it has looked, and nothing listens
 	t.Cleanup(func() {
 		if g.stop != nil {
@@ -91,7 +91,7 @@ func (g *guest) start() {
 	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: g.version, Key: g.key, Log: quiet}, Source: func() (announce.Announcement, <-chan struct{}) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return g.now, g.news
+		return g.now, g.changed
 	}}
 	l, err := endpoint.Listen(endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: g.path}, nil, quiet)
 	if err != nil {
@@ -116,8 +116,8 @@ func (g *guest) announce(ports ...uint16) {
 	for _, p := range ports {
 		g.now.Listeners = append(g.now.Listeners, portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(guestIP, p)})
 	}
-	close(g.news)
-	g.news = make(chan struct{})
+	close(g.changed)
+	g.changed = make(chan struct{})
 }
 
 var guestIP = netip.MustParseAddr("127.0.0.2")

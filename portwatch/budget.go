@@ -11,10 +11,10 @@ const (
 	userShare = 4
 	// budgetBank is the CPU time that is saved up for a burst.
 	budgetBank = 50 * time.Millisecond
-	// newsCost is the least that a look counts for that finds something new, and
+	// changeCost is the least that a look counts for that finds something new, and
 	// listenerCost what it counts for besides for each listener: this is work for
 	// others too, for the link and for the host.
-	newsCost     = time.Millisecond
+	changeCost   = time.Millisecond
 	listenerCost = 200 * time.Nanosecond
 	// wakeCost is what it costs to be woken by events, and eventCost what each of them
 	// costs, about.
@@ -25,7 +25,7 @@ const (
 )
 
 // budget bounds the CPU time that something uses, however much happens: a burst is
-// looked at at once, and what goes on and on is news a hundred times a second, or less
+// looked at at once, and what goes on and on is shown a hundred times a second, or less
 // often if that is much work.
 type budget struct {
 	share time.Duration // percent of one CPU
@@ -44,9 +44,9 @@ func (b *budget) spend(now time.Time, cpu time.Duration) {
 	b.left -= cpu
 }
 
-// spendNews takes the CPU time of what has found something new among so many listeners.
-func (b *budget) spendNews(now time.Time, cpu time.Duration, listeners int) {
-	b.spend(now, max(cpu+time.Duration(listeners)*listenerCost, newsCost))
+// spendChange takes the CPU time of what has found something new among so many listeners.
+func (b *budget) spendChange(now time.Time, cpu time.Duration, listeners int) {
+	b.spend(now, max(cpu+time.Duration(listeners)*listenerCost, changeCost))
 }
 
 // wait is how long what comes next has to wait.

@@ -118,10 +118,10 @@ func (f *follower) run(ctx context.Context) error {
 		}
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := f.w.cpuTime()
-		news := f.look(now)
+		changed := f.look(now)
 		spent = f.w.cpuTime() - spent
-		if news {
-			f.budget.spendNews(time.Now(), spent, f.picture.count)
+		if changed {
+			f.budget.spendChange(time.Now(), spent, f.picture.count)
 			f.turns.paid(time.Now(), spent, f.picture.count)
 		} else {
 			f.budget.spend(time.Now(), spent)
@@ -241,7 +241,8 @@ func (f *follower) noteOlder(e event, now time.Time) {
 	}
 }
 
-// look looks at what is due and shows what it finds. It reports whether that is news.
+// look looks at what is due and shows what it finds. It reports whether
+// that has changed anything.
 func (f *follower) look(now time.Time) bool {
 	f.turns.paying = nil
 	a := f.ask(now)

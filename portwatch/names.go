@@ -27,7 +27,7 @@ const clientAge = time.Second
 func (w *Watcher) nameAll(ctx context.Context) {
 	known := process.Owners{Root: w.scanner.root()}
 	since := make(map[uint64]time.Time)
-	budget := newBudget(nameShare, newsCost, time.Now())
+	budget := newBudget(nameShare, changeCost, time.Now())
 	step := len(nameAfter)
 	for {
 		var later <-chan time.Time
@@ -47,11 +47,11 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		w.showing.Unlock()
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := w.cpuTime()
-		news := w.name(known.Of(inodesOf(grown(sockets, since, time.Now()))))
+		changed := w.name(known.Of(inodesOf(grown(sockets, since, time.Now()))))
 		spent = w.cpuTime() - spent
 		runtime.UnlockOSThread()
-		if news {
-			budget.spendNews(time.Now(), spent, len(sockets))
+		if changed {
+			budget.spendChange(time.Now(), spent, len(sockets))
 		} else {
 			budget.spend(time.Now(), spent)
 		}
@@ -62,7 +62,7 @@ func (w *Watcher) nameAll(ctx context.Context) {
 }
 
 // name shows the sockets with their owners, and reports whether those are others.
-func (w *Watcher) name(owners map[uint64]process.Owner) (news bool) {
+func (w *Watcher) name(owners map[uint64]process.Owner) (changed bool) {
 	renamed := make(map[uint64]bool)
 	for inode, owner := range owners {
 		if w.owners[inode] != owner {

@@ -29,8 +29,8 @@ func (p port) compare(o port) int {
 const maxRelisted = 64
 
 // showAll makes all rows of the kernel's tables known to those who follow, and reports
-// whether that was news to them. Then their processes are looked up.
-func (w *Watcher) showAll(rows []socket) (news bool) {
+// whether that changed what they see. Then their processes are looked up.
+func (w *Watcher) showAll(rows []socket) (changed bool) {
 	w.showing.Lock()
 	defer w.showing.Unlock()
 	w.shown = make(map[port][]socket)
@@ -51,18 +51,18 @@ func (w *Watcher) forget(gone []socket) {
 }
 
 // show is showAll for some ports, of which rows are all. Processes are looked up if that
-// is news.
-func (w *Watcher) show(ports []port, rows []socket) (news bool) {
+// has changed anything.
+func (w *Watcher) show(ports []port, rows []socket) (changed bool) {
 	w.showing.Lock()
 	defer w.showing.Unlock()
 	for _, p := range ports {
 		delete(w.shown, p)
 	}
 	w.keep(w.scanner.servers.among(rows, w.scanner.servers))
-	if news = w.relist(ports); news {
+	if changed = w.relist(ports); changed {
 		w.lookUp()
 	}
-	return news
+	return changed
 }
 
 // keep needs w.showing.
@@ -89,12 +89,12 @@ func (w *Watcher) all() (sockets []socket) {
 }
 
 // list needs w.showing.
-func (w *Watcher) list() (news bool) {
+func (w *Watcher) list() (changed bool) {
 	return w.update(w.scanner.list(w.all(), w.owners), nil)
 }
 
 // relist lists some ports anew. It needs w.showing.
-func (w *Watcher) relist(ports []port) (news bool) {
+func (w *Watcher) relist(ports []port) (changed bool) {
 	if len(ports) > maxRelisted {
 		return w.list()
 	}

@@ -74,10 +74,10 @@ func (t *turns) all(now time.Time) {
 func (t *turns) paid(now time.Time, cpu time.Duration, listeners int) {
 	for _, user := range t.paying {
 		if t.users[user] == nil {
-			b := newBudget(userShare, newsCost, now)
+			b := newBudget(userShare, changeCost, now)
 			t.users[user] = &b
 		}
-		t.users[user].spendNews(now, cpu, listeners)
+		t.users[user].spendChange(now, cpu, listeners)
 	}
 }
 

@@ -65,7 +65,7 @@ func (c *control) sendLatest(m wire.Message) {
 
 // write sends what is queued until ctx ends.
 func (c *control) write(ctx context.Context) error {
-	var spare []byte
+	var free []byte
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,7 +77,7 @@ func (c *control) write(ctx context.Context) error {
 		if c.latest != nil {
 			batch, c.latest = wire.AppendMessage(batch, c.latest), nil
 		}
-		c.queue = spare[:0]
+		c.queue = free[:0]
 		c.mu.Unlock()
 		if full {
 			return stream.ErrPeerStalled
@@ -85,7 +85,7 @@ func (c *control) write(ctx context.Context) error {
 		if _, err := c.conn.Write(batch); err != nil {
 			return err
 		}
-		spare = batch
+		free = batch
 	}
 }
 

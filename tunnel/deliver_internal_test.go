@@ -11,18 +11,18 @@ import (
 
 func TestAFewAnnouncementsAreTakenAtOnceAndManyAreJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		news := make(chan announce.Announcement, 1)
+		queued := make(chan announce.Announcement, 1)
 		var last announce.Announcement
 		taken := 0
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			done <- deliver(ctx, news, func(a announce.Announcement) { last, taken = a, taken+1 })
+			done <- deliver(ctx, queued, func(a announce.Announcement) { last, taken = a, taken+1 })
 		}()
 		generation := uint64(0)
 		announce := func() {
 			generation++
-			replace(news, announce.Announcement{Generation: generation})
+			replace(queued, announce.Announcement{Generation: generation})
 			synctest.Wait()
 		}
 		for n := range announceBurst {

@@ -59,7 +59,7 @@ func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
 		if in := counters.In.Load(); in != (n+50)*5 {
 			t.Errorf("%d bytes were counted, %d came", in, (n+50)*5)
 		}
-		// Spares and pooled pipes come and go; 3,000 do not hide there.
+		// Idle connections and pooled pipes come and go; 3,000 do not hide there.
 		const slack = 24
 		eventually(t, "goroutines and descriptors to be gone", func() bool {
 			return runtime.NumGoroutine() <= goroutines+slack && openDescriptors(t) <= descriptors+slack

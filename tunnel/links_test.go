@@ -106,7 +106,7 @@ func TestHostsWithoutAKeyHaveABoundedNumberOfConnections(t *testing.T) {
 			refused++
 		}
 	}
-	if refused < 32 || refused > 80 { // spares are connections too
+	if refused < 32 || refused > 80 { // idle connections count too
 		t.Errorf("%d of %d connections are refused", refused, most+64)
 	}
 }

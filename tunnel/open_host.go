@@ -146,7 +146,7 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// frame introduces a connection as one of this link's.
+// frame is what a connection begins with that is one of this link's.
 func (l *Link) frame(k wire.FrameKind) []byte {
 	return wire.AppendFrame(make([]byte, 0, 128), k, l.agreed.Token[:])
 }

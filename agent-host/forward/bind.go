@@ -70,7 +70,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	}
 	done := make(chan struct{})
 	for i, l := range listeners {
-		if err := b.attend(l.Closer, done); err != nil {
+		if err := b.serve(l.Closer, done); err != nil {
 			close(done)
 			t.host.CloseAll(listeners...)
 			t.explain(b, &bindError{b.wanted[i], err})

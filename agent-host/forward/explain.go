@@ -96,7 +96,7 @@ func denial(bind *bindError, err error) string {
 		bind.addr, bind.addr.Addr.Port())
 }
 
-// settle gives what is unbound its state and says so when that is news.
+// settle gives what is unbound its state and says so when that has changed.
 func (t *Table) settle(b *binding, state, reason string) {
 	b.become(state, reason)
 	if b.told == reason {

@@ -134,7 +134,7 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	default:
 		return err.Error()
 	}
-	if err := b.attend(l.Closer, b.open.done); err != nil {
+	if err := b.serve(l.Closer, b.open.done); err != nil {
 		t.host.CloseAll(l)
 		return err.Error()
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/udp"
 )
 
-// attend serves what comes to a listener until done is closed, which is with the
+// serve takes what comes to a listener until done is closed, which is with the
 // listener. When a listener serves no more, its binding waits for another.
-func (b *binding) attend(l io.Closer, done chan struct{}) error {
+func (b *binding) serve(l io.Closer, done chan struct{}) error {
 	t := b.vm.table
 	switch l := l.(type) {
 	case *relay.Acceptor:

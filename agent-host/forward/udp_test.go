@@ -494,7 +494,7 @@ func TestManyUDPServicesRestartedUnderTrafficLeaveNothingBehind(t *testing.T) {
 		}
 	}
 	deadline := time.Now().Add(patience)
-	for descriptors(t) > before+8 { // spares of the link
+	for descriptors(t) > before+8 { // pooled connections of the link
 		if time.Now().After(deadline) {
 			t.Fatalf("%d descriptors, %d before", descriptors(t), before)
 		}

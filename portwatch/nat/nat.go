@@ -93,14 +93,14 @@ const (
 // have become others, until ctx ends. Where the kernel does not tell of changes, they are
 // seen half a minute later.
 func Watch(ctx context.Context, changed func(all []Translation, unclear []string, err error)) {
-	news := make(chan struct{}, 1)
+	notified := make(chan struct{}, 1)
 	var events sync.WaitGroup
 	defer events.Wait()
 	events.Go(func() {
 		// Without them there is the safety interval.
 		_ = netevents.Follow(ctx, unix.NETLINK_NETFILTER, 1<<(unix.NFNLGRP_NFTABLES-1), 0, func() {
 			select {
-			case news <- struct{}{}:
+			case notified <- struct{}{}:
 			default:
 			}
 		})
@@ -120,7 +120,7 @@ func Watch(ctx context.Context, changed func(all []Translation, unclear []string
 		select {
 		case <-ctx.Done():
 			return
-		case <-news:
+		case <-notified:
 			if !sleep(ctx, gather) {
 				return
 			}

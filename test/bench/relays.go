@@ -24,7 +24,7 @@ func (t target) echo() string   { return net.JoinHostPort(t.host, strconv.Itoa(t
 func (t target) source() string { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.source)) }
 func (t target) reply() string  { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.reply)) }
 
-// relay is one way to carry connections from here to a place.
+// relay is one way to carry connections from here to a network namespace.
 type relay struct {
 	name     string
 	title    string
@@ -41,7 +41,7 @@ type relay struct {
 
 // setting is what a relay is started in.
 type setting struct {
-	to    place
+	to    netns
 	ports ports
 	bin   string // directory of this project's programs
 	cid   uint32 // of a guest that is reached over AF_VSOCK

@@ -81,7 +81,7 @@ type bench struct {
 	results  *results
 }
 
-func newBench(ctx context.Context, o options, guest place) (*bench, error) {
+func newBench(ctx context.Context, o options, guest netns) (*bench, error) {
 	b := &bench{
 		options:  o,
 		setting:  setting{to: guest, ports: guestPorts, bin: o.bin, cid: o.cid, keys: o.keys},
@@ -89,7 +89,7 @@ func newBench(ctx context.Context, o options, guest place) (*bench, error) {
 		results:  newResults(o),
 	}
 	var err error
-	if b.local, err = startServers(place{}, loopbackPorts); err != nil {
+	if b.local, err = startServers(netns{}, loopbackPorts); err != nil {
 		return nil, err
 	}
 	if err = waitReady(ctx, b.loopback, []*process{b.local.iperf, b.local.echo}); err == nil && o.cid == 0 {

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// ports are the services a client can reach at a place.
+// ports are the services a client can reach in a namespace.
 type ports struct {
 	iperf  int // iperf3 -s
 	echo   int // sends back what it gets; connections may stay idle
@@ -18,22 +18,22 @@ type ports struct {
 	reply  int // sends back what it gets, as quickly as it can, to few at a time
 }
 
-// servers are the running services at a place.
+// servers are the running services in a namespace.
 type servers struct {
-	at    place
+	in    netns
 	ports ports
 	iperf *process
 	echo  *process
 }
 
-// startServers starts every service at a place; the caller waits for them to listen.
-func startServers(at place, p ports) (*servers, error) {
+// startServers starts every service in a namespace; the caller waits for them to listen.
+func startServers(in netns, p ports) (*servers, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	s := &servers{at: at, ports: p}
-	if s.echo, err = startProcess(at.command(self, roleServe, strconv.Itoa(p.echo), strconv.Itoa(p.source), strconv.Itoa(p.reply))...); err != nil {
+	s := &servers{in: in, ports: p}
+	if s.echo, err = startProcess(in.command(self, roleServe, strconv.Itoa(p.echo), strconv.Itoa(p.source), strconv.Itoa(p.reply))...); err != nil {
 		return nil, err
 	}
 	if err := s.startIperf(); err != nil {
@@ -44,7 +44,7 @@ func startServers(at place, p ports) (*servers, error) {
 }
 
 func (s *servers) startIperf() (err error) {
-	s.iperf, err = startProcess(s.at.command("iperf3", "-s", "-B", "127.0.0.1", "-p", strconv.Itoa(s.ports.iperf))...)
+	s.iperf, err = startProcess(s.in.command("iperf3", "-s", "-B", "127.0.0.1", "-p", strconv.Itoa(s.ports.iperf))...)
 	return err
 }
 
@@ -62,7 +62,7 @@ func (s *servers) stop() {
 	}
 }
 
-// serve is the program's role at the place of the servers.
+// serve is the program's role in the namespace of the servers.
 func serve(ctx context.Context, args []string) error {
 	handlers := []func(net.Conn){echo, source, reply}
 	if len(args) != len(handlers) {

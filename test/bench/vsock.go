@@ -61,13 +61,13 @@ func startVsockSSH(s setting, cipher string) ([]*process, error) {
 	return startSSHClient(s.keys, proxy, cipher, s.ports)
 }
 
-// startLoopbackGuest has a place here be the guest at loopbackCID.
-func startLoopbackGuest(o options, at place) (*process, error) {
+// startLoopbackGuest has a namespace here be the guest at loopbackCID.
+func startLoopbackGuest(o options, in netns) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return startProcess(at.command(self, roleGuest, "--bin", o.bin, "--keys", o.keys, "--allow-cid", strconv.Itoa(loopbackCID))...)
+	return startProcess(in.command(self, roleGuest, "--bin", o.bin, "--keys", o.keys, "--allow-cid", strconv.Itoa(loopbackCID))...)
 }
 
 // serveGuest is the program's role at a guest that is reached over AF_VSOCK: the servers, and the far end of every relay.
@@ -84,7 +84,7 @@ func serveGuest(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	servers, err := startServers(place{}, guestPorts)
+	servers, err := startServers(netns{}, guestPorts)
 	if err != nil {
 		return err
 	}

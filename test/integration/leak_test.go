@@ -26,11 +26,11 @@ func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
 			}
 		}
 	}
-	connect(100) // pools, spares and what else is made once
+	connect(100) // pools, idle connections and what else is made once
 	settled := func() (int, int) { return h.descriptors(t), g.agent.descriptors(t) }
 	hostBefore, guestBefore := settled()
 	connect(3000)
-	// Spares and the pipes of the pool come and go; 3,000 do not hide there.
+	// Idle connections and the pipes of the pool come and go; 3,000 do not hide there.
 	const slack = 24
 	eventually(t, "the descriptors to be closed", func() bool {
 		host, guest := settled()
@@ -130,7 +130,7 @@ func TestTenThousandIdleConnectionsAreHeldAndReleased(t *testing.T) {
 	for _, c := range conns {
 		_ = c.Close()
 	}
-	const slack = 48 // spares among them
+	const slack = 48 // idle connections among them
 	eventually(t, "everything to be released", func() bool {
 		for _, s := range sides {
 			if s.host.descriptors(t) > s.hostBefore+slack || s.guest.agent.descriptors(t) > s.guestBefore+slack {

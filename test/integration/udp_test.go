@@ -350,7 +350,7 @@ func TestServicesRestartedUnderTrafficAreAllBackAndLeaveNothingBehind(t *testing
 	for i := range services {
 		end(i)
 	}
-	// The datagram stream, spares, and pipes of the pool.
+	// The datagram stream, idle connections, and pipes of the pool.
 	const slack = 24
 	eventually(t, "everything to be let go of", func() bool {
 		return len(h.vm(t, "dev").Forwards) == 0 && h.descriptors(t) <= hostBefore+slack && g.agent.descriptors(t) <= guestBefore+slack

@@ -100,8 +100,8 @@ func (q *queue) wake() {
 	}
 }
 
-// take returns all that is queued, and has the next frames written to spare.
-func (q *queue) take(spare []byte) []byte {
+// take returns all that is queued, and has the next frames written to free.
+func (q *queue) take(free []byte) []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	batch := q.frames
@@ -110,7 +110,7 @@ func (q *queue) take(spare []byte) []byte {
 		batch = f.Append(batch)
 	}
 	q.ended = 0
-	q.frames = spare[:0]
+	q.frames = free[:0]
 	clear(q.perFlow)
 	clear(q.trouble)
 	return batch
@@ -118,19 +118,19 @@ func (q *queue) take(spare []byte) []byte {
 
 // write sends what is queued until ctx ends.
 func (q *queue) write(ctx context.Context, w io.Writer) error {
-	var spare []byte
+	var free []byte
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-q.ready:
 		}
-		batch := q.take(spare)
+		batch := q.take(free)
 		if _, err := w.Write(batch); err != nil {
 			return err
 		}
-		if spare = batch; cap(spare) > max(keptQueue, 8*len(batch)) {
-			spare = nil
+		if free = batch; cap(free) > max(keptQueue, 8*len(batch)) {
+			free = nil
 		}
 	}
 }

@@ -35,12 +35,12 @@ type holding struct {
 	turn    chan struct{} // holds a token while somebody tries
 	over    chan struct{} // closed with the forward
 
-	mu   sync.Mutex
-	news chan struct{} // closed when it is worth another look, guarded by mu
+	mu      sync.Mutex
+	changed chan struct{} // closed when it is worth another look, guarded by mu
 }
 
 func newHolding() *holding {
-	return &holding{turn: make(chan struct{}, 1), over: make(chan struct{}), news: make(chan struct{})}
+	return &holding{turn: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{})}
 }
 
 // look has whoever waits try again.
@@ -50,14 +50,14 @@ func (h *holding) look() {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	close(h.news)
-	h.news = make(chan struct{})
+	close(h.changed)
+	h.changed = make(chan struct{})
 }
 
 func (h *holding) next() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.news
+	return h.changed
 }
 
 // end has nobody wait any more.
@@ -90,12 +90,12 @@ func (s *Service) await(ctx context.Context, c *relay.Client, conn relay.Conn, f
 	}
 	defer func() { <-h.turn }()
 	for retry := holdRetryMin; ; retry = min(2*retry, holdRetryMax) {
-		news := h.next()
+		changed := h.next()
 		guest, err := s.reachService(ctx, c, conn, first)
 		if err == nil || !mayCome(err) {
 			return guest, err
 		}
-		if ended := h.wait(limit, conn, news, time.After(retry)); ended != nil {
+		if ended := h.wait(limit, conn, changed, time.After(retry)); ended != nil {
 			return nil, notCome(ended, err, hold)
 		}
 	}
@@ -120,11 +120,11 @@ func (h *holding) takeTurn(ctx context.Context, client relay.Conn) error {
 	return err
 }
 
-// wait waits for news or for the time. The error is as that of takeTurn.
-func (h *holding) wait(ctx context.Context, client relay.Conn, news <-chan struct{}, retry <-chan time.Time) error {
+// wait waits until it is worth another look, or for the time. The error is as that of takeTurn.
+func (h *holding) wait(ctx context.Context, client relay.Conn, changed <-chan struct{}, retry <-chan time.Time) error {
 	there, stop := relay.WhileThere(ctx, client)
 	select {
-	case <-news:
+	case <-changed:
 	case <-retry:
 	case <-h.over:
 		stop()

@@ -122,14 +122,14 @@ func domainXML(name, kernel, initrd, logs, devices string) string {
 
 // watch follows the domains until the test ends.
 type watch struct {
-	mu   sync.Mutex
-	last libvirt.Snapshot
-	news chan struct{} // closed and replaced at every snapshot
+	mu      sync.Mutex
+	last    libvirt.Snapshot
+	changed chan struct{} // closed and replaced at every snapshot
 }
 
 func startWatch(t *testing.T) *watch {
 	t.Helper()
-	w := &watch{news: make(chan struct{})}
+	w := &watch{changed: make(chan struct{})}
 	watcher := &libvirt.Watcher{HostOnly: hostOnly, Log: slog.New(slog.DiscardHandler)}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -137,8 +137,8 @@ func startWatch(t *testing.T) *watch {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.last = s
-			close(w.news)
-			w.news = make(chan struct{})
+			close(w.changed)
+			w.changed = make(chan struct{})
 		})
 		if err != nil {
 			t.Error(err)
@@ -155,13 +155,13 @@ func (w *watch) until(t *testing.T, what string, limit time.Duration, fits func(
 	timeout := time.After(limit)
 	for {
 		w.mu.Lock()
-		last, news := w.last, w.news
+		last, changed := w.last, w.changed
 		w.mu.Unlock()
 		if fits(last) {
 			return last, time.Since(start)
 		}
 		select {
-		case <-news:
+		case <-changed:
 		case <-timeout:
 			t.Fatalf("not within %v: %s\nlast snapshot: %+v", limit, what, last)
 		}

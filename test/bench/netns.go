@@ -9,17 +9,17 @@ import (
 	"syscall"
 )
 
-// place is somewhere programs can be started. The zero place is right here.
-type place struct {
+// netns is a network namespace to start programs in. The zero value is the own one.
+type netns struct {
 	prefix []string // the command that runs the rest of its arguments there
 }
 
-func (p place) command(argv ...string) []string {
+func (p netns) command(argv ...string) []string {
 	return append(append([]string{}, p.prefix...), argv...)
 }
 
 // guestNamespace makes a network namespace to play the guest. It lives until close is called.
-func guestNamespace() (p place, close func(), err error) {
+func guestNamespace() (p netns, close func(), err error) {
 	holder := exec.Command("/proc/self/exe", roleHold)
 	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Setpgid: true}
 	holder.Stderr = os.Stderr
@@ -42,8 +42,8 @@ func guestNamespace() (p place, close func(), err error) {
 		close()
 		return p, nil, errors.New("the guest's network namespace did not come up")
 	}
-	netns := fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid)
-	return place{prefix: []string{"nsenter", "--net=" + netns}}, close, nil
+	path := fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid)
+	return netns{prefix: []string{"nsenter", "--net=" + path}}, close, nil
 }
 
 // holdNamespace prepares the namespace it was started in, says so with one byte, and stays until its parent closes
