@@ -106,6 +106,12 @@ var endpointPromises = []struct {
 	{"a gibibyte arrives whole", aGibibyteArrives},
 }
 
+// killPromises are of an agent that is killed.
+var killPromises = map[string]func(t *testing.T, l *link, kill func()){
+	"an agent that is killed in a download resets":             killedInADownload,
+	"an agent that is killed when nothing is under way resets": killedWhenIdle,
+}
+
 // waysToRelay are what the host agent does with a client: it opens a stream and relays, or,
 // where each stream has a raw connection of its own, it does both at once, on one that
 // may have carried another stream before.
@@ -134,12 +140,14 @@ func TestEveryKindOfEndpointKeepsEveryPromise(t *testing.T) {
 					if way.now {
 						t.Run("raw connections are used again", func(t *testing.T) { rawConnectionsAreUsedAgain(t, l, a) })
 					}
-					t.Run("an agent that is killed resets", func(t *testing.T) {
-						a := kind.start(t)
-						l := linkTo(t, a)
-						l.now = way.now
-						killedInADownload(t, l, a.kill)
-					})
+					for name, hold := range killPromises {
+						t.Run(name, func(t *testing.T) {
+							a := kind.start(t)
+							l := linkTo(t, a)
+							l.now = way.now
+							hold(t, l, a.kill)
+						})
+					}
 				})
 			}
 		})
@@ -198,7 +206,7 @@ func serviceEndsFirst(t *testing.T, l *link) {
 		t.Fatal(err)
 	}
 	_ = c.CloseWrite()
-	if n := <-heard; n != 100_000 {
+	if n := soon(t, heard, "the service has read everything"); n != 100_000 {
 		t.Fatalf("the service that had ended first got %d bytes", n)
 	}
 }
@@ -226,7 +234,7 @@ func clientResets(t *testing.T, l *link) {
 	}
 	_ = c.SetLinger(0)
 	_ = c.Close()
-	if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+	if err := soon(t, ended, "the service is told of the reset"); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("the service sees %v", err)
 	}
 }
@@ -334,23 +342,24 @@ func aStallHoldsUpNobody(t *testing.T, l *link) {
 }
 
 func aGibibyteArrives(t *testing.T, l *link) {
-	const half = 512 << 20
+	const half, aWhile = 512 << 20, 10 * time.Minute
 	want := crc32.New(castagnoli)
 	_, _ = io.CopyN(want, newBlocks(), half)
 	arrived := make(chan uint32, 1)
 	c := through(t, l, service(t, func(c *net.TCPConn) {
 		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(aWhile))
 		h := crc32.New(castagnoli)
 		_, _ = io.Copy(h, c)
 		arrived <- h.Sum32()
 		_, _ = io.CopyN(c, newBlocks(), half)
 	}))
-	_ = c.SetDeadline(time.Now().Add(10 * time.Minute))
+	_ = c.SetDeadline(time.Now().Add(aWhile))
 	if _, err := io.CopyN(c, newBlocks(), half); err != nil {
 		t.Fatal(err)
 	}
 	_ = c.CloseWrite()
-	if <-arrived != want.Sum32() {
+	if waitFor(t, arrived, aWhile, "the guest has all of it") != want.Sum32() {
 		t.Fatal("what the guest got is not what was sent")
 	}
 	back := crc32.New(castagnoli)
@@ -397,6 +406,28 @@ func killedInADownload(t *testing.T, l *link, kill func()) {
 	kill()
 	if _, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatalf("the client sees %v", err)
+	}
+}
+
+// killedWhenIdle has clients that have read all there is, so that nothing holds up the end of
+// a raw connection: it is there as soon as that of the link. The kernel makes it an EOF.
+func killedWhenIdle(t *testing.T, l *link, kill func()) {
+	target := service(t, echo)
+	clients := make([]*net.TCPConn, 32)
+	for i := range clients {
+		clients[i] = through(t, l, target)
+		if _, err := io.WriteString(clients[i], "hello"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(clients[i], make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kill()
+	for _, c := range clients {
+		if n, err := io.Copy(io.Discard, c); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("a client that had read everything sees %d bytes and %v", n, err)
+		}
 	}
 }
 

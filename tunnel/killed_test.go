@@ -34,8 +34,13 @@ const childRole = "RUM_TEST_CHILD"
 // withKey has a guest agent that is a child demand the key of [keyed].
 const withKey = "keyed"
 
-// beChild is an agent, until it fails or is killed.
+// beChild is an agent, until it fails or is killed, or the process that started it has
+// ended however it may: a Pdeathsig would come with the end of a thread of that one.
 func beChild(role []string) error {
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
 	if role[0] == "guest" {
 		cfg := tunnel.Config{}
 		if slices.Contains(role[3:], withKey) {
@@ -129,6 +134,9 @@ func startChild(t *testing.T, role ...string) *child {
 	c := &child{cmd: exec.Command(os.Args[0])}
 	c.cmd.Env = append(os.Environ(), childRole+"="+strings.Join(role, " "), "GORACE=atexit_sleep_ms=0")
 	c.cmd.Stderr = testWriter{t}
+	if _, err := c.cmd.StdinPipe(); err != nil { // which ends with this process
+		t.Fatal(err)
+	}
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -173,10 +173,34 @@ func run(t *testing.T, l *tunnel.Link, on func(announce.Announcement)) {
 			t.Logf("link ended: %v", err)
 		}
 	}()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Error("a link does not end")
+		}
+	})
 }
 
-// service listens on loopback and hands each connection to serve.
+// soon returns what comes within the patience of a test.
+func soon[T any](t *testing.T, c <-chan T, what string) T {
+	t.Helper()
+	return waitFor(t, c, patience, what)
+}
+
+func waitFor[T any](t *testing.T, c <-chan T, patience time.Duration, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited %v in vain until %s", patience, what)
+	}
+	return v
+}
+
+// service listens on loopback and hands each connection to serve, which can read and write
+// for some minutes: no test hangs there.
 func service(t *testing.T, serve func(c *net.TCPConn)) wire.Target {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -191,6 +215,7 @@ func service(t *testing.T, serve func(c *net.TCPConn)) wire.Target {
 			if err != nil {
 				return
 			}
+			_ = c.SetDeadline(time.Now().Add(3 * time.Minute))
 			go serve(c.(*net.TCPConn))
 		}
 	}()
