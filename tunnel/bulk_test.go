@@ -17,7 +17,7 @@ import (
 // TestAGibibyteArrivesWholeThroughEveryEndpoint sends 1 GiB each way. Over
 // vsock that is its own endpoint kind alone.
 func TestAGibibyteArrivesWholeThroughEveryEndpoint(t *testing.T) {
-	const size = 1 << 30
+	const size, aWhile = 1 << 30, 15 * time.Minute
 	table := crc64.MakeTable(crc64.ECMA)
 	want := crc64.New(table)
 	if _, err := io.CopyN(want, numbers(), size); err != nil {
@@ -27,17 +27,18 @@ func TestAGibibyteArrivesWholeThroughEveryEndpoint(t *testing.T) {
 		arrived := make(chan uint64, 1)
 		c := through(t, l, service(t, func(c *net.TCPConn) {
 			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(aWhile))
 			h := crc64.New(table)
 			_, _ = io.Copy(h, c)
 			arrived <- h.Sum64()
 			_, _ = io.CopyN(c, numbers(), size)
 		}))
-		_ = c.SetDeadline(time.Now().Add(15 * time.Minute))
+		_ = c.SetDeadline(time.Now().Add(aWhile))
 		if _, err := io.CopyN(c, numbers(), size); err != nil {
 			t.Fatal(err)
 		}
 		_ = c.CloseWrite()
-		if <-arrived != want.Sum64() {
+		if waitFor(t, arrived, aWhile, "the guest has all of it") != want.Sum64() {
 			t.Fatal("what the guest got is not what was sent")
 		}
 		back := crc64.New(table)

@@ -57,7 +57,7 @@ func TestLargeTransferIsComplete(t *testing.T) {
 		if err != nil || n != size {
 			t.Fatalf("%d of %d bytes: %v", n, size, err)
 		}
-		server := <-sums
+		server := soon(t, sums, "the service has read everything")
 		if !bytes.Equal(server[:], up.Sum(nil)) || !bytes.Equal(server[:], down.Sum(nil)) {
 			t.Fatal("bytes were changed on the way")
 		}
@@ -101,7 +101,7 @@ func TestServerMayCloseFirstAndStillRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = c.Close()
-		if got := <-received; got != "after" {
+		if got := soon(t, received, "the service has read everything"); got != "after" {
 			t.Fatalf("server read %q", got)
 		}
 	})
@@ -136,7 +136,7 @@ func TestClientResetArrivesAsReset(t *testing.T) {
 		}
 		_ = c.SetLinger(0)
 		_ = c.Close()
-		if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+		if err := soon(t, ended, "the service is told of the reset"); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatalf("server's read ended with %v, want a reset", err)
 		}
 	})
@@ -153,10 +153,10 @@ func TestResetAfterHalfCloseIsNoticedAtOnce(t *testing.T) {
 			ended <- awaitError(c)
 		}))
 		_ = c.CloseWrite()
-		<-eof
+		soon(t, eof, "the service is told of the end")
 		_ = c.SetLinger(0)
 		_ = c.Close()
-		if err := <-ended; err == nil {
+		if err := soon(t, ended, "the service is told of the reset"); err == nil {
 			t.Fatal("the server was not told of the reset")
 		}
 	})
