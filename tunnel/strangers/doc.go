@@ -2,5 +2,5 @@
 // are, because any user of the host may make them: how many there are, how long one has
 // where others want its place, and the processor time of those that come to nothing.
 //
-// It reads nothing from them, and never knows what one becomes.
+// It takes nothing of what they say, and never knows what one becomes.
 package strangers

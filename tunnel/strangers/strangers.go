@@ -6,7 +6,10 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/clock"
@@ -59,8 +62,9 @@ func (s *Set) Wait(done <-chan struct{}) error { return s.work.Wait(done) }
 // Charge takes what one costs that came to nothing.
 func (s *Set) Charge() { s.work.Spend(Cost) }
 
-// Admit takes a connection in. Where there are too many, the oldest has to go, which
-// may take as long as its grace.
+// Admit takes a connection in. Where there are too many, the oldest has to go that has
+// said nothing, which may take as long as its grace. One that has, and was not heard yet
+// because this machine is busy, stays.
 func (s *Set) Admit(ctx context.Context, conn net.Conn) (*Stranger, error) {
 	for {
 		st, wait := s.tryAdmit(conn)
@@ -84,10 +88,15 @@ func (s *Set) tryAdmit(conn net.Conn) (st *Stranger, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := clock.Now()
-	if s.all.Len() >= Max {
+	for s.all.Len() >= Max {
 		oldest := s.all.Front().Value.(*Stranger)
 		if wait := oldest.since + grace - now; wait > 0 {
 			return nil, wait
+		}
+		if unheard(oldest.conn) {
+			oldest.since = now
+			s.all.MoveToBack(oldest.element)
+			continue
 		}
 		oldest.pushed = true
 		s.remove(oldest)
@@ -122,4 +131,22 @@ func (s *Set) WasPushed(st *Stranger) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return st.pushed
+}
+
+// unheard reports whether something has come on a connection that nobody has read yet.
+func unheard(conn net.Conn) bool {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, _ = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err == nil && n > 0
 }
