@@ -49,7 +49,7 @@ var rooms = map[string][]string{
 	"portwatch/process":            {"portwatch/portlist"},
 	"tunnel":                       {"tunnel/announce", "tunnel/dial", "tunnel/endpoint", "tunnel/handshake", "tunnel/stream", "tunnel/strangers"},
 	"tunnel/announce":              {"tunnel/relay", "tunnel/wire"},
-	"tunnel/budget":                {"tunnel/clock"},
+	"tunnel/budget":                nil,
 	"tunnel/clock":                 nil,
 	"tunnel/dial":                  {"tunnel/relay", "tunnel/udp"},
 	"tunnel/endpoint":              {"tunnel/budget", "tunnel/clock", "tunnel/wire"},
@@ -60,7 +60,7 @@ var rooms = map[string][]string{
 	"tunnel/relay":                 {"tunnel/mux", "tunnel/reserve"},
 	"tunnel/reserve":               nil,
 	"tunnel/stream":                {"tunnel/relay", "tunnel/wire"},
-	"tunnel/strangers":             {"tunnel/budget"},
+	"tunnel/strangers":             {"tunnel/budget", "tunnel/clock"},
 	"tunnel/udp":                   {"portwatch", "tunnel/budget", "tunnel/clock", "tunnel/wire"},
 	"tunnel/wire":                  {"portwatch/portlist"},
 }

@@ -243,18 +243,24 @@ func (l *guestLink) acceptStreams(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.streams.Go(func() {
-			_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
-			open, err := wire.ReadOpen(conn)
-			if err != nil {
-				l.dropped(err)
-				_ = conn.Close()
-				return
-			}
-			_ = conn.SetReadDeadline(time.Time{})
-			l.serve(ctx, conn, open)
-		})
+		l.streams.Go(func() { l.serveOpen(ctx, conn, func(int) {}) })
 	}
+}
+
+// serveOpen reads the request that opens a stream and serves the stream. It counts itself
+// while it reads.
+func (l *guestLink) serveOpen(ctx context.Context, conn net.Conn, reading func(n int)) {
+	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	reading(1)
+	open, err := wire.ReadOpen(conn)
+	reading(-1)
+	if err != nil {
+		l.dropped(err)
+		_ = conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	l.serve(ctx, conn, open)
 }
 
 // dropped notes a stream whose opening was no request.

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"net"
-	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -83,24 +82,10 @@ func (w *waitingConn) Ready(l *relay.Loop, _, _ bool) {
 		w.link.streams.Done()
 		return
 	}
-	go w.link.serveBlocking(w.ctx, w.raw.Conn())
-}
-
-// serveBlocking reads the request that opens a stream and serves the stream; it
-// has been counted.
-func (l *guestLink) serveBlocking(ctx context.Context, conn net.Conn) {
-	defer l.streams.Done()
-	_ = conn.SetReadDeadline(time.Now().Add(helloTimeout))
-	l.countReading(1)
-	open, err := wire.ReadOpen(conn)
-	l.countReading(-1)
-	if err != nil {
-		l.dropped(err)
-		_ = conn.Close()
-		return
-	}
-	_ = conn.SetReadDeadline(time.Time{})
-	l.serve(ctx, conn, open)
+	go func() {
+		defer w.link.streams.Done()
+		w.link.serveOpen(w.ctx, w.raw.Conn(), w.link.countReading)
+	}()
 }
 
 func (l *guestLink) countReading(n int) {

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel/clock"
+	"golang.org/x/time/rate"
 )
 
 // MessageCost is what a message costs before anything is done about it, and ByteCost
@@ -41,46 +41,37 @@ var (
 // ErrEnded is that there is nobody left to wait for.
 var ErrEnded = errors.New("the link has ended")
 
-// Budget is what is left of the processor time that one peer may cause. A debt is at
-// most as large as the burst, so that whoever waits for it does not wait for ever where
-// more was done meanwhile. Make one with [New].
+// Budget is what is left of the processor time that one peer may cause, in nanoseconds. A
+// debt is at most as large as the burst, so that whoever waits for it does not wait for
+// ever where more was done meanwhile. Make one with [New].
 type Budget struct {
-	limits Limits
-	mu     sync.Mutex
-	left   float64 // nanoseconds, at the time at
-	at     time.Duration
+	mu     sync.Mutex // held to spend
+	tokens *rate.Limiter
 }
 
 // New returns a budget that nothing has been spent of.
-func New(l Limits) *Budget { return &Budget{limits: l, left: float64(l.Burst), at: clock.Now()} }
-
-// refill needs b.mu.
-func (b *Budget) refill() {
-	now := clock.Now()
-	b.left = min(b.left+float64(now-b.at)*b.limits.Share, float64(b.limits.Burst))
-	b.at = now
+func New(l Limits) *Budget {
+	return &Budget{tokens: rate.NewLimiter(rate.Limit(l.Share*float64(time.Second)), int(l.Burst))}
 }
 
 // Spend takes time off the budget, which may leave it in debt.
 func (b *Budget) Spend(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refill()
-	b.left = max(b.left-float64(d), -float64(b.limits.Burst))
+	now, burst := time.Now(), b.tokens.Burst()
+	most := int(b.tokens.TokensAt(now)) + burst     // else the debt would be larger
+	for n := min(int(d), most); n > 0; n -= burst { // a limiter takes no more at a time
+		b.tokens.ReserveN(now, min(n, burst))
+	}
 }
 
 // Left is how much may be spent now; less than zero is a debt.
-func (b *Budget) Left() time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.refill()
-	return time.Duration(b.left)
-}
+func (b *Budget) Left() time.Duration { return time.Duration(b.tokens.Tokens()) }
 
 // Pause is how long to do nothing for the peer until its debt is paid off; zero or
 // less if it has none.
 func (b *Budget) Pause() time.Duration {
-	return time.Duration(float64(-b.Left()) / b.limits.Share)
+	return time.Duration(-b.tokens.Tokens() / float64(b.tokens.Limit()) * float64(time.Second))
 }
 
 // Wait waits until there is no debt. It returns [ErrEnded] if ended is closed first.
