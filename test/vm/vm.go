@@ -208,7 +208,7 @@ func (v *VM) Ready(ctx context.Context) error {
 // gives an [*ExitError]. Commands run one after another; one that ctx cuts
 // short goes on in the guest and delays the next.
 func (v *VM) Run(ctx context.Context, command string) (string, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	alive, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	over := make(chan struct{})
 	defer close(over)
@@ -219,14 +219,18 @@ func (v *VM) Run(ctx context.Context, command string) (string, error) {
 		case <-over:
 		}
 	}()
-	out, err := v.shell.run(ctx, command)
+	out, err := v.shell.run(alive, command)
 	if exit := (*ExitError)(nil); err == nil || errors.As(err, &exit) {
 		return out, err
 	}
 	if ctx.Err() == nil {
-		// The connection broke, which is the first to be seen of QEMU's end.
-		<-v.ended
-		err = fmt.Errorf("run %q in the guest: %w", command, v.err)
+		// Nobody asked for an end, so QEMU is ending, and a broken connection
+		// may be the first to be seen of it.
+		select {
+		case <-v.ended:
+			err = fmt.Errorf("run %q in the guest: %w", command, v.err)
+		case <-ctx.Done():
+		}
 	}
 	return "", fmt.Errorf("%w\n%s", err, v.consoleTail())
 }
