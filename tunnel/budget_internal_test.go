@@ -3,7 +3,6 @@ package tunnel
 import (
 	"errors"
 	"io"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,14 +24,9 @@ func (e endless) Read(p []byte) (int, error) {
 func (endless) Write(p []byte) (int, error) { return len(p), nil }
 
 // floodConn is a control stream on which one message comes again and again.
-type floodConn struct {
-	net.Conn // nil: it is only read
-	endless
-}
+type floodConn struct{ endless }
 
-func (c floodConn) Read(b []byte) (int, error)  { return c.endless.Read(b) }
-func (c floodConn) Write(b []byte) (int, error) { return c.endless.Write(b) }
-func (c floodConn) Close() error                { return nil }
+func (floodConn) Shrink() {}
 
 // TestControlMessagesCostABoundedShareOfAProcessor counts what an endless flood of
 // messages gets done.
@@ -41,7 +35,7 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 		const seconds = 10
 		flood := wire.AppendMessage(nil, &wire.ScanErrorMessage{Text: "x"})
 		ended := make(chan struct{})
-		c := newControl(floodConn{endless: endless{flood}}, ended, budget.New(budget.Link))
+		c := newControl(floodConn{endless{flood}}, ended, budget.New(budget.Link))
 		handled := 0
 		began := time.Now()
 		stop := errors.New("enough")
@@ -70,7 +64,7 @@ func TestControlMessagesCostABoundedShareOfAProcessor(t *testing.T) {
 // What a client of this side is waiting for is not held up.
 func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newControl(floodConn{endless: endless{wire.AppendMessage(nil, &wire.EndMessage{ID: 1, Kind: wire.EndStopped})}}, nil, budget.New(budget.Link))
+		c := newControl(floodConn{endless{wire.AppendMessage(nil, &wire.EndMessage{ID: 1, Kind: wire.EndStopped})}}, nil, budget.New(budget.Link))
 		n, began := 0, time.Now()
 		err := c.read(func(wire.Message) (bool, error) {
 			if n++; n == 2000 {

@@ -3,7 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"net"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,11 +14,18 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
+// controlConn is what a control stream needs of [mux.Conn].
+type controlConn interface {
+	io.ReadWriter
+	// Shrink lets go of the buffer of a stream on which nothing waits.
+	Shrink()
+}
+
 // control is the control stream of a link. Messages to send are queued, never
 // waited for, and written by one goroutine, so that a burst of them becomes one
 // write.
 type control struct {
-	conn  net.Conn
+	conn  controlConn
 	ended <-chan struct{} // closed with the session
 	work  *budget.Budget  // for what serves no client
 	heard atomic.Int64    // when anything last arrived, by clock
@@ -30,7 +37,7 @@ type control struct {
 	waiting chan struct{} // has a token while the queue is not empty
 }
 
-func newControl(conn net.Conn, ended <-chan struct{}, work *budget.Budget) *control {
+func newControl(conn controlConn, ended <-chan struct{}, work *budget.Budget) *control {
 	c := &control{conn: conn, ended: ended, work: work, waiting: make(chan struct{}, 1)}
 	c.heard.Store(int64(clock.Now()))
 	return c
@@ -85,7 +92,9 @@ func (c *control) write(ctx context.Context) error {
 		if _, err := c.conn.Write(batch); err != nil {
 			return err
 		}
-		free = batch
+		if free = batch; cap(free) > wire.LargeMessage {
+			free = nil
+		}
 	}
 }
 
@@ -101,6 +110,9 @@ func (c *control) read(handle func(wire.Message) (useful bool, err error)) error
 		}
 		began, useful := clock.Now(), false
 		c.heard.Store(int64(began))
+		if len(b) > wire.LargeMessage {
+			c.conn.Shrink()
+		}
 		m, err := wire.DecodeMessage(b)
 		if err != nil {
 			return err

@@ -9,12 +9,17 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
+// pipeConn is a control stream without a session.
+type pipeConn struct{ net.Conn }
+
+func (pipeConn) Shrink() {}
+
 // TestAPausedGuestHasTheNewestStatesOfItsPortsWaitingOnly: while it does not read, the host
 // goes on telling it.
 func TestAPausedGuestHasTheNewestStatesOfItsPortsWaitingOnly(t *testing.T) {
 	hostEnd, guestEnd := net.Pipe()
 	defer guestEnd.Close()
-	l := &Link{control: newControl(hostEnd, nil, budget.New(budget.Link))}
+	l := &Link{control: newControl(pipeConn{hostEnd}, nil, budget.New(budget.Link))}
 	many := make([]wire.PortState, wire.MaxListeners)
 	for i := range many {
 		many[i] = wire.PortState{Proto: "tcp", Port: 1, Fate: wire.PortTaken, Host: 1}

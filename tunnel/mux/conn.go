@@ -136,6 +136,13 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Shrink lets go of the buffer of a stream that once had much waiting, if nothing does now.
+func (c *Conn) Shrink() {
+	c.guard.mu.Lock()
+	defer c.guard.mu.Unlock()
+	c.guard.shrink(c.flow)
+}
+
 // RefuseWrites makes writes fail, also one that waits for the window.
 func (c *Conn) RefuseWrites() {
 	c.refused.Store(true)

@@ -73,11 +73,16 @@ func (g *guard) hold(f *flow, size int) {
 		return
 	}
 	for _, f := range g.flows {
-		if f.waiting == 0 && f.held > 0 && f.conn != nil && !f.over {
-			f.conn.Stream.Shrink()
-			g.held -= f.held
-			f.held = 0
-		}
+		g.shrink(f)
+	}
+}
+
+// shrink lets go of the buffer of a stream that has nothing waiting. It needs g.mu.
+func (g *guard) shrink(f *flow) {
+	if f.waiting == 0 && f.held > 0 && f.conn != nil && !f.over {
+		f.conn.Stream.Shrink()
+		g.held -= f.held
+		f.held = 0
 	}
 }
 
