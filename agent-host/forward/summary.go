@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
@@ -54,31 +55,45 @@ type Summary struct {
 }
 
 // Summaries are those of VMs, with so many forwards of all of them together. Each has a
-// few at least. It waits once, however much work there is on the table.
+// few at least. Others come in between: what a VM with thousands of ports has takes a moment
+// to go through.
 func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 	out := make([]Summary, len(vms))
+	counts := make([]int, len(vms))
 	t.look(func() {
-		counts := make([]int, len(vms))
 		for i, v := range vms {
 			counts[i] = len(v.forwards) + v.room.Len() + v.reverse.Len()
 		}
-		most := level(counts, rows)
-		for i, v := range vms {
-			s := &out[i]
-			s.Shown = v.reverse.Status()
-			if left := max(0, most-len(s.Shown)); len(v.forwards)+v.room.Len() > left {
-				var all []port
-				all, s.More = v.first(left)
-				s.Shown = v.show(s.Shown, slices.Values(all))
-			} else {
-				s.Shown = v.show(s.Shown, v.ports())
-			}
-		}
 	})
+	most := level(counts, rows)
+	for i := 0; i < len(vms); {
+		t.look(func() {
+			for u := (turn{t, time.Now().Add(turnTime)}); i < len(vms); {
+				out[i] = vms[i].summary(most)
+				if i++; u.over() {
+					return
+				}
+			}
+		})
+	}
 	for _, s := range out {
 		sortShown(s.Shown)
 	}
 	return out
+}
+
+// summary needs table.mu.
+func (v *VM) summary(most int) (s Summary) {
+	s.Shown = v.reverse.Status()
+	left := max(0, most-len(s.Shown))
+	if len(v.forwards)+v.room.Len() <= left {
+		s.Shown = v.show(s.Shown, v.ports())
+		return s
+	}
+	var all []port
+	all, s.More = v.first(left)
+	s.Shown = v.show(s.Shown, slices.Values(all))
+	return s
 }
 
 // fewRows is how many of its forwards each VM shows, however many VMs there are.
