@@ -24,8 +24,7 @@ const (
 	crowdVMs   = 20
 	crowdPorts = 4096
 	crowdFirst = 10_000
-	crowdRoom  = 400 // descriptors for listeners, for each VM
-	crowdAfter = 3 * time.Second
+	crowdRoom  = 400                    // descriptors for listeners, for each VM
 	crowdPause = 300 * time.Millisecond // between new ports of the good VM
 )
 
@@ -124,8 +123,9 @@ func crowdOf(dir string, vms int) error {
 
 func crowdSocket(dir string, i int) string { return filepath.Join(dir, fmt.Sprint("crowd", i)) }
 
-// measureCrowd runs a host agent, an honest guest and a crowd.
-func measureCrowd(ctx context.Context, bin string, vms int) (r crowdResult, err error) {
+// measureCrowd runs a host agent, an honest guest and a crowd, and measures until all is
+// settled and for a period after that.
+func measureCrowd(ctx context.Context, bin string, vms int, period time.Duration) (r crowdResult, err error) {
 	r.vms, r.room = vms, vms*crowdRoom
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -275,7 +275,7 @@ func measureCrowd(ctx context.Context, bin string, vms int) (r crowdResult, err 
 			r.settled = time.Since(began)
 		}
 	}
-	time.Sleep(crowdAfter)
+	time.Sleep(period)
 	stop()
 	asking.Wait()
 	r.before, r.during, r.unserved = median(before), median(during), int(unserved.Load())

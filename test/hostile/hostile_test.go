@@ -120,7 +120,7 @@ func awaitNone(t *testing.T, mode string) {
 
 // TestManyVMsThatAnnounceTheSamePortsShareTheRoomFairly is the short form of twenty.
 func TestManyVMsThatAnnounceTheSamePortsShareTheRoomFairly(t *testing.T) {
-	r, err := measureCrowd(t.Context(), os.Getenv(binDir), 5)
+	r, err := measureCrowd(t.Context(), os.Getenv(binDir), 5, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func inside(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() == 0 || slices.Contains(flags.Args(), crowdName) {
 		fmt.Fprintln(os.Stderr, crowdName)
-		r, err := measureCrowd(ctx, *bin, crowdVMs)
+		r, err := measureCrowd(ctx, *bin, crowdVMs, time.Duration(*seconds)*time.Second)
 		if err != nil {
 			return fmt.Errorf("%s: %w", crowdName, err)
 		}
