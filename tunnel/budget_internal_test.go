@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"testing"
@@ -102,5 +103,47 @@ func TestSilenceIsJudgedOnlyWhileWeListen(t *testing.T) {
 	}
 	if got := p.silence(at(20.5), heard); got != at(0.5) {
 		t.Errorf("silent for %v, want 0.5 s: the guest has just been asked", got)
+	}
+}
+
+// largeConn is a control stream on which a large message comes every second.
+type largeConn struct {
+	message []byte
+	rest    []byte
+	shrunk  *int
+}
+
+func (c *largeConn) Read(b []byte) (int, error) {
+	if len(c.rest) == 0 {
+		time.Sleep(time.Second)
+		c.rest = c.message
+	}
+	n := copy(b, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+func (c *largeConn) Write(b []byte) (int, error) { return len(b), nil }
+func (c *largeConn) Shrink()                     { *c.shrunk++ }
+
+// TestLargeMessagesLeaveNoBuffersBehind: thousands of ports are announced once, and the
+// buffers of twenty VMs were a tenth of the agent's memory. Whoever sends such messages
+// without end does not have buffers made without end.
+func TestLargeMessagesLeaveNoBuffersBehind(t *testing.T) {
+	for messages, want := range map[int]int{1: 1, 5: 1, 25: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			shrunk, n := 0, 0
+			message := wire.AppendMessage(nil, &wire.ScanErrorMessage{Text: "x"})
+			message = append(binary.BigEndian.AppendUint32(nil, uint32(wire.MaxMessage)), append(message[4:], make([]byte, wire.MaxMessage-len(message[4:]))...)...)
+			c := newControl(&largeConn{message: message, shrunk: &shrunk}, nil, budget.New(budget.Link))
+			err := c.read(func(wire.Message) (bool, error) {
+				if n++; n == messages {
+					return true, io.EOF
+				}
+				return true, nil
+			})
+			if err != io.EOF || shrunk != want {
+				t.Errorf("after %d large messages buffers were let go of %d times, want %d; %v", messages, shrunk, want, err)
+			}
+		})
 	}
 }

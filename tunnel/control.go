@@ -21,6 +21,15 @@ type controlConn interface {
 	Shrink()
 }
 
+const (
+	// largeMessage is from how many bytes on a message is one of those that come once,
+	// with thousands of listeners: the buffers that it takes are not kept for the next.
+	largeMessage = 64 << 10
+	// shrinkEvery is the least time between two times that they are let go of: whoever sends
+	// such messages all the time does not have them made anew all the time.
+	shrinkEvery = 10 * time.Second
+)
+
 // control is the control stream of a link. Messages to send are queued, never
 // waited for, and written by one goroutine, so that a burst of them becomes one
 // write.
@@ -92,7 +101,7 @@ func (c *control) write(ctx context.Context) error {
 		if _, err := c.conn.Write(batch); err != nil {
 			return err
 		}
-		if free = batch; cap(free) > wire.LargeMessage {
+		if free = batch; cap(free) > largeMessage {
 			free = nil
 		}
 	}
@@ -103,14 +112,15 @@ func (c *control) write(ctx context.Context) error {
 // may take some processor time; beyond that the peer is not read for a while.
 func (c *control) read(handle func(wire.Message) (useful bool, err error)) error {
 	r := wire.MessageReader{R: bufio.NewReader(c.conn)}
-	for {
+	for shrunk := clock.Now() - shrinkEvery; ; {
 		b, err := r.Next()
 		if err != nil {
 			return err
 		}
 		began, useful := clock.Now(), false
 		c.heard.Store(int64(began))
-		if len(b) > wire.LargeMessage {
+		if len(b) > largeMessage && began-shrunk >= shrinkEvery {
+			shrunk, r.Buf = began, nil
 			c.conn.Shrink()
 		}
 		m, err := wire.DecodeMessage(b)

@@ -207,7 +207,8 @@ func (m mode) disturb(ctx context.Context) {
 // answer.
 func dialUntil(ctx context.Context, port int, limit time.Duration) (net.Conn, error) {
 	var last error
-	for end := time.Now().Add(limit); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
+	began := time.Now()
+	for ; time.Since(began) < limit && ctx.Err() == nil; pauseAfter(time.Since(began)) {
 		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
 		if err != nil {
 			last = err
@@ -222,6 +223,16 @@ func dialUntil(ctx context.Context, port int, limit time.Duration) (net.Conn, er
 		_ = c.Close()
 	}
 	return nil, errors.Join(last, ctx.Err())
+}
+
+// pauseAfter is the pause between two tries: a port opens within milliseconds, or something
+// keeps it.
+func pauseAfter(waited time.Duration) {
+	pause := 200 * time.Microsecond
+	if waited > 50*time.Millisecond {
+		pause = 2 * time.Millisecond
+	}
+	time.Sleep(pause)
 }
 
 func roundTrip(c net.Conn) (time.Duration, error) {

@@ -15,9 +15,6 @@ const (
 	// MaxMessage bounds a control message in bytes: a snapshot of
 	// MaxListeners with the longest names fits, and so does a delta.
 	MaxMessage = 1 << 20
-	// LargeMessage is from how many bytes on a control message is one of those that come
-	// once, with thousands of listeners: no buffer is kept for the next.
-	LargeMessage = 64 << 10
 	// MaxListeners is how many listeners a guest can announce.
 	MaxListeners = 4096
 	maxProcess   = 96
@@ -125,9 +122,6 @@ type MessageReader struct {
 // Next returns the next message as decodeMessage takes it, good until the one after it
 // is read.
 func (r *MessageReader) Next() ([]byte, error) {
-	if cap(r.Buf) > LargeMessage {
-		r.Buf = nil
-	}
 	var hdr [4]byte
 	if _, err := io.ReadFull(r.R, hdr[:]); err != nil {
 		return nil, err
@@ -136,10 +130,11 @@ func (r *MessageReader) Next() ([]byte, error) {
 	if n < 1 || n > MaxMessage {
 		return nil, fmt.Errorf("control message of %d bytes, want 1 to %d", n, MaxMessage)
 	}
+	const step = 64 << 10
 	r.Buf = r.Buf[:0]
 	for len(r.Buf) < n {
 		have := len(r.Buf)
-		r.Buf = append(r.Buf, make([]byte, min(LargeMessage, n-have))...)
+		r.Buf = append(r.Buf, make([]byte, min(step, n-have))...)
 		if _, err := io.ReadFull(r.R, r.Buf[have:]); err != nil {
 			return nil, fmt.Errorf("control message is cut short: %w", err)
 		}
