@@ -10,10 +10,11 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch/process"
 )
 
-// nameAfter are the times after a change at which processes are looked up: at once, for
-// a descriptor that a parent was passing to its child, for a server that became a
-// daemon or another program meanwhile.
-var nameAfter = []time.Duration{0, 50 * time.Millisecond, time.Second, 5 * time.Second}
+// nameAfter are the times after a change at which processes are looked up: as soon as the
+// change has been told, for a descriptor that a parent was passing to its child, for a
+// server that became a daemon or another program meanwhile. A search keeps a processor for
+// milliseconds, and whoever tells of the change would wait for it.
+var nameAfter = []time.Duration{2 * time.Millisecond, 50 * time.Millisecond, time.Second, 5 * time.Second}
 
 // maxNamePause is the longest time between two searches for names that are due.
 const maxNamePause = 10 * time.Second
@@ -38,7 +39,9 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.nameless:
-			step = 0
+			if step = 0; !sleep(ctx, nameAfter[step]) {
+				return
+			}
 		case <-later:
 		}
 		step++
