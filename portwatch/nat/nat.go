@@ -2,8 +2,8 @@
 // other addresses (DNAT). Containers are published that way, and nothing listens on such
 // a port.
 //
-// What is read is what nftables has, and iptables where that writes nftables' rules
-// (iptables-nft). The older iptables has tables of its own, which are not looked at.
+// What is read is what nftables has, with iptables where that writes nftables' rules
+// (iptables-nft), and the tables of the older iptables, of whose changes nobody is told.
 package nat
 
 import (
@@ -55,13 +55,10 @@ func read(everything bool) (all []Translation, unclear []string, err error) {
 		return nil, nil, err
 	}
 	chains, err := conn.ListChains()
-	if err != nil {
-		if errors.Is(err, unix.EPERM) {
-			err = nil
-		}
-		return nil, nil, err
+	if errors.Is(err, unix.EPERM) {
+		return nil, nil, nil
 	}
-	w := walker{conn: conn, everything: everything, rules: make(map[chainKey][]*nftables.Rule), sets: make(map[setKey][]nftables.SetElement)}
+	w := walker{conn: conn, everything: everything, err: err, rules: make(map[chainKey][]*nftables.Rule), sets: make(map[setKey][]nftables.SetElement)}
 	for _, c := range chains {
 		if c.Type != nftables.ChainTypeNAT || c.Hooknum == nil {
 			continue
@@ -71,6 +68,7 @@ func read(everything bool) (all []Translation, unclear []string, err error) {
 			w.walk(c.Table, c.Name, match{}, 0)
 		}
 	}
+	w.legacy()
 	slices.SortFunc(w.found, compare)
 	return slices.Compact(w.found), w.unclear, w.err
 }

@@ -32,8 +32,9 @@ func sh(t *testing.T, script string) {
 
 func clear(t *testing.T) {
 	t.Helper()
-	sh(t, "nft flush ruleset")
-	t.Cleanup(func() { sh(t, "nft flush ruleset") })
+	const script = "nft flush ruleset; for p in iptables ip6tables; do $p-legacy -t nat -F; $p-legacy -t nat -X; done"
+	sh(t, script)
+	t.Cleanup(func() { sh(t, script) })
 }
 
 func text(all []nat.Translation) (out []string) {
@@ -138,15 +139,28 @@ END`, []string{"tcp * 8080-8080 > [fd00::2]:80", "udp * 54-54 > [fd00::4]:5454"}
 			table ip t { chain pre { type nat hook prerouting priority dstnat; policy accept; tcp dport 8080 dnat to 10.0.0.2:80; }
 			}
 END`, nil},
+		"the older iptables, IPv6": {`
+			ip6tables-legacy -t nat -N DOCKER
+			ip6tables-legacy -t nat -A OUTPUT ! -d ::1 -m addrtype --dst-type LOCAL -m comment --comment "a \"quoted\" --dport 7" -j DOCKER
+			ip6tables-legacy -t nat -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination [fd00::2]:80
+			ip6tables-legacy -t nat -A DOCKER -d fd00::1 -p udp -m udp --dport 54 -j DNAT --to-destination fd00::4
+			ip6tables-legacy -t nat -A DOCKER -p icmpv6 -j DNAT --to-destination fd00::4
+			ip6tables-legacy -t nat -A DOCKER -i eth0 -p tcp -m tcp --dport 9 -j DNAT --to-destination [fd00::2]:9
+			ip6tables-legacy -t nat -A PREROUTING -p tcp -m tcp --dport 10 -j DNAT --to-destination [fd00::2]:10`,
+			[]string{"tcp * 8080-8080 > [fd00::2]:80", "udp fd00::1 54-54 > [fd00::4]:0"}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		read := func(t *testing.T, rules string) {
 			clear(t)
-			sh(t, test.rules)
+			sh(t, rules)
 			all, unclear, err := nat.Read()
 			if got := text(all); err != nil || len(unclear) > 0 || !slices.Equal(got, test.want) {
 				t.Errorf("%q, %q, %v; want %q", got, unclear, err, test.want)
 			}
-		})
+		}
+		t.Run(name, func(t *testing.T) { read(t, test.rules) })
+		if strings.Contains(test.rules, "iptables-nft") {
+			t.Run(name+", the older one", func(t *testing.T) { read(t, strings.ReplaceAll(test.rules, "iptables-nft", "iptables-legacy")) })
+		}
 	}
 }
 

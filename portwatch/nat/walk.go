@@ -73,13 +73,21 @@ func (w *walker) walk(table *nftables.Table, chain string, m match, depth int) {
 		w.rules[k] = rules
 	}
 	for _, r := range rules {
-		if w.steps++; w.steps > maxSteps || len(w.found) >= maxTranslations {
-			w.err = fmt.Errorf("more than %d rules, or %d ports, are translated here; the rest is not announced", maxSteps, maxTranslations)
+		if w.full() {
 			return
 		}
 		p := packet{walker: w, table: table, chain: chain, depth: depth, match: m, loaded: make(map[uint32]field), values: make(map[uint32][]byte)}
 		p.run(r.Exprs)
 	}
+}
+
+// full counts a rule that is looked at, and reports whether that is one too many.
+func (w *walker) full() bool {
+	if w.steps++; w.steps > maxSteps || len(w.found) >= maxTranslations {
+		w.err = fmt.Errorf("more than %d rules, or %d ports, are translated here; the rest is not announced", maxSteps, maxTranslations)
+		return true
+	}
+	return false
 }
 
 func (w *walker) say(format string, args ...any) {
