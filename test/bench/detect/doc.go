@@ -4,6 +4,9 @@
 // namespace, the agents talk over a unix socket. Each source of events is measured by
 // taking the better ones away from the guest agent.
 //
+// A server that is stopped and started again is asked at once, each time: that is measured
+// in the same way. So is a look at everything beside tens of thousands of sockets.
+//
 // It also counts what both agents do while nothing happens: context switches and
 // processor time.
 //

@@ -76,6 +76,10 @@ func runInside(o options) error {
 			return fmt.Errorf("%s: %w", source, err)
 		}
 	}
+	fmt.Println()
+	if err := dumps(guest); err != nil {
+		return fmt.Errorf("a look at everything: %w", err)
+	}
 	return nil
 }
 
@@ -131,6 +135,12 @@ func measureSource(o options, guest *namespace, source string) (err error) {
 		fmt.Printf("  %-34s %s   %s\n", t.proto+" listen() to first answer", up, late.short())
 		fmt.Printf("  %-34s %s\n", t.proto+" close() to refusal", down)
 	}
+	again, err := restarts(guest, o.trials)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  %-34s %s   %d of %d after 5 ms, %d after 50\n", "TCP restart to first answer", again,
+		again.later(5*time.Millisecond), len(again), again.later(50*time.Millisecond))
 	if o.idle <= 0 {
 		return nil
 	}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"time"
+)
+
+// restarts stops a server and starts it again, each time with a request as soon as it
+// listens, as the next command of a script does. It returns how long each was not served.
+func restarts(guest *namespace, count int) (took times, err error) {
+	var l net.Listener
+	defer func() {
+		if l != nil {
+			_ = l.Close()
+		}
+	}()
+	for i := range count {
+		if l != nil {
+			_ = l.Close()
+		}
+		mark := byte(i)
+		err := guest.do(func() (err error) {
+			l, err = net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		go answerWith(l, mark)
+		for {
+			got, err := answer()
+			if err == nil && got == mark {
+				break
+			}
+			if err == nil {
+				return nil, fmt.Errorf("server %d was asked, and server %d has answered", mark, got)
+			}
+			if time.Since(start) > patience {
+				return nil, fmt.Errorf("a restarted server: %w for an answer", errPatience)
+			}
+			time.Sleep(between)
+		}
+		took = append(took, time.Since(start))
+	}
+	return took, nil
+}
+
+// answerWith answers each connection with a byte, and ends it.
+func answerWith(l net.Listener, mark byte) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = c.Write([]byte{mark})
+		_ = c.Close()
+	}
+}
+
+func answer() (byte, error) {
+	c, err := dial()
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	var b [1]byte
+	_, err = c.Read(b[:])
+	return b[0], err
+}
+
+// later is how many took longer.
+func (t times) later(than time.Duration) (n int) {
+	for _, d := range t {
+		if d > than {
+			n++
+		}
+	}
+	return n
+}
