@@ -26,6 +26,9 @@ type Agent struct {
 	// Poll is the time between two scans where the kernel does not tell of sockets; 0 for
 	// portwatch.DefaultInterval.
 	Poll time.Duration
+	// Namespaces: what listens in other network namespaces, as those of containers, is
+	// announced too, where it can be reached from this one.
+	Namespaces bool
 	// Hosts is the file, as hosts(5) has it, where the host's name is kept; empty for none.
 	Hosts string
 	// AllowCID are vsock context IDs that may connect beside the host.
@@ -50,10 +53,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	scanner := &portwatch.Scanner{Own: own}
 	defer scanner.Close()
 	announce := newAnnouncer(portwatch.Watch(scanner, a.Poll, a.Log), a.Log)
+	if a.Namespaces {
+		announce.elsewhere = announce.watcher.Elsewhere()
+	}
 	server := &tunnel.Server{
 		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log.With(LogFrom, "host")},
 		Source: announce.source,
 		Own:    own,
+		Also:   announce.contains,
 	}
 
 	g, gctx := errgroup.WithContext(ctx)

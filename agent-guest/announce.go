@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/portwatch/nat"
+	"github.com/rum-vm/rum-agent/portwatch/netns"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 )
@@ -24,18 +25,28 @@ const (
 	maxTranslated, maxRange = 512, 64
 	// addressesEvery is how often it is looked which address of this machine leads there.
 	addressesEvery = 30 * time.Second
+	// maxContained bounds the listeners of other namespaces that are announced.
+	maxContained = 512
+	// namespacesEvery is how often other namespaces are looked into although nothing is
+	// told, and namespacesPolled where the kernel does not tell.
+	namespacesEvery, namespacesPolled = 5 * time.Second, time.Second
 )
 
-// announcer joins what listens here and what the packet filter translates.
+// announcer joins what listens here, what the packet filter translates, and what listens
+// in other network namespaces.
 type announcer struct {
 	watcher *portwatch.Watcher
 	log     *slog.Logger
-	pending chan struct{} // has a token when translations have changed
+	pending chan struct{} // has a token when translations or contained have changed
+	// elsewhere has a token when something happened in another namespace; nil where those
+	// are not looked into.
+	elsewhere <-chan struct{}
 
 	mu           sync.Mutex
 	translations []nat.Translation
+	contained    []portlist.Listener // in other namespaces
 	seen         uint64              // generation of the watcher
-	published    []portlist.Listener // what translations are announced as
+	published    []portlist.Listener // what is announced of translations and contained
 	now          announce.Announcement
 	changed      chan struct{}
 }
@@ -56,6 +67,9 @@ func (a *announcer) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.watcher.Run(ctx) })
 	g.Go(func() error { nat.Watch(ctx, a.translated); return nil })
+	if a.elsewhere != nil {
+		g.Go(func() error { netns.Watch(ctx, a.elsewhere, a.namespacesPause, a.inside); return nil })
+	}
 	g.Go(func() error {
 		for {
 			state, changed := a.watcher.State()
@@ -86,15 +100,44 @@ func (a *announcer) translated(all []nat.Translation, unclear []string, err erro
 	a.mu.Lock()
 	a.translations = all
 	a.mu.Unlock()
+	a.again()
+}
+
+// inside takes over what listens in other namespaces.
+func (a *announcer) inside(all []portlist.Listener) {
+	a.mu.Lock()
+	a.contained = all
+	a.mu.Unlock()
+	a.again()
+}
+
+// contains reports whether an address is announced for a listener in another namespace.
+func (a *announcer) contains(addr netip.AddrPort) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.contained, func(l portlist.Listener) bool { return l.Addr == addr }) &&
+		slices.ContainsFunc(a.published, func(l portlist.Listener) bool { return l.Addr == addr })
+}
+
+// namespacesPause is the time between two looks at other namespaces.
+func (a *announcer) namespacesPause() time.Duration {
+	if state, _ := a.watcher.State(); state.Sources.TCP == portwatch.SourceEBPF && state.Sources.UDP == portwatch.SourceEBPF {
+		return namespacesEvery
+	}
+	return namespacesPolled
+}
+
+// again has what is announced made anew.
+func (a *announcer) again() {
 	select {
 	case a.pending <- struct{}{}:
 	default:
 	}
 }
 
-// update makes what is announced what there is now. It reports whether any ports are
-// translated.
-func (a *announcer) update(state portwatch.State) (translates bool) {
+// update makes what is announced what there is now. It reports whether it is to be made anew
+// after a while, since addresses of this machine matter.
+func (a *announcer) update(state portwatch.State) (again bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := announce.Announcement{Generation: a.now.Generation, Listeners: usable(state.Listeners)}
@@ -103,16 +146,18 @@ func (a *announcer) update(state portwatch.State) (translates bool) {
 	} else if len(next.Listeners) < len(state.Listeners) && state.Listeners[0].Unusable == portwatch.LoopbackDown {
 		next.ScanError = "only what the bridge reaches is served: " + portwatch.LoopbackDown
 	}
-	var translated []portlist.Listener
-	if len(a.translations) > 0 {
-		translated = published(a.translations, state.Listeners, ownAddresses())
+	more := others{taken: make(map[listenerPort]bool)}
+	if len(a.translations)+len(a.contained) > 0 {
+		more.take(state.Listeners)
+		more.publish(a.translations, ownAddresses())
+		more.contain(a.contained)
 	}
-	if state.Generation != a.seen || state.Generation > 0 && !slices.Equal(translated, a.published) {
+	if state.Generation != a.seen || state.Generation > 0 && !slices.Equal(more.all, a.published) {
 		next.Generation++
 	}
-	a.seen, a.published = state.Generation, translated
-	if len(translated) > 0 {
-		next.Listeners = slices.Concat(next.Listeners, translated)
+	a.seen, a.published = state.Generation, more.all
+	if len(more.all) > 0 {
+		next.Listeners = slices.Concat(next.Listeners, more.all)
 	}
 	if next.Generation != a.now.Generation || next.ScanError != a.now.ScanError {
 		a.now = next
@@ -130,18 +175,43 @@ func usable(all []portlist.Listener) []portlist.Listener {
 	return slices.DeleteFunc(slices.Clone(all), func(l portlist.Listener) bool { return l.Unusable != "" })
 }
 
-// published are translations as listeners, at an address of this machine to which they
-// apply. That is not loopback's, unless they say so: from there the kernel lets nothing out
-// to others. A port at which something listens is that, and not another.
-func published(all []nat.Translation, listening []portlist.Listener, own []netip.Prefix) (out []portlist.Listener) {
-	type port struct {
-		proto string
-		port  uint16
-	}
-	taken := make(map[port]bool)
+// others are what is announced beside what listens here. A port at which something listens
+// is that, and not another.
+type others struct {
+	all   []portlist.Listener
+	taken map[listenerPort]bool
+}
+
+type listenerPort struct {
+	proto string
+	port  uint16
+}
+
+// take keeps others from the ports at which something listens here.
+func (o *others) take(listening []portlist.Listener) {
 	for _, l := range listening {
-		taken[port{l.Proto, l.Addr.Port()}] = true
+		o.taken[listenerPort{l.Proto, l.Addr.Port()}] = true
 	}
+}
+
+// contain adds what listens in other namespaces.
+func (o *others) contain(all []portlist.Listener) {
+	n := 0
+	for _, l := range all {
+		p := listenerPort{l.Proto, l.Addr.Port()}
+		if o.taken[p] || n == maxContained {
+			continue
+		}
+		o.taken[p] = true
+		o.all = append(o.all, l)
+		n++
+	}
+}
+
+// publish adds translations as listeners, at an address of this machine to which they
+// apply. That is not loopback's, unless they say so: from there the kernel lets nothing out
+// to others.
+func (o *others) publish(all []nat.Translation, own []netip.Prefix) {
 	for _, t := range all {
 		at := t.Addr
 		if !at.IsValid() {
@@ -150,20 +220,19 @@ func published(all []nat.Translation, listening []portlist.Listener, own []netip
 		if !at.IsValid() || int(t.Last)-int(t.First) >= maxRange || !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == at }) {
 			continue
 		}
-		for n := int(t.First); n <= int(t.Last) && len(out) < maxTranslated; n++ {
-			p := port{t.Proto, uint16(n)}
-			if n == 0 || taken[p] {
+		for n := int(t.First); n <= int(t.Last) && len(o.all) < maxTranslated; n++ {
+			p := listenerPort{t.Proto, uint16(n)}
+			if n == 0 || o.taken[p] {
 				continue
 			}
-			taken[p] = true
+			o.taken[p] = true
 			to := t.To
 			if to.Port() == 0 {
 				to = netip.AddrPortFrom(to.Addr(), p.port)
 			}
-			out = append(out, portlist.Listener{Proto: t.Proto, Addr: netip.AddrPortFrom(at, p.port), Process: fmt.Sprintf("dnat to %v", to)})
+			o.all = append(o.all, portlist.Listener{Proto: t.Proto, Addr: netip.AddrPortFrom(at, p.port), Process: fmt.Sprintf("dnat to %v", to)})
 		}
 	}
-	return out
 }
 
 // addressFor is an address of this machine from which what is at to is not a neighbour:

@@ -24,6 +24,6 @@
 // second in the long run, or less often among thousands, and delays nobody else's.
 //
 // Out of scope: unix and vsock sockets, listeners in other network namespaces
-// (containers), ports that exist as rules of the packet filter only (package nat), and the zone of an
+// (package netns), ports that exist as rules of the packet filter only (package nat), and the zone of an
 // IPv6 link-local address, which the kernel's tables do not carry.
 package portwatch

@@ -64,7 +64,7 @@ func (k *Kernel) Close() error {
 
 // OpenCgroup attaches to a cgroup, with a ring buffer of some bytes.
 func OpenCgroup(cgroup string, ring int) (*Kernel, error) {
-	b, err := events.OpenCgroup(cgroup, ring)
+	b, err := events.OpenCgroup(events.Options{Cgroup: cgroup, Ring: ring})
 	if b == nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func OpenCgroup(cgroup string, ring int) (*Kernel, error) {
 
 // OpenTracepoint attaches to the tracepoint.
 func OpenTracepoint() (*Kernel, error) {
-	b, err := events.OpenTracepoint(events.RingSize)
+	b, err := events.OpenTracepoint()
 	if err != nil {
 		return nil, err
 	}

@@ -32,10 +32,13 @@ const (
 	SourcePoll = events.None
 )
 
-// bestSources are the sources of events, the best first.
-var bestSources = []func() (source, error){
-	func() (source, error) { return opened(events.OpenCgroup("", events.RingSize)) },
-	func() (source, error) { return opened(events.OpenTracepoint(events.RingSize)) },
+// bestSources are the sources of events, the best first, perhaps with those of other network
+// namespaces.
+func bestSources(elsewhere bool) []func() (source, error) {
+	return []func() (source, error){
+		func() (source, error) { return opened(events.OpenCgroup(events.Options{Elsewhere: elsewhere})) },
+		func() (source, error) { return opened(events.OpenTracepoint()) },
+	}
 }
 
 // opened makes no programs no source.
@@ -156,6 +159,12 @@ func (f *follower) take(deadline time.Time) error {
 		f.budget.spend(now, wakeCost+time.Duration(len(batch))*eventCost)
 	}
 	for _, e := range batch {
+		if e.Elsewhere || !e.Opened && e.Cookie != 0 && !f.picture.has(e.Cookie) {
+			f.w.tellElsewhere()
+		}
+		if e.Elsewhere {
+			continue
+		}
 		f.note(event{place{e.Proto, e.Family, e.Port}, e.Cookie, e.Opened}, now)
 	}
 	if lost || f.w.nudged.Swap(false) || len(f.pending) > maxPending {

@@ -173,7 +173,7 @@ func (w *Watcher) followTo(ctx context.Context, src source) error {
 
 // ProbeSources finds out what would tell a Watcher of this process when to look.
 func ProbeSources() Sources {
-	for _, open := range bestSources {
+	for _, open := range bestSources(false) {
 		if src, _ := open(); src != nil {
 			defer src.Close()
 			return Sources{TCP: src.Of("tcp"), UDP: src.Of("udp")}

@@ -57,10 +57,11 @@ type Watcher struct {
 	log     *slog.Logger
 	nudged  atomic.Bool // look at everything
 
-	nameless chan struct{} // has a token when sockets were shown
-	showing  sync.Mutex
-	shown    map[port][]socket        // last
-	owners   map[uint64]process.Owner // of the sockets, by inode
+	elsewhere chan struct{} // has a token when something happened in other network namespaces; nil for nobody to tell
+	nameless  chan struct{} // has a token when sockets were shown
+	showing   sync.Mutex
+	shown     map[port][]socket        // last
+	owners    map[uint64]process.Owner // of the sockets, by inode
 }
 
 // NewWatcher returns a Watcher that calls scan, usually Scanner.Scan, from Run
@@ -79,8 +80,24 @@ func NewWatcher(scan func() ([]portlist.Listener, error), interval time.Duration
 func Watch(s *Scanner, interval time.Duration, log *slog.Logger) *Watcher {
 	w := NewWatcher(s.Scan, interval)
 	w.scanner, w.log, w.nameless = s, log, make(chan struct{}, 1)
-	w.sources, w.safety = bestSources, safetyInterval
+	w.sources, w.safety = bestSources(false), safetyInterval
 	return w
+}
+
+// Elsewhere returns a channel that has a token when a socket has come or gone in another
+// network namespace, as far as the kernel tells: at a source of SourceEBPF, of TCP since
+// Linux 5.16. It is called once, before Run.
+func (w *Watcher) Elsewhere() <-chan struct{} {
+	w.elsewhere, w.sources = make(chan struct{}, 1), bestSources(true)
+	return w.elsewhere
+}
+
+// tellElsewhere tells whoever has called Elsewhere.
+func (w *Watcher) tellElsewhere() {
+	select {
+	case w.elsewhere <- struct{}{}:
+	default:
+	}
 }
 
 // State returns the current state and a channel that is closed as soon as

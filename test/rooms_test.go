@@ -17,7 +17,7 @@ const module = "github.com/rum-vm/rum-agent/"
 // What each package may know of ours, with what that knows in turn. The commands, which
 // are not here, may know whatever is not the other agent's.
 var rooms = map[string][]string{
-	"agent-guest":                  {"portwatch/nat", "tunnel"},
+	"agent-guest":                  {"portwatch/nat", "portwatch/netns", "tunnel"},
 	"agent-host":                   {"agent-host/config", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
 	"agent-host/configfile":        {"agent-host/config", "agent-host/filewatch", "tunnel/keyfile"},
 	"agent-host/config":            {"portwatch/portlist"},
@@ -45,6 +45,7 @@ var rooms = map[string][]string{
 	"portwatch/events":             nil,
 	"portwatch/nat":                {"portwatch/netevents"},
 	"portwatch/netevents":          nil,
+	"portwatch/netns":              {"portwatch"},
 	"portwatch/portlist":           nil,
 	"portwatch/process":            {"portwatch/portlist"},
 	"tunnel":                       {"tunnel/announce", "tunnel/dial", "tunnel/endpoint", "tunnel/handshake", "tunnel/stream", "tunnel/strangers"},

@@ -345,7 +345,7 @@ func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRe
 	defer cancel()
 	s.WhenDead(cancel)
 	defer s.WhenDead(nil)
-	target, err := dial.To(ctx, open.Target)
+	target, err := dial.To(ctx, open.Target, l.server.Also)
 	if err != nil {
 		return nil, err
 	}

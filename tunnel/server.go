@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -48,6 +49,9 @@ type Server struct {
 	// Own hears of the sockets that listen for hosts, which are not to be
 	// announced; nil for nobody to tell.
 	Own *portwatch.Own
+	// Also tells which of the announced addresses are not this machine's, and are
+	// connected to all the same: those of its containers; nil for none.
+	Also func(netip.AddrPort) bool
 	// Changed is called when [Server.Hosts] returns something else; nil for nobody to
 	// tell. It does not wait.
 	Changed func()

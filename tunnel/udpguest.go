@@ -32,7 +32,7 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *stream.Strea
 		s.Die(net.ErrClosed)
 		return
 	}
-	dial := func(to netip.AddrPort) (*udp.Socket, error) { return dial.UDP(to, l.server.Own) }
+	dial := func(to netip.AddrPort) (*udp.Socket, error) { return dial.UDP(to, l.server.Own, l.server.Also) }
 	if err := udp.Serve(ctx, s, l.maxFlows(), l.datagrams, dial); err != nil {
 		l.server.log().Debug("datagram stream ended", "err", err)
 	}

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,6 +39,9 @@ type Event struct {
 	Port   uint16
 	Cookie uint64 // 0 where it is not known
 	Opened bool   // or closed
+	// Elsewhere: in another network namespace. Of what is closed there this is not always
+	// known, and before Linux 5.16 of no TCP socket.
+	Elsewhere bool
 }
 
 // Bind is how a UDP socket came to its port: a server asks for one, a client takes what the
@@ -68,19 +72,30 @@ type Programs struct {
 	lostBefore uint64
 }
 
+// Options are how to watch. The zero value is for this network namespace, by the root cgroup.
+type Options struct {
+	// Cgroup is a directory; empty for the root cgroup.
+	Cgroup string
+	// Ring is the size of the ring buffer in bytes, a power of two; 0 for RingSize.
+	Ring int
+	// Elsewhere: what happens in other network namespaces is told of too.
+	Elsewhere bool
+}
+
 // OpenCgroup attaches programs to a cgroup for both protocols, or for the one that the
-// kernel lets it. Without a cgroup it is the root one. UDP needs Linux 5.9 and TCP 5.8, and both root's capabilities. TCP is
+// kernel lets it. UDP needs Linux 5.9 and TCP 5.8, and both root's capabilities. TCP is
 // left to the tracepoint where that works and the cgroup does not. Before Linux 5.11 maps
 // are locked memory, of which the process has to be allowed enough (RLIMIT_MEMLOCK). The
 // first result is nil if nothing works; the error says what does not.
-func OpenCgroup(cgroup string, ring int) (*Programs, error) {
+func OpenCgroup(o Options) (*Programs, error) {
+	cgroup := o.Cgroup
 	if cgroup == "" {
 		var err error
 		if cgroup, err = rootCgroup(); err != nil {
 			return nil, err
 		}
 	}
-	b, build, err := load(ring)
+	b, build, err := load(o)
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +117,8 @@ func OpenCgroup(cgroup string, ring int) (*Programs, error) {
 }
 
 // OpenTracepoint attaches a program to the tracepoint of TCP's states.
-func OpenTracepoint(ring int) (*Programs, error) {
-	b, build, err := load(ring)
+func OpenTracepoint() (*Programs, error) {
+	b, build, err := load(Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +129,12 @@ func OpenTracepoint(ring int) (*Programs, error) {
 	return b, nil
 }
 
-func load(ring int) (*Programs, builder, error) {
+func load(o Options) (*Programs, builder, error) {
 	b := &Programs{tcp: None, udp: None}
-	if err := b.makeMaps(ring); err != nil {
+	if err := b.makeMaps(cmp.Or(o.Ring, RingSize)); err != nil {
 		return nil, builder{}, errors.Join(err, b.Close())
 	}
-	return b, builder{ring: b.ring, lost: b.lost, sockets: b.sockets, namespace: namespaceCookie()}, nil
+	return b, builder{ring: b.ring, lost: b.lost, sockets: b.sockets, namespace: namespaceCookie(), elsewhere: o.Elsewhere}, nil
 }
 
 // Of is where the events of a protocol come from: [EBPF], [Tracepoint] or [None].
@@ -281,8 +296,8 @@ func parseRecord(r []byte) (Event, bool) {
 		return Event{}, false
 	}
 	e := Event{
-		Proto: "tcp", Family: r[11], Port: binary.NativeEndian.Uint16(r[8:]), Cookie: binary.NativeEndian.Uint64(r),
-		Opened: binary.NativeEndian.Uint32(r[12:]) == recordOpen,
+		Proto: "tcp", Family: r[11] &^ recordElsewhere, Port: binary.NativeEndian.Uint16(r[8:]), Cookie: binary.NativeEndian.Uint64(r),
+		Opened: binary.NativeEndian.Uint32(r[12:]) == recordOpen, Elsewhere: r[11]&recordElsewhere != 0,
 	}
 	if r[10] == unix.IPPROTO_UDP {
 		e.Proto = "udp"

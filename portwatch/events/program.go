@@ -13,7 +13,7 @@ import (
 //	0  cookie of the socket, 0 where the program cannot know it
 //	8  port, in the machine's byte order
 //	10 protocol: IPPROTO_TCP or IPPROTO_UDP
-//	11 family: AF_INET or AF_INET6
+//	11 family: AF_INET or AF_INET6, with recordElsewhere in another network namespace
 //	12 kind: recordOpen or recordClose
 //
 // A record that finds no room is counted in the map of lost ones. UDP sockets are also
@@ -24,6 +24,8 @@ const (
 	recordLen   = 16
 	recordOpen  = 1
 	recordClose = 2
+
+	recordElsewhere = 0x80
 )
 
 // What the map of sockets says of one, besides the port it has or asks for in the lowest
@@ -75,19 +77,29 @@ type builder struct {
 	// namespace is the cookie of the only network namespace that is told of; 0 for
 	// all of them.
 	namespace uint64
+	// elsewhere: what happens in others is told of too, and marked.
+	elsewhere bool
 }
 
-// ours leaves out what happens in other network namespaces. The context is in R6.
+// ours leaves out what happens in other network namespaces, or marks it in R8, where the
+// family is. The context is in R6.
 func (b builder) ours() asm.Instructions {
 	if b.namespace == 0 {
 		return nil
 	}
-	return asm.Instructions{
+	compare := asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6),
 		asm.FnGetNetnsCookie.Call(),
 		asm.LoadImm(asm.R1, int64(b.namespace), asm.DWord),
-		asm.JNE.Reg(asm.R0, asm.R1, "out"),
 	}
+	if !b.elsewhere {
+		return append(compare, asm.JNE.Reg(asm.R0, asm.R1, "out"))
+	}
+	return append(compare,
+		asm.JEq.Reg(asm.R0, asm.R1, "here"),
+		asm.Or.Imm(asm.R8, recordElsewhere),
+		asm.Mov.Reg(asm.R1, asm.R6).WithSymbol("here"),
+	)
 }
 
 // cookie puts the socket's cookie into R9, and into the place of a map's key.
@@ -183,6 +195,7 @@ func (b builder) bind(at ebpf.AttachType) *ebpf.ProgramSpec {
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMem(asm.R2, asm.R6, askedProtocol, asm.Word),
 		asm.JNE.Imm(asm.R2, unix.IPPROTO_UDP, "out"),
+		asm.Mov.Imm(asm.R8, 0), // tells nobody, wherever it is
 	}
 	insns = append(insns, b.ours()...)
 	insns = append(insns, b.cookie()...)

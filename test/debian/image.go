@@ -1,6 +1,7 @@
 package debian
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -17,14 +18,16 @@ import (
 	"github.com/rum-vm/rum-agent/test/vm"
 )
 
-// suite is the Debian release.
-const suite = "bookworm"
+// Suite is the Debian release of systems that do not say another.
+const Suite = "bookworm"
 
 // base is what every system has: a kernel with all modules, an init, and what those need.
 var base = []string{"linux-image-" + runtime.GOARCH, "systemd-sysv", "udev", "dbus", "kmod", "iproute2"}
 
 // System says what a system consists of.
 type System struct {
+	// Suite is the release; empty for Suite.
+	Suite string
 	// Packages are those beside the base.
 	Packages []string
 	// Setup is a shell script that runs in the new system before it is first booted.
@@ -78,6 +81,7 @@ func (s System) Fetch(ctx context.Context, progress io.Writer) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
+	suite := cmp.Or(s.Suite, Suite)
 	key := sha256.Sum256(fmt.Append(nil, suite, base, s.Packages, excluded, common, s.Setup, s.Size))
 	dir := filepath.Join(cache, fmt.Sprintf("system-%s-%x", suite, key[:8]))
 	image := Image{filepath.Join(dir, "disk.img"), filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd.img")}
@@ -133,7 +137,7 @@ func (s System) build(ctx context.Context, work string, progress io.Writer) erro
 	for _, path := range excluded {
 		args = append(args, "--dpkgopt=path-exclude="+path)
 	}
-	if err := run("mmdebstrap", append(args, suite, root)...); err != nil {
+	if err := run("mmdebstrap", append(args, cmp.Or(s.Suite, Suite), root)...); err != nil {
 		return err
 	}
 	if err := run("chroot", root, "/bin/sh", "-c", common+s.Setup); err != nil {

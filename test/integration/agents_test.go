@@ -84,6 +84,7 @@ type guestVM struct {
 	*namespace
 	name, socket string
 	key          string // the file with its key, which what reaches further than ports takes
+	flags        []string
 	agent        *program
 }
 
@@ -95,9 +96,9 @@ func (g *guestVM) vm() string {
 	return g.name + "=unix:" + g.socket + ",key=" + g.key
 }
 
-func newGuest(t *testing.T, name string) *guestVM {
+func newGuest(t *testing.T, name string, flags ...string) *guestVM {
 	t.Helper()
-	g := &guestVM{namespace: newNamespace(t), name: name, socket: filepath.Join(t.TempDir(), name+".sock")}
+	g := &guestVM{namespace: newNamespace(t), name: name, socket: filepath.Join(t.TempDir(), name+".sock"), flags: flags}
 	g.key = filepath.Join(t.TempDir(), "key")
 	if err := keyfile.WritePrivate(g.key, keyfile.New().Encode()); err != nil {
 		t.Fatal(err)
@@ -109,7 +110,7 @@ func newGuest(t *testing.T, name string) *guestVM {
 func (g *guestVM) startAgent(t *testing.T) {
 	t.Helper()
 	g.do(t, func() error {
-		args := []string{"--listen", "unix:" + g.socket}
+		args := append([]string{"--listen", "unix:" + g.socket}, g.flags...)
 		if g.key != "" {
 			args = append(args, "--key-file", g.key)
 		}

@@ -147,10 +147,16 @@ const asEcho = "RUM_TEST_ECHO"
 // echo runs an echo server in the namespace, as a process of its own.
 func (ns *namespace) echo(t *testing.T, addr string) {
 	t.Helper()
+	t.Cleanup(ns.echoUntil(t, addr))
+}
+
+// echoUntil is echo until it is told to stop, once at least.
+func (ns *namespace) echoUntil(t *testing.T, addr string) (stop func()) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), asEcho+"="+addr)
 	ns.do(t, cmd.Start)
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
 }
 
 func echo(addr string) error {

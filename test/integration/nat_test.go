@@ -12,30 +12,35 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
+// ip runs commands of ip(8) in a namespace.
+func (ns *namespace) ip(t *testing.T, commands ...string) {
+	t.Helper()
+	ns.do(t, func() error {
+		for _, args := range commands {
+			if err := command("ip", strings.Fields(args)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// contain connects a container to its machine by two interfaces with addresses in one
+// network.
+func (ns *namespace) contain(t *testing.T, container *namespace, device, at, inside string) {
+	t.Helper()
+	gateway, _, _ := strings.Cut(at, "/")
+	ns.ip(t, fmt.Sprintf("link add %s type veth peer name eth0 netns /proc/%d/fd/%d", device, os.Getpid(), container.file.Fd()),
+		"addr add "+at+" dev "+device, "link set "+device+" up")
+	container.ip(t, "addr add "+inside+" dev eth0", "link set eth0 up", "route add default via "+gateway)
+}
+
 // TestAPortThatIsTranslatedToAContainerIsForwarded: containers are often published by a
 // rule of the packet filter alone, and nothing in the guest listens.
 func TestAPortThatIsTranslatedToAContainerIsForwarded(t *testing.T) {
 	g, container := newGuest(t, "dev"), newNamespace(t)
-	g.do(t, func() error {
-		for _, args := range []string{
-			"link add eth0 type veth peer name uplink", "link set uplink up", "addr add 192.0.2.7/24 dev eth0", "link set eth0 up",
-			fmt.Sprintf("link add cni0 type veth peer name eth0 netns /proc/%d/fd/%d", os.Getpid(), container.file.Fd()),
-			"addr add 10.4.0.1/24 dev cni0", "link set cni0 up",
-		} {
-			if err := command("ip", strings.Fields(args)...); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	container.do(t, func() error {
-		for _, args := range []string{"addr add 10.4.0.2/24 dev eth0", "link set eth0 up", "route add default via 10.4.0.1"} {
-			if err := command("ip", strings.Fields(args)...); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	g.ip(t, "link add eth0 type veth peer name uplink", "link set uplink up", "addr add 192.0.2.7/24 dev eth0", "link set eth0 up")
+	g.contain(t, container, "cni0", "10.4.0.1/24", "10.4.0.2/24")
 	l := container.listen(t, "10.4.0.2:80")
 	greet(l, "hello from the container")
 	var udp net.PacketConn

@@ -1,5 +1,6 @@
 // Package dial connects to services of the machine that it runs on, and to nothing else:
-// what a peer asks to be connected to is checked to be an address of this machine.
+// what a peer asks to be connected to is checked to be an address of this machine, or of
+// one of its containers that it has announced.
 package dial
 
 import (
@@ -25,8 +26,15 @@ var ErrTooMany = fmt.Errorf("%d connections wait for services that do not accept
 // ErrNotLocal is that an address is not one of this machine.
 var ErrNotLocal = errors.New("not an address of this machine")
 
+// Also tells which addresses may be connected to although they are not this machine's; nil
+// for none.
+type Also func(netip.AddrPort) bool
+
+// has may be asked of nil.
+func (a Also) has(addr netip.AddrPort) bool { return a != nil && a(addr) }
+
 // To connects to the first address of a target that answers.
-func To(ctx context.Context, t wire.Target) (relay.Conn, error) {
+func To(ctx context.Context, t wire.Target, also Also) (relay.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, wire.DialTimeout)
 	defer cancel()
 	if t.Network == wire.NetworkUnix {
@@ -38,7 +46,7 @@ func To(ctx context.Context, t wire.Target) (relay.Conn, error) {
 	}
 	var errs []error
 	for _, addr := range t.Addrs {
-		conn, err := dialLocal(ctx, t.Network, addr)
+		conn, err := dialLocal(ctx, t.Network, addr, also)
 		if err == nil {
 			return relay.TCP(conn.(*net.TCPConn)), nil
 		}
@@ -48,8 +56,8 @@ func To(ctx context.Context, t wire.Target) (relay.Conn, error) {
 }
 
 // dialLocal connects to an address of this machine.
-func dialLocal(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {
-	addr, err := Addr(addr)
+func dialLocal(ctx context.Context, network string, addr netip.AddrPort, also Also) (net.Conn, error) {
+	addr, err := address(addr, also)
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +92,9 @@ func NotToItself(c net.Conn) error {
 	return &net.OpError{Op: "dial", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
 
-// Addr is where a socket that is bound to addr can be reached. A wildcard is
+// address is where a socket that is bound to addr can be reached. A wildcard is
 // what it is bound to, not where it can be reached: loopback stands for it.
-func Addr(addr netip.AddrPort) (netip.AddrPort, error) {
+func address(addr netip.AddrPort, also Also) (netip.AddrPort, error) {
 	ip := addr.Addr()
 	switch {
 	case ip == netip.IPv4Unspecified():
@@ -101,7 +109,7 @@ func Addr(addr netip.AddrPort) (netip.AddrPort, error) {
 		}
 		ip = ip.WithZone(zone)
 	default:
-		if err := checkLocal(ip); err != nil {
+		if err := checkLocal(ip); err != nil && !also.has(addr) {
 			return addr, err
 		}
 	}
@@ -111,7 +119,7 @@ func Addr(addr netip.AddrPort) (netip.AddrPort, error) {
 // Now is [To] where that takes no waiting: ok is false if it does, and for
 // whatever else the target is to be dialled in the ordinary way.
 func Now(t wire.Target) (s relay.Socket, ok bool) {
-	addr, err := Addr(t.Addrs[0])
+	addr, err := address(t.Addrs[0], nil)
 	if err != nil || !addr.Addr().IsLoopback() {
 		return s, false
 	}

@@ -14,10 +14,17 @@ import (
 
 // UDP makes a socket for an address of this machine, which waits for nothing.
 // A server on :: is reached by IPv4 where IPv6 is switched off.
-func UDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
-	addr, err := Addr(to)
+func UDP(to netip.AddrPort, own *portwatch.Own, also Also) (*udp.Socket, error) {
+	addr, err := address(to, also)
 	if err != nil {
 		return nil, err
+	}
+	if also.has(addr) {
+		from, err := sourceTo(addr)
+		if err != nil {
+			return nil, err
+		}
+		return openUDP(from, addr, own)
 	}
 	s, err := besideUDP(addr, own)
 	if err != nil && to.Addr() == netip.IPv6Unspecified() && !errors.Is(err, syscall.ECONNREFUSED) {
@@ -26,10 +33,29 @@ func UDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
 	return s, err
 }
 
-// besideUDP makes a socket at the address from where a service is talked to. It
+// sourceTo is the address of this machine from where the kernel would send to another.
+func sourceTo(to netip.AddrPort) (netip.Addr, error) {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)) // sends nothing
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// besideUDP makes a socket at the address where a service of this machine is.
+func besideUDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
+	from := to.Addr()
+	if from.Is4() && from.IsLoopback() {
+		from = loopback4 // as the kernel would, whose clients a service may let in by address
+	}
+	return openUDP(from, to, own)
+}
+
+// openUDP makes a socket at the address from where a service is talked to. It
 // is not connected, or answers from another port would not arrive; the scan of what
 // listens is told to leave it out.
-func besideUDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
+func openUDP(from netip.Addr, to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
 	network, level, option := "udp4", unix.IPPROTO_IP, unix.IP_RECVERR
 	if to.Addr().Is6() {
 		network, level, option = "udp6", unix.IPPROTO_IPV6, unix.IPV6_RECVERR
@@ -43,10 +69,6 @@ func besideUDP(to netip.AddrPort, own *portwatch.Own) (*udp.Socket, error) {
 		inode, err = own.Add(raw)
 		return errors.Join(serr, err)
 	}}
-	from := to.Addr()
-	if from.Is4() && from.IsLoopback() {
-		from = loopback4 // as the kernel would, whose clients a service may let in by address
-	}
 	conn, err := c.ListenPacket(context.Background(), network, netip.AddrPortFrom(from, 0).String())
 	if err != nil {
 		own.Remove(inode)

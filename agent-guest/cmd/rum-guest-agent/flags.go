@@ -25,12 +25,16 @@ const serialDevice = "/dev/virtio-ports/rum.agent.0"
 // minPoll is above what a look at the ports takes in a guest with some hundred of them.
 const minPoll = 10 * time.Millisecond
 
+// Values of --netns.
+const netnsOwn, netnsAll = "own", "all"
+
 // options is the command line of serving.
 type options struct {
 	listen   []string
 	stdio    bool
 	keyFile  string
 	poll     time.Duration
+	netns    string
 	hosts    string
 	allowCID cidList
 	logLevel slog.Level
@@ -47,6 +51,7 @@ func (o *options) flags() *pflag.FlagSet {
 	flags.BoolVar(&o.stdio, "stdio", false, "serve one link on standard input and output, and nothing else\nunless --listen is given too")
 	flags.StringVar(&o.keyFile, "key-file", "", "prove to know the key in `FILE`, and demand it of the host: 32 bytes or\n64 hexadecimal digits, closed to other users (chmod 600)")
 	flags.DurationVar(&o.poll, "poll", portwatch.DefaultInterval, "look for ports this often, where the kernel does not tell of them")
+	flags.StringVar(&o.netns, "netns", netnsOwn, "announce what listens in the network namespace of this agent (\"own\"), or in\nthose of containers too (\"all\"), by the addresses they have here")
 	flags.StringVar(&o.hosts, "hosts", "", "keep the host's name, "+guestagent.HostName+", in `FILE`, or in \"none\"\n(default "+hostsFile+" for root of a VM: on vsock or a virtio port)")
 	flags.Var(&o.allowCID, "allow-cid", "also accept vsock connections from context `ID`, for tests over vsock loopback:\nany local user could then connect; may be repeated")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log from this `LEVEL` on: debug, info, warn or error")
@@ -58,6 +63,9 @@ func (o *options) flags() *pflag.FlagSet {
 func (o *options) check() error {
 	if o.poll < minPoll {
 		return misuse(fmt.Errorf("--poll %v: want %v or more, such as 100ms", o.poll, minPoll))
+	}
+	if o.netns != netnsOwn && o.netns != netnsAll {
+		return misuse(fmt.Errorf("--netns %s: want own or all", o.netns))
 	}
 	_, err := o.endpoints()
 	return err

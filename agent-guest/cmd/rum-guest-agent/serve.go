@@ -46,16 +46,17 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	defer out.Close(logGrace)
 	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: o.logLevel}), guestagent.LogFrom))
 	agent := &guestagent.Agent{
-		Listen:    endpoints,
-		Stdio:     o.stdio,
-		Key:       key,
-		Poll:      o.poll,
-		Hosts:     o.hostsKept(endpoints, os.Geteuid() == 0),
-		AllowCID:  o.allowCID,
-		Version:   versionOrBuild(),
-		Log:       log,
-		StatusDir: os.Getenv(statusDir),
-		Ready:     func() { tellSystemd(log) },
+		Listen:     endpoints,
+		Stdio:      o.stdio,
+		Key:        key,
+		Poll:       o.poll,
+		Namespaces: o.netns == netnsAll,
+		Hosts:      o.hostsKept(endpoints, os.Geteuid() == 0),
+		AllowCID:   o.allowCID,
+		Version:    versionOrBuild(),
+		Log:        log,
+		StatusDir:  os.Getenv(statusDir),
+		Ready:      func() { tellSystemd(log) },
 	}
 	hint := "check --listen; without it the agent listens on vsock port 1021, which takes root and a VM with a vsock device"
 	if o.stdio {
