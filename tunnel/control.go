@@ -23,8 +23,8 @@ type controlConn interface {
 
 const (
 	// largeMessage is from how many bytes on a message is one of those that come once,
-	// with thousands of listeners: the buffers that it takes are not kept for the next.
-	largeMessage = 64 << 10
+	// with a thousand listeners: the buffers that it takes are not kept for the next.
+	largeMessage = 16 << 10
 	// shrinkEvery is the least time between two times that they are let go of: whoever sends
 	// such messages all the time does not have them made anew all the time.
 	shrinkEvery = 10 * time.Second
