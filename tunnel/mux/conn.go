@@ -137,7 +137,9 @@ func (c *Conn) Close() error {
 }
 
 // Shrink lets go of the buffer of a stream that once had much waiting, if nothing does now.
+// It is for whoever reads, between two reads, and has done with what the last one gave.
 func (c *Conn) Shrink() {
+	c.guard.consumed(c.flow, int(c.taken.Swap(0)))
 	c.guard.mu.Lock()
 	defer c.guard.mu.Unlock()
 	c.guard.shrink(c.flow)

@@ -132,6 +132,35 @@ func TestWhatWaitsForSlowClientsHasABound(t *testing.T) {
 	}
 }
 
+// TestAStreamThatWasShrunkHoldsNothing: what the last read gave counts as waiting until the
+// reader says that it is done with.
+func TestAStreamThatWasShrunkHoldsNothing(t *testing.T) {
+	s, peer := guardedSession(t)
+	c, err := s.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 100_000
+	if !peer.send(yamuxWindow, yamuxACK, c.StreamID(), 0, nil) || !peer.send(yamuxData, 0, c.StreamID(), Chunk, make([]byte, Chunk)) ||
+		!peer.send(yamuxData, 0, c.StreamID(), n-Chunk, make([]byte, n-Chunk)) {
+		t.Fatal(ended(t, s))
+	}
+	if _, err := io.ReadFull(c, make([]byte, n)); err != nil {
+		t.Fatal(err)
+	}
+	held := func() int {
+		s.guard.mu.Lock()
+		defer s.guard.mu.Unlock()
+		return s.guard.held
+	}
+	if held() < n {
+		t.Fatalf("before, %d bytes are held for %d that came", held(), n)
+	}
+	if c.Shrink(); held() != 0 {
+		t.Errorf("%d bytes are held", held())
+	}
+}
+
 // TestStreamsThePeerLeavesOpenHoldNothing closes streams that the peer goes on to
 // fill and never closes.
 func TestStreamsThePeerLeavesOpenHoldNothing(t *testing.T) {
