@@ -1,8 +1,10 @@
 package test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -51,5 +53,69 @@ func TestEveryTestThatSecurityNamesIsThere(t *testing.T) {
 		if !strings.Contains(there, "\nfunc "+n[1]+"\n") {
 			t.Errorf("there is no %s", n[1])
 		}
+	}
+}
+
+// sourceText is the text of all files of Go, by path.
+func sourceText(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		src, err := os.ReadFile(path)
+		all[strings.TrimPrefix(path, "../")] = string(src)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestWhatTheArchitectureNamesIsThere keeps docs/architecture.md and CONTRIBUTING.md from
+// leading to files and names that are not there any more.
+func TestWhatTheArchitectureNamesIsThere(t *testing.T) {
+	inCode, aFile := regexp.MustCompile("`([^`\n]+)`"), regexp.MustCompile(`^[a-z0-9_/-]+\.go$`)
+	aName := regexp.MustCompile(`^([A-Za-z]\w*)\.(?:\w+\.)*(\w+)$`)
+	source := sourceText(t)
+	checked := 0
+	for _, doc := range []string{"docs/architecture.md", "CONTRIBUTING.md"} {
+		text, err := os.ReadFile("../" + doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range inCode.FindAllStringSubmatch(string(text), -1) {
+			what := found[1]
+			is := func(string, string) bool { return true }
+			if name := aName.FindStringSubmatch(what); aFile.MatchString(what) {
+				is = func(path, _ string) bool { return path == what || strings.HasSuffix(path, "/"+what) }
+			} else if name != nil && !strings.Contains(what, ".toml") && !strings.Contains(what, ".md") {
+				// Declared, as a function, a method, a type, a field or a value, in a package of that name; of a
+				// type, in any.
+				declared := regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type |var |const |\t)` + name[2] + `\b`)
+				is = func(path, src string) bool {
+					return (strings.ToUpper(name[1][:1]) == name[1][:1] || strings.HasPrefix(src, "package "+name[1]+"\n") || strings.Contains(src, "\npackage "+name[1]+"\n")) &&
+						declared.MatchString(src)
+				}
+				if name[1] == "net" || name[1] == "os" || name[1] == "syscall" {
+					continue // not ours
+				}
+			} else {
+				continue
+			}
+			checked++
+			there := false
+			for path, src := range source {
+				there = there || is(path, src)
+			}
+			if !there {
+				t.Errorf("%s names %s, which is not there", doc, what)
+			}
+		}
+	}
+	if checked < 50 {
+		t.Errorf("only %d names were looked for", checked)
 	}
 }

@@ -54,7 +54,7 @@ var rooms = map[string][]string{
 	"tunnel/clock":                 nil,
 	"tunnel/dial":                  {"tunnel/relay", "tunnel/udp"},
 	"tunnel/endpoint":              {"tunnel/budget", "tunnel/clock", "tunnel/wire"},
-	"tunnel/handshake":             {"tunnel/wire"},
+	"tunnel/handshake":             {"tunnel/keyfile", "tunnel/wire"},
 	"tunnel/keyfile":               nil,
 	"tunnel/mux":                   {"tunnel/budget", "tunnel/clock"},
 	"tunnel/peerlog":               nil,
@@ -205,15 +205,65 @@ func TestPurePackagesUseNothingThatReachesOutside(t *testing.T) {
 	}
 }
 
-func TestEveryRoomIsInTheArchitecture(t *testing.T) {
+// namesInCode are names of packages in a cell of the table of rooms.
+var namesInCode = regexp.MustCompile("`([^`]+)`")
+
+// rowsOfTheArchitecture are where docs/architecture.md has each package, by row and within one from the
+// left. The names behind the first in a row are beside it or below it.
+func rowsOfTheArchitecture(t *testing.T, all [][]string) map[string]int {
 	text, err := os.ReadFile("../docs/architecture.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range packages(t, "Imports") {
-		room, name := p[0], path.Base(p[0])
-		if !strings.Contains(string(text), "`"+room+"`") && !strings.Contains(string(text), ", `"+name+"`") && !strings.Contains(room, "/cmd/") {
-			t.Errorf("docs/architecture.md has no row for %s", room)
+	_, table, _ := strings.Cut(string(text), "\n## The rooms\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	at := make(map[string]int)
+	for row := range strings.Lines(table) {
+		if !strings.HasPrefix(row, "| `") {
+			continue
+		}
+		first := ""
+		for _, name := range namesInCode.FindAllStringSubmatch(strings.Split(row, "|")[1], -1) {
+			is := func(room string) bool {
+				return slices.ContainsFunc(all, func(p []string) bool { return p[0] == room })
+			}
+			room := name[1]
+			switch {
+			case first == "":
+				first = room
+			case is(path.Join(path.Dir(first), room)):
+				room = path.Join(path.Dir(first), room)
+			default:
+				room = path.Join(first, room)
+			}
+			if !is(room) && !strings.HasSuffix(room, "/cmd") {
+				t.Errorf("docs/architecture.md has a row for %s, which is no package", room)
+			}
+			at[room] = len(at)
+		}
+	}
+	return at
+}
+
+func TestEveryRoomIsInTheArchitecture(t *testing.T) {
+	all := packages(t, "Imports")
+	at := rowsOfTheArchitecture(t, all)
+	for _, p := range all {
+		if _, there := at[p[0]]; !there && !strings.Contains(p[0], "/cmd/") {
+			t.Errorf("docs/architecture.md has no row for %s", p[0])
+		}
+	}
+}
+
+func TestImportsGoDownTheTableOfTheArchitecture(t *testing.T) {
+	all := packages(t, "Imports")
+	at := rowsOfTheArchitecture(t, all)
+	for _, p := range all {
+		from, there := at[p[0]]
+		for _, path := range p[1:] {
+			if to, ours := at[path]; there && ours && to < from {
+				t.Errorf("%s imports %s, which docs/architecture.md has above it", p[0], path)
+			}
 		}
 	}
 }
