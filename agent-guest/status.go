@@ -52,7 +52,7 @@ type PortStatus struct {
 	HostPort uint16 `json:"host_port,omitempty"` // there; 0 for one that is kept
 }
 
-var fates = map[wire.PortFate]string{
+var outcomes = map[wire.PortOutcome]string{
 	wire.PortForwarded: "forwarded", wire.PortTaken: "taken", wire.PortKept: "kept", wire.PortDenied: "denied",
 }
 
@@ -143,7 +143,7 @@ func (k *statusKeeper) encode() []byte {
 	for _, h := range k.hosts() {
 		host := HostStatus{Name: h.Name, Auth: h.Auth, Ports: []PortStatus{}}
 		for _, p := range h.Ports {
-			host.Ports = append(host.Ports, PortStatus{Proto: p.Proto, Port: p.Port, State: fates[p.Fate], HostPort: p.Host})
+			host.Ports = append(host.Ports, PortStatus{Proto: p.Proto, Port: p.Port, State: outcomes[p.Outcome], HostPort: p.Host})
 		}
 		st.Hosts = append(st.Hosts, host)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
-	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -46,7 +46,7 @@ func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
 	web := listener("0.0.0.0:8080")
 	web.Process = "node[9]"
 	web.Program = portlist.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
-	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, handshake.KeySize)} {
+	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, keyfile.Size)} {
 		g := startGuest(t, stream.PathRaw, tunnel.Config{Key: key})
 		g.source.set(announce.Announcement{Generation: 1, Listeners: []portlist.Listener{web}})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

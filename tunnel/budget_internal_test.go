@@ -81,7 +81,7 @@ func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
 }
 
 func TestSilenceIsJudgedOnlyWhileWeListen(t *testing.T) {
-	var p pulse
+	var p pings
 	at := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	p.beat(at(0), pingInterval)
 	heard := at(0.5)

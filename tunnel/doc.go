@@ -39,7 +39,8 @@
 // bytes), endpoint (where agents meet), handshake, mux (a session whose peer is not
 // trusted), stream (a forwarded connection, and the truth about its end), relay (what
 // joins two connections), udp, announce (the set of listeners), dial (services of this
-// machine), budget and clock.
+// machine), strangers (connections that have not said what they are), reserve (descriptors
+// that connections may not take), keyfile, budget, clock, and peerlog for the agents' logs.
 //
 // Which ports are listening, what is opened on the host for them, and when to
 // dial again after a link is lost are not decided here.

@@ -34,7 +34,7 @@ func (s *script) message() []byte {
 	listeners := func() (ls []portlist.Listener) {
 		for range s.byte() % 4 {
 			ls = append(ls, portlist.Listener{
-				Proto: wire.Protos[s.byte()%2], Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, s.byte() % 3}), uint16(s.byte())),
+				Proto: []string{"tcp", "udp"}[s.byte()%2], Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, s.byte() % 3}), uint16(s.byte())),
 			})
 		}
 		return ls
@@ -67,7 +67,7 @@ func (s *script) message() []byte {
 	case 9:
 		return wire.AppendMessage(nil, &wire.ReverseStateMessage{ID: uint64(s.byte() % 3), State: wire.ReverseState(s.byte() % 5)})
 	case 10:
-		return wire.AppendMessage(nil, &wire.PortStatesMessage{Ports: []wire.PortState{{Proto: "tcp", Port: 1 + uint16(s.byte()), Fate: wire.PortFate(s.byte() % 6)}}})
+		return wire.AppendMessage(nil, &wire.PortStatesMessage{Ports: []wire.PortState{{Proto: "tcp", Port: 1 + uint16(s.byte()), Outcome: wire.PortOutcome(s.byte() % 6)}}})
 	}
 	body := make([]byte, 1+s.byte()%8) // any kind, any body
 	for i := range body {

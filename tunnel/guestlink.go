@@ -31,8 +31,8 @@ type guestLink struct {
 	agreed  handshake.Agreed
 	session *mux.Session
 	control *control
-	orders  *handshake.Judge // nil without a key
-	work    *budget.Budget   // for messages that serve no client
+	orders  *handshake.Verifier // nil without a key
+	work    *budget.Budget      // for messages that serve no client
 	ends    stream.Ends
 	refused refusals
 	streams sync.WaitGroup
@@ -64,9 +64,9 @@ func newGuestLink(s *Server, a handshake.Agreed, many bool) *guestLink {
 	}
 	l.work, l.refused = budget.New(budget.Link), newRefusals(budget.Link, maxHeld)
 	if a.OrderKey != nil {
-		l.orders = &handshake.Judge{Key: *a.OrderKey}
+		l.orders = &handshake.Verifier{Key: *a.OrderKey}
 	}
-	if l.anybody() {
+	if l.untrusted() {
 		l.work, l.refused = budget.New(keylessBudget), newRefusals(keylessBudget, maxHeldKeyless)
 	}
 	l.datagrams = budget.New(l.limitsOf(budget.Datagrams))
@@ -266,18 +266,18 @@ func (l *guestLink) serveOpen(ctx context.Context, conn net.Conn, reading func(n
 // dropped notes a stream whose opening was no request.
 func (l *guestLink) dropped(err error) {
 	l.server.log().Warn("dropped a stream", "err", err)
-	l.cameToNothing()
+	l.payRefusal()
 }
 
-// cameToNothing waits until a stream that served no client is paid for, and reports
+// payRefusal waits until a stream that served no client is paid for, and reports
 // whether its host is to have an answer. Where too many wait already, a host with a key
 // has its answer at once. One without is any user there, who pays with the connections
 // that he may make.
-func (l *guestLink) cameToNothing() (answer bool) {
+func (l *guestLink) payRefusal() (answer bool) {
 	if l.refused.pay(l.session.CloseChan()) {
 		return true
 	}
-	if !l.anybody() {
+	if !l.untrusted() {
 		return true
 	}
 	l.server.strangers.Charge()
@@ -297,7 +297,7 @@ func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*stre
 func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.OpenRequest) {
 	s, err := l.newStream(ctx, open)
 	if err != nil {
-		l.cameToNothing()
+		l.payRefusal()
 		_ = conn.Close()
 		return
 	}
@@ -314,7 +314,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 	} else {
 		target, err = l.dial(ctx, s, open)
 	}
-	if err == nil || l.cameToNothing() {
+	if err == nil || l.payRefusal() {
 		status, reason := answerTo(err)
 		// A client that has gone does not take it, and what it sent before still is to
 		// arrive.
@@ -331,7 +331,7 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 // dial connects to what a stream is for, as long as that is wanted.
 func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRequest) (relay.Conn, error) {
 	if open.Target.Network == wire.NetworkUnix {
-		if err := l.orders.Judge(handshake.OrderOpen, open.Order(), open.Proof); err != nil {
+		if err := l.orders.Verify(handshake.OrderOpen, open.Order(), open.Proof); err != nil {
 			return nil, err
 		}
 	}

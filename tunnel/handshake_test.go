@@ -18,12 +18,13 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 )
 
 var (
-	keyA = bytes.Repeat([]byte{1}, handshake.KeySize)
-	keyB = bytes.Repeat([]byte{2}, handshake.KeySize)
+	keyA = bytes.Repeat([]byte{1}, keyfile.Size)
+	keyB = bytes.Repeat([]byte{2}, keyfile.Size)
 )
 
 func TestTheKeyIsProvedByBothEnds(t *testing.T) {

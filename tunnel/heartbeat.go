@@ -28,9 +28,9 @@ const (
 	late = pingInterval
 )
 
-// pulse is the host's side of the heartbeat. Time is package clock's, which stands still
+// pings is the host's side of the heartbeat. Time is package clock's, which stands still
 // while the machine sleeps and does not follow the clock on the wall.
-type pulse struct {
+type pings struct {
 	asked, answered atomic.Uint64 // sequence numbers of pings and pongs
 	askedAt         atomic.Int64  // when the first ping was sent that is not answered yet
 	due             atomic.Int64  // when the next heartbeat is due
@@ -38,7 +38,7 @@ type pulse struct {
 }
 
 // ask is the sequence number of the next ping.
-func (p *pulse) ask(now time.Duration) uint64 {
+func (p *pings) ask(now time.Duration) uint64 {
 	if !p.waiting() {
 		p.askedAt.Store(int64(now))
 	}
@@ -46,12 +46,12 @@ func (p *pulse) ask(now time.Duration) uint64 {
 }
 
 // waiting reports whether the guest owes an answer.
-func (p *pulse) waiting() bool { return p.asked.Load() != p.answered.Load() }
+func (p *pings) waiting() bool { return p.asked.Load() != p.answered.Load() }
 
 // beat notes a heartbeat, after which the next is due in so long. It reports whether we
 // can judge the guest by what was heard since the last one: one that comes late was not
 // there to ask or to listen.
-func (p *pulse) beat(now, next time.Duration) bool {
+func (p *pings) beat(now, next time.Duration) bool {
 	onTime := now < time.Duration(p.due.Swap(int64(now+next)))+late
 	if !onTime {
 		p.since.Store(int64(now))
@@ -62,7 +62,7 @@ func (p *pulse) beat(now, next time.Duration) bool {
 // silence is how long the guest has been silent while we listened, when it was heard
 // last at the time heard. It is 0 while our own heartbeat is late: then the guest is
 // asked before it is judged.
-func (p *pulse) silence(now, heard time.Duration) time.Duration {
+func (p *pings) silence(now, heard time.Duration) time.Duration {
 	if now >= time.Duration(p.due.Load())+late {
 		return 0
 	}
@@ -76,8 +76,8 @@ func (l *Link) LastSeen() time.Time { return time.Now().Add(l.control.lastHeard(
 // stands: most likely the VM is paused. A guest that was not asked is not silent. What
 // it reports is in the log.
 func (l *Link) Silent() bool {
-	heard := max(l.control.lastHeard(), time.Duration(l.pulse.askedAt.Load()))
-	silent := l.pulse.waiting() && l.pulse.silence(clock.Now(), heard) > silentAfter
+	heard := max(l.control.lastHeard(), time.Duration(l.pings.askedAt.Load()))
+	silent := l.pings.waiting() && l.pings.silence(clock.Now(), heard) > silentAfter
 	if l.silent.Load() != silent && l.silent.CompareAndSwap(!silent, silent) {
 		if silent {
 			l.cfg.log().Info("guest gives no sign of life; it may be paused")
@@ -88,20 +88,20 @@ func (l *Link) Silent() bool {
 	return silent
 }
 
-// rest has the heart beat slowly from now on if the link carries nothing but its control
-// stream, until [Link.wake], and reports whether it does.
-func (l *Link) rest() bool {
-	l.resting.Store(true)
+// becomeIdle has heartbeats be rare from now on if the link carries nothing but its control
+// stream, until [Link.becomeBusy], and reports whether it does.
+func (l *Link) becomeIdle() bool {
+	l.idle.Store(true)
 	if l.ends.Count() == 0 && l.session.NumStreams() <= 1 {
 		return true
 	}
-	l.resting.Store(false)
+	l.idle.Store(false)
 	return false
 }
 
-// wake has the heart beat quickly, for a connection that begins.
-func (l *Link) wake() {
-	if l.resting.Load() && l.resting.Swap(false) {
+// becomeBusy ends that, for a connection that begins.
+func (l *Link) becomeBusy() {
+	if l.idle.Load() && l.idle.Swap(false) {
 		select {
 		case l.busy <- struct{}{}:
 		default:
@@ -123,14 +123,14 @@ func (l *Link) heartbeat(ctx context.Context) error {
 		case <-l.busy: // what has begun is not to wait for the next heartbeat of an idle link
 		}
 		now, interval := clock.Now(), pingInterval
-		if !l.pulse.waiting() && l.rest() {
+		if !l.pings.waiting() && l.becomeIdle() {
 			interval = idleInterval
 		}
-		onTime := l.pulse.beat(now, interval)
+		onTime := l.pings.beat(now, interval)
 		next.Reset(interval)
 		// One ping that waits for a paused guest is as good as many.
 		if !onTime || !l.Silent() || beats%8 == 0 {
-			l.control.send(&wire.PingMessage{Seq: l.pulse.ask(now)})
+			l.control.send(&wire.PingMessage{Seq: l.pings.ask(now)})
 		}
 		if !l.Silent() || !l.endpoint.Many() || time.Since(lastProbe) < probeInterval {
 			continue

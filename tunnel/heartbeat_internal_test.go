@@ -32,14 +32,14 @@ func TestALinkThatCarriesNothingLetsTheGuestSleep(t *testing.T) {
 		go func() { lost <- host.Run(ctx, func(announce.Announcement) {}) }()
 
 		asked := func() uint64 {
-			before := host.pulse.asked.Load()
+			before := host.pings.asked.Load()
 			for range 600 {
 				time.Sleep(100 * time.Millisecond)
 				if host.Silent() {
 					t.Fatal("a guest that answers is silent")
 				}
 			}
-			return host.pulse.asked.Load() - before
+			return host.pings.asked.Load() - before
 		}
 		if n := asked(); n < 11 || n > 13 {
 			t.Errorf("asked %d times in a minute without traffic, want 12", n)

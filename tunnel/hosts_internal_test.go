@@ -22,12 +22,12 @@ func TestAPausedGuestHasTheNewestStatesOfItsPortsWaitingOnly(t *testing.T) {
 	l := &Link{control: newControl(pipeConn{hostEnd}, nil, budget.New(budget.Link))}
 	many := make([]wire.PortState, wire.MaxListeners)
 	for i := range many {
-		many[i] = wire.PortState{Proto: "tcp", Port: 1, Fate: wire.PortTaken, Host: 1}
+		many[i] = wire.PortState{Proto: "tcp", Port: 1, Outcome: wire.PortTaken, Host: 1}
 	}
 	for range 1000 {
 		l.TellPorts(many)
 	}
-	l.TellPorts([]wire.PortState{{Proto: "udp", Port: 7, Fate: wire.PortForwarded, Host: 8}})
+	l.TellPorts([]wire.PortState{{Proto: "udp", Port: 7, Outcome: wire.PortForwarded, Host: 8}})
 	l.control.send(&wire.PingMessage{Seq: 5})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -18,13 +18,13 @@ var keylessLimits = mux.Limits{Waiting: 4 << 20, Held: 12 << 20}
 // with a guest agent.
 var keylessBudget = budget.Limits{Share: 0.01, Burst: 20 * time.Millisecond}
 
-// anybody reports whether the host may be any user there: without a key, and where many
+// untrusted reports whether the host may be any user there: without a key, and where many
 // connect. A line is opened by who has it.
-func (l *guestLink) anybody() bool { return l.many && l.orders == nil }
+func (l *guestLink) untrusted() bool { return l.many && l.orders == nil }
 
 // limitsOf are no more than a host may have that may be anybody.
 func (l *guestLink) limitsOf(of budget.Limits) budget.Limits {
-	if l.anybody() {
+	if l.untrusted() {
 		return keylessBudget
 	}
 	return of

@@ -29,7 +29,7 @@ import (
 
 // Config is what both ends need to know to make a link.
 type Config struct {
-	// Key is the KeySize bytes that both ends prove; nil for no key.
+	// Key is the [keyfile.Size] bytes that both ends prove; nil for no key.
 	Key []byte
 	// AgentVersion is told to the other end.
 	AgentVersion string
@@ -72,10 +72,10 @@ type Link struct {
 	endpoint endpoint.Endpoint
 	cfg      Config
 	agreed   handshake.Agreed
-	pulse    pulse
+	pings    pings
 	silent   atomic.Bool       // as last logged
-	resting  atomic.Bool       // the heart beats slowly
-	busy     chan struct{}     // and is to beat quickly again
+	idle     atomic.Bool       // it carries nothing, and heartbeats are rare
+	busy     chan struct{}     // has a token when a connection begins on an idle link
 	orders   *handshake.Signer // nil without a key
 	work     *budget.Budget    // for what serves no client
 	session  *mux.Session
@@ -92,7 +92,8 @@ type Link struct {
 }
 
 // Dial connects to a guest agent and shakes hands with it. An agent of another
-// protocol is an *IncompatibleError, a key that was not proved an *AuthError.
+// protocol is a [*handshake.IncompatibleError], a key that was not proved a
+// [*handshake.AuthError].
 // The link does nothing before Run is called.
 func Dial(ctx context.Context, e endpoint.Endpoint, cfg Config) (*Link, error) {
 	if err := handshake.CheckKey(cfg.Key); err != nil {
@@ -133,7 +134,7 @@ func (l *Link) dialEnds(ctx context.Context) error {
 	return nil
 }
 
-// newLink starts the session on a connection that hands were shaken on.
+// newLink starts the session on a connection after its handshake.
 func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a handshake.Agreed) (*Link, error) {
 	l := &Link{
 		endpoint: e,
@@ -162,9 +163,9 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a handsha
 	l.ends.Tell = func(m wire.EndMessage) { l.control.send(&m) }
 	l.ends.Heard = l.control.lastHeard
 	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened != 0 }
-	l.pulse.beat(clock.Now(), pingInterval)
+	l.pings.beat(clock.Now(), pingInterval)
 	l.busy = make(chan struct{}, 1)
-	l.ends.Began = l.wake
+	l.ends.Began = l.becomeBusy
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
 	l.pool = stream.NewPool(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
 	l.ends.Reuse = l.pool.Put
@@ -188,7 +189,7 @@ func connect(ctx context.Context, e endpoint.Endpoint, cfg Config) (io.ReadWrite
 		err = ctx.Err()
 	}
 	if err != nil {
-		if c, ok := conn.(*endpoint.Command); ok && !spoken(err) {
+		if c, ok := conn.(*endpoint.Command); ok && !saidByPeer(err) {
 			err = c.Explain(err)
 		}
 		_ = conn.Close()
@@ -200,8 +201,8 @@ func connect(ctx context.Context, e endpoint.Endpoint, cfg Config) (io.ReadWrite
 	return line, a, nil
 }
 
-// spoken tells whether a handshake failed by what the peer said in it.
-func spoken(err error) bool {
+// saidByPeer tells whether a handshake failed by what the peer said in it.
+func saidByPeer(err error) bool {
 	_, auth := errors.AsType[*handshake.AuthError](err)
 	_, incompatible := errors.AsType[*handshake.IncompatibleError](err)
 	return auth || incompatible
@@ -244,10 +245,10 @@ func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
 		case *wire.EndMessage:
 			useful = l.ends.Deliver(*m)
 		case *wire.PongMessage:
-			if m.Seq != l.pulse.answered.Load()+1 || m.Seq > l.pulse.asked.Load() {
+			if m.Seq != l.pings.answered.Load()+1 || m.Seq > l.pings.asked.Load() {
 				return false, fmt.Errorf("guest: an answer to heartbeat %d, which is not the next one", m.Seq)
 			}
-			l.pulse.answered.Store(m.Seq)
+			l.pings.answered.Store(m.Seq)
 		case *wire.ReverseStateMessage:
 			l.reverseState(m)
 		default:

@@ -16,6 +16,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -43,7 +44,7 @@ func TestALinkThatDoesNotStartServesNoRawConnection(t *testing.T) {
 		}
 	})
 	at := service.Addr().(*net.TCPAddr).AddrPort()
-	key := make([]byte, handshake.KeySize)
+	key := make([]byte, keyfile.Size)
 	s := &Server{Config: Config{Key: key}, Source: func() (announce.Announcement, <-chan struct{}) {
 		return announce.Announcement{}, make(chan struct{})
 	}}

@@ -289,7 +289,7 @@ func TestTheEndOfALinkEndsItsReverseListenersAndTheirConnections(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop()
-			if err := <-ended; err != nil {
+			if err := soon(t, ended, "the link has ended"); err != nil {
 				t.Error(err)
 			}
 			wantReset(t, c)

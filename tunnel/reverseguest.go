@@ -14,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -39,7 +40,7 @@ type reverseGuest struct {
 
 // apply makes the listeners be those that the host wants.
 func (g *reverseGuest) apply(m *wire.ReverseMessage) {
-	if err := g.link.orders.Judge(handshake.OrderReverse, m.Order(), m.Proof); err != nil {
+	if err := g.link.orders.Verify(handshake.OrderReverse, m.Order(), m.Proof); err != nil {
 		for _, spec := range m.Listeners {
 			g.link.control.send(&wire.ReverseStateMessage{ID: spec.ID, State: wire.ReverseDenied, Reason: err.Error()})
 		}
@@ -166,7 +167,7 @@ func (l *reverseListener) listen(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.open = newAcceptor(ln)
+	l.open = reserve.NewListener(ln)
 	if s, ok := ln.(*endpoint.SocketListener); ok {
 		s.WhenLost(func(error) { _ = s.Close() }) // and run listens again
 	}

@@ -86,7 +86,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	accept := newAcceptor(l)
+	accept := reserve.NewListener(l)
 	defer accept.Close()
 	for {
 		if s.strangers.Wait(ctx.Done()) != nil {
@@ -140,8 +140,8 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *strangers.Str
 	if err == nil {
 		switch kind {
 		case wire.FrameHello:
-			shaken := func() { known(); _ = conn.SetDeadline(time.Time{}) }
-			if err = s.serveLink(ctx, conn, false, body, shaken); err == nil {
+			done := func() { known(); _ = conn.SetDeadline(time.Time{}) }
+			if err = s.serveLink(ctx, conn, false, body, done); err == nil {
 				return
 			}
 		case wire.FrameRaw, wire.FrameEnds:
@@ -163,7 +163,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *strangers.Str
 		}
 	}
 	s.strangers.Charge()
-	if s.strangers.WasPushed(st) {
+	if s.strangers.WasEvicted(st) {
 		err = strangers.ErrTooMany
 	}
 	if ctx.Err() == nil && !errors.Is(err, io.EOF) {
@@ -195,8 +195,8 @@ func (s *Server) ServeLine(ctx context.Context, line net.Conn, fresh bool) error
 }
 
 // serveLink shakes hands and serves the link to its end. The error is the
-// handshake's; shaken is called when it went well.
-func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync bool, hello []byte, shaken func()) error {
+// handshake's; done is called when it went well.
+func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync bool, hello []byte, done func()) error {
 	var l *guestLink
 	defer func() {
 		if l != nil {
@@ -221,7 +221,7 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 	if err != nil {
 		return err
 	}
-	shaken()
+	done()
 	s.log().Info("host connected", "auth", l.agreed.Auth)
 	s.hostsChanged()
 	err = l.run(ctx, conn)

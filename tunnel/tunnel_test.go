@@ -19,7 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
-	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -43,7 +43,7 @@ func eachKind(t *testing.T, f func(t *testing.T, l *link)) {
 }
 
 // keyed is a configuration with a key, which what reaches further than ports takes.
-var keyed = tunnel.Config{Key: bytes.Repeat([]byte{7}, handshake.KeySize)}
+var keyed = tunnel.Config{Key: bytes.Repeat([]byte{7}, keyfile.Size)}
 
 // overVsock makes guests listen on AF_VSOCK instead of a unix socket, and be
 // reached over vsock loopback. Only a VM of the tests' own sets it: elsewhere

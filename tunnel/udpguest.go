@@ -25,7 +25,7 @@ func (l *guestLink) serveUDP(ctx context.Context, conn net.Conn, s *stream.Strea
 	status, reason := wire.AnswerOK, ""
 	if l.datagramStreams.Add(1) > maxDatagramStreams {
 		status, reason = wire.AnswerDenied, "too many datagram streams"
-		l.cameToNothing()
+		l.payRefusal()
 	}
 	defer l.datagramStreams.Add(-1)
 	if _, err := conn.Write(wire.AppendAnswer(nil, status, reason)); err != nil || status != wire.AnswerOK {

@@ -72,7 +72,7 @@ func (v *VM) tell() {
 		v.table.mu.Unlock()
 		return // the next link hears it
 	}
-	all := v.fates()
+	all := v.portStates()
 	v.table.mu.Unlock()
 	ports := best(all)
 	if h := hash(ports); h != v.told || l != v.toldTo {
@@ -93,9 +93,9 @@ func hash(ports []wire.PortState) uint64 {
 	return h.Sum64()
 }
 
-// fates are what became of the ports that listen in the guest. It needs table.mu.
-func (v *VM) fates() []wire.PortState {
-	fates := map[string]wire.PortFate{
+// portStates are what became of the ports that listen in the guest. It needs table.mu.
+func (v *VM) portStates() []wire.PortState {
+	outcomes := map[string]wire.PortOutcome{
 		status.Active: wire.PortForwarded, status.Claim: wire.PortTaken,
 		status.Ignored: wire.PortKept, status.Denied: wire.PortDenied,
 	}
@@ -104,7 +104,7 @@ func (v *VM) fates() []wire.PortState {
 		if f.key.Socket != "" || f.expected || f.held {
 			continue
 		}
-		p := wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Fate: fates[f.state()]}
+		p := wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Outcome: outcomes[f.state()]}
 		if len(f.main.wanted) > 0 {
 			p.Host = f.main.wanted[0].Addr.Port()
 		}
@@ -112,7 +112,7 @@ func (v *VM) fates() []wire.PortState {
 	}
 	for r := range v.room.Rows() {
 		if r.Key.Socket == "" && r.Listens() {
-			all = append(all, wire.PortState{Proto: r.Key.Proto, Port: r.Key.Port, Fate: fates[r.State()], Host: r.HostPort()})
+			all = append(all, wire.PortState{Proto: r.Key.Proto, Port: r.Key.Port, Outcome: outcomes[r.State()], Host: r.HostPort()})
 		}
 	}
 	return all
@@ -120,7 +120,7 @@ func (v *VM) fates() []wire.PortState {
 
 // best is each port once: the best, where it is several services.
 func best(all []wire.PortState) []wire.PortState {
-	rank := func(p wire.PortState) int { return slices.Index(order, p.Fate) }
+	rank := func(p wire.PortState) int { return slices.Index(order, p.Outcome) }
 	slices.SortFunc(all, func(a, b wire.PortState) int {
 		if c := cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port)); c != 0 {
 			return c
@@ -130,5 +130,5 @@ func best(all []wire.PortState) []wire.PortState {
 	return slices.CompactFunc(all, func(a, b wire.PortState) bool { return a.Proto == b.Proto && a.Port == b.Port })
 }
 
-// order is that of fates, the best first.
-var order = []wire.PortFate{wire.PortForwarded, wire.PortTaken, wire.PortDenied, wire.PortKept}
+// order is that of outcomes, the best first.
+var order = []wire.PortOutcome{wire.PortForwarded, wire.PortTaken, wire.PortDenied, wire.PortKept}

@@ -61,8 +61,8 @@ func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
 
 	all := slices.Concat(listeners(open, "0.0.0.0"), listeners(moved, "127.0.0.1"), listeners(taken, "::"), listeners(kept, "0.0.0.0"))
 	vm.Announce(all)
-	is := func(port uint16, fate wire.PortFate, host uint16) wire.PortState {
-		return wire.PortState{Proto: "tcp", Port: port, Fate: fate, Host: host}
+	is := func(port uint16, outcome wire.PortOutcome, host uint16) wire.PortState {
+		return wire.PortState{Proto: "tcp", Port: port, Outcome: outcome, Host: host}
 	}
 	awaitTold(t, said, is(open, wire.PortForwarded, open), is(moved, wire.PortForwarded, to), is(taken, wire.PortTaken, taken), is(kept, wire.PortKept, 0))
 

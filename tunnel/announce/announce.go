@@ -35,9 +35,11 @@ type Announcement struct {
 // that does not fit the set ends the link, and the next one starts from a
 // snapshot.
 type Copy struct {
+	// SameKernel says that the guest is a container here, and its inodes are ours.
+	SameKernel bool
+
 	generation uint64
 	valid      bool // a snapshot has arrived
-	SameKernel bool // the guest is a container here, and its inodes are ours
 	// set is sorted, and replaced by every message: whoever was given it has it still.
 	set       []portlist.Listener
 	skipped   map[string]string // reasons by what tells an item apart
@@ -131,6 +133,7 @@ func sortedListeners(ls []portlist.Listener) []portlist.Listener {
 	return slices.CompactFunc(ls, func(a, b portlist.Listener) bool { return portlist.Compare(a, b) == 0 })
 }
 
+// Announcement is the set as it is now.
 func (a *Copy) Announcement() Announcement {
 	return Announcement{
 		Generation: a.generation,

@@ -19,8 +19,8 @@ const (
 	backlogPauseMax = 320 * time.Millisecond
 )
 
-// Socket connects to a unix socket. Where its queue is full, DialSocket waits
-// until ctx ends.
+// Socket connects to a unix socket. Where its queue is full, it waits until
+// ctx ends.
 func Socket(ctx context.Context, path string) (*net.UnixConn, error) {
 	for pause := backlogPauseMin; ; pause = min(2*pause, backlogPauseMax) {
 		conn, err := new(net.Dialer).DialContext(ctx, wire.NetworkUnix, path)

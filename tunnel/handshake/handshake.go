@@ -13,7 +13,7 @@
 // but the session can follow ready.
 //
 // What both have agreed upon also gives the keys by which a host's orders are proved
-// afterwards ([Signer], [Judge]).
+// afterwards ([Signer], [Verifier]).
 package handshake
 
 import (
@@ -31,6 +31,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -43,11 +44,8 @@ const protocolVersion = 2
 // unless the sender marked it as required.
 const features uint64 = 0
 
-const (
-	tokenSize = 16
-	// KeySize is the length of a link's key in bytes.
-	KeySize = 32
-)
+// tokenSize is the length of what opens raw streams, in bytes.
+const tokenSize = 16
 
 // IncompatibleError says that host and guest speak no common version of the
 // protocol.
@@ -152,7 +150,7 @@ func Host(rw io.ReadWriter, resync bool, key []byte) (Agreed, error) {
 	}
 	defer stop()
 
-	frames := wire.FrameReader{R: rw, Resync: resync}
+	frames := newFrameReader(rw, resync)
 	var r wire.ReplyFrame
 	for {
 		k, body, err := frames.Next()
@@ -250,7 +248,7 @@ func sayHello(w io.Writer, hello []byte, repeat bool) (stop func(), err error) {
 // of it, because the host's raw connections may come right then; its error ends the
 // handshake.
 func Guest(rw io.ReadWriter, resync bool, key []byte, instance [16]byte, first []byte, known func(Agreed) error) error {
-	frames := wire.FrameReader{R: rw, Resync: resync}
+	frames := newFrameReader(rw, resync)
 	var (
 		h     wire.HelloFrame
 		hello []byte
@@ -336,8 +334,8 @@ func newNonce() (n [wire.NonceSize]byte) {
 
 // CheckKey says what is wrong with a key; none is fine.
 func CheckKey(key []byte) error {
-	if key != nil && len(key) != KeySize {
-		return fmt.Errorf("key of %d bytes, want %d", len(key), KeySize)
+	if key != nil && len(key) != keyfile.Size {
+		return fmt.Errorf("key of %d bytes, want %d", len(key), keyfile.Size)
 	}
 	return nil
 }

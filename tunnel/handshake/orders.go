@@ -51,8 +51,8 @@ func proofOf(key [sha256.Size]byte, kind string, counter uint64, order []byte) [
 	return mac.Sum(proof)
 }
 
-// Judge is the guest's side; nil where there is no key.
-type Judge struct {
+// Verifier is the guest's side; nil where there is no key.
+type Verifier struct {
 	Key [sha256.Size]byte
 
 	mu     sync.Mutex
@@ -61,9 +61,9 @@ type Judge struct {
 	sets   uint64            // the newest that was an [OrderReverse]
 }
 
-// Judge says why an order is not to be followed. One that was seen before is not, nor
+// Verify says why an order is not to be followed. One that was seen before is not, nor
 // is a complete set of reverse listeners older than one that was.
-func (o *Judge) Judge(kind string, order, proof []byte) error {
+func (o *Verifier) Verify(kind string, order, proof []byte) error {
 	if o == nil {
 		return fmt.Errorf("%w: without a key the guest agent connects to ports and does no more; give the VM one with: rum-host-agent install VM", ErrNoOrder)
 	}

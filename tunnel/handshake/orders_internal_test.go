@@ -10,7 +10,7 @@ import (
 // puts in orders of his own, or again.
 func TestAnOrderIsFollowedOnceAndOnlyWithItsProof(t *testing.T) {
 	key := [sha256.Size]byte{1}
-	host, guest := &Signer{Key: key}, &Judge{Key: key}
+	host, guest := &Signer{Key: key}, &Verifier{Key: key}
 	order := []byte("open /run/app.sock")
 	proof := host.Sign(OrderOpen, order)
 	flipped := append([]byte(nil), proof...)
@@ -27,17 +27,17 @@ func TestAnOrderIsFollowedOnceAndOnlyWithItsProof(t *testing.T) {
 		"cut short":              {OrderOpen, order, proof[:9]},
 		"without a key, a guess": {OrderOpen, order, proofOf([sha256.Size]byte{}, OrderOpen, 1, order)},
 	} {
-		if guest.Judge(c.kind, c.order, c.proof) == nil {
+		if guest.Verify(c.kind, c.order, c.proof) == nil {
 			t.Errorf("%s: followed", name)
 		}
 	}
-	if err := guest.Judge(OrderOpen, order, proof); err != nil {
+	if err := guest.Verify(OrderOpen, order, proof); err != nil {
 		t.Fatal(err)
 	}
-	if guest.Judge(OrderOpen, order, proof) == nil {
+	if guest.Verify(OrderOpen, order, proof) == nil {
 		t.Error("followed twice")
 	}
-	if (*Judge)(nil).Judge(OrderOpen, order, proof) == nil || (*Signer)(nil).Sign(OrderOpen, order) != nil {
+	if (*Verifier)(nil).Verify(OrderOpen, order, proof) == nil || (*Signer)(nil).Sign(OrderOpen, order) != nil {
 		t.Error("an order without a key")
 	}
 
@@ -52,12 +52,12 @@ func TestAnOrderIsFollowedOnceAndOnlyWithItsProof(t *testing.T) {
 		rand.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 	}
 	for i, p := range proofs {
-		if err := guest.Judge(OrderOpen, order, p); err != nil {
+		if err := guest.Verify(OrderOpen, order, p); err != nil {
 			t.Fatalf("order %d: %v", i, err)
 		}
 	}
 	for i, p := range proofs {
-		if guest.Judge(OrderOpen, order, p) == nil {
+		if guest.Verify(OrderOpen, order, p) == nil {
 			t.Fatalf("order %d was followed twice", i)
 		}
 	}
@@ -67,15 +67,15 @@ func TestAnOrderIsFollowedOnceAndOnlyWithItsProof(t *testing.T) {
 // older one for a while: the newer one may have taken its listeners away.
 func TestAnOlderSetOfListenersIsNotFollowedAfterANewerOne(t *testing.T) {
 	key := [sha256.Size]byte{1}
-	host, guest := &Signer{Key: key}, &Judge{Key: key}
+	host, guest := &Signer{Key: key}, &Verifier{Key: key}
 	older, open, newer := host.Sign(OrderReverse, []byte("8080")), host.Sign(OrderOpen, []byte("a socket")), host.Sign(OrderReverse, nil)
-	if err := guest.Judge(OrderReverse, nil, newer); err != nil {
+	if err := guest.Verify(OrderReverse, nil, newer); err != nil {
 		t.Fatal(err)
 	}
-	if guest.Judge(OrderReverse, []byte("8080"), older) == nil {
+	if guest.Verify(OrderReverse, []byte("8080"), older) == nil {
 		t.Error("followed")
 	}
-	if err := guest.Judge(OrderOpen, []byte("a socket"), open); err != nil {
+	if err := guest.Verify(OrderOpen, []byte("a socket"), open); err != nil {
 		t.Errorf("an order of another kind that was overtaken: %v", err)
 	}
 }

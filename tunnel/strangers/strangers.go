@@ -47,7 +47,7 @@ type Stranger struct {
 	conn    net.Conn
 	since   time.Duration
 	element *list.Element // nil once it has gone
-	pushed  bool          // it had to
+	evicted bool          // it had to
 }
 
 // New returns an empty set.
@@ -93,12 +93,12 @@ func (s *Set) tryAdmit(conn net.Conn) (st *Stranger, wait time.Duration) {
 		if wait := oldest.since + grace - now; wait > 0 {
 			return nil, wait
 		}
-		if unheard(oldest.conn) {
+		if hasUnread(oldest.conn) {
 			oldest.since = now
 			s.all.MoveToBack(oldest.element)
 			continue
 		}
-		oldest.pushed = true
+		oldest.evicted = true
 		s.remove(oldest)
 		_ = oldest.conn.Close()
 	}
@@ -126,15 +126,15 @@ func (s *Set) remove(st *Stranger) {
 	}
 }
 
-// WasPushed tells whether a connection had to go.
-func (s *Set) WasPushed(st *Stranger) bool {
+// WasEvicted tells whether a connection had to go.
+func (s *Set) WasEvicted(st *Stranger) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return st.pushed
+	return st.evicted
 }
 
-// unheard reports whether something has come on a connection that nobody has read yet.
-func unheard(conn net.Conn) bool {
+// hasUnread reports whether something has come on a connection that nobody has read yet.
+func hasUnread(conn net.Conn) bool {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return false

@@ -55,7 +55,7 @@ func TestWhoHasSaidSomethingStaysWhereTheMachineIsBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !set.WasPushed(silent) {
+	if !set.WasEvicted(silent) {
 		t.Error("who said nothing is there still")
 	}
 	if _, err := admit(connect("raw"), time.Second); err == nil {
@@ -66,7 +66,7 @@ func TestWhoHasSaidSomethingStaysWhereTheMachineIsBusy(t *testing.T) {
 		t.Errorf("no room where one is known: %v", err)
 	}
 	for i, st := range said {
-		if set.WasPushed(st) {
+		if set.WasEvicted(st) {
 			t.Fatalf("connection %d had to go", i)
 		}
 	}

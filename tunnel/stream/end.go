@@ -14,7 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// peerSaid takes in what the control stream says about this stream. It reports
+// peerSaid takes in what the peer tells about this stream. It reports
 // whether that was not said before.
 func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 	switch m.Kind {
@@ -94,8 +94,8 @@ func (s *Stream) giveUp(d relay.Drain) *time.Timer {
 	})
 }
 
-// endOfRead decides what the end of the connection means. Only the control
-// stream can say that it is a clean EOF.
+// endOfRead decides what the end of the connection means. Only what the peer tells
+// can make it a clean EOF.
 func (s *Stream) endOfRead(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err

@@ -26,13 +26,13 @@ type Ends struct {
 	// guest.
 	Reuse func(*relay.Descriptor)
 
-	mu      sync.Mutex
-	streams map[uint64]*Stream
-	resting map[uint64]rested // raw connections of streams that are over, until the guest releases them
-	tidying bool              // a timer runs for those
-	err     error             // set once the link has ended
-	early   map[uint64][]wire.EndMessage
-	order   []uint64 // of the keys of early, oldest first
+	mu       sync.Mutex
+	streams  map[uint64]*Stream
+	pending  map[uint64]pendingRelease // raw connections of streams that are over, until the guest releases them
+	expiring bool                      // a timer runs for those
+	err      error                     // set once the link has ended
+	early    map[uint64][]wire.EndMessage
+	order    []uint64 // of the keys of early, oldest first
 }
 
 // maxEarly bounds how many streams the messages of which are kept. Those of
@@ -100,21 +100,22 @@ func (e *Ends) Deliver(m wire.EndMessage) bool {
 }
 
 const (
-	// maxResting bounds how many raw connections wait for their release. The
+	// maxPending bounds how many raw connections wait for their release. The
 	// oldest makes room.
-	maxResting = 256
-	// restMost is how long one waits. The guest releases it at once, or never:
+	maxPending = 256
+	// releaseWithin is how long one waits. The guest releases it at once, or never:
 	// where the stream did not end well for it.
-	restMost = 10 * time.Second
+	releaseWithin = 10 * time.Second
 )
 
-type rested struct {
+type pendingRelease struct {
 	raw   *relay.Descriptor
 	since time.Time
 }
 
-// Rest is given the raw connection of a stream that has come to a clean end.
-func (e *Ends) Rest(s *Stream, raw *relay.Descriptor) {
+// AwaitRelease is given the raw connection of a stream that has come to a clean end: it can be
+// used again once the guest has released it.
+func (e *Ends) AwaitRelease(s *Stream, raw *relay.Descriptor) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.streams, s.id)
@@ -124,45 +125,45 @@ func (e *Ends) Rest(s *Stream, raw *relay.Descriptor) {
 	case s.released:
 		e.Reuse(raw)
 	default:
-		if len(e.resting) >= maxResting {
-			e.giveUpOldest()
+		if len(e.pending) >= maxPending {
+			e.dropOldest()
 		}
-		if e.resting == nil {
-			e.resting = make(map[uint64]rested)
+		if e.pending == nil {
+			e.pending = make(map[uint64]pendingRelease)
 		}
-		e.resting[s.id] = rested{raw, time.Now()}
-		if !e.tidying {
-			e.tidying = true
-			time.AfterFunc(restMost, e.tidy)
+		e.pending[s.id] = pendingRelease{raw, time.Now()}
+		if !e.expiring {
+			e.expiring = true
+			time.AfterFunc(releaseWithin, e.expire)
 		}
 	}
 }
 
-// giveUpOldest needs e.mu.
-func (e *Ends) giveUpOldest() {
+// dropOldest needs e.mu.
+func (e *Ends) dropOldest() {
 	var oldest uint64
-	for id, r := range e.resting {
-		if o, ok := e.resting[oldest]; !ok || r.since.Before(o.since) {
+	for id, r := range e.pending {
+		if o, ok := e.pending[oldest]; !ok || r.since.Before(o.since) {
 			oldest = id
 		}
 	}
-	e.resting[oldest].raw.Close()
-	delete(e.resting, oldest)
+	e.pending[oldest].raw.Close()
+	delete(e.pending, oldest)
 }
 
-// tidy gives up raw connections that have waited for too long. To a guest that
+// expire closes raw connections that have waited for too long. To a guest that
 // releases one after all it is one that was not needed.
-func (e *Ends) tidy() {
+func (e *Ends) expire() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for id, r := range e.resting {
-		if time.Since(r.since) >= restMost {
+	for id, r := range e.pending {
+		if time.Since(r.since) >= releaseWithin {
 			r.raw.Close()
-			delete(e.resting, id)
+			delete(e.pending, id)
 		}
 	}
-	if e.tidying = len(e.resting) > 0; e.tidying {
-		time.AfterFunc(restMost/2, e.tidy)
+	if e.expiring = len(e.pending) > 0; e.expiring {
+		time.AfterFunc(releaseWithin/2, e.expire)
 	}
 }
 
@@ -179,9 +180,9 @@ func (e *Ends) release(id uint64) bool {
 		s.released = true
 		return first
 	}
-	r, ok := e.resting[id]
+	r, ok := e.pending[id]
 	if ok {
-		delete(e.resting, id)
+		delete(e.pending, id)
 		e.Reuse(r.raw)
 	}
 	return ok
@@ -213,10 +214,10 @@ func (e *Ends) FailAll(err error) {
 	e.err = err
 	streams := e.streams
 	e.streams = nil
-	for _, r := range e.resting {
+	for _, r := range e.pending {
 		r.raw.Close()
 	}
-	e.resting = nil
+	e.pending = nil
 	e.mu.Unlock()
 	for _, s := range streams {
 		s.Die(err)

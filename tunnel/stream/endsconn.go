@@ -29,11 +29,11 @@ type EndsConn struct {
 	work    *budget.Budget
 	flooded bool // the peer has sent more than it may
 
-	mu     sync.Mutex
-	out    []byte // what the kernel did not take yet
-	apart  bool   // no loop watches, and a goroutine will read
-	closed bool
-	err    error // why it was lost
+	mu      sync.Mutex
+	out     []byte // what the kernel did not take yet
+	offLoop bool   // no loop watches, and a goroutine will read
+	closed  bool
+	err     error // why it was lost
 }
 
 const (
@@ -83,7 +83,7 @@ func (c *EndsConn) Tell(m wire.EndMessage) {
 	c.out = m.AppendRecord(c.out)
 	if len(c.out) == wire.EndRecord {
 		c.flush()
-		if len(c.out) > 0 && !c.closed && !c.apart {
+		if len(c.out) > 0 && !c.closed && !c.offLoop {
 			c.arm()
 		}
 	}
@@ -120,11 +120,11 @@ func (c *EndsConn) Ready(l *relay.Loop, read, write bool) {
 	switch {
 	case !read:
 	case c.flooded:
-		c.readApart(0)
+		c.leaveLoop(0)
 	default:
 		if owed, _ := c.read(l.Scratch()[:endsTurn]); owed > 0 {
 			c.flooded = true
-			c.readApart(owed)
+			c.leaveLoop(owed)
 		}
 	}
 }
@@ -148,20 +148,20 @@ func (c *EndsConn) read(buf []byte) (owed time.Duration, some bool) {
 	return c.work.Pause(), true
 }
 
-// readApart has a goroutine read, after a while. Once a peer has flooded, the loop does no
+// leaveLoop has a goroutine read, after a while. Once a peer has flooded, the loop does no
 // more than tell that there is something: everybody's data would wait behind that.
-func (c *EndsConn) readApart(after time.Duration) {
+func (c *EndsConn) leaveLoop(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed && !c.apart {
-		c.apart = true
+	if !c.closed && !c.offLoop {
+		c.offLoop = true
 		c.raw.Unwatch()
-		time.AfterFunc(after, c.readOn)
+		time.AfterFunc(after, c.readOffLoop)
 	}
 }
 
-// readOn reads a turn at a time, and leaves the rest to the loop when there is no more.
-func (c *EndsConn) readOn() {
+// readOffLoop reads a turn at a time, and leaves the rest to the loop when there is no more.
+func (c *EndsConn) readOffLoop() {
 	owed, some := c.read(make([]byte, endsTurn))
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,9 +171,9 @@ func (c *EndsConn) readOn() {
 	switch {
 	case c.closed:
 	case some:
-		time.AfterFunc(owed, c.readOn)
+		time.AfterFunc(owed, c.readOffLoop)
 	default:
-		c.apart = false
+		c.offLoop = false
 		c.arm()
 	}
 }

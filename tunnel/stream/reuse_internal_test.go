@@ -55,7 +55,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 		t.Fatal("the connection of a stream that has not ended came back")
 	}
 	ours, _ := socketPair(t)
-	e.Rest(s, ours)
+	e.AwaitRelease(s, ours)
 	release(1)
 	release(1)
 	if len(back) != 1 || back[0] != ours {
@@ -64,13 +64,13 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 
 	var theirs []int
 	const more = 10
-	for id := range uint64(maxResting + more) {
+	for id := range uint64(maxPending + more) {
 		s := New(id+2, e)
 		if err := e.Add(s); err != nil {
 			t.Fatal(err)
 		}
 		near, far := socketPair(t)
-		e.Rest(s, near)
+		e.AwaitRelease(s, near)
 		theirs = append(theirs, far)
 	}
 	for i, fd := range theirs {
@@ -103,11 +103,11 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			near, far := socketPair(t)
-			e.Rest(s, near)
+			e.AwaitRelease(s, near)
 			return far
 		}
 		var theirs []int
-		for id := range uint64(maxResting) {
+		for id := range uint64(maxPending) {
 			theirs = append(theirs, park(id+1))
 		}
 		park(1000)
@@ -115,11 +115,11 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 		if reused != 1 {
 			t.Error("a connection that was released is not used again while others are not released")
 		}
-		time.Sleep(2 * restMost)
+		time.Sleep(2 * releaseWithin)
 		synctest.Wait()
 		for i, fd := range theirs {
 			if !isClosed(fd) {
-				t.Fatalf("connection %d is parked after %v", i, 2*restMost)
+				t.Fatalf("connection %d is parked after %v", i, 2*releaseWithin)
 			}
 		}
 		e.Deliver(wire.EndMessage{ID: 7, Kind: wire.EndReleased}) // too late
@@ -129,6 +129,6 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 			t.Errorf("%d connections were used again, want 2", reused)
 		}
 		e.FailAll(unix.ECONNRESET)
-		time.Sleep(restMost)
+		time.Sleep(releaseWithin)
 	})
 }

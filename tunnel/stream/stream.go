@@ -26,10 +26,10 @@ const (
 // [net.Conn] with a half-close and a reset. It is made by a
 // link, on the host or in the guest.
 //
-// Read returns io.EOF only when the peer said on the control stream how many
+// Read returns io.EOF only when the peer has told, apart from the stream, how many
 // bytes it had sent and all of them arrived. Every other end is an error that
-// is [syscall.ECONNRESET]. On the host the first Read waits for the guest's
-// answer, which may be an [*AnswerError].
+// is [syscall.ECONNRESET]. At the end that opened the stream the first Read waits for
+// the answer, which may be a [*wire.AnswerError].
 type Stream struct {
 	id   uint64
 	ends *Ends
@@ -189,8 +189,7 @@ func (s *Stream) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite ends our direction: the peer is told the byte count on the control
-// stream and reads EOF.
+// CloseWrite ends our direction: the peer is told the byte count and reads EOF.
 func (s *Stream) CloseWrite() error {
 	if !s.tellEnd() {
 		return nil

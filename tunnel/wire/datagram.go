@@ -135,7 +135,7 @@ func decodeDatagram(b []byte) (DatagramFrame, error) {
 		}
 		f.Lost, f.Reason = binary.BigEndian.Uint32(b), Clean(string(b[4:]), MaxReason)
 	default:
-		return DatagramFrame{}, Unknown("datagram frame", uint8(f.Kind))
+		return DatagramFrame{}, unknown("datagram frame", uint8(f.Kind))
 	}
 	if len(f.Payload) > MaxDatagram {
 		return f, fmt.Errorf("datagram of %d bytes, at most %d are allowed", len(f.Payload), MaxDatagram)

@@ -36,13 +36,13 @@ type EndMessage struct {
 
 func (*EndMessage) kind() messageKind { return kindEnd }
 
-func (m *EndMessage) Encode(b *cryptobyte.Builder) {
+func (m *EndMessage) encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.ID)
 	b.AddUint8(uint8(m.Kind))
 	b.AddUint64(m.Sent)
 }
 
-func (m *EndMessage) Decode(s *cryptobyte.String) error {
+func (m *EndMessage) decode(s *cryptobyte.String) error {
 	if !s.ReadUint64(&m.ID) || !s.ReadUint8((*uint8)(&m.Kind)) || !s.ReadUint64(&m.Sent) {
 		return errShort
 	}
@@ -67,7 +67,7 @@ func (m *EndMessage) AppendRecord(b []byte) []byte {
 func EndOf(record [EndRecord]byte) (m EndMessage, known bool, err error) {
 	m = EndMessage{ID: binary.BigEndian.Uint64(record[:]), Kind: EndKind(record[8]), Sent: binary.BigEndian.Uint64(record[9:])}
 	if !m.Kind.Valid() {
-		return m, false, Unknown("end of a stream", record[8])
+		return m, false, unknown("end of a stream", record[8])
 	}
 	return m, true, nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 )
 
 // FrameMagic begins every frame. Before a connection belongs to a session or a stream, frames are exchanged on
@@ -43,30 +42,17 @@ func AppendFrame(b []byte, k FrameKind, body []byte) []byte {
 
 // FrameReader reads frames from R and not a byte more. With Resync it skips whatever
 // is not a frame: on a serial line bytes of a dead peer may come first, and a
-// shell may print a banner. A handshake takes two frames, so a line that brings nothing
-// but frames is read as slowly as one that brings garbage.
+// shell may print a banner.
 type FrameReader struct {
-	R       io.Reader
-	Resync  bool
-	skipped int // bytes since the last rest, a frame as frameSkip of them
+	R      io.Reader
+	Resync bool
+	// Skipped is told how many bytes were skipped; nil for nobody to tell.
+	Skipped func(bytes int)
 }
 
-// A line that brings nothing but garbage is read slowly: beyond skipFree bytes, a
-// rest of skipRest for each skipTurn. What a dead peer left there is less.
-const (
-	skipFree = 1 << 20
-	skipTurn = 64 << 10
-	skipRest = 20 * time.Millisecond
-	// frameSkip is as how many bytes a frame counts, each of which may take a proof and an
-	// answer. The hellos that a host repeats for minutes are within skipFree.
-	frameSkip = 1 << 10
-)
-
-// skip takes note of bytes that bring a handshake no further.
 func (f *FrameReader) skip(n int) {
-	if f.skipped += n; f.skipped >= skipFree+skipTurn {
-		f.skipped -= skipTurn
-		time.Sleep(skipRest)
+	if f.Skipped != nil {
+		f.Skipped(n)
 	}
 }
 
@@ -89,7 +75,6 @@ func (f *FrameReader) Next() (FrameKind, []byte, error) {
 		if _, err := io.ReadFull(f.R, body); err != nil {
 			return 0, nil, err
 		}
-		f.skip(frameSkip)
 		return k, body, nil
 	}
 }

@@ -40,8 +40,8 @@ func (i SkippedItem) Key() string {
 	return i.Raw
 }
 
-// Protos are the protocols of listeners, by their number on the wire.
-var Protos = []string{"tcp", "udp"}
+// protos are the protocols of listeners, by their number on the wire.
+var protos = []string{"tcp", "udp"}
 
 // Flags of a listener. Values are on the wire.
 const (
@@ -52,7 +52,7 @@ const (
 func addListeners(b *cryptobyte.Builder, ls []portlist.Listener, skipped []SkippedItem) {
 	b.AddUint16(uint16(len(ls) + len(skipped)))
 	for _, l := range ls {
-		proto, err := indexOf(Protos, l.Proto)
+		proto, err := indexOf(protos, l.Proto)
 		if err != nil {
 			b.SetError(err)
 			return
@@ -114,10 +114,10 @@ func readListener(s cryptobyte.String) (l portlist.Listener, err error) {
 	if !s.ReadUint8(&proto) {
 		return l, errors.New("a listener of no protocol")
 	}
-	if int(proto) >= len(Protos) {
+	if int(proto) >= len(protos) {
 		return l, fmt.Errorf("a listener of unknown protocol %d", proto)
 	}
-	l.Proto = Protos[proto]
+	l.Proto = protos[proto]
 	if err := readAddrPort(&s, &l.Addr); err != nil {
 		return l, fmt.Errorf("a listener: %w", err)
 	}

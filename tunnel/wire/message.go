@@ -26,8 +26,8 @@ const (
 // and the body, all integers in network byte order.
 type Message interface {
 	kind() messageKind
-	Encode(b *cryptobyte.Builder)
-	Decode(s *cryptobyte.String) error
+	encode(b *cryptobyte.Builder)
+	decode(s *cryptobyte.String) error
 }
 
 type messageKind uint8
@@ -77,7 +77,7 @@ func AppendMessage(b []byte, m Message) []byte {
 	builder := cryptobyte.NewBuilder(b)
 	builder.AddUint32LengthPrefixed(func(b *cryptobyte.Builder) {
 		b.AddUint8(uint8(m.kind()))
-		m.Encode(b)
+		m.encode(b)
 	})
 	return builder.BytesOrPanic() // our own values; a failure is a bug
 }
@@ -92,9 +92,9 @@ func DecodeMessage(b []byte) (Message, error) {
 	}
 	m := newMessage(messageKind(k))
 	if m == nil {
-		return nil, Unknown("control message", k)
+		return nil, unknown("control message", k)
 	}
-	if err := m.Decode(&s); err != nil {
+	if err := m.decode(&s); err != nil {
 		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
 	}
 	var known func(uint8, []byte) bool
@@ -116,10 +116,10 @@ func DecodeMessage(b []byte) (Message, error) {
 // really arrived.
 type MessageReader struct {
 	R   io.Reader
-	Buf []byte
+	Buf []byte // what it has read last
 }
 
-// Next returns the next message as decodeMessage takes it, good until the one after it
+// Next returns the next message as [DecodeMessage] takes it, good until the one after it
 // is read.
 func (r *MessageReader) Next() ([]byte, error) {
 	var hdr [4]byte
@@ -153,13 +153,13 @@ type HelloMessage struct {
 
 func (*HelloMessage) kind() messageKind { return kindHello }
 
-func (m *HelloMessage) Encode(b *cryptobyte.Builder) {
+func (m *HelloMessage) encode(b *cryptobyte.Builder) {
 	addString(b, m.AgentVersion, maxName)
 	addString(b, m.Hostname, maxName)
 	addString(b, m.BootID, maxName)
 }
 
-func (m *HelloMessage) Decode(s *cryptobyte.String) error {
+func (m *HelloMessage) decode(s *cryptobyte.String) error {
 	return errors.Join(
 		readString(s, &m.AgentVersion, maxName),
 		readString(s, &m.Hostname, maxName),
@@ -175,13 +175,13 @@ type SnapshotMessage struct {
 
 func (*SnapshotMessage) kind() messageKind { return kindSnapshot }
 
-func (m *SnapshotMessage) Encode(b *cryptobyte.Builder) {
+func (m *SnapshotMessage) encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.Generation)
 	addListeners(b, m.Listeners, m.Skipped)
 	addPrograms(b, m.Listeners)
 }
 
-func (m *SnapshotMessage) Decode(s *cryptobyte.String) (err error) {
+func (m *SnapshotMessage) decode(s *cryptobyte.String) (err error) {
 	if !s.ReadUint64(&m.Generation) {
 		return errShort
 	}
@@ -200,7 +200,7 @@ type DeltaMessage struct {
 
 func (*DeltaMessage) kind() messageKind { return kindDelta }
 
-func (m *DeltaMessage) Encode(b *cryptobyte.Builder) {
+func (m *DeltaMessage) encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.From)
 	b.AddUint64(m.To)
 	addListeners(b, keysOnly(m.Removed), m.SkippedRemoved)
@@ -208,7 +208,7 @@ func (m *DeltaMessage) Encode(b *cryptobyte.Builder) {
 	addPrograms(b, m.Added)
 }
 
-func (m *DeltaMessage) Decode(s *cryptobyte.String) (err error) {
+func (m *DeltaMessage) decode(s *cryptobyte.String) (err error) {
 	if !s.ReadUint64(&m.From) || !s.ReadUint64(&m.To) {
 		return errShort
 	}
@@ -226,25 +226,25 @@ type ScanErrorMessage struct{ Text string }
 
 func (*ScanErrorMessage) kind() messageKind { return kindScanError }
 
-func (m *ScanErrorMessage) Encode(b *cryptobyte.Builder) { addString(b, m.Text, MaxReason) }
+func (m *ScanErrorMessage) encode(b *cryptobyte.Builder) { addString(b, m.Text, MaxReason) }
 
-func (m *ScanErrorMessage) Decode(s *cryptobyte.String) error {
+func (m *ScanErrorMessage) decode(s *cryptobyte.String) error {
 	return readString(s, &m.Text, MaxReason)
 }
 
-// pingMessage is the host's heartbeat, pongMessage the guest's reply to it.
+// PingMessage is the host's heartbeat, PongMessage the guest's reply to it.
 type (
 	PingMessage struct{ Seq uint64 }
 	PongMessage struct{ Seq uint64 }
 )
 
 func (*PingMessage) kind() messageKind                   { return kindPing }
-func (m *PingMessage) Encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
-func (m *PingMessage) Decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
+func (m *PingMessage) encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
+func (m *PingMessage) decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
 
 func (*PongMessage) kind() messageKind                   { return kindPong }
-func (m *PongMessage) Encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
-func (m *PongMessage) Decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
+func (m *PongMessage) encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
+func (m *PongMessage) decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
 
 func readUint64(s *cryptobyte.String, v *uint64) error {
 	if !s.ReadUint64(v) {

@@ -88,7 +88,7 @@ func (o OpenRequest) Append(b []byte) ([]byte, error) {
 	}
 	builder := cryptobyte.NewBuilder(b)
 	builder.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		o.Encode(b)
+		o.encode(b)
 		addField(b, fieldProof, o.Proof)
 	})
 	return builder.Bytes()
@@ -97,11 +97,11 @@ func (o OpenRequest) Append(b []byte) ([]byte, error) {
 // Order is what the proof is of, of a request with a target that was checked.
 func (o OpenRequest) Order() []byte {
 	b := cryptobyte.NewBuilder(nil)
-	o.Encode(b)
+	o.encode(b)
 	return b.BytesOrPanic()
 }
 
-func (o OpenRequest) Encode(b *cryptobyte.Builder) {
+func (o OpenRequest) encode(b *cryptobyte.Builder) {
 	network, err := indexOf(networks, o.Target.Network)
 	if err != nil {
 		b.SetError(err)
@@ -121,7 +121,7 @@ func (o OpenRequest) Encode(b *cryptobyte.Builder) {
 	}
 }
 
-// decodeOpen is the inverse of append, without the length in front.
+// decodeOpen is the inverse of Append, without the length in front.
 func decodeOpen(b []byte) (OpenRequest, error) {
 	var (
 		s       = cryptobyte.String(b)

@@ -36,7 +36,7 @@ func (m *ReverseMessage) Order() []byte {
 	return b.BytesOrPanic()
 }
 
-func (m *ReverseMessage) Encode(b *cryptobyte.Builder) {
+func (m *ReverseMessage) encode(b *cryptobyte.Builder) {
 	m.encodeListeners(b)
 	addField(b, fieldProof, m.Proof)
 }
@@ -62,7 +62,7 @@ func (m *ReverseMessage) encodeListeners(b *cryptobyte.Builder) {
 	}
 }
 
-func (m *ReverseMessage) Decode(s *cryptobyte.String) error {
+func (m *ReverseMessage) decode(s *cryptobyte.String) error {
 	var n uint16
 	if !s.ReadUint16(&n) {
 		return errShort
@@ -138,13 +138,13 @@ type ReverseStateMessage struct {
 
 func (*ReverseStateMessage) kind() messageKind { return kindReverseState }
 
-func (m *ReverseStateMessage) Encode(b *cryptobyte.Builder) {
+func (m *ReverseStateMessage) encode(b *cryptobyte.Builder) {
 	b.AddUint64(m.ID)
 	b.AddUint8(uint8(m.State))
 	addString(b, m.Reason, MaxReason)
 }
 
-func (m *ReverseStateMessage) Decode(s *cryptobyte.String) error {
+func (m *ReverseStateMessage) decode(s *cryptobyte.String) error {
 	if !s.ReadUint64(&m.ID) || !s.ReadUint8((*uint8)(&m.State)) {
 		return errShort
 	}

@@ -42,7 +42,7 @@ func status(args []string, stdout io.Writer) error {
 		fmt.Fprintf(stdout, "%s, auth %s\n", cmp.Or(h.Name, "a host"), h.Auth)
 		table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		for _, p := range h.Ports {
-			fmt.Fprintf(table, "  %d/%s\t%s\n", p.Port, p.Proto, fate(p))
+			fmt.Fprintf(table, "  %d/%s\t%s\n", p.Port, p.Proto, outcome(p))
 		}
 		if err := table.Flush(); err != nil {
 			return err
@@ -54,8 +54,8 @@ func status(args []string, stdout io.Writer) error {
 	return nil
 }
 
-// fate says what became of a port.
-func fate(p guestagent.PortStatus) string {
+// outcome says what became of a port.
+func outcome(p guestagent.PortStatus) string {
 	switch p.State {
 	case "forwarded":
 		return fmt.Sprintf("-> localhost:%d on the host", p.HostPort)

@@ -1,4 +1,4 @@
-package tunnel
+package reserve_test
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
 )
 
 // TestWithoutDescriptorsConnectionsAreTurnedAway uses up every descriptor.
@@ -17,7 +19,7 @@ func TestWithoutDescriptorsConnectionsAreTurnedAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newAcceptor(l)
+	a := reserve.NewListener(l)
 	defer a.Close()
 	client, err := net.Dial("unix", l.Addr().String())
 	if err != nil {

@@ -18,9 +18,9 @@ const RequiredKind = 0x80
 // fieldProof is the kind of the field that holds the proof of an order.
 const fieldProof = RequiredKind | 1
 
-// Unknown is the error for something of a kind that nobody here knows, or nil if it
+// unknown is the error for something of a kind that nobody here knows, or nil if it
 // is to be skipped.
-func Unknown(what string, kind uint8) error {
+func unknown(what string, kind uint8) error {
 	if kind&RequiredKind == 0 {
 		return nil
 	}
@@ -41,7 +41,7 @@ func readFields(s *cryptobyte.String, known func(kind uint8, body []byte) bool) 
 		if known != nil && known(kind, body) {
 			continue
 		}
-		if err := Unknown("field", kind); err != nil {
+		if err := unknown("field", kind); err != nil {
 			return err
 		}
 	}

@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // TestFeaturesAreAgreedUponUnderTheKey changes a feature bit on its way. Where there
 // is a key the handshake fails; an unchanged one is known to both ends.
 func TestFeaturesAreAgreedUponUnderTheKey(t *testing.T) {
-	key := bytes.Repeat([]byte{7}, KeySize)
+	key := bytes.Repeat([]byte{7}, keyfile.Size)
 	shake := func(key []byte, flip bool) (hostErr error) {
 		host, guest := net.Pipe()
 		var to net.Conn = guest

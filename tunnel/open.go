@@ -73,7 +73,7 @@ func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.C
 func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*stream.Stream, []byte, error) {
 	s := stream.New(l.nextID.Add(1), &l.ends)
 	if reuse {
-		s.Reuse(func(raw *relay.Descriptor) { l.ends.Rest(s, raw) })
+		s.Reuse(func(raw *relay.Descriptor) { l.ends.AwaitRelease(s, raw) })
 	}
 	request := wire.OpenRequest{ID: s.ID(), Target: t, Reuse: reuse}
 	if t.Network == wire.NetworkUnix && t.Check() == nil {
