@@ -3,8 +3,6 @@ package portwatch
 import (
 	"context"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rum-vm/rum-agent/portwatch/netevents"
 )
 
@@ -12,8 +10,7 @@ import (
 // machine changes, until ctx ends: whether a socket can be reached depends on them.
 // Where the kernel does not tell, it is seen when everything is looked at anyway.
 func (w *Watcher) watchNetworks(ctx context.Context, src source) {
-	const groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1)
-	err := netevents.Follow(ctx, unix.NETLINK_ROUTE, groups, networkPause, func() {
+	err := netevents.FollowNetworks(ctx, networkPause, func() {
 		w.nudged.Store(true)
 		src.Wake()
 	})

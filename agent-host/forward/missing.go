@@ -1,21 +1,29 @@
 package forward
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
+	"github.com/rum-vm/rum-agent/portwatch/netevents"
 	"golang.org/x/sys/unix"
 )
 
-// addressesEvery is how long an address that has come back may stay unused, or one
-// that has gone be shown. A look costs one attempt for each address, however many
-// ports are or want to be there.
-const addressesEvery = time.Second
+// A look at the host's addresses costs one attempt for each of them, however many ports
+// are or want to be there.
+const (
+	// addressesEvery is the time between two looks while addresses change, while something
+	// is in the way at one that has come back, and where the kernel does not tell of changes.
+	addressesEvery = time.Second
+	// addressesRarely is that time otherwise, for what the kernel has not told.
+	addressesRarely = time.Minute
+)
 
 // awaitMissing sees to it that addresses which this host does not have now are
 // bound when it has them: IPv6 goes with a VPN, and comes back.
@@ -51,26 +59,44 @@ func (t *Table) keepAddresses() {
 	}
 }
 
-// addressKeeper looks at the host's addresses for as long as a binding lacks one or
-// may lose one.
+// addressKeeper looks at the host's addresses when they change, for as long as a binding
+// lacks one or may lose one.
 func (t *Table) addressKeeper() {
-	tick := time.NewTicker(addressesEvery)
-	defer tick.Stop()
+	ctx, cancel := context.WithCancel(t.ctx)
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	tell := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	var untold atomic.Bool
+	t.wg.Go(func() {
+		if err := netevents.FollowNetworks(ctx, addressesEvery, tell); err != nil {
+			t.log.Debug("no events of networks", "error", err)
+			untold.Store(true)
+			tell()
+		}
+	})
+	next := time.NewTimer(addressesRarely)
+	defer next.Stop()
 	for {
 		select {
 		case <-t.ctx.Done():
 			return
-		case <-tick.C:
+		case <-changed:
+		case <-next.C:
 		}
 		gone := t.goneAddresses()
-		more := false
+		more, blocked := false, false
 		t.inTurns(func(u turn) bool {
 			if len(gone) > 0 && t.lose(gone, u) {
 				return true
 			}
 			if len(t.partial) > 0 {
 				t.host.NewRound()
-				t.complete()
+				blocked = t.complete()
 			}
 			t.looking = len(t.partial)+len(t.losable) > 0
 			more = t.looking
@@ -79,11 +105,17 @@ func (t *Table) addressKeeper() {
 		if !more {
 			return
 		}
+		wait := addressesRarely
+		if blocked || untold.Load() {
+			wait = addressesEvery
+		}
+		next.Reset(wait)
 	}
 }
 
-// complete binds what is missing and has come back.
-func (t *Table) complete() {
+// complete binds what is missing and has come back, and reports whether something is in the
+// way at an address that has.
+func (t *Table) complete() (blocked bool) {
 	here := make(map[netip.Addr]bool)
 	for b := range t.partial {
 		if b.open == nil {
@@ -99,6 +131,7 @@ func (t *Table) complete() {
 			reason := noAddress(h)
 			if here[ip] {
 				reason = t.add(b, h)
+				blocked = blocked || reason != ""
 			}
 			if b.reason == "" {
 				b.reason = reason
@@ -109,6 +142,7 @@ func (t *Table) complete() {
 			t.log.Info("port open", "vm", b.vm.name, "port", b.key.Port, "host", b.hosts(), "process", b.process)
 		}
 	}
+	return blocked
 }
 
 // add binds one more address of an open binding, and says why if it cannot.
@@ -141,4 +175,52 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	b.open.listeners[slices.Index(b.wanted, h)] = l
 	t.occupy(h, b)
 	return ""
+}
+
+// goneAddresses are those with something bound that this host has no more.
+func (t *Table) goneAddresses() map[netip.Addr]bool {
+	t.mu.Lock()
+	ask := make([]netip.Addr, 0, len(t.losable))
+	for ip := range t.losable {
+		ask = append(ask, ip)
+	}
+	t.mu.Unlock()
+	gone := make(map[netip.Addr]bool)
+	for _, ip := range ask {
+		if !host.HasAddress(ip) {
+			gone[ip] = true
+			t.log.Warn("this host has lost an address", "address", ip)
+		}
+	}
+	return gone
+}
+
+// lose takes from bindings what has gone, for one turn, and makes them what they
+// would be if they had never had it. It reports whether there is more to do.
+func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
+	for h, b := range t.bound {
+		if !host.CanGo(h) || !gone[h.Addr.Addr()] {
+			continue
+		}
+		if b.canDoWithout(h) && len(b.missing()) < len(b.wanted)-1 {
+			l := &b.open.listeners[slices.Index(b.wanted, h)]
+			t.host.CloseAll(*l)
+			*l = host.Listener{}
+			t.vacate(h)
+			t.awaitMissing(b)
+		} else {
+			t.waitAgain(b, noAddress(h))
+		}
+		if u.over() {
+			return true
+		}
+	}
+	return false
+}
+
+// canDoWithout reports whether a binding is open while this host lacks one of its
+// addresses. On a host without IPv6, localhost is 127.0.0.1 alone, and everything
+// is IPv4, until it has IPv6 again.
+func (b *binding) canDoWithout(h host.Addr) bool {
+	return h.Addr.Addr().Is6() && len(b.wanted) > 1
 }

@@ -7,10 +7,17 @@ import (
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // afterError is the pause after a message that could not be received.
 const afterError = time.Second
+
+// FollowNetworks is [Follow] for interfaces and addresses of this machine that come, change or go.
+func FollowNetworks(ctx context.Context, pause time.Duration, told func()) error {
+	const groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1)
+	return Follow(ctx, unix.NETLINK_ROUTE, groups, pause, told)
+}
 
 // Follow calls told at once, because something may have changed before, and after the
 // messages of some multicast groups (a bit each, of a family of NETLINK_*), until ctx ends.

@@ -34,6 +34,7 @@ type Pool struct {
 	mu     sync.Mutex
 	ready  []*relay.Descriptor // oldest first
 	used   time.Time
+	expiry *time.Timer // runs while there are any; nil before
 	closed bool
 	wanted chan struct{}
 }
@@ -72,20 +73,31 @@ func (p *Pool) Put(raw *relay.Descriptor) {
 		raw.Close()
 		return
 	}
+	if p.expiry == nil {
+		p.expiry = time.AfterFunc(poolIdle, p.expire)
+	}
 	p.ready = append(p.ready, raw)
+}
+
+// expire closes the connections if none was taken for poolIdle.
+func (p *Pool) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if left := poolIdle - time.Since(p.used); left > 0 && !p.closed {
+		p.expiry.Reset(left)
+		return
+	}
+	p.drop()
+	p.expiry = nil
 }
 
 // Run keeps the pool filled until ctx ends. A failed dial is left to the next
 // stream, which then dials for itself.
 func (p *Pool) Run(ctx context.Context) error {
-	tick := time.NewTicker(poolIdle / 4)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			p.drop(poolIdle)
 		case <-p.wanted:
 			p.fill(ctx)
 		}
@@ -117,13 +129,8 @@ func (p *Pool) missing() bool {
 	return !p.closed && len(p.ready) < poolFill
 }
 
-// drop closes the connections if none was taken for so long.
-func (p *Pool) drop(idle time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.used) < idle {
-		return
-	}
+// drop closes the connections. It needs p.mu.
+func (p *Pool) drop() {
 	for _, raw := range p.ready {
 		raw.Close()
 	}
@@ -133,7 +140,10 @@ func (p *Pool) drop(idle time.Duration) {
 // Close closes the pool and its connections for good.
 func (p *Pool) Close() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.closed = true
-	p.mu.Unlock()
-	p.drop(0)
+	if p.expiry != nil {
+		p.expiry.Stop()
+	}
+	p.drop()
 }
