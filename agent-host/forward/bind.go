@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place gives a new binding its host addresses or makes it a claim.
-func (t *Table) place(b *binding) {
+// openOrClaim gives a new binding its host addresses or makes it a claim.
+func (t *Table) openOrClaim(b *binding) {
 	t.overrule(b)
 	t.takePrecedence(b)
 	t.displace(b)

@@ -49,7 +49,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 				continue
 			}
 			if f.own = f.ownBinding(); f.own != nil {
-				t.place(f.own)
+				t.openOrClaim(f.own)
 				if u.over() {
 					return true
 				}

@@ -103,7 +103,7 @@ func (t *Table) decideAnew(change func() []*VM) {
 			if !p.inForce() {
 				return false
 			}
-			if p.place(&p.Wanted, u) {
+			if p.openWanted(&p.Wanted, u) {
 				return true
 			}
 			p.stale = policy.Ports{}
@@ -162,9 +162,9 @@ func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
 	return false
 }
 
-// place opens the forwards that are not there yet and describes all anew, for one
+// openWanted opens the forwards that are not there yet and describes all anew, for one
 // turn. It reports whether there are more.
-func (v *VM) place(w *policy.Wanted, u turn) (more bool) {
+func (v *VM) openWanted(w *policy.Wanted, u turn) (more bool) {
 	v.table.host.NewRound()
 	for len(w.Order) > 0 {
 		k := w.Order[0]
@@ -209,7 +209,7 @@ func (v *VM) open(k policy.Key, g *policy.Group, earlier *serve.Tally) {
 	v.changed()
 	for _, b := range f.bindings() {
 		if !f.shelved {
-			v.table.place(b)
+			v.table.openOrClaim(b)
 		}
 	}
 }

@@ -158,10 +158,22 @@ var (
 	errNotSocket = errors.New("this file is not a socket")
 )
 
-// removeStale removes a socket that no program has any more. Connecting to it as
+// IsServed reports whether a program listens on the unix socket at path. Connecting to it as
 // if it were for datagrams tells without disturbing who serves it: the kernel
 // says ECONNREFUSED when there is no socket behind the file, and EPROTOTYPE
-// when there is one of the other kind (unix_find_bsd in net/unix/af_unix.c).
+// when there is one of the other kind (unix_find_bsd in net/unix/af_unix.c). The error is
+// that there is no descriptor to ask by.
+func IsServed(path string) (bool, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, os.NewSyscallError("socket", err)
+	}
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	_ = unix.Close(fd)
+	return err != unix.ECONNREFUSED && err != unix.ENOENT, nil
+}
+
+// removeStale removes a socket that no program has any more.
 func removeStale(path string) error {
 	before, err := os.Lstat(path)
 	if err != nil {
@@ -170,17 +182,12 @@ func removeStale(path string) error {
 	if before.Mode()&fs.ModeSocket == 0 {
 		return errNotSocket
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	served, err := IsServed(path)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return err
 	}
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	_ = unix.Close(fd)
-	if err != unix.ECONNREFUSED {
-		return errServed
-	}
-	if now, err := os.Lstat(path); err != nil || !os.SameFile(before, now) {
-		return errServed // somebody was quicker
+	if now, err := os.Lstat(path); served || err != nil || !os.SameFile(before, now) {
+		return errServed // or somebody was quicker
 	}
 	return os.Remove(path)
 }

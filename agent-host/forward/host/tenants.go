@@ -10,6 +10,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -124,21 +125,10 @@ func (as *Addresses) forgetTenants(now time.Time) {
 // that does not listen keeps no server from binding.
 func inUse(h Addr) bool {
 	if h.Proto == policy.ProtoUnix {
-		return served(h.Path)
+		served, err := endpoint.IsServed(h.Path)
+		return served || err != nil // the latter says nothing, and is looked at again
 	}
 	return errors.Is(tryBind(h), unix.EADDRINUSE)
-}
-
-// served reports whether a program listens on a unix socket. Connecting to it as
-// if it were for datagrams disturbs nobody; see [endpoint.ListenSocket].
-func served(path string) bool {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return true // which says nothing, and is looked at again
-	}
-	defer unix.Close(fd)
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT)
 }
 
 func tryBind(h Addr) error {
