@@ -45,7 +45,7 @@ func TestThreeThousandConnectionsLeaveNothingBehind(t *testing.T) {
 				t.Fatalf("%q, %v", got, err)
 			}
 			_ = client.Close()
-			if err := <-done; err != nil {
+			if err := soon(t, done, "the stream has ended"); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -43,7 +43,7 @@ func exchange(t *testing.T, l *link, target wire.Target, request []byte) []byte 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != nil {
+	if err := soon(t, done, "the stream has ended"); err != nil {
 		t.Fatal(err)
 	}
 	return reply
@@ -127,7 +127,7 @@ func TestAConnectionOfAStreamThatWasResetIsNotUsedAgain(t *testing.T) {
 			_ = c.SetLinger(0)
 			_ = c.Close()
 		}
-		if err := <-done; err == nil {
+		if err := soon(t, done, "the stream has ended"); err == nil {
 			t.Fatal("a reset was taken for a clean end")
 		}
 		request := bytes.Repeat([]byte{byte(n)}, 70_000)
@@ -156,7 +156,7 @@ func TestALargeTransferLeavesTheConnectionAtItsEnd(t *testing.T) {
 			t.Fatalf("%d of %d bytes came back, or others: %v", len(reply), len(request), err)
 		}
 		_ = c.Close()
-		if err := <-done; err != nil {
+		if err := soon(t, done, "the stream has ended"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -162,7 +162,7 @@ func TestASocketClientThatGoesAwayIsTheEndForTheService(t *testing.T) {
 		}))
 		_, _ = c.Write([]byte("a line for the log"))
 		_ = c.Close()
-		if s := <-got; s != "a line for the log" {
+		if s := soon(t, got, "the service has read all"); s != "a line for the log" {
 			t.Fatalf("%q arrived", s)
 		}
 	})

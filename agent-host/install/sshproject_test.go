@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/test/rumproject"
 )
 
 // TestInstallGoesIntoAVMOfRumsAsRumDoes: ssh itself says what it makes of the options.
@@ -19,19 +19,9 @@ func TestInstallGoesIntoAVMOfRumsAsRumDoes(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "100% mine")
 	t.Setenv("XDG_STATE_HOME", state)
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
+	_, workDir := rumproject.New(t, projects.Dir(), "shop.rum.toml", "[user]\nname = \"ops\"\n")
+	if err := os.WriteFile(filepath.Join(workDir, "ssh_ed25519"), nil, 0o600); err != nil {
 		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "shop.rum.toml")
-	workDir := filepath.Join(projects.Dir(), config.ProjectID(file)+"-shop")
-	if err := os.MkdirAll(workDir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for path, text := range map[string]string{file: "[user]\nname = \"ops\"\n", filepath.Join(workDir, "config_path"): file, filepath.Join(workDir, "ssh_ed25519"): ""} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 	all, _ := (&projects.Watcher{Dir: projects.Dir(), Log: slog.New(slog.DiscardHandler)}).Scan()
 	p := projects.Of(all, "shop", "")

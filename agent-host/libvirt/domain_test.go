@@ -1,31 +1,12 @@
 package libvirt
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// domains reads the definitions in testdata: as people write them by hand, and as virt-install, virt-manager, Vagrant and
-// Terraform make them.
-func domains(t testing.TB) map[string]string {
-	t.Helper()
-	paths, err := filepath.Glob("testdata/domains/*.xml")
-	if err != nil || len(paths) == 0 {
-		t.Fatal("no test data", err)
-	}
-	texts := map[string]string{}
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts[filepath.Base(path)] = string(text)
-	}
-	return texts
-}
+	"github.com/rum-vm/rum-agent/test/domains"
+)
 
 func TestEndpointAndNICsAreReadFromDefinitions(t *testing.T) {
 	type want struct {
@@ -33,7 +14,7 @@ func TestEndpointAndNICsAreReadFromDefinitions(t *testing.T) {
 		nics                           []NIC
 		ports                          []string
 	}
-	texts := domains(t)
+	texts := domains.All(t)
 	for name, want := range map[string]want{
 		"documentation.xml": {nics: []NIC{{Network: "default"}}},
 		"virt-install.xml":  {endpoint: "vsock:3", nics: []NIC{{"52:54:00:8a:31:5e", "default"}}},

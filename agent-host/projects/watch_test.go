@@ -13,30 +13,10 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
+	"github.com/rum-vm/rum-agent/test/rumproject"
 )
 
 const minimal = "[image]\nbase = \"x\"\n[resources]\ncpus = 1\nmemory_mb = 512\n"
-
-// project makes what rum makes of a file: the file, with its text, and a work directory in data.
-func project(t *testing.T, data, file, text string) (path, workDir string) {
-	t.Helper()
-	root, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	path = filepath.Join(root, file)
-	write(t, path, text)
-	name := config.ProjectID(path)
-	if vm := config.VMName(path); vm != "" {
-		name += "-" + vm
-	}
-	workDir = filepath.Join(data, name)
-	if err := os.MkdirAll(workDir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(workDir, "config_path"), path)
-	return path, workDir
-}
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
@@ -90,9 +70,9 @@ func TestProjectsAreFoundFollowedAndForgotten(t *testing.T) {
 	data, remember := filepath.Join(t.TempDir(), "rum"), t.TempDir()
 	until := follow(t, data, remember)
 	until("")
-	shop, shopDir := project(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n")
+	shop, shopDir := rumproject.New(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n")
 	until("shop: 1")
-	plain, _ := project(t, data, "rum.toml", minimal)
+	plain, _ := rumproject.New(t, data, "rum.toml", minimal)
 	id := config.ProjectID(plain)
 	order := func(a, b string) string {
 		if a < b {
@@ -123,8 +103,8 @@ func TestProjectsAreFoundFollowedAndForgotten(t *testing.T) {
 
 func TestAFileThatMayBeReadAgainIsRead(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "rum")
-	shop, _ := project(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n")
-	_, otherDir := project(t, data, "other.rum.toml", minimal)
+	shop, _ := rumproject.New(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n")
+	_, otherDir := rumproject.New(t, data, "other.rum.toml", minimal)
 	// Root may read all, so what it does not read is another user's.
 	deny, allow := func(path string) error { return os.Chmod(path, 0) }, func(path string) error { return os.Chmod(path, 0o600) }
 	if os.Geteuid() == 0 {
@@ -154,7 +134,7 @@ func TestAFileThatMayBeReadAgainIsRead(t *testing.T) {
 func TestTheLogSaysWhichProjectCameAndWhichWent(t *testing.T) {
 	data, log := filepath.Join(t.TempDir(), "rum"), &strings.Builder{}
 	w := &projects.Watcher{Dir: data, Log: slog.New(slog.NewTextHandler(log, nil))}
-	path, workDir := project(t, data, "shop.rum.toml", minimal)
+	path, workDir := rumproject.New(t, data, "shop.rum.toml", minimal)
 	says := func(change string) {
 		t.Helper()
 		if _, changed := w.Scan(); !changed {
@@ -178,7 +158,7 @@ func TestTheLogSaysWhichProjectCameAndWhichWent(t *testing.T) {
 
 func TestAFileThatIsBrokenFromTheStartKeepsWhatALastRunKnew(t *testing.T) {
 	data, remember := filepath.Join(t.TempDir(), "rum"), t.TempDir()
-	path, _ := project(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 81\n")
+	path, _ := rumproject.New(t, data, "shop.rum.toml", minimal+"[[ports]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 81\n")
 	scan := func(remember string) *projects.Project {
 		t.Helper()
 		w := &projects.Watcher{Dir: data, Remember: remember, Log: slog.New(slog.DiscardHandler)}
@@ -202,7 +182,7 @@ func TestAFileThatIsBrokenFromTheStartKeepsWhatALastRunKnew(t *testing.T) {
 
 func TestWhatIsNotThisUsersOrNotRumsIsNotRead(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "rum")
-	path, workDir := project(t, data, "shop.rum.toml", minimal)
+	path, workDir := rumproject.New(t, data, "shop.rum.toml", minimal)
 	scan := func() []*projects.Project {
 		w := &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
 		all, _ := w.Scan()
@@ -221,7 +201,7 @@ func TestWhatIsNotThisUsersOrNotRumsIsNotRead(t *testing.T) {
 		"a symbolic link":   func(c string) { os.Rename(c, c+"2"); _ = os.Symlink(c+"2", c) },
 		"in a link's place": func(c string) { d := filepath.Dir(c); os.Rename(d, d+"2"); _ = os.Symlink(d+"2", d) },
 	} {
-		_, dir := project(t, data, "bad.rum.toml", minimal)
+		_, dir := rumproject.New(t, data, "bad.rum.toml", minimal)
 		spoil(filepath.Join(dir, "config_path"))
 		for _, p := range scan() {
 			if p.Domain == "bad" {
@@ -253,7 +233,7 @@ func TestWhatIsNotThisUsersOrNotRumsIsNotRead(t *testing.T) {
 
 func TestAWorkDirectoryThatIsNotUsedIsToldWithTheReasonAndWhatToDo(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "rum")
-	_, workDir := project(t, data, "shop.rum.toml", minimal)
+	_, workDir := rumproject.New(t, data, "shop.rum.toml", minimal)
 	config := filepath.Join(workDir, "config_path")
 	w := &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
 	text, err := os.ReadFile(config)
@@ -319,8 +299,8 @@ func TestAWorkDirectoryThatIsNotUsedIsToldWithTheReasonAndWhatToDo(t *testing.T)
 
 func TestADomainBelongsToTheProjectWhoseDiskItHas(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "rum")
-	first, firstDir := project(t, data, "shop.rum.toml", minimal)
-	_, secondDir := project(t, data, "shop.rum.toml", minimal)
+	first, firstDir := rumproject.New(t, data, "shop.rum.toml", minimal)
+	_, secondDir := rumproject.New(t, data, "shop.rum.toml", minimal)
 	w := &projects.Watcher{Dir: data, Log: slog.New(slog.DiscardHandler)}
 	all, _ := w.Scan()
 	for disk, want := range map[string]string{

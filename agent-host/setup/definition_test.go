@@ -3,8 +3,6 @@ package setup
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,26 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/test/domains"
 )
-
-// domains reads the definitions in libvirt's testdata: as people write them by hand, and as virt-install, virt-manager,
-// Vagrant and Terraform make them.
-func domains(t testing.TB) map[string]string {
-	t.Helper()
-	paths, err := filepath.Glob("../libvirt/testdata/domains/*.xml")
-	if err != nil || len(paths) == 0 {
-		t.Fatal("no test data", err)
-	}
-	texts := map[string]string{}
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts[filepath.Base(path)] = string(text)
-	}
-	return texts
-}
 
 // reach is what a definition says about reaching the guest.
 type reach struct {
@@ -56,7 +36,7 @@ func readReach(t *testing.T, text string) reach {
 // an element that is none into every element: what says how to reach the guest stays.
 func TestAWordThatNobodyKnowsHidesNothing(t *testing.T) {
 	value := regexp.MustCompile(`='[^']*'`)
-	for name, text := range domains(t) {
+	for name, text := range domains.All(t) {
 		root, err := parseText(text)
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/test/domains"
 )
 
 func allDevices(t testing.TB) []device {
@@ -26,7 +27,7 @@ func allDevices(t testing.TB) []device {
 }
 
 func TestEverythingElseInADefinitionStaysByteForByte(t *testing.T) {
-	for name, text := range domains(t) {
+	for name, text := range domains.All(t) {
 		t.Run(name, func(t *testing.T) {
 			after, err := insertDevices(text, allDevices(t))
 			if err != nil {
@@ -52,7 +53,7 @@ func TestEverythingElseInADefinitionStaysByteForByte(t *testing.T) {
 }
 
 func TestUndoGivesBackTheBytes(t *testing.T) {
-	for name, text := range domains(t) {
+	for name, text := range domains.All(t) {
 		t.Run(name, func(t *testing.T) {
 			after, err := insertDevices(text, allDevices(t))
 			if err != nil {
@@ -77,7 +78,7 @@ func TestUndoGivesBackTheBytes(t *testing.T) {
 }
 
 func TestDevicesComeBehindTheirKind(t *testing.T) {
-	text := domains(t)["virt-manager.xml"]
+	text := domains.All(t)["virt-manager.xml"]
 	after, err := insertDevices(text, allDevices(t))
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +228,7 @@ func TestADeviceBesideOursIsAloneAgain(t *testing.T) {
 }
 
 func TestPasswordsAreNotShown(t *testing.T) {
-	text := domains(t)["virt-manager.xml"]
+	text := domains.All(t)["virt-manager.xml"]
 	after := strings.Replace(text, `<listen type="address"/>`, `<listen type="none"/>`, 1)
 	diff := diffText("domain x", text, after)
 	if !strings.Contains(diff, "passwd=") || strings.Contains(diff, "geheim") {
@@ -237,7 +238,7 @@ func TestPasswordsAreNotShown(t *testing.T) {
 
 // FuzzUndo: whatever the definition, undoing an insertion gives back its bytes.
 func FuzzUndo(f *testing.F) {
-	for _, text := range domains(f) {
+	for _, text := range domains.All(f) {
 		f.Add(text)
 	}
 	f.Add("<domain>\r\n<devices>x <a/>\t</devices></domain>")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
+	"github.com/rum-vm/rum-agent/test/domains"
 )
 
 // withSeed is what planning does to the definition for a seed image.
@@ -46,7 +47,7 @@ func TestSeedTakesAFreeName(t *testing.T) {
 }
 
 func TestSeedIsAttachedOnceAndReplaced(t *testing.T) {
-	for name, text := range domains(t) {
+	for name, text := range domains.All(t) {
 		t.Run(name, func(t *testing.T) {
 			first, p, err := withSeed(t, text, "/images/one's.iso")
 			if err != nil || len(p.attach) != 1 || len(p.update) != 0 {

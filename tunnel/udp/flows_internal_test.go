@@ -75,7 +75,7 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 	if err := flows.Send(1, addr, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	<-trouble
+	soon(t, trouble, "trouble is told")
 	if !flows.isRefused(1) {
 		t.Error("a flow to nobody passes for one that is served")
 	}
@@ -83,6 +83,7 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 		t.Fatalf("another program has taken the port: %v", err)
 	}
 	defer service.Close()
+	_ = service.SetDeadline(time.Now().Add(patience))
 	if err := flows.Send(1, addr, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -93,8 +94,19 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 	if _, err := service.WriteTo([]byte("y"), from); err != nil {
 		t.Fatal(err)
 	}
-	<-answers
+	soon(t, answers, "the answer has come")
 	if flows.isRefused(1) {
 		t.Error("a flow that is answered passes for one that is not")
+	}
+}
+
+const patience = 30 * time.Second
+
+func soon[T any](t *testing.T, c <-chan T, what string) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited %v in vain until %s", patience, what)
 	}
 }

@@ -19,9 +19,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
+	"github.com/rum-vm/rum-agent/test/rumproject"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -102,13 +102,8 @@ func project(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	path, err := filepath.EvalSymlinks(ts.MkAbs(args[0]))
 	ts.Check(err)
-	name := config.ProjectID(path)
-	if vm := config.VMName(path); vm != "" {
-		name += "-" + vm
-	}
-	dir := filepath.Join(ts.Getenv("XDG_DATA_HOME"), "rum", name)
-	ts.Check(os.MkdirAll(dir, 0o755))
-	ts.Check(os.WriteFile(filepath.Join(dir, "config_path"), []byte(path), 0o644))
+	_, err = rumproject.WorkDir(filepath.Join(ts.Getenv("XDG_DATA_HOME"), "rum"), path)
+	ts.Check(err)
 }
 
 type printed struct{ out, err bytes.Buffer }

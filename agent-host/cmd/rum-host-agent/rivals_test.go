@@ -14,26 +14,14 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/projects"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/logbuf"
+	"github.com/rum-vm/rum-agent/test/rumproject"
 )
 
 func TestOfProjectsWithOneNameForTheirVMTheDiskTellsAndStatusAndLogSaySo(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	var files, workDirs []string
 	for range 2 {
-		dir, err := filepath.EvalSymlinks(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(dir, "shop.rum.toml")
-		workDir := filepath.Join(projects.Dir(), config.ProjectID(file)+"-shop")
-		if err := os.MkdirAll(workDir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for path, text := range map[string]string{file: "[image]\nbase = \"x\"\n", filepath.Join(workDir, "config_path"): file} {
-			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
+		file, workDir := rumproject.New(t, projects.Dir(), "shop.rum.toml", "[image]\nbase = \"x\"\n")
 		files, workDirs = append(files, file), append(workDirs, workDir)
 	}
 	var log logbuf.Buffer
