@@ -88,7 +88,7 @@ func TestWhatTheArchitectureNamesIsThere(t *testing.T) {
 		}
 		for _, found := range inCode.FindAllStringSubmatch(string(text), -1) {
 			what := found[1]
-			is := func(string, string) bool { return true }
+			var is func(path, src string) bool
 			if name := aName.FindStringSubmatch(what); aFile.MatchString(what) {
 				is = func(path, _ string) bool { return path == what || strings.HasSuffix(path, "/"+what) }
 			} else if name != nil && !strings.Contains(what, ".toml") && !strings.Contains(what, ".md") {
