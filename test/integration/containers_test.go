@@ -59,14 +59,7 @@ func TestWhatListensInContainersIsForwardedByChoice(t *testing.T) {
 	// namespaces that have a process are found, and the container has one.
 	echoUDP(udp)
 	h.udpForward(t, "dev", 5300, at("10.4.0.2:5300"))
-	eventually(t, "an answer over UDP", func() bool {
-		c, err := net.Dial("udp", "127.0.0.1:5300")
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		return asks(c, []byte("who is there?"), time.Second) == nil
-	})
+	answersUDP(t, "127.0.0.1:5300")
 }
 
 // TestWhatListensInContainersStaysThereUnlessAskedFor: the default.
@@ -80,6 +73,18 @@ func TestWhatListensInContainersStaysThereUnlessAskedFor(t *testing.T) {
 	if f, found := h.forward(t, "dev", 7000); found {
 		t.Errorf("a container's port is forwarded: %+v", f)
 	}
+}
+
+func answersUDP(t *testing.T, addr string) {
+	t.Helper()
+	eventually(t, "an answer over UDP at "+addr, func() bool {
+		c, err := net.Dial("udp", addr)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		return asks(c, []byte("who is there?"), time.Second) == nil
+	})
 }
 
 func answersEcho(t *testing.T, addr string) {

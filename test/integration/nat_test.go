@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -84,14 +83,7 @@ func TestAPortThatIsTranslatedToAContainerIsForwarded(t *testing.T) {
 			t.Errorf("the container does not answer at %s", addr)
 		}
 	}
-	eventually(t, "an answer over UDP", func() bool {
-		c, err := net.Dial("udp", "127.0.0.1:5300")
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		return asks(c, []byte("who is there?"), time.Second) == nil
-	})
+	answersUDP(t, "127.0.0.1:5300")
 
 	// Something that listens on the port is that; and the rule may go.
 	own := g.listen(t, "0.0.0.0:8080")
