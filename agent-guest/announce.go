@@ -68,7 +68,7 @@ func (a *announcer) run(ctx context.Context) error {
 	g.Go(func() error { return a.watcher.Run(ctx) })
 	g.Go(func() error { nat.Watch(ctx, a.translated); return nil })
 	if a.elsewhere != nil {
-		g.Go(func() error { netns.Watch(ctx, a.elsewhere, a.namespacesPause, a.inside); return nil })
+		g.Go(func() error { netns.Watch(ctx, ownAddresses, a.elsewhere, a.namespacesPause, a.inside); return nil })
 	}
 	g.Go(func() error {
 		for {
@@ -111,12 +111,12 @@ func (a *announcer) inside(all []portlist.Listener) {
 	a.again()
 }
 
-// contains reports whether an address is announced for a listener in another namespace.
+// contains reports whether an address is announced besides what listens here, as those of
+// other namespaces are.
 func (a *announcer) contains(addr netip.AddrPort) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.contained, func(l portlist.Listener) bool { return l.Addr == addr }) &&
-		slices.ContainsFunc(a.published, func(l portlist.Listener) bool { return l.Addr == addr })
+	return slices.ContainsFunc(a.published, func(l portlist.Listener) bool { return l.Addr == addr })
 }
 
 // namespacesPause is the time between two looks at other namespaces.
@@ -194,7 +194,7 @@ func (o *others) take(listening []portlist.Listener) {
 	}
 }
 
-// contain adds what listens in other namespaces.
+// contain adds what listens in other namespaces, of a port that several have the first's.
 func (o *others) contain(all []portlist.Listener) {
 	n := 0
 	for _, l := range all {

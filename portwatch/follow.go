@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/events"
+	"github.com/rum-vm/rum-agent/portwatch/netevents"
 	"golang.org/x/sys/unix"
 )
 
@@ -108,7 +109,7 @@ func (f *follower) run(ctx context.Context) error {
 		// Who has used up what there is neither looks nor reads, so that a flood of events
 		// is read at once, or for the most part lost, which is a look at everything.
 		if wait := min(f.budget.wait(time.Now()), maxPause); wait > 0 {
-			if !sleep(ctx, wait) {
+			if !netevents.Sleep(ctx, wait) {
 				return nil
 			}
 			if err := f.take(time.Now()); err != nil { // what has come meanwhile
@@ -345,17 +346,5 @@ func (f *follower) tell(now time.Time, places []place, gone []socket) {
 		default:
 			f.pending[at].due = now
 		}
-	}
-}
-
-// sleep waits, and reports false if ctx ends before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

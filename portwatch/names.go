@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/events"
+	"github.com/rum-vm/rum-agent/portwatch/netevents"
 	"github.com/rum-vm/rum-agent/portwatch/process"
 )
 
@@ -39,7 +40,7 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.nameless:
-			if step = 0; !sleep(ctx, nameAfter[step]) {
+			if step = 0; !netevents.Sleep(ctx, nameAfter[step]) {
 				return
 			}
 		case <-later:
@@ -58,7 +59,7 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		} else {
 			budget.spend(time.Now(), spent)
 		}
-		if wait := min(budget.wait(time.Now()), maxNamePause); wait > 0 && !sleep(ctx, wait) {
+		if wait := min(budget.wait(time.Now()), maxNamePause); wait > 0 && !netevents.Sleep(ctx, wait) {
 			return
 		}
 	}

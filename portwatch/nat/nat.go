@@ -112,27 +112,17 @@ func Watch(ctx context.Context, changed func(all []Translation, unclear []string
 			last, said = all, now
 			changed(all, unclear, err)
 		}
-		if !sleep(ctx, max(gather, share*time.Since(began))) {
+		if !netevents.Sleep(ctx, max(gather, share*time.Since(began))) {
 			return
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-notified:
-			if !sleep(ctx, gather) {
+			if !netevents.Sleep(ctx, gather) {
 				return
 			}
 		case <-time.After(safetyInterval):
 		}
-	}
-}
-
-// sleep waits, and reports false if ctx ends before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }

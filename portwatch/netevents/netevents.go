@@ -19,6 +19,18 @@ func FollowNetworks(ctx context.Context, pause time.Duration, told func()) error
 	return Follow(ctx, unix.NETLINK_ROUTE, groups, pause, told)
 }
 
+// Sleep waits, and reports false if ctx ends before.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
 // Follow calls told at once, because something may have changed before, and after the
 // messages of some multicast groups (a bit each, of a family of NETLINK_*), until ctx ends.
 // There is a pause between two calls, which gathers the messages of one change. The error

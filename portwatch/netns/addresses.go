@@ -3,7 +3,6 @@ package netns
 import (
 	"bufio"
 	"encoding/hex"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,20 +10,6 @@ import (
 	"strconv"
 	"strings"
 )
-
-// ownNetworks are the networks that this namespace has addresses in.
-func ownNetworks() (own []netip.Prefix) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil // there will be another look
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
-			own = append(own, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()))
-		}
-	}
-	return own
-}
 
 // addresses are those of a process's namespace that are in one of our networks, and not
 // ours: a namespace that is connected by a program, as those of rootless containers are,
@@ -54,7 +39,7 @@ func addressesV4(path string) (all []netip.Addr) {
 		line := strings.TrimSpace(lines.Text())
 		if text, ok := strings.CutPrefix(line, "|-- "); ok {
 			at, _ = netip.ParseAddr(text)
-		} else if line == "/32 host LOCAL" && at.IsValid() && !at.IsLoopback() {
+		} else if line == "/32 host LOCAL" && at.IsValid() && !at.IsLoopback() && !at.IsLinkLocalUnicast() {
 			all = append(all, at)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/procfs"
 
 	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/netevents"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/portwatch/process"
 )
@@ -32,19 +33,18 @@ const (
 	gather = 20 * time.Millisecond
 )
 
-// Watch calls changed with what listens in other namespaces, sorted, at once, if there is
-// anything, and whenever that has changed, until ctx ends. It looks when told has a token,
-// and after a time.
-func Watch(ctx context.Context, told <-chan struct{}, after func() time.Duration, changed func([]portlist.Listener)) {
+// Watch calls changed with what [Finder.Find] finds, at once, if there is anything, and
+// whenever that has changed, until ctx ends. It looks when told has a token, and after a time.
+func Watch(ctx context.Context, networks func() []netip.Prefix, told <-chan struct{}, after func() time.Duration, changed func([]portlist.Listener)) {
 	f := Finder{Proc: "/proc", Root: "/"}
 	var last []portlist.Listener
 	for {
 		began := time.Now()
-		if now := f.Find(ownNetworks()); !slices.Equal(now, last) {
+		if now := f.Find(networks()); !slices.Equal(now, last) {
 			last = now
 			changed(now)
 		}
-		if !sleep(ctx, max(gather, share*time.Since(began))) {
+		if !netevents.Sleep(ctx, max(gather, share*time.Since(began))) {
 			return
 		}
 		select {
@@ -53,16 +53,6 @@ func Watch(ctx context.Context, told <-chan struct{}, after func() time.Duration
 		case <-told:
 		case <-time.After(after()):
 		}
-	}
-}
-
-// sleep waits, and reports false if ctx ends before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 
@@ -83,18 +73,13 @@ type namespace struct {
 	scanner portwatch.Scanner
 }
 
-// Find returns what listens in other namespaces at an address in one of the networks, of a
-// port that several have the oldest one's.
+// Find returns what listens in other namespaces at an address in one of the networks, the
+// oldest namespace first. Several may be at one address.
 func (f *Finder) Find(networks []netip.Prefix) []portlist.Listener {
 	f.look()
 	all := slices.SortedFunc(maps.Values(f.namespaces), func(a, b *namespace) int {
 		return cmp.Or(cmp.Compare(a.started, b.started), cmp.Compare(a.pid, b.pid))
 	})
-	type port struct {
-		proto string
-		port  uint16
-	}
-	taken := make(map[port]bool)
 	names := newContainerNames(f.Proc, f.Root)
 	var found []portlist.Listener
 	var inodes []uint64
@@ -105,20 +90,16 @@ func (f *Finder) Find(networks []netip.Prefix) []portlist.Listener {
 			continue // it has just ended, or may not be looked into
 		}
 		at := f.addresses(n.pid, networks)
-		here := make(map[port]bool)
 		for _, l := range listeners {
-			p := port{l.Proto, l.Addr.Port()}
 			addr := reachable(l.Addr.Addr(), at)
-			if taken[p] || here[p] || !addr.IsValid() || l.Unusable != "" || l.Proto == "udp" && l.Ephemeral {
+			if !addr.IsValid() || l.Unusable != "" || l.Proto == "udp" && l.Ephemeral {
 				continue
 			}
-			here[p] = true
-			l.Addr = netip.AddrPortFrom(addr, p.port)
+			l.Addr = netip.AddrPortFrom(addr, l.Addr.Port())
 			l.V6Only, l.Interface, l.Ephemeral = false, "", false
 			found, inodes = append(found, l), append(inodes, l.Inode)
 			of[l.Inode] = n
 		}
-		maps.Copy(taken, here)
 	}
 	f.owners.Root = f.Proc
 	owners := f.owners.Of(inodes)
@@ -130,7 +111,6 @@ func (f *Finder) Find(networks []netip.Prefix) []portlist.Listener {
 			l.Process = process.Printable(name, process.MaxName/2) + "/" + cmp.Or(l.Process, "?")
 		}
 	}
-	slices.SortFunc(found, portlist.Compare)
 	return found
 }
 
