@@ -40,11 +40,8 @@ func exchange(t *testing.T, l *link, target wire.Target, request []byte) []byte 
 		t.Fatal(err)
 	}
 	reply, err := io.ReadAll(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := soon(t, done, "the stream has ended"); err != nil {
-		t.Fatal(err)
+	if ended := soon(t, done, "the stream has ended"); err != nil || ended != nil {
+		t.Fatalf("the client sees %v after %d bytes; the stream ended with %v", err, len(reply), ended)
 	}
 	return reply
 }

@@ -28,7 +28,7 @@ const answerTimeout = wire.DialTimeout + 5*time.Second
 func (s *Stream) prepareRead() error {
 	s.answerMu.Lock()
 	defer s.answerMu.Unlock()
-	if s.answered {
+	if s.answered.Load() {
 		return s.answerErr
 	}
 	err := s.answer.Read(s.conn)
@@ -50,7 +50,8 @@ func (s *Stream) gotAnswer(err error) error {
 	if err != nil && !errors.As(err, &refused) {
 		err = fmt.Errorf("no answer from the guest: %w", s.translate(err))
 	}
-	s.answered, s.answerErr = true, err
+	s.answerErr = err
+	s.answered.Store(true)
 	return err
 }
 

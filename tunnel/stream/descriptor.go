@@ -35,7 +35,7 @@ func (s *Stream) Detach(p *relay.Pair) (raw *relay.Descriptor, err error) {
 func (s *Stream) Open(b []byte, readErr error) ([]byte, error) {
 	s.answerMu.Lock()
 	defer s.answerMu.Unlock()
-	if s.answered {
+	if s.answered.Load() {
 		return b, s.answerErr
 	}
 	r := bytes.NewReader(b)

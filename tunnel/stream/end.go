@@ -121,7 +121,9 @@ func (s *Stream) complete() error {
 	return nil
 }
 
-// Arrived tells whether everything has come that the peer told it had sent.
+// Arrived tells whether everything has come that the peer told it had sent. The answer
+// comes before that on the stream's connection, and after what is told on another: until it
+// has been read, the next stream on this connection would find it there.
 func (s *Stream) Arrived() (bool, error) {
 	select {
 	case <-s.peerEnded:
@@ -132,7 +134,7 @@ func (s *Stream) Arrived() (bool, error) {
 	if got > s.peerSent || got == s.peerSent && s.peerCut {
 		return false, s.complete()
 	}
-	return got == s.peerSent, nil
+	return got == s.peerSent && s.answered.Load(), nil
 }
 
 // awaitEnd waits until the peer has told the end of its direction.

@@ -62,8 +62,8 @@ type Stream struct {
 	released    bool        // the guest has released the raw connection; belongs to ends
 	shut        bool        // a direction of the raw connection has ended, so it is of no further use; belongs to the pair
 
-	answerMu  sync.Mutex // held while the answer is read
-	answered  bool
+	answerMu  sync.Mutex  // held while the answer is read
+	answered  atomic.Bool // it has been read, or will not come
 	answerErr error
 	answer    wire.AnswerReader
 }
@@ -84,7 +84,7 @@ func New(id uint64, e *Ends) *Stream {
 // NewAnswered makes a stream to which this side gives the answer.
 func NewAnswered(id uint64, e *Ends) *Stream {
 	s := New(id, e)
-	s.answered = true
+	s.answered.Store(true)
 	return s
 }
 
