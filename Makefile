@@ -72,9 +72,9 @@ bench-vsock: build ## the same over real vsock, in a VM and a VM in it; as root
 	@sh test/deps.sh $(BENCH_DEPS) $(VM_DEPS)
 	go run ./test/bench/vsock $(BENCHFLAGS)
 
-bench-detect: build ## how soon a port of a guest is there on the host, and gone; as root, half an hour
+bench-detect: build ## how soon a port of a guest is there on the host, and gone; as root, an hour
 	@sh test/deps.sh iproute2 util-linux
-	go run ./test/bench/detect --bin bin $(BENCHFLAGS)
+	CGO_ENABLED=0 go run ./test/bench/detect --bin bin $(BENCHFLAGS)
 
 deps: ## install the packages that test, e2e and demo need
 	@sh test/deps.sh $(TEST_DEPS) $(E2E_DEPS)

@@ -77,18 +77,22 @@ const (
 // startGuest starts the guest agent and waits until it watches; prepare is what a shell
 // does first in a mount namespace of its own.
 func (a *agents) startGuest(bin string, guest *namespace, prepare string) error {
-	a.guest = exec.Command("unshare", "-m", "sh", "-c", prepare+`exec "$@"`, "sh", filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+linkSocket)
-	a.guest.Stderr = &a.guestLog
-	if err := guest.do(a.guest.Start); err != nil {
+	if err := guest.do(func() error { return a.launchGuest(bin, prepare) }); err != nil {
 		return err
 	}
-	return a.await("the guest agent to watch", func() bool { return a.sources() != "" })
+	return a.await("the guest agent to watch", func() bool { return sources(a.guestLog.String()) != "" })
+}
+
+func (a *agents) launchGuest(bin, prepare string) error {
+	a.guest = exec.Command("unshare", "-m", "sh", "-c", prepare+`exec "$@"`, "sh", filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+linkSocket)
+	a.guest.Stderr = &a.guestLog
+	return a.guest.Start()
 }
 
 // startHost starts the host agent and waits for the link.
-func (a *agents) startHost(bin string) error {
+func (a *agents) startHost(bin, endpoint string) error {
 	program := filepath.Join(bin, "rum-host-agent")
-	a.host = exec.Command(program, "run", "--vm", "bench=unix:"+linkSocket, "--socket", controlSocket)
+	a.host = exec.Command(program, "run", "--vm", "bench="+endpoint, "--socket", controlSocket)
 	a.host.Stderr = &a.hostLog
 	if err := a.host.Start(); err != nil {
 		return err
@@ -108,11 +112,11 @@ func (a *agents) await(what string, is func() bool) error {
 	return nil
 }
 
-// sources is what the guest agent's log says that it uses.
-func (a *agents) sources() string {
-	for line := range strings.SplitSeq(a.guestLog.String(), "\n") {
+// sources is what a guest agent's log says that it uses.
+func sources(log string) string {
+	for line := range strings.SplitSeq(log, "\n") {
 		if _, after, ok := strings.Cut(line, `msg="watching sockets" `); ok {
-			return after
+			return strings.TrimSpace(after)
 		}
 	}
 	return ""

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -29,20 +30,18 @@ func restarts(guest *namespace, count int) (took times, err error) {
 		}
 		start := time.Now()
 		go answerWith(l, mark)
-		for {
+		var wrong error
+		span, err := until(func() bool {
 			got, err := answer()
-			if err == nil && got == mark {
-				break
+			if err == nil && got != mark {
+				wrong = fmt.Errorf("server %d was asked, and server %d has answered", mark, got)
 			}
-			if err == nil {
-				return nil, fmt.Errorf("server %d was asked, and server %d has answered", mark, got)
-			}
-			if time.Since(start) > patience {
-				return nil, fmt.Errorf("a restarted server: %w for an answer", errPatience)
-			}
-			time.Sleep(between)
+			return err == nil
+		}, start, between)
+		if err := errors.Join(err, wrong); err != nil {
+			return nil, fmt.Errorf("a restarted server: %w", err)
 		}
-		took = append(took, time.Since(start))
+		took = append(took, span)
 	}
 	return took, nil
 }

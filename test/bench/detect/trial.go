@@ -12,19 +12,57 @@ import (
 
 const (
 	port = 8080
-	// between is the time from one try of the client to the next.
-	between = 100 * time.Microsecond
+	// between is the time from one try of the client to the next. A VM is emulated where
+	// nothing better is to be had, and so slow then that asking it more often is a flood.
+	between     = 100 * time.Microsecond
+	betweenInVM = 25 * time.Millisecond
 	// patience is how long a trial may take.
 	patience = 10 * time.Second
 )
 
-var errPatience = errors.New("waited in vain")
+var errPatience = fmt.Errorf("waited for %v in vain", patience)
 
-// trial opens a port in the guest and closes it again, and measures how long each took
-// to be seen from the host.
+// guest opens and closes the one port that is asked for, and says when that was done, by
+// the clock of this machine.
+type guest interface {
+	open(proto string) (at time.Time, err error)
+	close() (at time.Time, err error)
+}
+
+// trial measures how long it takes for a port that opens in the guest, and closes again, to
+// be seen from the host.
 type trial struct {
-	proto string
-	run   func() (opened, closed time.Duration, err error)
+	proto          string
+	opened, closed func() bool // whether the client sees it
+}
+
+func (t trial) run(g guest, between time.Duration) (opened, closed time.Duration, err error) {
+	start, err := g.open(t.proto)
+	if err != nil {
+		return 0, 0, err
+	}
+	if opened, err = until(t.opened, start, between/5); err != nil {
+		return 0, 0, fmt.Errorf("%s: an answer: %w", t.proto, err)
+	}
+	pauseBetween()
+	if start, err = g.close(); err != nil {
+		return 0, 0, err
+	}
+	if closed, err = until(t.closed, start, between); err != nil {
+		return 0, 0, fmt.Errorf("%s: a refusal: %w", t.proto, err)
+	}
+	return opened, closed, nil
+}
+
+// until asks until the client sees something, and returns when that was.
+func until(seen func() bool, start time.Time, between time.Duration) (time.Duration, error) {
+	for !seen() {
+		if time.Since(start) > patience {
+			return 0, errPatience
+		}
+		time.Sleep(between)
+	}
+	return time.Since(start), nil
 }
 
 // pauseBetween lets the agents rest between two trials, for a time that has nothing to
@@ -33,56 +71,10 @@ func pauseBetween() {
 	time.Sleep(40*time.Millisecond + time.Duration(rand.N(int64(100*time.Millisecond))))
 }
 
-func tcpTrial(guest *namespace) trial {
-	return trial{"TCP", func() (opened, closed time.Duration, err error) {
-		var l net.Listener
-		var start time.Time
-		err = guest.do(func() (err error) {
-			l, err = net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port))
-			start = time.Now()
-			return err
-		})
-		if err != nil {
-			return 0, 0, err
-		}
-		go answerAll(l)
-		for !asked() {
-			if time.Since(start) > patience {
-				return 0, 0, fmt.Errorf("TCP: %w for an answer", errPatience)
-			}
-			time.Sleep(between)
-		}
-		opened = time.Since(start)
-		pauseBetween()
-		if err := l.Close(); err != nil {
-			return 0, 0, err
-		}
-		start = time.Now()
-		for !refused() {
-			if time.Since(start) > patience {
-				return 0, 0, fmt.Errorf("TCP: %w for a refusal", errPatience)
-			}
-			time.Sleep(between)
-		}
-		return opened, time.Since(start), nil
-	}}
-}
-
-func answerAll(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			var b [1]byte
-			if _, err := c.Read(b[:]); err == nil {
-				_, _ = c.Write(b[:])
-			}
-		}()
-	}
-}
+var (
+	tcpTrial = trial{"TCP", asked, refused}
+	udpTrial = trial{"UDP", askedUDP, refusedUDP}
+)
 
 func dial() (net.Conn, error) {
 	return net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
@@ -112,72 +104,40 @@ func refused() bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-func udpTrial(guest *namespace) trial {
-	return trial{"UDP", func() (opened, closed time.Duration, err error) {
-		var server net.PacketConn
-		var start time.Time
-		err = guest.do(func() (err error) {
-			server, err = net.ListenPacket("udp4", fmt.Sprintf("0.0.0.0:%d", port))
-			start = time.Now()
-			return err
-		})
-		if err != nil {
-			return 0, 0, err
+// askedUDP waits a little for an answer, and asks on the same socket again, as clients do.
+func askedUDP() bool {
+	c, err := dialUDP()
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	b := []byte{1}
+	for range 50 {
+		if _, err := c.Write(b); err != nil {
+			return false
 		}
-		go func() {
-			b := make([]byte, 16)
-			for {
-				n, from, err := server.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = server.WriteTo(b[:n], from)
-			}
-		}()
-		c, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			return 0, 0, err
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err = c.Read(b); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+			return err == nil
 		}
-		defer c.Close()
-		b := []byte{1}
-		for {
-			_, err := c.Write(b)
-			if err == nil {
-				_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-				if _, err = c.Read(b); err == nil {
-					break
-				}
-			}
-			if time.Since(start) > patience {
-				return 0, 0, fmt.Errorf("UDP: %w for an answer: %w", errPatience, err)
-			}
-			time.Sleep(between)
-		}
-		opened = time.Since(start)
-		pauseBetween()
-		if err := server.Close(); err != nil {
-			return 0, 0, err
-		}
-		start = time.Now()
-		for {
-			c, err := net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port))
-			if err != nil {
-				return 0, 0, err
-			}
-			_, _ = c.Write(b)
-			// The refusal of a port that is not there has arrived with the write.
-			_, err = c.Write(b)
-			_ = c.Close()
-			if errors.Is(err, syscall.ECONNREFUSED) {
-				return opened, time.Since(start), nil
-			}
-			if time.Since(start) > patience {
-				return 0, 0, fmt.Errorf("UDP: %w for a refusal", errPatience)
-			}
-			time.Sleep(between)
-		}
-	}}
+	}
+	return false
 }
+
+func refusedUDP() bool {
+	c, err := dialUDP()
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	b := []byte{1}
+	_, _ = c.Write(b)
+	// The refusal of a port that is not there has arrived with the write.
+	_, err = c.Write(b)
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+func dialUDP() (net.Conn, error) { return net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port)) }
 
 // times are what was measured.
 type times []time.Duration
