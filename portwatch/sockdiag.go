@@ -61,15 +61,21 @@ func (d *diag) dump(p place, each func(socket)) error {
 	req[0], req[1] = p.family, ipnum
 	binary.NativeEndian.PutUint32(req[4:], states)
 	binary.BigEndian.PutUint16(req[8:], p.port)
-	replies, err := d.conn.Execute(netlink.Message{
+	sent, err := d.conn.Send(netlink.Message{
 		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request | netlink.Dump},
 		Data:   req,
 	})
 	if err != nil {
 		return fmt.Errorf("dump %s sockets of family %d: %w", p.proto, p.family, err)
 	}
-	for _, reply := range replies {
-		sock, err := parseDiag(p.proto, reply.Data)
+	for reply, err := range d.conn.ReceiveIter() {
+		if err == nil {
+			err = netlink.Validate(sent, []netlink.Message{reply})
+		}
+		var sock socket
+		if err == nil {
+			sock, err = parseDiag(p.proto, reply.Data)
+		}
 		if err != nil {
 			return fmt.Errorf("dump %s sockets of family %d: %w", p.proto, p.family, err)
 		}

@@ -1,13 +1,21 @@
 package portwatch
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// UDPSockets are the UDP sockets of this network namespace at one moment.
-type UDPSockets map[uint16][]socket
+// UDPSockets are the UDP sockets of this network namespace at one moment, by port.
+type UDPSockets []udpSocket
+
+// udpSocket is as little of a socket as is asked for: there may be tens of thousands.
+type udpSocket struct {
+	addr   netip.AddrPort
+	v6only bool
+}
 
 // LookUDPSockets asks the kernel which UDP sockets there are.
 func LookUDPSockets() (UDPSockets, error) {
@@ -16,15 +24,16 @@ func LookUDPSockets() (UDPSockets, error) {
 		return nil, err
 	}
 	defer d.close()
-	all := make(UDPSockets)
+	var all UDPSockets
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		err := d.dump(place{proto: "udp", family: family}, func(s socket) {
-			all[s.addr.Port()] = append(all[s.addr.Port()], s)
+			all = append(all, udpSocket{s.addr, s.v6only})
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
+	slices.SortFunc(all, func(a, b udpSocket) int { return cmp.Compare(a.addr.Port(), b.addr.Port()) })
 	return all, nil
 }
 
@@ -33,7 +42,11 @@ func LookUDPSockets() (UDPSockets, error) {
 // long as it was not told not to.
 func (u UDPSockets) Has(a netip.AddrPort) bool {
 	ip := a.Addr().Unmap().WithZone("")
-	for _, s := range u[a.Port()] {
+	first, _ := slices.BinarySearchFunc(u, a.Port(), func(s udpSocket, port uint16) int { return cmp.Compare(s.addr.Port(), port) })
+	for _, s := range u[first:] {
+		if s.addr.Port() != a.Port() {
+			break
+		}
 		at := s.addr.Addr()
 		if at == ip || at.IsUnspecified() && (at.Is4() == ip.Is4() || at.Is6() && !s.v6only) {
 			return true

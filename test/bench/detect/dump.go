@@ -22,27 +22,41 @@ type sockets struct{ pairs, listeners, udp, port int }
 // dumps measures looks at everything beside so many sockets as few machines have.
 func dumps(n *namespace) error {
 	fmt.Printf("  %-58s %8s %8s %8s %8s\n", "a look at everything, ms", "p50", "p90", "p99", "max")
-	for _, beside := range []struct {
-		what string
-		held []sockets // by a process each, which may not have as many descriptors as all take
+	connections := []sockets{ // by a process each, which may not have as many descriptors as all take
+		{pairs: 6250, listeners: 125, port: 10_000}, {pairs: 6250, listeners: 125, port: 10_125},
+		{pairs: 6250, listeners: 125, port: 10_250}, {pairs: 6250, listeners: 125, port: 10_375},
+	}
+	datagrams := []sockets{{udp: 15_000, port: 10_000}}
+	var s portwatch.Scanner // its socket is of the namespace of the first thread that uses it
+	defer s.Close()
+	scan := func() error {
+		_, err := s.Scan()
+		return err
+	}
+	dump := func() error {
+		_, err := portwatch.LookUDPSockets()
+		return err
+	}
+	for _, row := range []struct {
+		beside string
+		held   []sockets
+		look   func() error
 	}{
-		{"50,000 established connections and 500 listeners", []sockets{
-			{pairs: 6250, listeners: 125, port: 10_000}, {pairs: 6250, listeners: 125, port: 10_125},
-			{pairs: 6250, listeners: 125, port: 10_250}, {pairs: 6250, listeners: 125, port: 10_375},
-		}},
-		{"15,000 bound UDP sockets", []sockets{{udp: 15_000, port: 10_000}}},
+		{"50,000 established connections and 500 listeners", connections, scan},
+		{"15,000 bound UDP sockets", datagrams, dump},
+		{"15,000 bound UDP sockets, with their programs' names", datagrams, scan},
 	} {
-		took, err := scans(n, beside.held)
+		took, err := looks(n, row.held, row.look)
 		if err != nil {
-			return fmt.Errorf("%s: %w", beside.what, err)
+			return fmt.Errorf("%s: %w", row.beside, err)
 		}
-		fmt.Printf("  %-58s %s\n", beside.what, took)
+		fmt.Printf("  %-58s %s\n", row.beside, took)
 	}
 	return nil
 }
 
-// scans measures looks at everything while processes in the namespace hold sockets.
-func scans(n *namespace, held []sockets) (took times, err error) {
+// looks measures something in the namespace while processes there hold sockets.
+func looks(n *namespace, held []sockets, look func() error) (took times, err error) {
 	var holders []*holder
 	defer func() {
 		for _, h := range holders {
@@ -57,11 +71,9 @@ func scans(n *namespace, held []sockets) (took times, err error) {
 		holders = append(holders, h)
 	}
 	return took, n.do(func() error {
-		var s portwatch.Scanner // its socket is of the namespace of this thread
-		defer s.Close()
 		for range 50 {
 			start := time.Now()
-			if _, err := s.Scan(); err != nil {
+			if err := look(); err != nil {
 				return err
 			}
 			took = append(took, time.Since(start))
