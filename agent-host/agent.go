@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -60,7 +61,9 @@ type Config struct {
 	// ControlSocket is the path to which the control socket is bound, which no guest is
 	// given; empty for none.
 	ControlSocket string
-	Log           *slog.Logger
+	// Events are told what happens; nil for nobody.
+	Events *events.History
+	Log    *slog.Logger
 }
 
 // Agent serves a changing set of VMs.
@@ -91,7 +94,7 @@ func New(cfg Config) *Agent {
 	rules := ruleSet{all: cfg.Rules}
 	table := forward.New(forward.Config{
 		Rules: decider(rules), Static: statics(rules), Sockets: sockets(rules), Reverse: reverses(rules),
-		ControlSocket: cfg.ControlSocket, Holder: holder, Log: cfg.Log,
+		ControlSocket: cfg.ControlSocket, Holder: holder, Events: cfg.Events, Log: cfg.Log,
 	})
 	return &Agent{cfg: cfg, table: table, rules: rules, started: time.Now()}
 }
@@ -181,6 +184,9 @@ func (a *Agent) find(name string) *vm {
 	}
 	return a.vms[i]
 }
+
+// Events are what happened; see [Config].
+func (a *Agent) Events() *events.History { return a.cfg.Events }
 
 // Names returns the names of the VMs there are now.
 func (a *Agent) Names() []string {

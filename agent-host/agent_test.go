@@ -32,7 +32,7 @@ func TestGuestPortComesAndGoesOnTheHost(t *testing.T) {
 	}
 	vm := a.Status().VMs[0]
 	if vm.Auth != "none" || vm.AgentVersion != "guest-test" || vm.Generation != 2 || vm.LastSeen == nil || vm.Error != "" ||
-		vm.Forwards[0].Path != "vsock" || vm.Forwards[0].Port != port {
+		vm.Forwards[0].Path != "unix" || vm.Forwards[0].Port != port {
 		t.Errorf("%+v", vm)
 	}
 
@@ -96,7 +96,7 @@ func TestBridgeCarriesWhileTheAgentIsAway(t *testing.T) {
 		t.Error(err)
 	}
 	g.start()
-	within(t, a, patience, "path is vsock again", func(vms []status.VM) bool { return vms[0].Forwards[0].Path == "vsock" })
+	within(t, a, patience, "path is the unix socket again", func(vms []status.VM) bool { return vms[0].Forwards[0].Path == "unix" })
 	if vm := a.Status().VMs[0]; vm.BridgeIP != "127.0.0.2" {
 		t.Errorf("%+v", vm)
 	}

@@ -48,6 +48,7 @@ type vm struct {
 	hearKnocks func()        // has them heard
 	knocks     chan struct{} // has a token when the guest has knocked
 	knockedAt  time.Time     // when that was last heeded
+	life       life
 
 	// changing is held, before mu, while forwards are told of a link, which
 	// may wait for work on other VMs. A status does not wait for that.
@@ -69,6 +70,7 @@ func newVM(a *Agent, c VM) *vm {
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
 		forwards: a.table.Add(c.Name), cancel: func() {}, budget: budget.New(announceBudget), down: time.Now(),
 		hearKnocks: a.hearKnocks, knocks: make(chan struct{}, 1),
+		life: life{vm: c.Name, events: a.cfg.Events, since: time.Now()},
 	}
 	v.unnamed.announce = v.forwards.Announce
 	v.unnamed.asks = func(l portlist.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
@@ -81,7 +83,7 @@ func newVM(a *Agent, c VM) *vm {
 func (v *vm) supervise(ctx context.Context) {
 	defer v.lost.Stop()
 	if v.Endpoint == (endpoint.Endpoint{}) {
-		v.dialFailed(errors.New(v.Problem))
+		v.dialFailed(ctx, errors.New(v.Problem))
 		<-ctx.Done()
 		return
 	}
@@ -122,7 +124,7 @@ var errEnded = errors.New("the guest agent ended the link")
 func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 	link, err := v.dial(ctx)
 	if err != nil {
-		v.dialFailed(err)
+		v.dialFailed(ctx, err)
 		return false, err
 	}
 	defer link.Close()
@@ -138,8 +140,13 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 	}
 	if announced {
 		v.disconnected(link)
+		if words := err.Error(); ctx.Err() == nil {
+			v.life.isDown(words)
+		} else {
+			v.life.isDown("it is not served any more")
+		}
 	} else {
-		v.dialFailed(err)
+		v.dialFailed(ctx, err)
 	}
 	return announced, err
 }
@@ -155,7 +162,7 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Log: v.log})
+	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Silence: v.silence, Log: v.log})
 	if _, ok := errors.AsType[*handshake.AuthError](err); ok {
 		err = fmt.Errorf("%w; %s", err, v.keyHint(key))
 	}
@@ -183,19 +190,18 @@ func (v *vm) keyHint(key []byte) string {
 
 // dialFailed notes why an attempt came to nothing. A guest that shakes hands
 // and never says what listens there is no better than one that does not answer.
-func (v *vm) dialFailed(err error) {
+func (v *vm) dialFailed(ctx context.Context, err error) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.failed = err
+	v.mu.Unlock()
+	if ctx.Err() == nil {
+		v.life.isDown(err.Error())
+	}
 }
 
 // connected makes use of a link. Only when the guest has said something is it
 // known who is at the other end, and that connections are carried.
 func (v *vm) connected(link *tunnel.Link) {
-	path := stream.PathMux
-	if v.Endpoint.Many() {
-		path = stream.PathRaw
-	}
 	v.changing.Lock()
 	defer v.changing.Unlock()
 	v.mu.Lock()
@@ -204,7 +210,7 @@ func (v *vm) connected(link *tunnel.Link) {
 	last := v.peer
 	v.mu.Unlock()
 	v.forwards.SetLink(&serve.Link{
-		Path:     path,
+		Path:     v.path(),
 		Silent:   link.Silent,
 		Reverse:  link.SetReverse,
 		Tell:     link.TellPorts,
@@ -214,15 +220,32 @@ func (v *vm) connected(link *tunnel.Link) {
 			if err != nil {
 				return nil, "", err
 			}
-			return s, s.Path(), nil
+			return s, v.pathOf(s.Path()), nil
 		},
 	})
 	peer := link.Peer()
 	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" && peer.AgentVersion != last.AgentVersion {
-		v.log.Warn("the guest agent is "+how+" this host agent", "agent", peer.AgentVersion, "host", v.cfg.Version)
+		v.outdatedAgent(how, peer.AgentVersion)
 	}
 	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
 		"hostname", peer.Hostname, "rebooted", last.BootID != "" && last.BootID != peer.BootID)
+	v.life.isUp(fmt.Sprintf("%v, auth %s, agent %s", v.Endpoint, peer.Auth, peer.AgentVersion))
+}
+
+// path is that of connections over a link.
+func (v *vm) path() string {
+	if v.Endpoint.Many() {
+		return v.pathOf(stream.PathRaw)
+	}
+	return stream.PathMux
+}
+
+// pathOf is what a stream's path is called where there may be no vsock in it.
+func (v *vm) pathOf(path string) string {
+	if path == stream.PathRaw && v.Endpoint.Scheme == endpoint.SchemeUnix {
+		return endpoint.SchemeUnix
+	}
+	return path
 }
 
 func (v *vm) disconnected(link *tunnel.Link) {

@@ -84,6 +84,9 @@ func (l *Link) Silent() bool {
 		} else {
 			l.cfg.log().Info("guest is back")
 		}
+		if l.cfg.Silence != nil {
+			l.cfg.Silence(silent)
+		}
 	}
 	return silent
 }

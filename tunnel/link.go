@@ -36,6 +36,9 @@ type Config struct {
 	// Budget is what the host lets messages of a guest cost that serve no client; nil
 	// for one of each link's own. A server has its own.
 	Budget *budget.Budget
+	// Silence is told when a guest gives no sign of life any more, and when it does again; nil
+	// for nobody. It takes a moment, and asks nothing of the link.
+	Silence func(silent bool)
 	// Log gets one line for each event; nil for none.
 	Log *slog.Logger
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -73,7 +75,12 @@ func (c *Client) StatusJSON(ctx context.Context, q status.Query) (io.ReadCloser,
 	if q.VM != "" {
 		form.Set("vm", q.VM)
 	}
-	path := statusPath + "?" + form.Encode()
+	return c.get(ctx, statusPath, form)
+}
+
+// get asks for what is at a path of the API. The caller closes it.
+func (c *Client) get(ctx context.Context, path string, form url.Values) (io.ReadCloser, error) {
+	path += "?" + form.Encode()
 	// The host in the address is never looked up: there is only one.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
 	if err != nil {
@@ -86,8 +93,59 @@ func (c *Client) StatusJSON(ctx context.Context, q status.Query) (io.ReadCloser,
 	case err != nil:
 		return nil, fmt.Errorf("ask the agent at %s: %w", c.path, err)
 	case res.StatusCode != http.StatusOK:
-		_ = res.Body.Close()
-		return nil, fmt.Errorf("ask the agent at %s for %s: it says %s", c.path, path, res.Status)
+		defer res.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
+		return nil, &RefusedError{Status: res.StatusCode, Text: strings.TrimSpace(string(text))}
 	}
 	return res.Body, nil
+}
+
+// maxRefusal is how much is read of why an agent refuses, in bytes.
+const maxRefusal = 4 << 10
+
+// RefusedError is what an agent says that does not give what was asked for.
+type RefusedError struct {
+	Status int // of HTTP
+	Text   string
+}
+
+func (e *RefusedError) Error() string { return "the agent refuses: " + e.Text }
+
+// Events yields what happens to a VM, or with an empty name to all, line by line as the agent
+// sends it, until ctx ends, which is no error, or yield fails. since is a cursor or a duration
+// from which on the past is wanted, or empty. The error is [ErrEnded] when the agent ends.
+func (c *Client) Events(ctx context.Context, vm, since string, yield func(line []byte) error) error {
+	form := make(url.Values)
+	for key, value := range map[string]string{"vm": vm, "since": since} {
+		if value != "" {
+			form.Set(key, value)
+		}
+	}
+	body, err := c.get(ctx, eventsPath, form)
+	if err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		if err := yield(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	return ignoreEnd(ctx, fmt.Errorf("%w at %s", ErrEnded, c.path))
+}
+
+// ErrEnded says that the agent answered, and does not any more.
+var ErrEnded = errors.New("the agent has ended")
+
+// maxLine bounds a line of events, in bytes; an agent's are much shorter.
+const maxLine = 64 << 10
+
+// ignoreEnd is err, but for a context that has ended.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }

@@ -13,8 +13,10 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"golang.org/x/net/netutil"
 )
@@ -35,7 +37,11 @@ type Server struct {
 	// block.
 	Status func() status.Status
 	VMs    func(status.Query) iter.Seq[status.VM]
+	// Events are what happened.
+	Events *events.History
 	Log    *slog.Logger
+
+	watchers atomic.Int32
 }
 
 // Serve answers on l until ctx ends, which gives nil. It closes l.
@@ -70,6 +76,7 @@ func (s *Server) handler() http.Handler {
 		// An error here is a client that has gone.
 		_ = s.write(w, status.Query{VM: form.Get("vm"), Rows: rows})
 	})
+	mux.HandleFunc("GET "+eventsPath, s.events)
 	return mux
 }
 

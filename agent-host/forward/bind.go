@@ -33,6 +33,7 @@ func (t *Table) takeDown(f *forward) (released bool) {
 		t.endPrecedence(b)
 		released = t.remove(b) || released
 	}
+	f.publishEnd()
 	f.seat.Leave()
 	f.unsuggest()
 	f.vm.changed()
@@ -73,7 +74,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 		if err := b.serve(l.Closer, done); err != nil {
 			close(done)
 			t.host.CloseAll(listeners...)
-			t.explain(b, &bindError{b.wanted[i], err})
+			t.explain(b, &host.BindError{At: b.wanted[i], Err: err})
 			return false
 		}
 	}
@@ -85,6 +86,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	b.seat.Open()
 	b.open = &opening{listeners, done}
 	b.become(status.Active, "")
+	b.publish()
 	b.shadowed, b.heldAt = false, host.Addr{}
 	t.awaitMissing(b)
 	t.freed(b) // whoever waits for it says who has it
@@ -104,7 +106,7 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners []host.Listener, err 
 		i := b.nth(n)
 		if err := t.obstacle(b, b.wanted[i]); err != nil {
 			b.first = i
-			return nil, &bindError{b.wanted[i], err}
+			return nil, &host.BindError{At: b.wanted[i], Err: err}
 		}
 	}
 	check := t.room.Lacks
@@ -131,10 +133,10 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners []host.Listener, err 
 			listeners[i] = l
 			opened++
 		case b.canDoWithout(addr) && host.NoSuchAddress(err):
-			missing = &bindError{addr, err}
+			missing = &host.BindError{At: addr, Err: err}
 		default:
 			b.first = i
-			return listeners, &bindError{addr, err}
+			return listeners, &host.BindError{At: addr, Err: err}
 		}
 	}
 	if opened == 0 && missing != nil {

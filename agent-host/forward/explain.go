@@ -11,18 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bindError says which address could not be bound.
-type bindError struct {
-	addr host.Addr
-	err  error
-}
-
-func (e *bindError) Error() string { return e.err.Error() }
-func (e *bindError) Unwrap() error { return e.err }
-
 // explain sets state and reason of what could not be bound, and what it waits for.
 func (t *Table) explain(b *binding, err error) {
-	bind, _ := errors.AsType[*bindError](err)
+	bind, _ := errors.AsType[*host.BindError](err)
 	b.shadowed, b.heldAt = false, host.Addr{}
 	if bind == nil {
 		t.outOfRoom(b, err)
@@ -31,30 +22,30 @@ func (t *Table) explain(b *binding, err error) {
 	b.roomless = false
 	inUse := errors.Is(err, unix.EADDRINUSE)
 	if inUse {
-		if r := t.rival(b, bind.addr); r != nil {
-			t.rivalled(b, bind.addr, r)
+		if r := t.rival(b, bind.At); r != nil {
+			t.rivalled(b, bind.At, r)
 			return
 		}
 	}
-	t.watch(bind.addr.Spot())
+	t.watch(bind.At.Spot())
 	text, asked := "", false
 	if inUse {
-		text, asked = t.host.TenantAt(bind.addr)
+		text, asked = t.host.TenantAt(bind.At)
 	}
 	switch {
 	case errors.Is(err, host.ErrSettling):
-		t.settle(b, status.Claim, fmt.Sprintf("%v %v", bind.addr, err))
+		t.settle(b, status.Claim, fmt.Sprintf("%v %v", bind.At, err))
 	case inUse && !asked:
 		// The log hears of it when it is known who that is.
-		b.heldAt = bind.addr
+		b.heldAt = bind.At
 		b.become(status.Claim, text)
 	case inUse:
-		b.heldAt = bind.addr
+		b.heldAt = bind.At
 		t.settle(b, status.Claim, text)
 	case errors.Is(err, fs.ErrPermission):
-		t.settle(b, status.Denied, denial(bind, err))
+		t.settle(b, status.Denied, bind.Denial())
 	case host.NoSuchAddress(err):
-		t.settle(b, status.Claim, noAddress(bind.addr))
+		t.settle(b, status.Claim, host.NoAddress(bind.At))
 	default:
 		t.settle(b, status.Claim, err.Error())
 	}
@@ -86,16 +77,6 @@ func (b *binding) as(other *binding) string {
 	return fmt.Sprintf("VM %s, for its port %d", f.vm.name, f.key.Port)
 }
 
-// denial says what would have to be done, where that is known.
-func denial(bind *bindError, err error) string {
-	// 1024 is PROT_SOCK of linux/net/sock.h, the default of the setting.
-	if bind.addr.Path != "" || bind.addr.Addr.Port() >= 1024 {
-		return err.Error()
-	}
-	return fmt.Sprintf("%v needs a permission; give it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=%d",
-		bind.addr, bind.addr.Addr.Port())
-}
-
 // settle gives what is unbound its state and says so when that has changed.
 func (t *Table) settle(b *binding, state, reason string) {
 	b.become(state, reason)
@@ -103,6 +84,7 @@ func (t *Table) settle(b *binding, state, reason string) {
 		return
 	}
 	b.told = reason
+	b.publish()
 	level := slog.LevelWarn
 	if b.own && state == status.Denied && b.main.state == status.Denied {
 		level = slog.LevelDebug // the same was said of the rule's addresses

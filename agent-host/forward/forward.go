@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"time"
+
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
@@ -24,13 +26,14 @@ type forward struct {
 	shelved   bool     // a row has taken its place
 	seat      *room.Seat
 	suggested suggested
+	life
 
 	service *serve.Service // what its clients are served by, without table.mu
 }
 
 // newForward needs the tally of the port's earlier connections; nil for none.
 func newForward(v *VM, k policy.Key, g *policy.Group, earlier *serve.Tally) *forward {
-	f := &forward{vm: v, key: k, decision: g.Decision, service: v.guest.Service(k, earlier)}
+	f := &forward{vm: v, key: k, decision: g.Decision, service: v.guest.Service(k, earlier), life: life{announced: time.Now()}}
 	f.describe(g)
 	f.main = newBinding(f, false, f.ruled()...)
 	f.own = f.ownBinding()

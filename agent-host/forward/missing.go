@@ -32,13 +32,9 @@ func (t *Table) awaitMissing(b *binding) {
 	if len(missing) == 0 {
 		return
 	}
-	b.reason = noAddress(missing[0])
+	b.reason = host.NoAddress(missing[0])
 	t.partial[b] = true
 	t.keepAddresses()
-}
-
-func noAddress(h host.Addr) string {
-	return fmt.Sprintf("%v: this host has no such address now", h)
 }
 
 // missing are the wanted addresses that an open binding does not have.
@@ -128,7 +124,7 @@ func (t *Table) complete() (blocked bool) {
 			if _, asked := here[ip]; !asked {
 				here[ip] = host.HasAddress(ip)
 			}
-			reason := noAddress(h)
+			reason := host.NoAddress(h)
 			if here[ip] {
 				reason = t.add(b, h)
 				blocked = blocked || reason != ""
@@ -158,7 +154,7 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	switch {
 	case err == nil:
 	case host.NoSuchAddress(err):
-		return noAddress(h)
+		return host.NoAddress(h)
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Sprintf("%v is in use", h)
 	case errors.Is(err, room.ErrShare):
@@ -209,7 +205,7 @@ func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
 			t.vacate(h)
 			t.awaitMissing(b)
 		} else {
-			t.waitAgain(b, noAddress(h))
+			t.waitAgain(b, host.NoAddress(h))
 		}
 		if u.over() {
 			return true

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -146,6 +147,7 @@ func (t *Table) others(announced []portlist.Listener, started bool, p policy.Por
 func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
 	for r := range v.room.Rows() {
 		if of.Has(r.Key.Proto, r.Key.Port) && w.Groups[r.Key] == nil {
+			v.publishRow(events.Stopped, r.Key, r.State(), "")
 			v.dropRow(r)
 		}
 	}

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
@@ -12,6 +13,7 @@ import (
 
 // addRow has a port stay in the guest.
 func (v *VM) addRow(k policy.Key, g *policy.Group, state, reason string, tally *serve.Tally) {
+	v.publishRow(events.Denied, k, state, reason)
 	if v.room.AddRow(k, g, state, reason, tally) {
 		v.outOfRoom(k.Port, reason)
 	}
@@ -28,7 +30,7 @@ func (v *VM) dropRow(r *room.Row) {
 func (f *forward) Shelve(reason string) {
 	v, k := f.vm, f.key
 	g := &policy.Group{Decision: f.decision, Guest: f.service.Listeners(), Process: f.process, UID: f.uid, Expected: f.expected, Held: f.held}
-	f.shelved = true
+	f.shelved, f.published = true, ""
 	v.table.takeDown(f)
 	delete(v.forwards, k)
 	var tally *serve.Tally
@@ -62,6 +64,7 @@ func (t *Table) outOfRoom(b *binding, err error) {
 		return
 	}
 	b.become(status.Denied, err.Error())
+	b.publish()
 	b.roomless = true
 	b.vm.room.Waiting(b)
 	b.vm.outOfRoom(b.key.Port, b.reason)

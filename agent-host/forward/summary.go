@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/excerpt"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -44,7 +45,7 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 		t.look(func() { shown = v.show(shown, slices.Values(some)) })
 		rest()
 	}
-	sortShown(shown)
+	excerpt.Sort(shown)
 	return shown, nil
 }
 
@@ -65,7 +66,7 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 			counts[i] = len(v.forwards) + v.room.Len() + v.reverse.Len()
 		}
 	})
-	most := level(counts, rows)
+	most := excerpt.Level(counts, rows)
 	for i := 0; i < len(vms); {
 		t.look(func() {
 			for u := (turn{t, time.Now().Add(turnTime)}); i < len(vms); {
@@ -77,7 +78,7 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 		})
 	}
 	for _, s := range out {
-		sortShown(s.Shown)
+		excerpt.Sort(s.Shown)
 	}
 	return out
 }
@@ -96,30 +97,6 @@ func (v *VM) summary(most int) (s Summary) {
 	return s
 }
 
-// fewRows is how many of its forwards each VM shows, however many VMs there are.
-const fewRows = 10
-
-// level is how many each may have, so that all have so many together: who has less leaves
-// the rest to the others.
-func level(counts []int, together int) int {
-	few := min(fewRows, together)
-	slices.Sort(counts)
-	for i, n := range counts {
-		if share := together / (len(counts) - i); n > share {
-			return max(share, few)
-		}
-		together -= n
-	}
-	return slices.Max(append(counts, few))
-}
-
-func sortShown(shown []status.Forward) {
-	slices.SortFunc(shown, func(a, b status.Forward) int {
-		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
-			cmp.Compare(a.State, b.State), slices.Compare(a.Host, b.Host))
-	})
-}
-
 // first are the n ports of those who have fewest, and how many others there are by state.
 func (v *VM) first(n int) (all []port, others map[string]int) {
 	compare := func(a, b port) int {
@@ -131,27 +108,8 @@ func (v *VM) first(n int) (all []port, others map[string]int) {
 		return a.compare(b)
 	}
 	others = make(map[string]int)
-	all = least(v.ports(), n, compare, func(p port) { others[p.state()]++ })
+	all = excerpt.Least(v.ports(), n, compare, func(p port) { others[p.state()]++ })
 	return all, others
-}
-
-// least are the n smallest of all, sorted. It is quicker than to sort thousands of which
-// few are wanted.
-func least[T any](all iter.Seq[T], n int, compare func(a, b T) int, other func(T)) []T {
-	some := make([]T, 0, n+1)
-	for x := range all {
-		if len(some) == n && (n == 0 || compare(x, some[n-1]) >= 0) {
-			other(x)
-			continue
-		}
-		at, _ := slices.BinarySearchFunc(some, x, compare)
-		some = slices.Insert(some, at, x)
-		if len(some) > n {
-			other(some[n])
-			some = some[:n]
-		}
-	}
-	return some
 }
 
 // port is a forward, or a row.

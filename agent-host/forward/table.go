@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
@@ -42,6 +43,8 @@ type Config struct {
 	Descriptors int
 	// Now is the time; nil is [time.Now].
 	Now func() time.Time
+	// Events are told what happens to forwards; nil for nobody.
+	Events *events.History
 	// Log hears of forwards that come and go; nil is silence.
 	Log *slog.Logger
 }

@@ -1,12 +1,9 @@
 package forward
 
 import (
-	"cmp"
-	"hash/maphash"
-	"slices"
 	"time"
 
-	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/agent-host/forward/told"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -22,6 +19,9 @@ const (
 func (b *binding) become(state, reason string) {
 	if b.state != state {
 		b.vm.changed()
+		if !b.own {
+			b.moved()
+		}
 	}
 	b.state, b.reason = state, reason
 }
@@ -74,37 +74,17 @@ func (v *VM) tell() {
 	}
 	all := v.portStates()
 	v.table.mu.Unlock()
-	ports := best(all)
-	if h := hash(ports); h != v.told || l != v.toldTo {
-		v.told, v.toldTo = h, l
-		l.Tell(ports)
-	}
-}
-
-var seed = maphash.MakeSeed()
-
-// hash tells what a guest is told apart: the states themselves may be thousands.
-func hash(ports []wire.PortState) uint64 {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	for _, p := range ports {
-		maphash.WriteComparable(&h, p)
-	}
-	return h.Sum64()
+	v.told.Tell(l, all)
 }
 
 // portStates are what became of the ports that listen in the guest. It needs table.mu.
 func (v *VM) portStates() []wire.PortState {
-	outcomes := map[string]wire.PortOutcome{
-		status.Active: wire.PortForwarded, status.Claim: wire.PortTaken,
-		status.Ignored: wire.PortKept, status.Denied: wire.PortDenied,
-	}
 	all := make([]wire.PortState, 0, len(v.forwards)+v.room.Len())
 	for _, f := range v.forwards {
 		if f.key.Socket != "" || f.expected || f.held {
 			continue
 		}
-		p := wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Outcome: outcomes[f.state()]}
+		p := wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Outcome: told.Outcome(f.state())}
 		if len(f.main.wanted) > 0 {
 			p.Host = f.main.wanted[0].Addr.Port()
 		}
@@ -112,23 +92,8 @@ func (v *VM) portStates() []wire.PortState {
 	}
 	for r := range v.room.Rows() {
 		if r.Key.Socket == "" && r.Listens() {
-			all = append(all, wire.PortState{Proto: r.Key.Proto, Port: r.Key.Port, Outcome: outcomes[r.State()], Host: r.HostPort()})
+			all = append(all, wire.PortState{Proto: r.Key.Proto, Port: r.Key.Port, Outcome: told.Outcome(r.State()), Host: r.HostPort()})
 		}
 	}
 	return all
 }
-
-// best is each port once: the best, where it is several services.
-func best(all []wire.PortState) []wire.PortState {
-	rank := func(p wire.PortState) int { return slices.Index(order, p.Outcome) }
-	slices.SortFunc(all, func(a, b wire.PortState) int {
-		if c := cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port)); c != 0 {
-			return c
-		}
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Host, b.Host))
-	})
-	return slices.CompactFunc(all, func(a, b wire.PortState) bool { return a.Proto == b.Proto && a.Port == b.Port })
-}
-
-// order is that of outcomes, the best first.
-var order = []wire.PortOutcome{wire.PortForwarded, wire.PortTaken, wire.PortDenied, wire.PortKept}

@@ -11,6 +11,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/agent-host/forward/told"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 )
@@ -33,12 +34,12 @@ type VM struct {
 	forwards  map[policy.Key]*forward
 	room      *room.VM
 	loopback  netip.Addr // the zero Addr for none
+	path      string     // that of new connections, while there is one
 	decided   int        // how often, by the newest rules and announcement
 	suggested map[suggested]*forward
 	named     map[host.Spot]map[host.Addr][]*binding // what rules name; see takePrecedence
 	untold    bool                                   // the guest is to be told what became of its ports
-	told      uint64                                 // the hash of that, as it was told last, and over which link
-	toldTo    *serve.Link
+	told      told.Guest                             // the teller's
 	closed    bool
 }
 
@@ -75,7 +76,7 @@ func (v *VM) SetLink(l *serve.Link) {
 		}
 		wasGone := r.Gone
 		r.Link, r.Gone = l, r.Gone && l == nil
-		v.guest.SetRoute(&r)
+		v.reroute(&r)
 		if v.closed || r.Gone == wasGone {
 			return nil
 		}
@@ -94,7 +95,7 @@ func (v *VM) LinkGone() {
 			return nil
 		}
 		r.Gone = true
-		v.guest.SetRoute(&r)
+		v.reroute(&r)
 		v.forgetUnreached(&r)
 		v.stale.All = true
 		return []*VM{v}
@@ -124,7 +125,7 @@ func (v *VM) SetBridge(ip netip.Addr) {
 			return nil
 		}
 		r.Bridge = ip
-		v.guest.SetRoute(&r)
+		v.reroute(&r)
 		v.forgetUnreached(&r)
 		if !r.Gone && !slices.ContainsFunc(v.announced, policy.OnInterface) {
 			return nil

@@ -3,6 +3,7 @@ package projects
 import (
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/configfile"
@@ -91,4 +92,10 @@ func isWorkDir(name string) bool {
 		}
 	}
 	return len(name) == digits || name[digits] == '-' && len(name) > digits+1
+}
+
+// MayBeOf reports whether a work directory of rum's has the name of one for that VM.
+func MayBeOf(workDir, vm string) bool {
+	name := filepath.Base(workDir)
+	return name == vm || strings.HasSuffix(name, "-"+vm)
 }

@@ -140,7 +140,7 @@ type Forward struct {
 	// State is that of the rule's addresses.
 	State   string `json:"state"`
 	Reason  string `json:"reason"` // why one of them, or the VM's own address, is not bound
-	Path    string `json:"path"`   // "vsock", "mux" or "bridge"; empty when nothing could carry a connection
+	Path    string `json:"path"`   // "vsock", "unix", "mux" or "bridge"; empty when nothing could carry a connection
 	Rule    string `json:"rule"`
 	Label   string `json:"label,omitempty"` // what the rule is for, in its author's words
 	Process string `json:"process"`

@@ -68,7 +68,7 @@ var relays = []relay{
 		maxIdle: sshMaxIdle,
 		start:   func(s setting) ([]*process, error) { return startSSH(s, "aes128-gcm@openssh.com") },
 	},
-	{name: "raw", title: "rum raw (unix:)", binaries: rumBinaries, start: startRaw, check: expectPath("vsock")},
+	{name: "raw", title: "rum raw (unix:)", binaries: rumBinaries, start: startRaw, check: expectPath("unix")},
 	{name: "mux", title: "rum mux (exec:)", binaries: rumBinaries, start: startMux, check: expectPath("mux")},
 }
 

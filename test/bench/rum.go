@@ -62,7 +62,7 @@ func startHostAgent(s setting, endpoint string) (*process, error) {
 
 const controlSocket = scratch + "/host.sock"
 
-// expectPath checks that every forward takes the path that is to be measured; status calls every raw path "vsock".
+// expectPath checks that every forward takes the path that is to be measured.
 func expectPath(want string) func(context.Context, setting) error {
 	return func(ctx context.Context, s setting) error {
 		out, err := output(ctx, filepath.Join(s.bin, hostAgent), "status", "--json", "--socket", controlSocket)

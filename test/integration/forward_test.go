@@ -47,7 +47,7 @@ func TestAServerInTheGuestAnswersOnLocalhost(t *testing.T) {
 	f := h.awaitForward(t, "dev", 8080, "idle, and named", func(f status.Forward) bool {
 		return active(f) && f.ConnectionsActive == 0 && f.Process != ""
 	})
-	if f.Path != "vsock" || f.ConnectionsTotal < 2 || f.BytesIn < 2*uint64(len(page)) {
+	if f.Path != "unix" || f.ConnectionsTotal < 2 || f.BytesIn < 2*uint64(len(page)) {
 		t.Errorf("status says %+v", f)
 	}
 	own := h.vm(t, "dev").Loopback + ":8080"
@@ -226,7 +226,7 @@ func TestTheBridgeCarriesWhenTheAgentIsGone(t *testing.T) {
 	h.awaitForward(t, "dev", 8081, "explained", func(f status.Forward) bool { return strings.Contains(f.LastError, "listens only on [127.0.0.1:8081]") })
 
 	g.startAgent(t)
-	h.awaitForward(t, "dev", 8080, "back on its path", func(f status.Forward) bool { return f.Path == "vsock" })
+	h.awaitForward(t, "dev", 8080, "back on its path", func(f status.Forward) bool { return f.Path == "unix" })
 }
 
 // firstRead connects and tells how the first read ended. A reset that comes at

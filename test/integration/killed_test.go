@@ -137,7 +137,7 @@ func TestAKilledAgentResetsWhatItCarriesBySocketsOfTheirOwn(t *testing.T) {
 	t.Run("host", func(t *testing.T) {
 		for range kills {
 			k.host = startHost(t, "", k.guest)
-			k.awaitPath(t, "vsock")
+			k.awaitPath(t, "unix")
 			downloads, _ := k.transfers(t)
 			k.host.kill()
 			k.wantResets(t, downloads)
@@ -147,7 +147,7 @@ func TestAKilledAgentResetsWhatItCarriesBySocketsOfTheirOwn(t *testing.T) {
 		k.host = startHost(t, "", k.guest)
 		for range kills {
 			k.awaitLink(t, true)
-			k.awaitPath(t, "vsock")
+			k.awaitPath(t, "unix")
 			downloads, _ := k.transfers(t)
 			k.guest.agent.kill()
 			k.wantResets(t, downloads)
@@ -236,7 +236,7 @@ func TestOnTheBridgeAKilledHostAgentResetsAndAKilledGuestAgentTouchesNothing(t *
 		for range kills {
 			g.startAgent(t)
 			k.host = startHost(t, ",bridge="+bridge, g)
-			k.awaitPath(t, "vsock")
+			k.awaitPath(t, "unix")
 			g.agent.kill()
 			k.awaitPath(t, "bridge")
 			downloads, _ := k.transfers(t)
@@ -247,13 +247,13 @@ func TestOnTheBridgeAKilledHostAgentResetsAndAKilledGuestAgentTouchesNothing(t *
 	t.Run("guest", func(t *testing.T) {
 		g.startAgent(t)
 		k.host = startHost(t, ",bridge="+bridge, g)
-		k.awaitPath(t, "vsock")
+		k.awaitPath(t, "unix")
 		g.agent.kill()
 		k.awaitPath(t, "bridge")
 		downloads, uploads := k.transfers(t)
 		for range kills {
 			g.startAgent(t)
-			k.awaitPath(t, "vsock")
+			k.awaitPath(t, "unix")
 			g.agent.kill()
 			k.awaitPath(t, "bridge")
 			for _, c := range downloads {

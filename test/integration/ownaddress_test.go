@@ -40,7 +40,7 @@ func TestEachVMKeepsItsPortOnItsOwnAddress(t *testing.T) {
 	f := h.awaitForward(t, "two", 8080, "a claim that is open elsewhere", func(f status.Forward) bool {
 		return f.State == status.Claim && slices.Equal(f.Listening, []string{at2})
 	})
-	if f.Path != "vsock" || !strings.HasSuffix(f.Reason, "held by VM one") {
+	if f.Path != "unix" || !strings.HasSuffix(f.Reason, "held by VM one") {
 		t.Errorf("status says %+v", f)
 	}
 	for addr, want := range map[string]string{"127.0.0.1:8080": "one", "[::1]:8080": "one", at1: "one", at2: "two"} {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/rum-vm/rum-agent/agent-host/ask"
 	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/rumtoml"
@@ -65,7 +66,7 @@ func (o *initOptions) run(ctx context.Context, in *os.File, out io.Writer) error
 		return output.Misuse(errors.New("there is no terminal to ask at; say --yes"))
 	}
 	// Without an agent nothing is seen, and the file is as good.
-	st, err := askStatus(ctx, o.socket, status.Query{})
+	st, err := ask.Status(ctx, o.socket, status.Query{})
 	if n := plan.See(st); err == nil && n == 0 {
 		fmt.Fprintln(out, "No ports are seen in running VMs.")
 	} else if err != nil {

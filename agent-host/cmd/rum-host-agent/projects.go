@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -216,12 +215,6 @@ func (r *rumProjects) status() []status.Config {
 	return all
 }
 
-// mayBeOf reports whether a work directory of rum's has the name of one for that VM.
-func mayBeOf(workDir, vm string) bool {
-	name := filepath.Base(workDir)
-	return name == vm || strings.HasSuffix(name, "-"+vm)
-}
-
 // notUsed tells about the work directories that are no project's.
 func (r *rumProjects) notUsed() []status.Refused {
 	r.mu.Lock()
@@ -241,7 +234,7 @@ func ownProject(vm string, stderr io.Writer) *projects.Project {
 	all, _ := w.Scan()
 	p := projects.Of(all, vm, "")
 	for _, r := range w.Refused() {
-		if p == nil && mayBeOf(r.Path, vm) {
+		if p == nil && projects.MayBeOf(r.Path, vm) {
 			fmt.Fprintf(stderr, "no project is taken from %s: %s; %s\n", output.Clean(r.Path), output.CleanError(r.Reason.Error()), output.Clean(r.Remedy))
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
@@ -129,7 +130,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		}
 		return st
 	}
-	server := &control.Server{Status: now, VMs: agent.VMs, Log: log}
+	server := &control.Server{Status: now, VMs: agent.VMs, Events: agent.Events(), Log: log}
 	if rum != nil {
 		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.noteRivals(agent.VMs(q)) }
 	}
@@ -159,7 +160,7 @@ func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Age
 	if len(o.vms) == 0 && !o.usesLibvirt() {
 		return nil, output.Misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
 	}
-	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, ControlSocket: o.socket, Log: log})
+	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, ControlSocket: o.socket, Events: events.New(), Log: log})
 	for _, s := range o.vms {
 		vm, err := parseVM(s)
 		if err != nil {

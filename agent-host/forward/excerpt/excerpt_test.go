@@ -1,4 +1,4 @@
-package forward
+package excerpt
 
 import (
 	"cmp"
@@ -17,7 +17,7 @@ func TestTheLeastOfManyAreWhatSortingGives(t *testing.T) {
 		n := dice.IntN(len(all) + 1)
 		want := slices.Sorted(slices.Values(all))
 		var others []int
-		got := least(slices.Values(all), n, cmp.Compare, func(x int) { others = append(others, x) })
+		got := Least(slices.Values(all), n, cmp.Compare, func(x int) { others = append(others, x) })
 		if !slices.Equal(got, want[:n]) || !slices.Equal(slices.Sorted(slices.Values(append(got, others...))), want) {
 			t.Fatalf("the first %d of %v: %v", n, all, got)
 		}

@@ -1,0 +1,27 @@
+package host
+
+import "fmt"
+
+// BindError says which address could not be bound.
+type BindError struct {
+	At  Addr
+	Err error
+}
+
+func (e *BindError) Error() string { return e.Err.Error() }
+func (e *BindError) Unwrap() error { return e.Err }
+
+// Denial says what would have to be done where the system forbids an address, if that is known.
+func (e *BindError) Denial() string {
+	// 1024 is PROT_SOCK of linux/net/sock.h, the default of the setting.
+	if e.At.Path != "" || e.At.Addr.Port() >= 1024 {
+		return e.Error()
+	}
+	return fmt.Sprintf("%v needs a permission; give it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=%d",
+		e.At, e.At.Addr.Port())
+}
+
+// NoAddress says that this host lacks an address.
+func NoAddress(h Addr) string {
+	return fmt.Sprintf("%v: this host has no such address now", h)
+}
