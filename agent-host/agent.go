@@ -75,6 +75,7 @@ type Agent struct {
 	mu      sync.Mutex
 	vms     []*vm               // in the order they were added
 	known   map[string][]string // ids of VMs that may be added, by where they are known from
+	off     map[string][]string // names of those that do not run
 	ctx     context.Context     // of Run; nil before
 	group   *errgroup.Group
 	knocks  *endpoint.Knocks // nil while nobody hears them
@@ -230,7 +231,7 @@ func (a *Agent) VMs(q status.Query) iter.Seq[status.VM] {
 			vms = slices.DeleteFunc(vms, func(v *vm) bool { return v.Name != q.VM })
 		}
 		var some []forward.Summary
-		if q.Rows > 0 {
+		if q.Rows > 0 && !q.Some() {
 			of := make([]*forward.VM, len(vms))
 			for i, v := range vms {
 				of[i] = v.forwards
@@ -243,6 +244,7 @@ func (a *Agent) VMs(q status.Query) iter.Seq[status.VM] {
 				s = some[i]
 			} else {
 				s.Shown, s.More = v.forwards.Summary(0)
+				s.Shown = q.Of(s.Shown)
 			}
 			st := v.status(s)
 			if p := a.project(v.Name); p != nil {

@@ -73,6 +73,7 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 	running := make(map[string]served)
 	own := make(map[string]*Project) // by UUID
 	ids := make([]string, 0, len(domains))
+	var off []string
 	for _, dom := range domains {
 		id := dom.UUID
 		if p := d.project(dom); p != nil {
@@ -80,7 +81,9 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 			d.noticeRedefinition(dom, id)
 		}
 		ids = append(ids, id)
-		if dom.State != libvirt.Off {
+		if dom.State == libvirt.Off {
+			off = append(off, dom.Name)
+		} else {
 			running[dom.UUID] = served{dom, id}
 		}
 	}
@@ -92,6 +95,7 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 		}
 	}
 	d.Agent.setKnown(d.Source, ids)
+	d.Agent.setOff(d.Source, off)
 	for _, dom := range domains {
 		if dom.State == libvirt.Off {
 			continue

@@ -67,15 +67,16 @@ func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
 	}
 }
 
-// TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand answers a hello as an agent would that speaks version 1 alone.
-func TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "old")
+// oldGuest answers a hello as an agent would that speaks version 1 alone, until the test ends.
+func oldGuest(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "old")
 	guest, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan struct{})
-	defer func() { guest.Close(); <-served }()
+	t.Cleanup(func() { guest.Close(); <-served })
 	go func() {
 		defer close(served)
 		for {
@@ -94,6 +95,11 @@ func TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand(t *testing.T) {
 			conn.Close()
 		}
 	}()
+	return path
+}
+
+func TestAGuestAgentOfAnotherProtocolIsToldOfWithTheCommand(t *testing.T) {
+	path := oldGuest(t)
 	a := startAgentWith(t, hostagent.Config{Version: "v1.2.3", Log: slog.New(slog.DiscardHandler)})
 	add(t, a, hostagent.VM{Name: "dev", Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}})
 	within(t, a, patience, "an answer", func(vms []status.VM) bool {

@@ -157,14 +157,14 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 		var err error
 		// Without its key the guest would not be who it claims to be.
 		if key, err = v.KeyOf(); err != nil {
-			return nil, fmt.Errorf("%w; %s", err, keys.Hint(v.Name, err))
+			return nil, withRemedy(err, keys.Hint(v.Name, err))
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Silence: v.silence, Log: v.log})
 	if _, ok := errors.AsType[*handshake.AuthError](err); ok {
-		err = fmt.Errorf("%w; %s", err, v.keyHint(key))
+		err = withRemedy(err, v.keyHint(key))
 	}
 	if e, ok := errors.AsType[*handshake.IncompatibleError](err); ok && e.GuestIsOlder() {
 		err = fmt.Errorf("%w with a newer seed image, or with: rum-host-agent install %s", err, v.Name)
@@ -355,6 +355,7 @@ func (v *vm) status(of forward.Summary) status.VM {
 	if loopback.IsValid() {
 		st.Loopback = loopback.String()
 	}
+	st.Remedy, st.Since = v.remedy(v.failed), v.life.at()
 	switch {
 	case v.failed != nil:
 		st.Error = v.failed.Error()

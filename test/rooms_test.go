@@ -18,16 +18,18 @@ const module = "github.com/rum-vm/rum-agent/"
 // are not here, may know whatever is not the other agent's.
 var rooms = map[string][]string{
 	"agent-guest":                  {"portwatch/nat", "portwatch/netns", "tunnel"},
-	"agent-host":                   {"agent-host/config", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
+	"agent-host":                   {"agent-host/config", "agent-host/explain", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
 	"agent-host/ask":               {"agent-host/control", "agent-host/output", "agent-host/projects"},
 	"agent-host/configfile":        {"agent-host/config", "agent-host/filewatch", "tunnel/keyfile"},
 	"agent-host/config":            {"portwatch/portlist"},
 	"agent-host/control":           {"agent-host/events", "agent-host/status"},
 	"agent-host/events":            nil,
+	"agent-host/explain":           {"agent-host/status"},
 	"agent-host/filewatch":         nil,
-	"agent-host/forward":           {"agent-host/events", "agent-host/forward/datagrams", "agent-host/forward/excerpt", "agent-host/forward/host", "agent-host/forward/reverse", "agent-host/forward/room", "agent-host/forward/told"},
+	"agent-host/forward":           {"agent-host/events", "agent-host/forward/datagrams", "agent-host/forward/excerpt", "agent-host/forward/held", "agent-host/forward/host", "agent-host/forward/reverse", "agent-host/forward/told"},
 	"agent-host/forward/datagrams": {"agent-host/forward/serve"},
 	"agent-host/forward/excerpt":   {"agent-host/status"},
+	"agent-host/forward/held":      {"agent-host/forward/room"},
 	"agent-host/forward/host":      {"agent-host/forward/policy", "tunnel/endpoint", "tunnel/relay", "tunnel/udp"},
 	"agent-host/forward/reverse":   {"agent-host/forward/serve"},
 	"agent-host/forward/room":      {"agent-host/forward/serve"},
@@ -84,7 +86,7 @@ var libraries = map[string][]string{
 }
 
 // Packages that work on what they are given: they open nothing and dial nowhere.
-var pure = []string{"agent-host/config", "agent-host/forward/policy", "agent-host/status", "portwatch/portlist", "tunnel/wire"}
+var pure = []string{"agent-host/config", "agent-host/explain", "agent-host/forward/policy", "agent-host/status", "portwatch/portlist", "tunnel/wire"}
 
 // importedByPure are the packages of others that a pure one may import: what works on
 // values. impure is what some of them have besides.

@@ -46,6 +46,9 @@ func noVM(ctx context.Context, socket, name string) error {
 	for _, vm := range st.VMs {
 		names = append(names, output.Clean(vm.Name))
 	}
+	if name == "" {
+		return output.Advise(errors.New("the agent serves no VM"), "start one, or name one with: rum-host-agent run --vm")
+	}
 	hint := "the agent serves no VM"
 	if len(names) > 0 {
 		hint = "the agent serves: " + strings.Join(names, ", ")

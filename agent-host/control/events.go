@@ -12,7 +12,7 @@ import (
 
 const eventsPath = "/v1/events"
 
-// maxWatchers follow events at a time: each has a connection of those that are answered.
+// maxWatchers follow events or wait at a time: each has a connection of those that are answered.
 const maxWatchers = 32
 
 // events answers with what happened, if that is asked for, and with what happens, a line of
@@ -23,12 +23,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if s.watchers.Add(1) > maxWatchers {
-		s.watchers.Add(-1)
-		http.Error(w, fmt.Sprintf("%d clients follow events already, which is the most", maxWatchers), http.StatusServiceUnavailable)
+	leave, ok := s.stay(w)
+	if !ok {
 		return
 	}
-	defer s.watchers.Add(-1)
+	defer leave()
 	vm := r.URL.Query().Get("vm")
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	control := http.NewResponseController(w)
@@ -52,6 +51,16 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		}
 		return control.Flush()
 	})
+}
+
+// stay counts a client whose answer takes time, or refuses it.
+func (s *Server) stay(w http.ResponseWriter) (leave func(), ok bool) {
+	if s.watchers.Add(1) > maxWatchers {
+		s.watchers.Add(-1)
+		http.Error(w, fmt.Sprintf("%d clients watch or wait already, which is the most", maxWatchers), http.StatusServiceUnavailable)
+		return nil, false
+	}
+	return func() { s.watchers.Add(-1) }, true
 }
 
 // position is the cursor from which a client wants to know what happened: one that it names,

@@ -115,7 +115,7 @@ func TestWatchersHaveABoundAndLeaveRoomForStatus(t *testing.T) {
 			break
 		}
 	}
-	if !strings.Contains(refusal, "503") || !strings.Contains(refusal, "32 clients follow events already") {
+	if !strings.Contains(refusal, "503") || !strings.Contains(refusal, "32 clients watch or wait already") {
 		t.Errorf("the answer to one too many is %q", refusal)
 	}
 	if _, err := control.NewClient(path).Status(t.Context()); err != nil {

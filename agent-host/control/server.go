@@ -37,6 +37,11 @@ type Server struct {
 	// block.
 	Status func() status.Status
 	VMs    func(status.Query) iter.Seq[status.VM]
+	// Explain tells why a port of a VM, or of all, answers or does not; nothing where there is no VM
+	// of that name.
+	Explain func(vm, proto string, port uint16) []status.Explanation
+	// Wait returns as soon as a port answers, or with why it did not when ctx ended.
+	Wait func(ctx context.Context, vm, proto string, port uint16) (status.Answer, error)
 	// Events are what happened.
 	Events *events.History
 	Log    *slog.Logger
@@ -77,6 +82,8 @@ func (s *Server) handler() http.Handler {
 		_ = s.write(w, status.Query{VM: form.Get("vm"), Rows: rows})
 	})
 	mux.HandleFunc("GET "+eventsPath, s.events)
+	mux.HandleFunc("GET "+explainPath, s.explain)
+	mux.HandleFunc("GET "+waitPath, s.wait)
 	return mux
 }
 

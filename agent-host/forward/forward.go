@@ -56,7 +56,7 @@ func (f *forward) describe(g *policy.Group) {
 func (f *forward) status() status.Forward {
 	st := status.Forward{
 		Proto: f.key.Proto, Port: f.key.Port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label,
-		State: f.state(), Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
+		State: f.state(), AnnouncedAt: f.announced, Since: f.since, Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
 	}
 	f.service.Tally.Show(&st)
 	if f.key.Socket != "" {

@@ -30,7 +30,7 @@ func (v *VM) plan() *plan {
 	of := v.stale.Clone()
 	return &plan{
 		VM: v, of: of, decided: v.decided, route: v.guest.Route(), policy: v.table.policy,
-		announced: v.announced, started: v.started, gone: v.goneOnes(of),
+		announced: v.announced, started: v.started, gone: v.gone.On(of),
 	}
 }
 

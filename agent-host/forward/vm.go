@@ -3,9 +3,9 @@ package forward
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
+	"github.com/rum-vm/rum-agent/agent-host/forward/held"
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
@@ -29,8 +29,7 @@ type VM struct {
 	started   bool                // something, if only nothing, was announced
 	announced []portlist.Listener // last, sorted
 	stale     policy.Ports        // where the forwards are not what is wanted
-	gone      []gone              // no more announced, and held
-	goneTimer *time.Timer         // runs while there are such; nil before
+	gone      held.Listeners      // no more announced, and held
 	forwards  map[policy.Key]*forward
 	room      *room.VM
 	loopback  netip.Addr // the zero Addr for none
@@ -162,6 +161,26 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 	})
 }
 
+// OwnListener reports whether what is announced on a port is a listener of this program.
+func (v *VM) OwnListener(proto string, port uint16) (own bool) {
+	v.table.look(func() {
+		own = slices.ContainsFunc(policy.Port(proto, port).OfSorted(v.announced), v.table.host.IsOwn)
+	})
+	return own
+}
+
+// Services are those of a port of the guest that are open on the host.
+func (v *VM) Services(proto string, port uint16) (open []*serve.Service) {
+	v.table.look(func() {
+		for k, f := range v.forwards {
+			if k.Proto == proto && k.Port == port && f.main.open != nil {
+				open = append(open, f.service)
+			}
+		}
+	})
+	return open
+}
+
 // Close withdraws all forwards of the VM. Running connections go on.
 func (v *VM) Close() {
 	t := v.table
@@ -169,9 +188,7 @@ func (v *VM) Close() {
 		if !v.closed {
 			v.closed = true
 			v.udp.Close()
-			if v.goneTimer != nil {
-				v.goneTimer.Stop()
-			}
+			v.gone.Stop()
 			t.vms = slices.DeleteFunc(t.vms, func(o *VM) bool { return o == v })
 			t.room.Remove(v.room)
 		}

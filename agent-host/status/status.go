@@ -1,6 +1,10 @@
 package status
 
-import "time"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // States of a VM.
 const (
@@ -59,6 +63,30 @@ type Status struct {
 type Query struct {
 	VM   string // the only one that is wanted; empty for all
 	Rows int    // how many forwards are wanted, the others being counted; 0 for all. Each VM has a few
+	Port uint16 // the only one that is wanted, in the guest or on the host; 0 for all
+	// State is that of the forwards that are wanted; empty for all.
+	State string
+}
+
+// Some reports whether only some forwards are wanted, whichever rows there are.
+func (q Query) Some() bool { return q.Port != 0 || q.State != "" }
+
+// Of are those of forwards that are wanted.
+func (q Query) Of(all []Forward) []Forward {
+	if !q.Some() {
+		return all
+	}
+	return slices.DeleteFunc(all, func(f Forward) bool {
+		return q.State != "" && f.State != q.State || q.Port != 0 && f.Port != q.Port && !f.onHost(q.Port)
+	})
+}
+
+// onHost reports whether a forward has, or wants, a port of the host.
+func (f *Forward) onHost(port uint16) bool {
+	return slices.ContainsFunc(f.Host, func(a string) bool {
+		at, err := netip.ParseAddrPort(a)
+		return err == nil && at.Port() == port
+	})
 }
 
 // Config is a configuration file.
@@ -113,7 +141,11 @@ type VM struct {
 	BridgeIP string     `json:"bridge_ip"` // empty when not known
 	Loopback string     `json:"loopback"`  // the VM's own host address in 127/8; empty for none
 	Error    string     `json:"error"`
-	Warning  string     `json:"warning"` // what should be seen to, although the VM is served
+	// Remedy is what to do about an error of the link; empty where nothing is known.
+	Remedy string `json:"remedy,omitempty"`
+	// Since is when the VM came up or went down, as far as the agent has seen.
+	Since   time.Time `json:"since,omitzero"`
+	Warning string    `json:"warning"` // what should be seen to, although the VM is served
 	// RedefinedAt is when the VM was seen to be another libvirt domain of the same
 	// project; nil if it never was.
 	RedefinedAt *time.Time `json:"redefined_at,omitempty"`
@@ -144,6 +176,9 @@ type Forward struct {
 	Rule    string `json:"rule"`
 	Label   string `json:"label,omitempty"` // what the rule is for, in its author's words
 	Process string `json:"process"`
+	// AnnouncedAt is when the host agent heard of it, and Since when it got its state.
+	AnnouncedAt time.Time `json:"announced_at,omitzero"`
+	Since       time.Time `json:"since,omitzero"`
 
 	ConnectionsActive int64  `json:"connections_active"`
 	ConnectionsTotal  uint64 `json:"connections_total"`

@@ -30,7 +30,13 @@ type program struct {
 // found, or a panic, fails the test.
 func start(t *testing.T, name string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(filepath.Join(bin, name), args...), log: &logbuf.Buffer{}, done: make(chan struct{})}
+	return startBy(t, filepath.Join(bin, name), args...)
+}
+
+// startBy is start by way of another program.
+func startBy(t *testing.T, name string, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command(name, args...), log: &logbuf.Buffer{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {

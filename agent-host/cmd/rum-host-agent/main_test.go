@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"rum-host-agent": main,
 		"fake-guest":     fakeGuest,
+		"web":            web,
 	})
 }
 
@@ -115,11 +117,19 @@ func command(ts *testscript.TestScript, args []string) (*printed, error) {
 	defer cancel()
 	c := exec.CommandContext(ctx, path, args[1:]...)
 	c.Env = []string{"XDG_RUNTIME_DIR=" + ts.Getenv("XDG_RUNTIME_DIR"), "PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"),
-		"XDG_STATE_HOME=" + ts.Getenv("XDG_STATE_HOME")}
+		"XDG_STATE_HOME=" + ts.Getenv("XDG_STATE_HOME"), ownnet.Env}
 	c.Dir = ts.MkAbs(".")
 	var out printed
 	c.Stdout, c.Stderr = &out.out, &out.err
 	return &out, c.Run()
+}
+
+// web ADDRESS is a web server where / is there, /broken fails, and nothing else is.
+func web() {
+	http.HandleFunc("/{$}", func(http.ResponseWriter, *http.Request) {})
+	http.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", http.StatusInternalServerError) })
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(os.Args[1], nil))
+	os.Exit(1)
 }
 
 // fakeGuest SOCKET PORT [VERSION [KEYFILE]] is a guest agent that announces a port

@@ -130,7 +130,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		}
 		return st
 	}
-	server := &control.Server{Status: now, VMs: agent.VMs, Events: agent.Events(), Log: log}
+	server := &control.Server{Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Events: agent.Events(), Log: log}
 	if rum != nil {
 		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.noteRivals(agent.VMs(q)) }
 	}

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
@@ -22,6 +23,7 @@ type Row struct {
 	guest   []netip.AddrPort // that listen there; nil if it is expected
 	process string
 	tally   *serve.Tally // of its connections; nil if it never had any
+	since   int64        // when it came, as [time.Time.UnixMilli] has it
 	waiting bool         // for room, in consumer.waiting
 }
 
@@ -107,7 +109,7 @@ func (c *Consumer) outcomeOf(k policy.Key, d *policy.Decision, state, reason str
 // AddRow has a port stay in the guest. It reports whether it waits for room.
 func (v *VM) AddRow(k policy.Key, g *policy.Group, state, reason string, tally *serve.Tally) (waits bool) {
 	c := v.join(keyOf(g))
-	r := &Row{Key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process, tally: tally}
+	r := &Row{Key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process, tally: tally, since: time.Now().UnixMilli()}
 	r.listens(g)
 	v.rows.add(r)
 	return r.wait()
@@ -240,7 +242,9 @@ func (r *Row) HostPort() uint16 {
 
 // Status tells about the row.
 func (r *Row) Status() status.Forward {
+	came := time.UnixMilli(r.since)
 	st := status.Forward{
+		AnnouncedAt: came, Since: came,
 		Proto: r.Key.Proto, Port: r.Key.Port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
 		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: texts(r.guest),
 	}

@@ -1,0 +1,64 @@
+package ask
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+)
+
+// Port is what a command wants to know of a port.
+type Port struct {
+	VM     string // the only one; empty for all
+	UDP    bool
+	JSON   bool
+	Colour bool
+	UTF8   bool // whether the terminal has more than ASCII
+}
+
+// target reads a port of the command line.
+func (o *Port) target(text string) (control.Target, error) {
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return control.Target{}, output.Misuse(fmt.Errorf("%q is not a port, from 1 to 65535", text))
+	}
+	t := control.Target{VM: o.VM, Proto: "tcp", Port: uint16(port)}
+	if o.UDP {
+		t.Proto = "udp"
+	}
+	return t, nil
+}
+
+// Explain writes step by step why a port answers or does not.
+func (o *Port) Explain(ctx context.Context, w io.Writer, socket, port string) error {
+	t, err := o.target(port)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	all, err := control.NewClient(socket).Explain(ctx, t)
+	if refused, ok := errors.AsType[*control.RefusedError](err); ok && refused.Status == http.StatusNotFound {
+		return noVM(ctx, socket, o.VM)
+	}
+	if err != nil {
+		return advise(err)
+	}
+	if o.JSON {
+		text, err := json.MarshalIndent(struct {
+			Explanations []status.Explanation `json:"explanations"`
+		}{all}, "", "  ")
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%s\n", text)
+		}
+		return err
+	}
+	return output.Explanations(w, all, o.UTF8, o.Colour)
+}

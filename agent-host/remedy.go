@@ -1,0 +1,57 @@
+package hostagent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/handshake"
+)
+
+// remediedError is an error that says what to do, which is known apart.
+type remediedError struct {
+	error
+	remedy string
+}
+
+func (e *remediedError) Unwrap() error { return e.error }
+
+func withRemedy(err error, remedy string) error {
+	return &remediedError{fmt.Errorf("%w; %s", err, remedy), remedy}
+}
+
+// remedy is what to do about a link that failed so; "" where nothing is known.
+func (v *vm) remedy(err error) string {
+	install := "rum-host-agent install " + v.Name
+	remedied, isRemedied := errors.AsType[*remediedError](err)
+	incompatible, isIncompatible := errors.AsType[*handshake.IncompatibleError](err)
+	at := v.Endpoint
+	switch {
+	case err == nil:
+		return ""
+	case isRemedied:
+		return remedied.remedy
+	case isIncompatible && incompatible.GuestIsOlder():
+		return "replace the guest agent with: " + install
+	case isIncompatible:
+		return "upgrade this host agent"
+	case at == (endpoint.Endpoint{}):
+		return "give the domain a device with: rum-host-agent setup " + v.Name
+	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.ENODEV):
+		return "load the kernel's module with: sudo modprobe vhost_vsock"
+	case errors.Is(err, fs.ErrPermission) && at.Path != "":
+		return fmt.Sprintf("let this user open it, or run the agent as one who may: sudo setfacl -m u:%d:rw %s", os.Getuid(), at.Path)
+	case errors.Is(err, fs.ErrPermission):
+		return "run the agent as a user who may open the device"
+	case at.Scheme == endpoint.SchemeUnix && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
+		return "start the guest agent there with: rum-guest-agent --listen unix:" + at.Path
+	case errors.Is(err, fs.ErrNotExist):
+		return "start " + v.Name + ", or name the socket that it has"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrDeadlineExceeded):
+		return "install the guest agent with: " + install
+	}
+	return ""
+}
