@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/shellword"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -22,18 +24,42 @@ func Status(ctx context.Context, socket string, q status.Query) (status.Status, 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	st, err := control.NewClient(socket).StatusOf(ctx, q)
-	return st, advise(err)
+	return st, advise(socket, err)
 }
 
-// advise says what to do where an agent does not answer.
-func advise(err error) error {
+// advise says what to do where the agent at a socket does not answer, and of others that may.
+func advise(socket string, err error) error {
 	switch {
 	case errors.Is(err, control.ErrNoAgent):
-		return output.Advise(err, "start it with: rum-host-agent run")
+		hint := "start it with: rum-host-agent run"
+		for _, o := range control.Others(socket) {
+			hint += "\nan agent of " + of(o) + " runs; see it with: " + seeing(o)
+		}
+		return output.Advise(err, hint)
 	case errors.Is(err, fs.ErrPermission):
 		return output.Advise(err, "ask as the user who runs the agent")
 	}
 	return err
+}
+
+// of names whose an agent is.
+func of(o control.Other) string {
+	if o.UID == os.Getuid() {
+		return "yours"
+	}
+	return output.Clean(o.User)
+}
+
+// seeing is the command that shows the status of another agent.
+func seeing(o control.Other) string {
+	command := "rum-host-agent status --socket " + shellword.Quote(o.Socket)
+	switch o.UID {
+	case os.Getuid():
+		return command
+	case 0:
+		return "sudo " + command
+	}
+	return "sudo -u " + output.Clean(o.User) + " " + command
 }
 
 // noVM is the error of asking about a VM that the agent does not serve.

@@ -2,7 +2,6 @@ package ask
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,16 +48,12 @@ func (o *Port) Explain(ctx context.Context, w io.Writer, socket, port string) er
 		return noVM(ctx, socket, o.VM)
 	}
 	if err != nil {
-		return advise(err)
+		return advise(socket, err)
 	}
 	if o.JSON {
-		text, err := json.MarshalIndent(struct {
+		return indented(w, struct {
 			Explanations []status.Explanation `json:"explanations"`
-		}{all}, "", "  ")
-		if err == nil {
-			_, err = fmt.Fprintf(w, "%s\n", text)
-		}
-		return err
+		}{all})
 	}
 	return output.Explanations(w, all, o.UTF8, o.Colour)
 }

@@ -2,10 +2,13 @@ package ask
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -21,40 +24,150 @@ const maxRows = 200
 
 // Show is how a status is to be shown.
 type Show struct {
-	VM     string // the only one; empty for all
-	JSON   bool
-	Colour bool
+	VM    string // the only one; empty for all
+	Port  uint16 // the only one, in the VM or here; 0 for all
+	State string // of forwards, or of VMs; empty for all
+	JSON  bool
+	Look  output.Look
+}
+
+// states are those that may be asked for, of VMs and of forwards.
+var (
+	vmStates      = []string{status.Connected, status.Connecting, status.Paused, status.Down, status.Incompatible}
+	forwardStates = []string{status.Active, status.Claim, status.Denied, status.Ignored}
+)
+
+// Check tells of a command line that cannot be carried out.
+func (s *Show) Check() error {
+	if all := slices.Concat(forwardStates, vmStates); s.State != "" && !slices.Contains(all, s.State) {
+		return output.Misuse(fmt.Errorf("--state %q: want one of %s", s.State, strings.Join(all, ", ")))
+	}
+	return nil
+}
+
+func (s *Show) query() status.Query {
+	q := status.Query{VM: s.VM, Port: s.Port, Rows: maxRows}
+	if slices.Contains(forwardStates, s.State) {
+		q.State = s.State
+	}
+	if s.VM != "" {
+		q.Rows = output.MaxRowsOfVM
+	}
+	return q
+}
+
+// of leaves out the VMs that are not wanted. The state of a forward, or a port, leaves those that have one.
+func (s *Show) of(st status.Status) status.Status {
+	st.VMs = slices.DeleteFunc(st.VMs, func(vm status.VM) bool {
+		if slices.Contains(vmStates, s.State) {
+			return vm.State != s.State || s.Port != 0 && len(vm.Forwards) == 0
+		}
+		return (s.State != "" || s.Port != 0) && len(vm.Forwards) == 0
+	})
+	return st
 }
 
 // Status writes the status of the agent at a socket. The error also tells a script what a
 // person reads: that what is shown is not all as it should be.
 func (s *Show) Status(ctx context.Context, w io.Writer, socket string) error {
-	q := status.Query{VM: s.VM, Rows: maxRows}
-	switch {
-	case s.JSON:
-		q.Rows = 1 // for what is in error; the whole is passed on as it is
-	case s.VM != "":
-		q.Rows = output.MaxRowsOfVM
+	if err := s.Check(); err != nil {
+		return err
 	}
-	st, err := Status(ctx, socket, q)
+	q := s.query()
+	if s.JSON && s.State == "" && s.Port == 0 {
+		q.Rows = 1 // for what is in error; the whole is passed on as it is
+	}
+	st, err := s.ask(ctx, socket, q)
 	if err != nil {
 		return err
 	}
-	if q.VM != "" {
-		if len(st.VMs) == 0 {
-			return noVM(ctx, socket, q.VM)
-		}
-		st = about(st, q.VM)
-	}
-	if s.JSON {
+	switch {
+	case q.Rows == 1:
 		err = writeJSON(ctx, w, socket, q.VM)
-	} else {
-		err = output.Status(w, st, s.Colour)
+	case s.JSON:
+		err = indented(w, s.of(st))
+	default:
+		err = output.Status(w, s.of(st), s.Look)
 	}
 	if err != nil {
 		return err
 	}
 	return inError(st)
+}
+
+func (s *Show) ask(ctx context.Context, socket string, q status.Query) (status.Status, error) {
+	st, err := Status(ctx, socket, q)
+	if err != nil || q.VM == "" {
+		return st, err
+	}
+	if len(st.VMs) == 0 {
+		return st, noVM(ctx, socket, q.VM)
+	}
+	return about(st, q.VM), nil
+}
+
+func indented(w io.Writer, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err == nil {
+		_, err = fmt.Fprintf(w, "%s\n", text)
+	}
+	return err
+}
+
+const (
+	// watchEvery is the time between two looks, over which rates are taken.
+	watchEvery = time.Second
+	// aroundRows is what a screen has besides forwards, with a few VMs.
+	aroundRows = 8
+)
+
+// Watch writes the status again and again, with the rates of forwards, until ctx ends, which is
+// no error. On a terminal of so many lines each takes the place of the one before; 0 is none.
+func (s *Show) Watch(ctx context.Context, w io.Writer, socket string, height int) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	q := s.query()
+	if height > 0 {
+		q.Rows = max(1, min(q.Rows, height-aroundRows))
+	}
+	var before status.Status
+	var at time.Time
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		st, err := s.ask(ctx, socket, q)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !at.IsZero() && errors.Is(err, control.ErrNoAgent):
+			return output.Advise(fmt.Errorf("%w: it has ended", control.ErrNoAgent), "start it again with: rum-host-agent run")
+		case err != nil:
+			return err
+		}
+		now := time.Now()
+		look := s.Look
+		look.Rates = output.RatesOf(before, st, now.Sub(at))
+		before, at = st, now
+		var b strings.Builder
+		if height > 0 {
+			b.WriteString("\x1b[H\x1b[2J") // home, and clear the screen
+		}
+		if err := output.Status(&b, s.of(st), look); err != nil {
+			return err
+		}
+		if height == 0 {
+			b.WriteByte('\n')
+		}
+		if _, err := io.WriteString(w, b.String()); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // about leaves out what is wrong with projects and files that the VM of that name has nothing of.
@@ -101,7 +214,7 @@ func writeJSON(ctx context.Context, w io.Writer, socket, vm string) error {
 	defer cancel()
 	body, err := control.NewClient(socket).StatusJSON(ctx, status.Query{VM: vm})
 	if err != nil {
-		return advise(err)
+		return advise(socket, err)
 	}
 	defer body.Close()
 	in := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true))

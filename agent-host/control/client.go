@@ -72,8 +72,13 @@ func (c *Client) StatusOf(ctx context.Context, q status.Query) (status.Status, e
 // caller closes it.
 func (c *Client) StatusJSON(ctx context.Context, q status.Query) (io.ReadCloser, error) {
 	form := url.Values{"rows": {strconv.Itoa(q.Rows)}}
-	if q.VM != "" {
-		form.Set("vm", q.VM)
+	for key, value := range map[string]string{"vm": q.VM, "state": q.State} {
+		if value != "" {
+			form.Set(key, value)
+		}
+	}
+	if q.Port != 0 {
+		form.Set("port", strconv.Itoa(int(q.Port)))
 	}
 	return c.get(ctx, statusPath, form)
 }

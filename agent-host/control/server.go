@@ -51,8 +51,15 @@ type Server struct {
 
 // Serve answers on l until ctx ends, which gives nil. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	s.handleReads(mux)
+	mux.HandleFunc("GET "+waitPath, s.wait)
+	return s.serve(ctx, l, mux)
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 	srv := &http.Server{
-		Handler:           s.handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      answerWithin, // a client that does not read costs memory no longer
 		IdleTimeout:       time.Minute,
@@ -68,23 +75,29 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return fmt.Errorf("serve control socket: %w", err)
 }
 
-func (s *Server) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
-		form := r.URL.Query()
-		rows, err := strconv.Atoi(cmp.Or(form.Get("rows"), "0"))
-		if err != nil || rows < 0 {
-			http.Error(w, "rows is not a number", http.StatusBadRequest)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		// An error here is a client that has gone.
-		_ = s.write(w, status.Query{VM: form.Get("vm"), Rows: rows})
-	})
+// handleReads adds what changes nothing.
+func (s *Server) handleReads(mux *http.ServeMux) {
+	mux.HandleFunc("GET "+statusPath, s.status)
+	mux.HandleFunc("GET "+healthPath, s.health)
 	mux.HandleFunc("GET "+eventsPath, s.events)
 	mux.HandleFunc("GET "+explainPath, s.explain)
-	mux.HandleFunc("GET "+waitPath, s.wait)
-	return mux
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	form := r.URL.Query()
+	rows, err := strconv.Atoi(cmp.Or(form.Get("rows"), "0"))
+	if err != nil || rows < 0 {
+		http.Error(w, "rows is not a number", http.StatusBadRequest)
+		return
+	}
+	port, err := strconv.ParseUint(cmp.Or(form.Get("port"), "0"), 10, 16)
+	if err != nil {
+		http.Error(w, "port is not a port", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	// An error here is a client that has gone.
+	_ = s.write(w, status.Query{VM: form.Get("vm"), Rows: rows, Port: uint16(port), State: form.Get("state")})
 }
 
 // writeVM writes a VM forward by forward.

@@ -1,12 +1,12 @@
 package output
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -23,38 +23,41 @@ var stateColours = map[string]string{
 type Cell struct{ text, colour string }
 
 // Status writes VMs and forwards for people.
-func Status(w io.Writer, st status.Status, colour bool) error {
+func Status(w io.Writer, st status.Status, look Look) error {
 	var b strings.Builder
+	say := func(text string) { b.WriteString(wrapped(text, "", look.Width)) }
 	if st.Config.Error != "" {
-		b.WriteString("configuration error: " + CleanError(st.Config.Error) + "\n")
+		say("configuration error: " + CleanError(st.Config.Error))
 	}
 	if st.Warning != "" {
-		b.WriteString("warning: " + CleanError(st.Warning) + "\n")
+		say("warning: " + CleanError(st.Warning))
 	}
 	for _, text := range st.Config.Warnings {
-		b.WriteString("configuration warning: " + CleanError(text) + "\n")
+		say("configuration warning: " + CleanError(text))
 	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
-			b.WriteString(Clean(d.Source) + "  error: " + CleanError(d.Error) + "\n")
+			say(Clean(d.Source) + "  error: " + CleanError(d.Error))
 		}
 	}
 	for _, c := range st.Projects {
 		if c.Error != "" && !slices.ContainsFunc(st.VMs, func(vm status.VM) bool { return vm.Config != nil && vm.Config.File == c.File }) {
-			b.WriteString("configuration error of " + Clean(c.VM) + ", which is not served: " + CleanError(c.Error) + "\n")
+			say("configuration error of " + Clean(c.VM) + ", which is not served: " + CleanError(c.Error))
 		}
 	}
 	for _, r := range st.Refused {
-		b.WriteString("no project is taken from " + Clean(r.Path) + ": " + CleanError(r.Reason) + "; " + CleanError(r.Remedy) + "\n")
+		say("no project is taken from " + Clean(r.Path) + ": " + CleanError(r.Reason) + "; " + CleanError(r.Remedy))
 	}
 	for _, s := range st.Setups {
-		writeSetup(&b, s)
+		say(setupText(s))
 	}
-	for i, vm := range st.VMs {
+	vms := slices.Clone(st.VMs)
+	slices.SortStableFunc(vms, func(a, b status.VM) int { return cmp.Compare(trouble(a), trouble(b)) })
+	for i, vm := range vms {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		writeVM(&b, vm, colour)
+		writeVM(&b, vm, look)
 	}
 	if len(st.VMs) == 0 {
 		b.WriteString("no VMs\n")
@@ -64,66 +67,87 @@ func Status(w io.Writer, st status.Status, colour bool) error {
 		others = "of all other VMs: "
 	}
 	if c := st.Config; c.Found {
-		b.WriteString("\n" + others + "rules of " + Clean(c.File) + ", " + Clean(c.Why) + "\n")
+		b.WriteByte('\n')
+		say(others + "rules of " + Clean(c.File) + ", " + Clean(c.Why))
 	} else if c.File != "" {
-		b.WriteString("\n" + others + "default rules; there is no " + Clean(c.File) + ", " + Clean(c.Why) + "\n")
+		b.WriteByte('\n')
+		say(others + "default rules; there is no " + Clean(c.File) + ", " + Clean(c.Why))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func writeVM(b *strings.Builder, vm status.VM, colour bool) {
-	b.WriteString(Clean(vm.Name) + "  ")
-	writeCell(b, stateCell(vm.State), colour)
+// trouble is lower for VMs that should be seen to.
+func trouble(vm status.VM) int {
+	switch vm.State {
+	case status.Down, status.Incompatible:
+		return 0
+	case status.Paused:
+		return 1
+	}
+	return 2
+}
+
+func writeVM(b *strings.Builder, vm status.VM, look Look) {
+	colour := look.Colour
+	state := stateCell(vm.State)
+	heading := []string{Clean(vm.Name), state.text}
 	if vm.Endpoint != "" {
-		b.WriteString("  " + Clean(vm.Endpoint))
+		heading = append(heading, Clean(vm.Endpoint))
 	}
 	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}, {"loopback", vm.Loopback}} {
 		if part[1] != "" {
-			b.WriteString("  " + part[0] + " " + Clean(part[1]))
+			heading = append(heading, part[0]+" "+Clean(part[1]))
 		}
 	}
-	b.WriteByte('\n')
+	text := strings.Join(heading, "  ")
+	if look.Width > 0 && columns(text) > look.Width {
+		first, rest := heading[0]+"  "+state.text, strings.Join(heading[2:], " ")
+		text = wrapped(first, "", look.Width) + strings.TrimSuffix(wrapped(rest, "  ", look.Width), "\n")
+	}
+	if colour && state.colour != "" {
+		text = strings.Replace(text, "  "+state.text, "  \x1b["+state.colour+"m"+state.text+"\x1b[0m", 1)
+	}
+	b.WriteString(text + "\n")
+	say := func(text string) { b.WriteString(wrapped(text, "  ", look.Width)) }
 	if vm.Error != "" {
-		b.WriteString("  error: " + CleanError(vm.Error) + "\n")
+		say("error: " + CleanError(vm.Error))
 	}
 	if vm.Warning != "" {
-		b.WriteString("  warning: " + CleanError(vm.Warning) + "\n")
+		say("warning: " + CleanError(vm.Warning))
 	}
 	if vm.RedefinedAt != nil {
-		b.WriteString("  defined anew at " + vm.RedefinedAt.Local().Format(time.DateTime) + "; key, address and rules are its project's as before\n")
+		say("defined anew at " + vm.RedefinedAt.Local().Format(time.DateTime) + "; key, address and rules are its project's as before")
 	}
 	if c := vm.Config; c != nil {
 		if c.Error != "" {
-			b.WriteString("  configuration error: " + CleanError(c.Error) + "\n")
+			say("configuration error: " + CleanError(c.Error))
 		}
 		for _, text := range c.Warnings {
-			b.WriteString("  configuration warning: " + CleanError(text) + "\n")
+			say("configuration warning: " + CleanError(text))
 		}
-		b.WriteString("  rules of " + Clean(c.File) + ", " + Clean(c.Why) + "\n")
+		say("rules of " + Clean(c.File) + ", " + Clean(c.Why))
 	}
 	if len(vm.Forwards) > 0 {
-		WriteTable(b, forwardRows(vm.Forwards), colour)
+		writeForwards(b, vm, look)
 	}
 	if len(vm.More) > 0 {
-		b.WriteString("  " + more(vm) + "\n")
+		say(more(vm))
 	}
 }
 
-func writeSetup(b *strings.Builder, s status.Setup) {
+func setupText(s status.Setup) string {
 	if s.Domain == "" {
-		b.WriteString(Clean(s.Source) + "  what setup added is not put back when a domain is defined anew: " + CleanError(s.Error) + "\n")
-		return
+		return Clean(s.Source) + "  what setup added is not put back when a domain is defined anew: " + CleanError(s.Error)
 	}
-	fmt.Fprintf(b, "setup of %s: defined anew at %s", Clean(s.Domain), s.RedefinedAt.Local().Format(time.DateTime))
+	text := fmt.Sprintf("setup of %s: defined anew at %s", Clean(s.Domain), s.RedefinedAt.Local().Format(time.DateTime))
 	switch {
 	case s.Error != "":
-		b.WriteString("; nothing was put back: " + CleanError(s.Error) + "\n")
+		return text + "; nothing was put back: " + CleanError(s.Error)
 	case len(s.Done) == 0:
-		b.WriteString("; nothing was missing\n")
-	default:
-		b.WriteString("; put back: " + CleanError(strings.Join(s.Done, "; ")) + "\n")
+		return text + "; nothing was missing"
 	}
+	return text + "; put back: " + CleanError(strings.Join(s.Done, "; "))
 }
 
 // MaxRowsOfVM is how many forwards are shown to people who ask about one VM; the others are
@@ -148,53 +172,6 @@ func more(vm status.VM) string {
 }
 
 func stateCell(s string) Cell { return Cell{Clean(s), stateColours[s]} }
-
-func forwardRows(forwards []status.Forward) [][]Cell {
-	labels := slices.ContainsFunc(forwards, func(f status.Forward) bool { return f.Label != "" })
-	header := "PORT STATE HOST GUEST PATH PROCESS CONNS REASON"
-	if labels {
-		header = "PORT LABEL STATE HOST GUEST PATH PROCESS CONNS REASON"
-	}
-	rows := [][]Cell{Plain(strings.Fields(header)...)}
-	for _, f := range forwards {
-		row := Plain(
-			fmt.Sprintf("%d/%s", f.Port, Clean(f.Proto)),
-			"",
-			addresses(f.Host),
-			addresses(f.Guest),
-			OrDash(f.Path),
-			OrDash(f.Process),
-			fmt.Sprintf("%d/%d", f.ConnectionsActive, f.ConnectionsTotal),
-			reason(f),
-		)
-		row[1] = stateCell(f.State)
-		if labels {
-			row = slices.Insert(row, 1, Cell{text: OrDash(f.Label)})
-		}
-		rows = append(rows, row)
-	}
-	return rows
-}
-
-// errorShown is how long what went wrong with a connection is worth a person's
-// look.
-const errorShown = 10 * time.Minute
-
-// reason is why a host address does not listen, and which does all the same, or
-// what went wrong of late if all do.
-func reason(f status.Forward) string {
-	switch {
-	case f.Reason == "" && f.LastError != "":
-		if f.LastErrorAt == nil || time.Since(*f.LastErrorAt) > errorShown {
-			return ""
-		}
-		ago := max(0, time.Since(*f.LastErrorAt)).Truncate(time.Second)
-		return fmt.Sprintf("last error, %v ago: %s", ago, CleanError(f.LastError))
-	case f.State != status.Active && len(f.Listening) > 0:
-		return CleanError(f.Reason) + "; open on " + addresses(f.Listening)
-	}
-	return CleanError(f.Reason)
-}
 
 // maxAddresses is how many addresses a column names.
 const maxAddresses = 4
@@ -228,25 +205,35 @@ func Plain(texts ...string) []Cell {
 // WriteTable writes rows with columns as wide as their widest cell, and nothing
 // after the last text of a line.
 func WriteTable(b *strings.Builder, rows [][]Cell, colour bool) {
-	widths := make([]int, len(rows[0]))
+	all := widths(rows)
+	for _, row := range rows {
+		writeRow(b, row, all, 2, colour)
+	}
+}
+
+// widths are those of columns.
+func widths(rows [][]Cell) []int {
+	all := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, c := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+			all[i] = max(all[i], columns(c.text))
 		}
 	}
-	for _, row := range rows {
-		pad := 2
-		for i, c := range row {
-			if c.text == "" {
-				pad += widths[i] + 2
-				continue
-			}
-			b.WriteString(strings.Repeat(" ", pad))
-			writeCell(b, c, colour)
-			pad = widths[i] - utf8.RuneCountInString(c.text) + 2
+	return all
+}
+
+// writeRow writes a row behind so many spaces.
+func writeRow(b *strings.Builder, row []Cell, widths []int, pad int, colour bool) {
+	for i, c := range row {
+		if c.text == "" {
+			pad += widths[i] + 2
+			continue
 		}
-		b.WriteByte('\n')
+		b.WriteString(strings.Repeat(" ", pad))
+		writeCell(b, c, colour)
+		pad = widths[i] - columns(c.text) + 2
 	}
+	b.WriteByte('\n')
 }
 
 func writeCell(b *strings.Builder, c Cell, colour bool) {

@@ -29,19 +29,19 @@ func example() status.Status {
 
 func TestTableIsAligned(t *testing.T) {
 	var b strings.Builder
-	if err := Status(&b, example(), false); err != nil {
+	if err := Status(&b, example(), Look{}); err != nil {
 		t.Fatal(err)
 	}
-	want := `dev  connected  vsock:3:1021  auth psk  agent 1.2  loopback 127.77.3.9
-  warning: the guest agent is older
-  PORT      STATE   HOST                        GUEST         PATH   PROCESS     CONNS  REASON
-  8080/tcp  active  127.0.0.1:8080,[::1]:8080   0.0.0.0:8080  vsock  nginx[812]  1/5
-  80/tcp    claim   127.0.0.1:80                [::]:80       -      -           0/0    held by apache2[7]
-  53/udp    claim   127.0.0.1:53,127.77.3.9:53  [::]:53       vsock  -           0/0    held by dnsmasq[9]; open on 127.77.3.9:53
-  69/udp    active  127.0.0.1:69                [::]:69       vsock  -           0/0    127.77.3.9:69 is held by tftpd[3]
-
-old  down  unix:/x
+	want := `old  down  unix:/x
   error: connect: no such file
+
+dev  connected  vsock:3:1021  auth psk  agent 1.2  loopback 127.77.3.9
+  warning: the guest agent is older
+  PORT      STATE   HOST                       GUEST         PATH   PROCESS     CONNS  REASON
+! 80/tcp    claim   127.0.0.1:80               [::]:80       -      -           0/0    held by apache2[7]
+! 53/udp    claim   127.0.0.1:53               [::]:53       vsock  -           0/0    held by dnsmasq[9]; open on 127.77.3.9:53
+  8080/tcp  active  127.0.0.1:8080,[::1]:8080  0.0.0.0:8080  vsock  nginx[812]  1/5
+  69/udp    active  127.0.0.1:69               [::]:69       vsock  -           0/0    127.77.3.9:69 is held by tftpd[3]
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
@@ -53,12 +53,12 @@ func TestALabelHasAColumnWhereThereIsOne(t *testing.T) {
 	st.VMs[0].Forwards = st.VMs[0].Forwards[:2]
 	st.VMs[0].Forwards[1].Label = "the \x1b[2Jshop"
 	var b strings.Builder
-	if err := Status(&b, st, false); err != nil {
+	if err := Status(&b, st, Look{}); err != nil {
 		t.Fatal(err)
 	}
 	want := `  PORT      LABEL         STATE   HOST                       GUEST         PATH   PROCESS     CONNS  REASON
+! 80/tcp    the ?[2Jshop  claim   127.0.0.1:80               [::]:80       -      -           0/0    held by apache2[7]
   8080/tcp  -             active  127.0.0.1:8080,[::1]:8080  0.0.0.0:8080  vsock  nginx[812]  1/5
-  80/tcp    the ?[2Jshop  claim   127.0.0.1:80               [::]:80       -      -           0/0    held by apache2[7]
 `
 	if !strings.Contains(b.String(), want) {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
@@ -73,7 +73,7 @@ func TestAnErrorAgesOutOfTheTable(t *testing.T) {
 		-time.Hour:       "last error, 0s ago: guest: refused", // the clock was set back
 	} {
 		at := now.Add(-age)
-		got := reason(status.Forward{State: status.Active, LastError: "guest: refused", LastErrorAt: &at})
+		got := reason(&status.Forward{State: status.Active, LastError: "guest: refused", LastErrorAt: &at})
 		if got != want {
 			t.Errorf("after %v: %q", age, got)
 		}
@@ -87,7 +87,7 @@ func TestWhatIsNotShownIsCounted(t *testing.T) {
 	} {
 		st := status.Status{VMs: []status.VM{{Name: "dev", More: more}}}
 		var b strings.Builder
-		if err := Status(&b, st, false); err != nil {
+		if err := Status(&b, st, Look{}); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.HasSuffix(b.String(), want) {
@@ -98,8 +98,8 @@ func TestWhatIsNotShownIsCounted(t *testing.T) {
 
 func TestColourChangesNothingElse(t *testing.T) {
 	var plain, coloured strings.Builder
-	_ = Status(&plain, example(), false)
-	_ = Status(&coloured, example(), true)
+	_ = Status(&plain, example(), Look{})
+	_ = Status(&coloured, example(), Look{Colour: true})
 	text := coloured.String()
 	if !strings.Contains(text, "\x1b[32mactive\x1b[0m") {
 		t.Errorf("no colour in %q", text)
@@ -122,7 +122,7 @@ func TestGuestCannotWriteToTheTerminal(t *testing.T) {
 		}},
 	}}}
 	var b strings.Builder
-	_ = Status(&b, st, false)
+	_ = Status(&b, st, Look{})
 	for _, r := range b.String() {
 		if r != '\n' && (r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x202e || r == 0x200b) {
 			t.Fatalf("%U in the output", r)
@@ -150,7 +150,7 @@ func TestStatusSaysWhatBecameOfASetup(t *testing.T) {
 		"nothing was put back: operation forbidden?[31m": {Error: "operation forbidden\x1b[31m"},
 	} {
 		var b strings.Builder
-		if err := Status(&b, status.Status{Setups: []status.Setup{setup(s)}}, false); err != nil {
+		if err := Status(&b, status.Status{Setups: []status.Setup{setup(s)}}, Look{}); err != nil {
 			t.Fatal(err)
 		}
 		if line, _, _ := strings.Cut(b.String(), "\n"); line != "setup of shop: defined anew at 2026-11-29 00:10:08; "+want {

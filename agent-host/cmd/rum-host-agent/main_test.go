@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"rum-host-agent": main,
 		"fake-guest":     fakeGuest,
+		"crowd":          crowd,
 		"web":            web,
 	})
 }
@@ -135,12 +136,8 @@ func web() {
 // fakeGuest SOCKET PORT [VERSION [KEYFILE]] is a guest agent that announces a port
 // on 127.0.0.2 whose owner has a hostile name. Its process ID is in SOCKET.pid.
 func fakeGuest() {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	port, _ := strconv.Atoi(os.Args[2])
-	announcement := announce.Announcement{Generation: 1, Listeners: []portlist.Listener{{
-		Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(port)), Process: "web\x1b[31m[1]",
-	}}}
-	config := tunnel.Config{AgentVersion: "fake", Log: log}
+	config := tunnel.Config{AgentVersion: "fake"}
 	if len(os.Args) > 3 {
 		config.AgentVersion = os.Args[3]
 	}
@@ -151,6 +148,25 @@ func fakeGuest() {
 			os.Exit(1)
 		}
 		config.Key = key[:]
+	}
+	guest(config, port, 1)
+}
+
+// crowd SOCKET N is a guest agent that announces so many ports on 127.0.0.2, from 40000 on.
+func crowd() {
+	n, _ := strconv.Atoi(os.Args[2])
+	guest(tunnel.Config{AgentVersion: "fake"}, 40000, n)
+}
+
+// guest announces ports from a first one on until it is told to stop.
+func guest(config tunnel.Config, first, n int) {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	config.Log = log
+	announcement := announce.Announcement{Generation: 1}
+	for i := range n {
+		announcement.Listeners = append(announcement.Listeners, portlist.Listener{
+			Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(first+i)), Process: "web\x1b[31m[1]",
+		})
 	}
 	s := &tunnel.Server{Config: config, Source: func() (announce.Announcement, <-chan struct{}) {
 		return announcement, nil

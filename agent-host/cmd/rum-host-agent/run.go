@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/ask"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/events"
@@ -36,6 +39,7 @@ type runOptions struct {
 	libvirt string
 	config  string
 	level   string
+	public  string
 }
 
 func newRun(s *shared) *cobra.Command {
@@ -63,6 +67,7 @@ with a mistake changes nothing.`,
 	c.Flags().StringArrayVar(&o.vms, "vm", nil, "a VM to serve, as `NAME=ENDPOINT[,bridge=IP][,key=FILE]`; may be repeated")
 	c.Flags().StringVar(&o.libvirt, "libvirt", "", "libvirt `URI` to find VMs at, or none; without --vm the default is\n$LIBVIRT_DEFAULT_URI, else the system's or the user's daemon")
 	configFlag(c, &o.config)
+	c.Flags().StringVar(&o.public, "status-socket", "", "a second socket, `PATH[:GROUP]`, where the group may see status and events, without\ndirectories, and change nothing")
 	c.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -119,6 +124,15 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 
+	for _, text := range ask.Rivals(ctx, o.socket) {
+		log.Warn(text)
+	}
+	public, err := o.listenPublic(ctx)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+
 	now := func() status.Status {
 		st := agent.Summary()
 		st.Config = configStatus(file, why)
@@ -136,6 +150,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
+	if public != nil {
+		group.Go(func() error { return server.ServePublic(ctx, public) })
+	}
 	group.Go(func() error { return agent.Run(ctx) })
 	group.Go(func() error { followConfig(ctx, file, why, hup, agent, log); return nil })
 	if discovery != nil {
@@ -153,6 +170,22 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	err = group.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// listenPublic opens the socket for a group; nil if there is to be none.
+func (o *runOptions) listenPublic(ctx context.Context) (net.Listener, error) {
+	path, group, named := strings.Cut(o.public, ":")
+	switch {
+	case o.public == "":
+		return nil, nil
+	case path == "", named && group == "":
+		return nil, output.Misuse(fmt.Errorf("--status-socket %q: want PATH or PATH:GROUP", o.public))
+	}
+	l, err := control.ListenFor(ctx, path, group)
+	if err != nil {
+		return nil, output.Advise(err, "name a place that this user can write to and a group that it is in, as in: --status-socket /run/rum-status.sock:kvm")
+	}
+	return l, nil
 }
 
 // agent makes an agent with the VMs of the command line.
