@@ -233,7 +233,7 @@ func (p *Pair) refused(from int, what string, err error) {
 // has been passed on.
 func (p *Pair) settle(from int, err error) {
 	h, src, dst := &p.halves[from], &p.sides[from], &p.sides[1-from]
-	if err == nil && src.unproved {
+	if err == nil && src.unproved && src.stream == nil {
 		err = unix.ECONNRESET
 	}
 	if h.blocked() && err == nil {

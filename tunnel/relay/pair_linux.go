@@ -96,7 +96,7 @@ type side struct {
 	opened   bool
 	watched  bool
 	hung     bool // the hang-up has been told, and nothing follows it
-	unproved bool // a write took the kernel's word for a reset: an EOF is none
+	unproved bool // a write took the kernel's word for a reset: an EOF of a program is none
 }
 
 // Join hands two connections to a loop. done is called once, when both

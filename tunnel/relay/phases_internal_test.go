@@ -58,12 +58,15 @@ func (k *keepsPair) Detach(p *Pair) (*Descriptor, error) {
 	return k.Socket.Detach(p)
 }
 
-func newPhases(t *testing.T) *phases {
+func newPhases(t *testing.T) *phases { return newPhasesOver(t, socketPair) }
+
+// newPhasesOver is newPhases with a stream over a connection of some kind.
+func newPhasesOver(t *testing.T, pairOf func(t *testing.T) (Socket, int)) *phases {
 	l := &Loop{epoll: -1, running: true, buf: make([]byte, loopBuffer)}
 	x := &phases{t: t, stream: &toldStream{}}
 	program := &keepsPair{}
 	program.Socket, x.peers[0] = socketPair(t)
-	x.stream.Socket, x.peers[1] = socketPair(t)
+	x.stream.Socket, x.peers[1] = pairOf(t)
 	l.Join(program, x.stream, nil, new(Counters), func(error) {})
 	x.pair = program.pair
 	t.Cleanup(func() {
