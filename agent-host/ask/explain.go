@@ -15,11 +15,11 @@ import (
 
 // Port is what a command wants to know of a port.
 type Port struct {
-	VM     string // the only one; empty for all
-	UDP    bool
-	JSON   bool
-	Colour bool
-	UTF8   bool // whether the terminal has more than ASCII
+	VM   string // the only one; empty for all
+	UDP  bool
+	JSON bool
+	Look output.Look
+	UTF8 bool // whether the terminal has more than ASCII
 }
 
 // target reads a port of the command line.
@@ -55,5 +55,5 @@ func (o *Port) Explain(ctx context.Context, w io.Writer, socket, port string) er
 			Explanations []status.Explanation `json:"explanations"`
 		}{all})
 	}
-	return output.Explanations(w, all, o.UTF8, o.Colour)
+	return output.Explanations(w, all, o.UTF8, o.Look)
 }

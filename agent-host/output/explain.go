@@ -10,7 +10,7 @@ import (
 )
 
 // Explanations writes for people why ports answer or do not. Without UTF-8 its marks are words.
-func Explanations(w io.Writer, all []status.Explanation, utf8, colour bool) error {
+func Explanations(w io.Writer, all []status.Explanation, utf8 bool, look Look) error {
 	good, bad := Cell{"ok", "32"}, Cell{"NO", "31"}
 	if utf8 {
 		good.text, bad.text = "✓", "✗"
@@ -24,23 +24,28 @@ func Explanations(w io.Writer, all []status.Explanation, utf8, colour bool) erro
 		if e.Works {
 			what = "works, as far as the agent knows"
 		}
-		fmt.Fprintf(&b, "%s %d/%s %s\n", Clean(e.VM), e.Port, Clean(e.Proto), what)
+		b.WriteString(wrapped(fmt.Sprintf("%s %d/%s %s", Clean(e.VM), e.Port, Clean(e.Proto), what), "", look.Width))
 		for n, s := range e.Steps {
 			mark := bad
 			if s.OK {
 				mark = good
 			}
 			fmt.Fprintf(&b, "  %d  ", n+1)
-			writeCell(&b, mark, colour)
-			fmt.Fprintf(&b, "  %-12s  %s\n", Clean(s.Name), CleanError(s.Text))
+			writeCell(&b, mark, look.Colour)
+			// The first line of the text is behind the step's name, the others below it.
+			indent := strings.Repeat(" ", 2+1+2+columns(mark.text)+2+nameWidth+2)
+			fmt.Fprintf(&b, "  %-*s  %s", nameWidth, Clean(s.Name), strings.TrimPrefix(wrapped(CleanError(s.Text), indent, look.Width), indent))
 		}
 		if e.Remedy != "" {
-			b.WriteString("to do: " + CleanHint(e.Remedy) + "\n")
+			b.WriteString(wrapped("to do: "+CleanHint(e.Remedy), "", look.Width))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// nameWidth is that of the longest name of a step.
+const nameWidth = len(status.StepHost)
 
 // UTF8 reports whether the user's locale says that a terminal has more than ASCII.
 func UTF8() bool {

@@ -21,7 +21,7 @@ is no such VM, and 3 where no agent runs.`,
 		Example: "  rum-host-agent explain 8080\n  rum-host-agent explain 53 --udp --vm dev",
 		Args:    exactlyOne("PORT"),
 		RunE: func(c *cobra.Command, args []string) error {
-			about.Colour, about.UTF8 = output.Colours(os.Stdout), output.UTF8()
+			about.Look, about.UTF8 = output.Look{Colour: output.Colours(os.Stdout), Width: output.Width(os.Stdout)}, output.UTF8()
 			return about.Explain(c.Context(), c.OutOrStdout(), s.socket, args[0])
 		},
 	}
