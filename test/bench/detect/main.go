@@ -94,14 +94,14 @@ func runInside(o options) error {
 			return fmt.Errorf("in a namespace: %w", err)
 		}
 	}
-	if !slices.Contains(o.in, "vm") {
-		return nil
-	}
-	for _, source := range o.sources {
-		if err := measureVM(o, source); err != nil {
-			return fmt.Errorf("in a VM, %s: %w", source, err)
+	if slices.Contains(o.in, "vm") {
+		for _, source := range o.sources {
+			if err := measureVM(o, source); err != nil {
+				return fmt.Errorf("in a VM, %s: %w", source, err)
+			}
 		}
 	}
+	printNeighbours()
 	return nil
 }
 
