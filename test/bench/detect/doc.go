@@ -13,7 +13,8 @@
 // It also counts what both agents do while nothing happens: context switches and
 // processor time.
 //
-// The client tries again and again with a short sleep between, and this machine may be
+// The client tries again and again with a short sleep between, in system calls of its own
+// thread, and this machine may be
 // busy: how much later than asked a sleep of one millisecond ended meanwhile is printed
 // beside each row.
 //

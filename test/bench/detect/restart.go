@@ -59,15 +59,12 @@ func answerWith(l net.Listener, mark byte) {
 }
 
 func answer() (byte, error) {
-	c, err := dial()
+	c, err := dial("TCP", time.Second)
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Second))
-	var b [1]byte
-	_, err = c.Read(b[:])
-	return b[0], err
+	defer c.close()
+	return c.read()
 }
 
 // later is how many took longer.

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -54,17 +51,6 @@ func (t trial) run(g guest, between time.Duration) (opened, closed time.Duration
 	return opened, closed, nil
 }
 
-// until asks until the client sees something, and returns when that was.
-func until(seen func() bool, start time.Time, between time.Duration) (time.Duration, error) {
-	for !seen() {
-		if time.Since(start) > patience {
-			return 0, errPatience
-		}
-		time.Sleep(between)
-	}
-	return time.Since(start), nil
-}
-
 // pauseBetween lets the agents rest between two trials, for a time that has nothing to
 // do with the clock that one of them may look by.
 func pauseBetween() {
@@ -75,69 +61,6 @@ var (
 	tcpTrial = trial{"TCP", asked, refused}
 	udpTrial = trial{"UDP", askedUDP, refusedUDP}
 )
-
-func dial() (net.Conn, error) {
-	return net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
-}
-
-func asked() bool {
-	c, err := dial()
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Second))
-	b := []byte{1}
-	if _, err := c.Write(b); err != nil {
-		return false
-	}
-	_, err = c.Read(b)
-	return err == nil
-}
-
-func refused() bool {
-	c, err := dial()
-	if err == nil {
-		_ = c.(*net.TCPConn).SetLinger(0)
-		_ = c.Close()
-	}
-	return errors.Is(err, syscall.ECONNREFUSED)
-}
-
-// askedUDP waits a little for an answer, and asks on the same socket again, as clients do.
-func askedUDP() bool {
-	c, err := dialUDP()
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	b := []byte{1}
-	for range 50 {
-		if _, err := c.Write(b); err != nil {
-			return false
-		}
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		if _, err = c.Read(b); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
-			return err == nil
-		}
-	}
-	return false
-}
-
-func refusedUDP() bool {
-	c, err := dialUDP()
-	if err != nil {
-		return false
-	}
-	defer c.Close()
-	b := []byte{1}
-	_, _ = c.Write(b)
-	// The refusal of a port that is not there has arrived with the write.
-	_, err = c.Write(b)
-	return errors.Is(err, syscall.ECONNREFUSED)
-}
-
-func dialUDP() (net.Conn, error) { return net.Dial("udp4", fmt.Sprintf("127.0.0.1:%d", port)) }
 
 // times are what was measured.
 type times []time.Duration
