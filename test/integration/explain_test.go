@@ -159,7 +159,7 @@ func TestExplainRemembersAServiceThatDied(t *testing.T) {
 	g := newGuest(t, "dev")
 	l := g.listen(t, "0.0.0.0:7708")
 	h := startHost(t, "", g)
-	h.awaitForward(t, "dev", 7708, "active", active)
+	h.awaitForward(t, "dev", 7708, "named", func(f status.Forward) bool { return active(f) && f.Process != "" })
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

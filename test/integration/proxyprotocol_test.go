@@ -23,7 +23,7 @@ func TestAServerSeesTheClientOfTheHostByWhateverPath(t *testing.T) {
 		path string
 		vm   func(g *guestVM) string
 	}{
-		{stream.PathRaw, func(g *guestVM) string { return g.vm() }},
+		{"unix", func(g *guestVM) string { return g.vm() }},
 		{stream.PathMux, func(g *guestVM) string {
 			return fmt.Sprintf("dev=exec:nsenter --net=/proc/%d/fd/%d %s --stdio", os.Getpid(), g.file.Fd(), filepath.Join(bin, "rum-guest-agent"))
 		}},
