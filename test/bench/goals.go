@@ -23,6 +23,7 @@ var goals = []goal{
 	{text: "raw, connections per second / ssh -L", limit: 1, find: over("raw", "ssh", connRate1)},
 	{text: "raw, KiB per idle connection", limit: 24, atMost: true, find: plain("raw", idleKiB)},
 	{text: "raw, round trip beside a stalled reader / before", limit: 2, atMost: true, find: plain("raw", stall)},
+	{text: "raw, context switches per second at ten round trips", limit: 60, atMost: true, find: plain("raw", slowSwitches)},
 	{text: "mux, 1 stream forward / loopback", limit: 0.33, find: overLoopback("mux", forward1)},
 	{text: "mux, 1 stream reverse / loopback", limit: 0.33, find: overLoopback("mux", reverse1)},
 	{text: "mux, round trip beside a stalled reader / before", limit: 2, atMost: true, find: plain("mux", stall)},

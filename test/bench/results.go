@@ -23,6 +23,8 @@ const (
 	cpuReverse metric = "reverse_cpu_seconds_per_gb"
 	idleKiB    metric = "idle_connection_kib" // of the relay's processes
 	idleCount  metric = "idle_connections"
+
+	slowSwitches metric = "context_switches_per_second_at_ten_round_trips" // of one process
 )
 
 // results is everything one run found.

@@ -134,6 +134,10 @@ func (b *bench) run(ctx context.Context) {
 				continue // the memory at the guest cannot be seen from here
 			}
 			b.withRelay(ctx, r, func(t target) {
+				s, err := slowTrips(b.options)(ctx, t)
+				b.note(ctx, t, s, nil, err)
+			})
+			b.withRelay(ctx, r, func(t target) {
 				count, err := idleCountFor(r, b.options.idle)
 				if err != nil {
 					b.note(ctx, t, nil, nil, err)

@@ -47,9 +47,11 @@ var tables = []table{
 	},
 	{
 		title: "Cost of the relay's own processes: CPU seconds per GB (1 stream), memory in KiB per idle connection;\n" +
-			"and how many times longer a round trip takes beside a stalled reader",
+			"how many times longer a round trip takes beside a stalled reader; context switches per second of one process at ten\n" +
+			"round trips per second",
 		columns: []column{
 			{"cpu/GB fwd", cpuForward}, {"cpu/GB rev", cpuReverse}, {"KiB/idle", idleKiB}, {"idle held", idleCount}, {"stalled x", stall},
+			{"switches/s", slowSwitches},
 		},
 	},
 }

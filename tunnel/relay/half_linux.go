@@ -123,7 +123,7 @@ func (p *Pair) pump(from int) (moved bool) {
 		src.conn.Moved(n, 0)
 		moved = true
 		if spliced {
-			p.loop.waiter.bulk = true
+			p.loop.waiter.Bulk()
 			h.pipe, h.left = p.loop.pipe, n
 			p.loop.pipe = nil
 			p.flush(from)

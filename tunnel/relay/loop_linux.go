@@ -6,16 +6,16 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/tunnel/relay/epollwait"
 )
 
-// Loop serves many descriptors with one thread that waits for all of them.
+// Loop serves many descriptors with one goroutine that waits for all of them.
 // Against two goroutines a connection it takes three system calls for a small
-// message instead of five, no detour through the scheduler, and next to no memory
-// while a connection waits. It knows only descriptors; what bytes and ends mean is
+// message instead of five, no detour through the scheduler where one message follows
+// the other, and next to no memory while a connection waits. It knows only descriptors; what bytes and ends mean is
 // up to the pair they belong to.
 type Loop struct {
 	epoll int    // -1 before the first use
@@ -23,7 +23,7 @@ type Loop struct {
 	buf   []byte // for small reads; used by the loop's thread only
 	pipe  *pipe  // empty, for splice(2); used by the loop's thread only
 
-	waiter waiter // used by the loop's thread only
+	waiter epollwait.Waiter // likewise
 
 	mu      sync.Mutex
 	served  []served // by slot
@@ -33,21 +33,9 @@ type Loop struct {
 	running bool
 }
 
-const (
-	// loopBuffer is how much is read at once before a direction is taken for
-	// a bulk transfer and spliced.
-	loopBuffer = 64 << 10
-	// loopBrisk is how long in milliseconds a loop waits at a time, and for how
-	// many such waits, after something happened; then for as long as it takes.
-	// A thread that comes back from the kernel, and yields, within 10 ms keeps
-	// its place in Go's scheduler (forcePreemptNS and retake in
-	// runtime/proc.go), and as long as it has one, the runtime's monitor neither
-	// falls asleep nor finds anything to do. Otherwise each message would wake
-	// it, to run for a millisecond in steps of 20 us: more work than the message.
-	loopBrisk      = 5
-	loopBriskWaits = 20
-	loopYield      = 4 * time.Millisecond
-)
+// loopBuffer is how much is read at once before a direction is taken for
+// a bulk transfer and spliced.
+const loopBuffer = 64 << 10
 
 var loops struct {
 	once sync.Once
@@ -83,7 +71,7 @@ func pickLoop() *Loop {
 	return loops.all[int(loops.next.Add(1))%len(loops.all)]
 }
 
-// Loops is how many loops there may be at a time. One that waits in the kernel keeps its
+// Loops is how many loops there may be at a time. One that sleeps in epoll_wait(2) keeps its
 // place in Go's scheduler for some milliseconds, and goroutines must not wait for that, so
 // a program does best with GOMAXPROCS so much greater than it would be for its goroutines
 // alone.
@@ -181,22 +169,8 @@ func (l *Loop) watch(p *registration, fd, side, op int, events uint32) error {
 func (l *Loop) run() {
 	l.buf = make([]byte, loopBuffer)
 	events := make([]unix.EpollEvent, 128)
-	brisk := 0
-	yielded := clock.Now()
 	for {
-		timeout := -1
-		if brisk > 0 {
-			brisk--
-			timeout = loopBrisk
-		}
-		n, err := l.waiter.wait(l.epoll, events, timeout)
-		if n > 0 {
-			brisk = loopBriskWaits
-		}
-		if l.waiter.now-yielded >= loopYield {
-			runtime.Gosched()
-			yielded = l.waiter.now
-		}
+		n, err := l.waiter.Wait(l.epoll, events)
 		if err != nil && err != unix.EINTR {
 			panic(fmt.Sprintf("epoll_wait: %v", err)) // no error but of our own making is left
 		}
@@ -205,7 +179,7 @@ func (l *Loop) run() {
 				s.handle(l, int(ev.Fd&1), ev.Events)
 			}
 		}
-		if brisk == 0 && l.retire() {
+		if l.waiter.Quiet() && l.retire() {
 			return
 		}
 	}
@@ -232,6 +206,7 @@ func (l *Loop) retire() bool {
 		return false
 	}
 	l.running = false
+	l.waiter.Stop()
 	l.buf = nil
 	if l.pipe != nil {
 		pipes.Put(l.pipe)
