@@ -196,6 +196,34 @@ func TestASummaryShowsOrdinaryPortsAndCountsTheRest(t *testing.T) {
 	}
 }
 
+func TestASummaryIsOfWhatThereIsNow(t *testing.T) {
+	table := newTable(t, forward.Config{Listen: anyPort, Descriptors: 600})
+	hog, other := table.Add("hog"), table.Add("other")
+	flood := many("flood", 10000, 500)
+	summary := func() string {
+		shown, more := hog.Summary(5)
+		return fmt.Sprintf("%d of %s, and %v", len(shown), shown[0].Process, more)
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want string
+	}{
+		{"all ports", func() { hog.Announce(flood) }, "5 of flood[100], and map[active:295 denied:200]"},
+		{"some of them", func() { hog.Announce(flood[100:]) }, "5 of flood[200], and map[active:295 denied:100]"},
+		{"another's ports", func() { other.Announce(many("web", 8080, 20)) }, "5 of flood[200], and map[active:275 denied:120]"},
+		{"a program with few", func() { hog.Announce(append(slices.Clone(flood[100:]), many("web", 7080, 1)...)) }, "5 of web[100], and map[active:275 denied:121]"},
+		{"which goes", func() { hog.Announce(flood[100:]) }, "5 of flood[200], and map[active:275 denied:120]"},
+	} {
+		step.do()
+		for range 2 {
+			if got := summary(); got != step.want {
+				t.Errorf("%s: %s, want %s", step.what, got, step.want)
+			}
+		}
+	}
+}
+
 func TestAPortWithoutRoomCostsLittle(t *testing.T) {
 	const vms, ports = 20, 2000
 	table := newTable(t, forward.Config{Listen: anyPort, Descriptors: 10})

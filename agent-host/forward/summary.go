@@ -52,7 +52,7 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 // Summary is what is told of a VM.
 type Summary struct {
 	Shown []status.Forward
-	More  map[string]int // the others, by state
+	More  map[string]int // the others, by state; not to be changed
 }
 
 // Summaries are those of VMs, with so many forwards of all of them together. Each has a
@@ -87,18 +87,28 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 func (v *VM) summary(most int) (s Summary) {
 	s.Shown = v.reverse.Status()
 	left := max(0, most-len(s.Shown))
-	if len(v.forwards)+v.room.Len() <= left {
-		s.Shown = v.show(s.Shown, v.ports())
+	if n := len(v.forwards) + v.room.Len(); n <= left {
+		s.Shown = v.show(slices.Grow(s.Shown, n), v.ports())
 		return s
 	}
-	var all []port
-	all, s.More = v.first(left)
-	s.Shown = v.show(s.Shown, slices.Values(all))
+	if v.chosen == nil || len(v.chosen.ports) != left {
+		v.chosen = v.choose(left)
+	}
+	s.Shown = v.show(slices.Grow(s.Shown, left), slices.Values(v.chosen.ports))
+	s.More = v.chosen.others
 	return s
 }
 
-// first are the n ports of those who have fewest, and how many others there are by state.
-func (v *VM) first(n int) (all []port, others map[string]int) {
+// chosen are the ports that a summary shows, and how many others there are by state. A VM
+// has them until something changes, for status may be asked ten times a second: to go
+// through thousands of ports takes the table, and the processor, from who opens one.
+type chosen struct {
+	ports  []port
+	others map[string]int // not to be changed
+}
+
+// choose chooses n ports of those who have fewest. It needs table.mu.
+func (v *VM) choose(n int) *chosen {
 	compare := func(a, b port) int {
 		_, ac := a.of()
 		_, bc := b.of()
@@ -107,9 +117,9 @@ func (v *VM) first(n int) (all []port, others map[string]int) {
 		}
 		return a.compare(b)
 	}
-	others = make(map[string]int)
-	all = excerpt.Least(v.ports(), n, compare, func(p port) { others[p.state()]++ })
-	return all, others
+	c := &chosen{others: make(map[string]int)}
+	c.ports = excerpt.Least(v.ports(), n, compare, func(p port) { c.others[p.state()]++ })
+	return c
 }
 
 // port is a forward, or a row.

@@ -26,9 +26,10 @@ func (b *binding) become(state, reason string) {
 	b.state, b.reason = state, reason
 }
 
-// changed has the guest told what became of its ports. It needs table.mu.
+// changed notes that the VM's ports, or the state of one, are not what they were, and has
+// the guest told. It needs table.mu.
 func (v *VM) changed() {
-	v.untold = true
+	v.untold, v.chosen = true, nil
 	if t := v.table; !t.telling && !t.closed {
 		t.telling = true
 		t.wg.Go(t.teller)

@@ -37,6 +37,7 @@ type VM struct {
 	decided   int        // how often, by the newest rules and announcement
 	suggested map[suggested]*forward
 	named     map[host.Spot]map[host.Addr][]*binding // what rules name; see takePrecedence
+	chosen    *chosen                                // for a summary; nil after a change
 	untold    bool                                   // the guest is to be told what became of its ports
 	told      told.Guest                             // the teller's
 	closed    bool
