@@ -35,10 +35,15 @@ func (t *Table) retryAt(s host.Spot) {
 	}
 }
 
-// handOver gives what was released to those that wait for it, for one turn. It
+// handOver gives what was released, or is now, to those that wait for it, for one turn. It
 // reports whether there is more to do.
 func (t *Table) handOver(u turn) (more bool) {
-	return t.handReleased(u) || t.room.Fill(u.over)
+	for more = true; more; more = len(t.released) > 0 {
+		if t.handReleased(u) || t.room.Fill(u.over) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Table) handReleased(u turn) (more bool) {

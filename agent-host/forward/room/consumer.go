@@ -65,6 +65,9 @@ func (c *Consumer) next() *Row {
 	return nil
 }
 
+// shelveLast has one of its forwards give way, for that limit.
+func (c *Consumer) shelveLast(limit error) { c.bound[len(c.bound)-1].of.Shelve(limit.Error()) }
+
 // Seat is what a forward has of its VM's room.
 type Seat struct {
 	of       Forward

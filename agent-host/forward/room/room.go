@@ -33,7 +33,7 @@ func defaultDescriptors() int {
 // Room is what all VMs share.
 type Room struct {
 	most int // descriptors
-	used int // of those
+	used int // of those, or more by the overdraft
 	vms  []*VM
 }
 
@@ -172,22 +172,28 @@ func (all *Room) MayHave(n Need) error {
 }
 
 // Make takes host addresses from whoever has most of them, if that is far
-// more than n's VM has, or in that VM its consumer.
+// more than n's VM has, or in that VM its consumer. Where the overdraft will do, it leaves
+// that to [Room.Fill], which is to be called then.
 func (all *Room) Make(n Need) error {
 	err := all.Lacks(n)
 	if err == nil {
 		return nil
 	}
 	from := all.giver(n, err)
-	if from == nil {
+	switch {
+	case from == nil:
 		return err
+	case from != n.consumer.vm && all.used+n.descriptors <= all.most+overdraft:
+		return nil
 	}
-	for ; err != nil; err = all.Lacks(n) {
+	for all.takeBack() {
+	}
+	for err = all.Lacks(n); err != nil; err = all.Lacks(n) {
 		c := from.biggest()
 		if c == nil || c == n.consumer {
 			return err
 		}
-		c.bound[len(c.bound)-1].of.Shelve(err.Error())
+		c.shelveLast(err)
 	}
 	return nil
 }
@@ -199,7 +205,7 @@ func (all *Room) giver(n Need, err error) *VM {
 	// nothing is evicted in vain, or back and forth.
 	margin := 4 * n.descriptors
 	if errors.Is(err, ErrShare) {
-		if g := all.greediest(); g.used > from.used+margin {
+		if g := all.greediest(); g.used-all.overdrawn() > from.used+margin {
 			return g
 		}
 	}
@@ -244,71 +250,4 @@ func (v *VM) biggest() *Consumer {
 func (v *VM) compare(a, b *Consumer) int {
 	return cmp.Or(cmp.Compare(v.users[a.key.uid], v.users[b.key.uid]), cmp.Compare(a.key.uid, b.key.uid),
 		cmp.Compare(len(a.bound), len(b.bound)))
-}
-
-// Fill binds what waits for room until it is over: that of the VM that has
-// least first, and there of the smallest consumer. It reports whether there is
-// more to do.
-func (all *Room) Fill(over func() bool) (more bool) {
-	for {
-		switch v, b, r := all.next(); {
-		case b != nil:
-			b.Retry()
-		case r != nil:
-			v.owner.Promote(r)
-		default:
-			return false
-		}
-		if over() {
-			return true
-		}
-	}
-}
-
-// next is what is to be bound next: a binding, or what a row stands for.
-func (all *Room) next() (v *VM, b Binding, r *Row) {
-	if all.Full() {
-		return nil, nil, nil
-	}
-	var least *VM
-	for _, v := range all.vms {
-		if (v.bound < MaxBound && v.waits > 0 || len(v.halves) > 0) && (least == nil || v.used < least.used) {
-			least = v
-		}
-	}
-	if least == nil {
-		return nil, nil, nil
-	}
-	if b := least.nextHalf(); b != nil {
-		if all.Lacks(b.Need()) == nil {
-			return least, b, nil
-		}
-		least.halves = append(least.halves, b)
-		return nil, nil, nil
-	}
-	if least.bound >= MaxBound || least.waits == 0 {
-		return all.next()
-	}
-	var c *Consumer
-	for _, o := range least.consumers {
-		if o.waits > 0 && (c == nil || least.compare(o, c) < 0) {
-			c = o
-		}
-	}
-	if r = c.next(); r == nil {
-		return nil, nil, nil
-	}
-	first := r
-	if k := least.Keeper(r.Key); k != nil {
-		first = k
-	}
-	lacks := all.Lacks(Need{consumer: first.consumer, descriptors: max(1, len(first.host))})
-	if lacks != nil || first != r {
-		c.waiting = append([]*Row{r}, c.waiting...)
-	}
-	if lacks != nil {
-		// The next one may need less; that will do when more is released.
-		return nil, nil, nil
-	}
-	return least, nil, first
 }

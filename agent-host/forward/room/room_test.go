@@ -52,6 +52,81 @@ func (g *guest) opens(all *room.Room, name string) error {
 	return nil
 }
 
+// fill does what there is to do after others have opened ports.
+func fill(all *room.Room) { all.Fill(func() bool { return false }) }
+
+func TestANewPortDoesNotWaitForOthersToGiveWay(t *testing.T) {
+	const most = 100
+	all := room.New(most)
+	hog, modest := newGuest(all), newGuest(all)
+	for range most {
+		if err := hog.opens(all, "flood"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		if err := modest.opens(all, "web"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if hog.shelved > 0 {
+		t.Errorf("%d gave way before", hog.shelved)
+	}
+	fill(all)
+	if hog.open != most-5 || modest.open != 5 {
+		t.Errorf("then the hog has %d, the modest one %d", hog.open, modest.open)
+	}
+	// That is for a few at a time.
+	for range most / 4 {
+		if err := modest.opens(all, "web"); err != nil {
+			t.Fatal(err)
+		}
+		if extra := hog.open + modest.open - most; extra > 16 {
+			t.Fatalf("%d are open that there is no room for", extra)
+		}
+	}
+	fill(all)
+	if hog.open+modest.open != most {
+		t.Errorf("in the end the hog has %d, the modest one %d", hog.open, modest.open)
+	}
+}
+
+func TestPortsThatDoNotWaitAreNoMoreThanAShare(t *testing.T) {
+	const most = 24
+	all := room.New(most)
+	hog, modest := newGuest(all), newGuest(all)
+	for range most {
+		_ = hog.opens(all, "flood")
+	}
+	for range most {
+		_ = modest.opens(all, "web")
+	}
+	fill(all)
+	if hog.open+modest.open != most || hog.open < modest.open {
+		t.Errorf("the hog has %d, the modest one %d", hog.open, modest.open)
+	}
+}
+
+func TestAVMGivesWayForItselfAndNotForOthers(t *testing.T) {
+	all := room.New(38)
+	hog, other, modest := newGuest(all), newGuest(all), newGuest(all)
+	for range 20 {
+		_ = hog.opens(all, "flood")
+	}
+	for range 18 {
+		_ = other.opens(all, "ftp")
+	}
+	for range 3 {
+		_ = modest.opens(all, "web") // the hog is to give way
+	}
+	if err := other.opens(all, "web"); err != nil {
+		t.Fatal(err)
+	}
+	if hog.open != 17 || other.open != 18 || other.shelved != 1 || modest.open != 3 {
+		t.Errorf("the hog has %d, the other %d after %d gave way, the modest one %d", hog.open, other.open, other.shelved, modest.open)
+	}
+}
+
 func TestWhoHasMostMakesRoomUntilAllHaveAboutAsMuch(t *testing.T) {
 	const most = 40
 	all := room.New(most)
@@ -65,6 +140,7 @@ func TestWhoHasMostMakesRoomUntilAllHaveAboutAsMuch(t *testing.T) {
 	for range 2 * most {
 		_ = modest.opens(all, "web")
 	}
+	fill(all)
 	if hog.open+modest.open != most || hog.open < modest.open || hog.open > modest.open+5 || hog.shelved == 0 || modest.shelved > 0 {
 		t.Errorf("the hog has %d, the modest one %d", hog.open, modest.open)
 	}
