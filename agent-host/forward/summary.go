@@ -18,8 +18,9 @@ func (v *VM) Status() []status.Forward {
 	return all
 }
 
-// shownAtOnce is how many ports are told of while the table is locked.
-const shownAtOnce = 1024
+// shownAtOnce is how many ports are told of before others may have the table: a new port
+// does not wait for the status of thousands.
+const shownAtOnce = 128
 
 // Summary is Status of so many forwards, and counts the others by state. Shown are
 // those of programs and rules that have few: a port among a thousand says little.
@@ -41,8 +42,16 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	})
 	shown = slices.Grow(shown, len(all))
 	slices.SortFunc(all, port.compare) // what is shown is larger
-	for some := range slices.Chunk(all, shownAtOnce) {
-		t.look(func() { shown = v.show(shown, slices.Values(some)) })
+	for len(all) > 0 {
+		t.look(func() {
+			for u := (turn{t, time.Now().Add(turnTime)}); len(all) > 0; {
+				n := min(shownAtOnce, len(all))
+				shown = v.show(shown, slices.Values(all[:n]))
+				if all = all[n:]; u.over() {
+					return
+				}
+			}
+		})
 		rest()
 	}
 	excerpt.Sort(shown)
