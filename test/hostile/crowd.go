@@ -123,8 +123,8 @@ func crowdOf(dir string, vms int) error {
 
 func crowdSocket(dir string, i int) string { return filepath.Join(dir, fmt.Sprint("crowd", i)) }
 
-// measureCrowd runs a host agent, an honest guest and a crowd, and measures until all is
-// settled and for a period after that.
+// measureCrowd runs a host agent, an honest guest and a crowd, and measures for a period, then
+// until all is settled, and for a period after that.
 func measureCrowd(ctx context.Context, bin string, vms int, period time.Duration) (r crowdResult, err error) {
 	r.vms, r.room = vms, vms*crowdRoom
 	ctx, cancel := context.WithCancel(ctx)
@@ -196,8 +196,10 @@ func measureCrowd(ctx context.Context, bin string, vms int, period time.Duration
 			unserved.Add(1)
 			return 5 * time.Second
 		}
+		took := time.Since(at)
 		_ = c.Close()
-		return time.Since(at)
+		fmt.Fprintf(orders, "-%d\n", port) // a VM with as many as another has its share
+		return took
 	}
 	agent := control.NewClient(socket)
 	for linked := 0; linked < vms && ctx.Err() == nil; {
@@ -249,7 +251,7 @@ func measureCrowd(ctx context.Context, bin string, vms int, period time.Duration
 		return err
 	})
 	var before, during []time.Duration
-	for range 15 {
+	for began := time.Now(); len(before) < 15 || time.Since(began) < period; {
 		before = append(before, open())
 		time.Sleep(crowdPause)
 	}

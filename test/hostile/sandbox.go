@@ -139,7 +139,8 @@ const (
 )
 
 // honestGuest runs a guest agent, whose number it prints, an echo, and for each line of its
-// standard input one more on that port, or a program of that name.
+// standard input one more on that port, or with - before it that one no more, or a program of
+// that name.
 func honestGuest(bin, socket string) error {
 	if err := loopbackUp(); err != nil {
 		return err
@@ -151,7 +152,7 @@ func honestGuest(bin, socket string) error {
 		return err
 	}
 	fmt.Println(agent.Process.Pid)
-	if err := echo(fmt.Sprint(goodPort)); err != nil {
+	if _, err := echo(fmt.Sprint(goodPort)); err != nil {
 		return err
 	}
 	silent, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", silentUDP))
@@ -160,23 +161,28 @@ func honestGuest(bin, socket string) error {
 	}
 	defer silent.Close()
 	in := bufio.NewScanner(os.Stdin)
+	open := make(map[string]net.Listener)
 	for in.Scan() {
 		order := in.Text()
+		var err error
 		if strings.HasPrefix(order, "program") {
-			if err := self(context.Background(), "program", false, order).Start(); err != nil {
-				return err
-			}
-		} else if err := echo(order); err != nil {
+			err = self(context.Background(), "program", false, order).Start()
+		} else if port, closes := strings.CutPrefix(order, "-"); closes {
+			err = open[port].Close()
+		} else {
+			open[port], err = echo(port)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return in.Err()
 }
 
-func echo(port string) error {
+func echo(port string) (net.Listener, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	go func() {
 		for {
@@ -187,5 +193,5 @@ func echo(port string) error {
 			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
 		}
 	}()
-	return nil
+	return l, nil
 }
