@@ -46,6 +46,7 @@ var rooms = map[string][]string{
 	"agent-host/setup":             {"agent-host/libvirt", "portwatch/nat", "tunnel/keyfile"},
 	"agent-host/shellword":         nil,
 	"agent-host/status":            nil,
+	"agent-host/userconfig":        {"agent-host", "agent-host/output", "agent-host/projects"},
 	"cloudinit":                    {"tunnel/keyfile"},
 	"portwatch":                    {"portwatch/events", "portwatch/netevents", "portwatch/process"},
 	"portwatch/events":             nil,

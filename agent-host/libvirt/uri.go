@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,23 @@ func DefaultURI() string {
 func CheckURI(uri string) error {
 	_, err := parseURI(uri)
 	return err
+}
+
+// SameDaemon says whether two URIs are of one of the two daemons, the system's and the user's: where the socket of that is,
+// is for the user to say.
+func SameDaemon(a, b string) bool { return isSession(a) == isSession(b) }
+
+// DaemonOf is the daemon of a URI, [SystemURI] or [SessionURI]: where its socket is may differ from one time to the next.
+func DaemonOf(uri string) string {
+	if isSession(cmp.Or(uri, DefaultURI())) {
+		return SessionURI
+	}
+	return SystemURI
+}
+
+func isSession(uri string) bool {
+	u, err := url.Parse(uri)
+	return err == nil && u.Path == "/session"
 }
 
 // daemon is where a libvirt daemon listens and which driver it is asked for.

@@ -3,7 +3,7 @@
 // [NewPlan] says what a domain lacks of a vsock device or an agent channel, of a second NIC on a host-only network and of
 // a disk with a seed image; [NewUndo] says what setup added; [Apply] carries either out. A [Store] remembers in a private
 // file of the user's state directory on which domains setup was run, and with what: another program may define a domain
-// anew, and what setup added is gone then.
+// anew, and what setup added is gone then; [Store.PutBack] brings it back.
 //
 // A domain's definition is edited as text: the new devices are inserted between two existing elements and every other
 // byte stays, because a round trip through Go structures would drop comments, foreign namespaces and elements that a

@@ -14,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/agent-host/userconfig"
 )
 
 // usesLibvirt says whether run looks for VMs: unless it was told which, or told not to.
@@ -28,7 +29,7 @@ func (o *runOptions) usesLibvirt() bool {
 // one and at those of projects.
 type discoveries struct {
 	agent    *hostagent.Agent
-	projects *rumProjects // nil for none
+	projects *userconfig.Projects // nil for none
 	hostOnly string
 	store    keys.Store
 	log      *slog.Logger
@@ -39,7 +40,7 @@ type discoveries struct {
 }
 
 // discovery returns what finds VMs under libvirt; nil without libvirt.
-func (o *runOptions) discovery(agent *hostagent.Agent, rum *rumProjects, hostOnly string, log *slog.Logger) (*discoveries, error) {
+func (o *runOptions) discovery(agent *hostagent.Agent, rum *userconfig.Projects, hostOnly string, log *slog.Logger) (*discoveries, error) {
 	if !o.usesLibvirt() {
 		return nil, nil
 	}
@@ -60,7 +61,7 @@ func (o *runOptions) discovery(agent *hostagent.Agent, rum *rumProjects, hostOnl
 func (d *discoveries) add(uri string) *hostagent.Discovery {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if slices.ContainsFunc(d.all, func(o *hostagent.Discovery) bool { return sameDaemon(o.Source, uri) }) {
+	if slices.ContainsFunc(d.all, func(o *hostagent.Discovery) bool { return libvirt.SameDaemon(o.Source, uri) }) {
 		return nil
 	}
 	log := d.log.With("libvirt", uri)
@@ -78,7 +79,7 @@ func (d *discoveries) add(uri string) *hostagent.Discovery {
 		}
 	}
 	if d.projects != nil {
-		one.Project = d.projects.at(uri)
+		one.Project = d.projects.At(uri)
 	}
 	d.all = append(d.all, one)
 	return one
@@ -95,7 +96,7 @@ func (d *discoveries) run(ctx context.Context, only bool) error {
 				return
 			}
 			if !only {
-				for _, uri := range d.projects.uris() {
+				for _, uri := range d.projects.URIs() {
 					if one := d.add(uri); one != nil {
 						group.Go(func() error { return one.Run(ctx) })
 					}
@@ -108,7 +109,7 @@ func (d *discoveries) run(ctx context.Context, only bool) error {
 				one.Refresh()
 			}
 		}
-		d.projects.onChange(refresh)
+		d.projects.OnChange(refresh)
 		refresh()
 	}
 	group.Go(func() error { <-ctx.Done(); return nil }) // what is added later has a group to be added to

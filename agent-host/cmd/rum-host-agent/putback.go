@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 
@@ -19,21 +18,13 @@ func setupStore() (setup.Store, error) {
 	return setup.Store{Path: filepath.Join(filepath.Dir(dir), "setups.json")}, err
 }
 
-// daemonOf is the libvirt daemon of a URI: where its socket is may differ from one time to the next.
-func daemonOf(uri string) string {
-	if isSession(cmp.Or(uri, libvirt.DefaultURI())) {
-		return "qemu:///session"
-	}
-	return "qemu:///system"
-}
-
 // forget ends the putting back, and reports whether there would have been any.
 func (o *setupOptions) forget(domain string) (bool, error) {
 	store, err := setupStore()
 	if err != nil {
 		return false, err
 	}
-	return store.Forget(daemonOf(o.uri), domain)
+	return store.Forget(libvirt.DaemonOf(o.uri), domain)
 }
 
 // macsOf is the UUID that the MAC addresses of a domain's NICs came from the first time; empty for none.
@@ -42,7 +33,7 @@ func (o *setupOptions) macsOf(domain string) string {
 	if err != nil {
 		return ""
 	}
-	was, _, _ := store.Find(daemonOf(o.uri), domain) // remember says what is wrong with the file
+	was, _, _ := store.Find(libvirt.DaemonOf(o.uri), domain) // remember says what is wrong with the file
 	return was.MACsOf
 }
 
@@ -56,7 +47,7 @@ func (o *setupOptions) remember(plan *setup.Plan, opts setup.Options) error {
 	if err != nil {
 		return err
 	}
-	daemon := daemonOf(o.uri)
+	daemon := libvirt.DaemonOf(o.uri)
 	was, _, err := store.Find(daemon, plan.Domain)
 	if err != nil {
 		return err
@@ -76,44 +67,7 @@ func keeper(uri string, log *slog.Logger) *hostagent.Keeper {
 		return nil
 	}
 	return &hostagent.Keeper{
-		Daemon: daemonOf(uri), Setups: store.List, Log: log,
-		PutBack: func(ctx context.Context, s setup.Record) ([]string, error) { return putBack(ctx, uri, store, s) },
+		Daemon: libvirt.DaemonOf(uri), Setups: store.List, Log: log,
+		PutBack: func(ctx context.Context, s setup.Record) ([]string, error) { return store.PutBack(ctx, uri, s) },
 	}
-}
-
-// putBack runs a setup again, unless the domain is another VM that was given the name.
-func putBack(ctx context.Context, uri string, store setup.Store, s setup.Record) (done []string, err error) {
-	conn, err := libvirt.Open(ctx, uri)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	if s.Seed != "" {
-		if err := setup.CheckSeed(s.Seed); err != nil {
-			done = append(done, "without its seed image: "+err.Error())
-			s.Seed = ""
-		}
-	}
-	plan, err := setup.NewPlan(ctx, conn, s.Domain, setup.Options{
-		HostOnly: s.HostOnly, Subnet: s.Subnet, NAT: s.NAT, Seed: s.Seed, Rum: s.Rum, MACsOf: s.MACsOf,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if plan.Disk != s.Disk {
-		return nil, fmt.Errorf("its disk is %[1]s and was %[2]s, so it may be another VM of that name: give it what it needs with "+
-			"'rum-host-agent setup %[3]s', or end this with 'rum-host-agent setup %[3]s --keep no'", cmp.Or(plan.Disk, "none"), cmp.Or(s.Disk, "none"), s.Domain)
-	}
-	done = append(done, plan.Steps...)
-	if !plan.Empty() {
-		result, err := setup.Apply(ctx, conn, plan)
-		if err != nil {
-			return nil, err
-		}
-		for _, reason := range result.Restart {
-			done = append(done, "after the next start only: "+reason)
-		}
-	}
-	s.UUID = plan.UUID
-	return done, store.Put(s)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rum-vm/rum-agent/agent-host/install"
+	"github.com/rum-vm/rum-agent/agent-host/userconfig"
 )
 
 // reachOptions are the flags of the commands that run a script in a VM.
@@ -21,6 +22,6 @@ func (o *reachOptions) flags(c *cobra.Command) {
 
 // target is the VM of that name, of this user's project if one has it.
 func (o *reachOptions) target(name string, sshOptions []string, stderr io.Writer) install.Target {
-	p := ownProject(name, stderr)
-	return install.Target{Name: name, Project: p, Via: o.via, To: o.to, SSHOptions: sshOptions, URI: daemonFor(o.uri, p)}
+	p := userconfig.ProjectOf(name, stderr)
+	return install.Target{Name: name, Project: p, Via: o.via, To: o.to, SSHOptions: sshOptions, URI: userconfig.DaemonFor(o.uri, p)}
 }

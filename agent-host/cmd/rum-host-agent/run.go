@@ -28,6 +28,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/agent-host/userconfig"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
@@ -94,8 +95,8 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	why := whichConfig(o.config)
-	file, err := openConfig(o.config, rememberedConfigs(log))
+	why := userconfig.Which(o.config)
+	file, err := userconfig.Open(o.config, userconfig.Remembered(log))
 	if err != nil {
 		return err
 	}
@@ -103,9 +104,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var rum *rumProjects
+	var rum *userconfig.Projects
 	if o.config == "" {
-		rum = newProjects(agent, agent.Names(), rememberedConfigs(log), log)
+		rum = userconfig.NewProjects(agent, agent.Names(), userconfig.Remembered(log), log)
 	}
 	discovery, err := o.discovery(agent, rum, file.Current().Network.HostOnly, log)
 	if err != nil {
@@ -135,9 +136,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 
 	now := func() status.Status {
 		st := agent.Summary()
-		st.Config = configStatus(file, why)
+		st.Config = userconfig.Status(file, why)
 		if rum != nil {
-			st.Projects, st.Refused = rum.status(), rum.notUsed()
+			st.Projects, st.Refused = rum.Status(), rum.NotUsed()
 		}
 		if discovery != nil {
 			st.Setups = discovery.setups()
@@ -146,7 +147,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	server := &control.Server{Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Events: agent.Events(), Log: log}
 	if rum != nil {
-		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.noteRivals(agent.VMs(q)) }
+		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.NoteRivals(agent.VMs(q)) }
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
@@ -154,7 +155,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		group.Go(func() error { return server.ServePublic(ctx, public) })
 	}
 	group.Go(func() error { return agent.Run(ctx) })
-	group.Go(func() error { followConfig(ctx, file, why, hup, agent, log); return nil })
+	group.Go(func() error { userconfig.Follow(ctx, file, why, hup, agent, log); return nil })
 	if discovery != nil {
 		group.Go(func() error { return discovery.run(ctx, o.libvirt != "") })
 	}
@@ -162,7 +163,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		hupToo := make(chan os.Signal, 1)
 		signal.Notify(hupToo, syscall.SIGHUP)
 		defer signal.Stop(hupToo)
-		group.Go(func() error { rum.run(ctx, hupToo); return nil })
+		group.Go(func() error { rum.Run(ctx, hupToo); return nil })
 	}
 	log.Info("ready", "version", versionOrBuild(), "socket", o.socket, "vms", len(o.vms))
 	notify(log, daemon.SdNotifyReady)

@@ -15,6 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/setup"
+	"github.com/rum-vm/rum-agent/agent-host/userconfig"
 )
 
 // natNetwork is the network for the internet that libvirt comes with.
@@ -33,7 +34,7 @@ func (o *libvirtOptions) flags(c *cobra.Command) {
 
 // open connects and reads what the network should be.
 func (o *libvirtOptions) open(ctx context.Context) (*libvirt.Conn, config.Network, error) {
-	file, err := openConfig(o.config, "")
+	file, err := userconfig.Open(o.config, "")
 	if err != nil {
 		return nil, config.Network{}, err
 	}
@@ -103,8 +104,8 @@ func (o *setupOptions) run(ctx context.Context, w, stderr io.Writer, domain stri
 	if o.keep != keepYes && o.keep != keepNo {
 		return output.Misuse(fmt.Errorf("--keep %q: want yes or no", o.keep))
 	}
-	p := ownProject(domain, stderr)
-	o.uri = daemonFor(o.uri, p)
+	p := userconfig.ProjectOf(domain, stderr)
+	o.uri = userconfig.DaemonFor(o.uri, p)
 	conn, network, err := o.open(ctx)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package userconfig
 
 import (
 	"cmp"
@@ -25,13 +25,13 @@ func TestOfProjectsWithOneNameForTheirVMTheDiskTellsAndStatusAndLogSaySo(t *test
 		files, workDirs = append(files, file), append(workDirs, workDir)
 	}
 	var log logbuf.Buffer
-	r := newProjects(nil, nil, "", slog.New(slog.NewTextHandler(&log, nil)))
-	of := r.at("qemu:///system")
+	r := NewProjects(nil, nil, "", slog.New(slog.NewTextHandler(&log, nil)))
+	of := r.At("qemu:///system")
 	follows := func(state libvirt.State, disk string) (id, warning string) {
 		if p := of(libvirt.Domain{Name: "shop", State: state, Disk: disk}); p != nil {
 			id = p.ID
 		}
-		for vm := range r.noteRivals(slices.Values([]status.VM{{Name: "shop"}})) {
+		for vm := range r.NoteRivals(slices.Values([]status.VM{{Name: "shop"}})) {
 			warning = vm.Warning
 		}
 		return id, warning

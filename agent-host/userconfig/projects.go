@@ -1,13 +1,10 @@
-package main
+package userconfig
 
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"io"
 	"iter"
 	"log/slog"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -17,7 +14,6 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/configfile"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/projects"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -25,8 +21,8 @@ import (
 // ofProject is why a file counts.
 const ofProject = "of its project"
 
-// rumProjects ties the projects of this user's rum to VMs.
-type rumProjects struct {
+// Projects ties the projects of this user's rum to VMs.
+type Projects struct {
 	watcher *projects.Watcher
 	agent   *hostagent.Agent
 	named   []string // VMs of the command line, which are tied by their names
@@ -46,9 +42,10 @@ type logged struct {
 	err    error
 }
 
-// newProjects looks for projects. The VMs of the command line follow theirs from now on.
-func newProjects(agent *hostagent.Agent, named []string, remember string, log *slog.Logger) *rumProjects {
-	r := &rumProjects{
+// NewProjects looks for projects. The VMs of an agent that are named follow theirs from now on. What is in use is kept in
+// the directory remember for later runs; empty for none.
+func NewProjects(agent *hostagent.Agent, named []string, remember string, log *slog.Logger) *Projects {
+	r := &Projects{
 		watcher: &projects.Watcher{Dir: projects.Dir(), Remember: remember, Log: log},
 		agent:   agent, named: named, log: log, told: make(map[*configfile.File]logged), followed: make(map[string]string),
 	}
@@ -57,19 +54,19 @@ func newProjects(agent *hostagent.Agent, named []string, remember string, log *s
 	return r
 }
 
-// run follows the projects until ctx ends.
-func (r *rumProjects) run(ctx context.Context, hup <-chan os.Signal) {
+// Run follows the projects until ctx ends.
+func (r *Projects) Run(ctx context.Context, hup <-chan os.Signal) {
 	r.watcher.Run(ctx, hup, r.update)
 }
 
-// onChange has a function called after each change from now on.
-func (r *rumProjects) onChange(f func()) {
+// OnChange has a function called after each change from now on.
+func (r *Projects) OnChange(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.change = append(r.change, f)
 }
 
-func (r *rumProjects) update(all []*projects.Project) {
+func (r *Projects) update(all []*projects.Project) {
 	r.mu.Lock()
 	r.all, r.refused = all, r.watcher.Refused()
 	for _, p := range all {
@@ -92,18 +89,18 @@ func (r *rumProjects) update(all []*projects.Project) {
 }
 
 // of returns what a VM of that name and disk follows; nil for no project.
-func (r *rumProjects) of(name, disk string) *hostagent.Project {
+func (r *Projects) of(name, disk string) *hostagent.Project {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.follow(r.all, name, disk)
 }
 
-// at returns what tells which project a domain at a libvirt daemon follows.
-func (r *rumProjects) at(uri string) func(libvirt.Domain) *hostagent.Project {
+// At returns what tells which project a domain at a libvirt daemon follows.
+func (r *Projects) At(uri string) func(libvirt.Domain) *hostagent.Project {
 	return func(dom libvirt.Domain) *hostagent.Project {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		here := slices.DeleteFunc(slices.Clone(r.all), func(p *projects.Project) bool { return !sameDaemon(p.URI(), uri) })
+		here := slices.DeleteFunc(slices.Clone(r.all), func(p *projects.Project) bool { return !libvirt.SameDaemon(p.URI(), uri) })
 		if dom.State == libvirt.Off { // and its disk is not known
 			return forAgent(projects.Of(here, dom.Name, dom.Disk))
 		}
@@ -112,7 +109,7 @@ func (r *rumProjects) at(uri string) func(libvirt.Domain) *hostagent.Project {
 }
 
 // follow needs r.mu. It says in the log which project a VM follows, if not the only one that might have it.
-func (r *rumProjects) follow(all []*projects.Project, name, disk string) *hostagent.Project {
+func (r *Projects) follow(all []*projects.Project, name, disk string) *hostagent.Project {
 	p := projects.Of(all, name, disk)
 	rivals := projects.Called(all, name)
 	if len(rivals) == 0 || len(rivals) == 1 && p != nil {
@@ -141,8 +138,8 @@ func rivalry(p *projects.Project, rivals []*projects.Project, disk string) strin
 	return p.File.Path() + ", whose disk it has, and not " + strings.Join(others, " or ") + ", whose VM has that name too"
 }
 
-// noteRivals adds to what VMs say of themselves that several projects might have them.
-func (r *rumProjects) noteRivals(vms iter.Seq[status.VM]) iter.Seq[status.VM] {
+// NoteRivals adds to what VMs say of themselves that several projects might have them.
+func (r *Projects) NoteRivals(vms iter.Seq[status.VM]) iter.Seq[status.VM] {
 	return func(yield func(status.VM) bool) {
 		for vm := range vms {
 			r.mu.Lock()
@@ -161,8 +158,8 @@ func (r *rumProjects) noteRivals(vms iter.Seq[status.VM]) iter.Seq[status.VM] {
 	}
 }
 
-// uris are the libvirt daemons that projects have their domains at.
-func (r *rumProjects) uris() []string {
+// URIs are the libvirt daemons that projects have their domains at.
+func (r *Projects) URIs() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []string
@@ -174,23 +171,6 @@ func (r *rumProjects) uris() []string {
 	return all
 }
 
-// daemonFor is the libvirt daemon that a domain is at: of the command line, else the one of the two that its project names, at
-// the usual socket of that; p is nil for no project.
-func daemonFor(flag string, p *projects.Project) string {
-	if p != nil && flag == "" && !sameDaemon(p.URI(), libvirt.DefaultURI()) {
-		return p.URI()
-	}
-	return flag
-}
-
-// sameDaemon compares libvirt URIs. A project names one of two daemons; where the socket of that is, is for the user to say.
-func sameDaemon(a, b string) bool { return isSession(a) == isSession(b) }
-
-func isSession(uri string) bool {
-	u, err := url.Parse(uri)
-	return err == nil && u.Path == "/session"
-}
-
 func forAgent(p *projects.Project) *hostagent.Project {
 	if p == nil {
 		return nil
@@ -199,13 +179,13 @@ func forAgent(p *projects.Project) *hostagent.Project {
 }
 
 func projectStatus(p *projects.Project) status.Config {
-	st := configStatus(p.File, ofProject)
+	st := Status(p.File, ofProject)
 	st.VM = p.Domain
 	return st
 }
 
-// status tells about every project.
-func (r *rumProjects) status() []status.Config {
+// Status tells about every project.
+func (r *Projects) Status() []status.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []status.Config
@@ -215,8 +195,8 @@ func (r *rumProjects) status() []status.Config {
 	return all
 }
 
-// notUsed tells about the work directories that are no project's.
-func (r *rumProjects) notUsed() []status.Refused {
+// NotUsed tells about the work directories that are no project's.
+func (r *Projects) NotUsed() []status.Refused {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []status.Refused
@@ -224,26 +204,4 @@ func (r *rumProjects) notUsed() []status.Refused {
 		all = append(all, status.Refused{Path: d.Path, Reason: d.Reason.Error(), Remedy: d.Remedy})
 	}
 	return all
-}
-
-// ownProject returns the project of this user's that has a VM of that name; nil for none, or for more than one. One that
-// is not used, and might be it, is said on stderr, and so is a file that is not used as it is.
-func ownProject(vm string, stderr io.Writer) *projects.Project {
-	log := slog.New(slog.DiscardHandler)
-	w := &projects.Watcher{Dir: projects.Dir(), Remember: rememberedConfigs(log), Log: log}
-	all, _ := w.Scan()
-	p := projects.Of(all, vm, "")
-	for _, r := range w.Refused() {
-		if p == nil && projects.MayBeOf(r.Path, vm) {
-			fmt.Fprintf(stderr, "no project is taken from %s: %s; %s\n", output.Clean(r.Path), output.CleanError(r.Reason.Error()), output.Clean(r.Remedy))
-		}
-	}
-	if p != nil && p.File.Err() != nil {
-		used := "what rum does without a word in it is taken"
-		if p.File.Found() {
-			used = "the last good version is taken"
-		}
-		fmt.Fprintf(stderr, "%s; %s\n", output.CleanError(output.Mistakes(p.File.Err())[0].Error()), used)
-	}
-	return p
 }
