@@ -53,11 +53,11 @@ hostile: build ## a guest that hates its host, beside an honest one; as root
 	bin/rum-hostile $(HOSTILEFLAGS)
 
 e2e: build ## tests in real VMs; as root
-	go test -tags e2e -count=1 -p 2 -timeout 30m -v ./test/vm/... ./test/e2e/...
+	go test -tags e2e -count=1 -p 2 -timeout 55m -v ./test/vm/... ./test/e2e/...
 	go test -tags e2e -count=1 -timeout 10m -v -run Gibibyte ./tunnel
 
 e2e-vsock: build ## real vsock, with a VM in a VM; as root, about five minutes
-	go test -tags e2evsock -count=1 -timeout 28m -v ./test/e2e/vsock
+	go test -tags e2evsock -count=1 -timeout 45m -v ./test/e2e/vsock
 
 demo: build ## a VM whose web server appears on localhost:8080
 	@sh test/deps.sh $(DEMO_DEPS)
