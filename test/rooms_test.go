@@ -21,7 +21,8 @@ var rooms = map[string][]string{
 	"agent-host":                   {"agent-host/config", "agent-host/explain", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
 	"agent-host/ask":               {"agent-host/control", "agent-host/output", "agent-host/projects"},
 	"agent-host/configfile":        {"agent-host/config", "agent-host/filewatch", "tunnel/keyfile"},
-	"agent-host/config":            {"portwatch/portlist"},
+	"agent-host/config":            {"agent-host/config/position", "portwatch/portlist"},
+	"agent-host/config/position":   nil,
 	"agent-host/control":           {"agent-host/events", "agent-host/status"},
 	"agent-host/events":            nil,
 	"agent-host/explain":           {"agent-host/status"},
@@ -88,7 +89,7 @@ var libraries = map[string][]string{
 }
 
 // Packages that work on what they are given: they open nothing and dial nowhere.
-var pure = []string{"agent-host/config", "agent-host/explain", "agent-host/forward/policy", "agent-host/status", "portwatch/portlist", "tunnel/wire"}
+var pure = []string{"agent-host/config", "agent-host/config/position", "agent-host/explain", "agent-host/forward/policy", "agent-host/status", "portwatch/portlist", "tunnel/wire"}
 
 // importedByPure are the packages of others that a pure one may import: what works on
 // values. impure is what some of them have besides.

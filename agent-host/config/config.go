@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/rum-vm/rum-agent/agent-host/config/position"
 )
 
 // MaxSize bounds a file, in bytes. Hundreds of commented rules need a tenth.
@@ -63,7 +65,7 @@ func parse(name string, data []byte, project bool) (*Config, error) {
 	if _, err := toml.Decode(src, &root); err != nil {
 		return nil, syntaxError(name, src, err)
 	}
-	d := &document{file: name, src: src, at: keyPositions(src)}
+	d := &document{file: name, src: src, at: position.Of(src)}
 	d.rum = project || root["image"] != nil || root["resources"] != nil
 	if project {
 		d.domain = DomainName(name)
@@ -111,10 +113,10 @@ func (d *document) config(root table) *Config {
 		r.Name = fmt.Sprintf("%s:%d", filepath.Base(d.file), line)
 		r.at = t.path
 		if d.domain != "" && !r.forVM(d.domain) {
-			d.warnf(t.path.key(keyVM), "the rule never matches: the file is for the VM %s alone; leave vm out, or put the rule into the file of the other VM", shorten(d.domain))
+			d.warnf(t.path.Key(keyVM), "the rule never matches: the file is for the VM %s alone; leave vm out, or put the rule into the file of the other VM", shorten(d.domain))
 		}
 		if d.domain != "" && r.Reverse && r.HostSocket != "" {
-			d.warnf(t.path.key(keyHostSocket), "gives the VM this socket of the host's, and with it all that its server does for this user; remove the rule if it is not yours")
+			d.warnf(t.path.Key(keyHostSocket), "gives the VM this socket of the host's, and with it all that its server does for this user; remove the rule if it is not yours")
 		}
 		r.asRum = d.asRum(t.path)
 		r.adds = r.namesPort && !r.Ignore && !r.Reverse && r.HostSocket == ""

@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/config/position"
 )
 
 // findConflicts records rules that cannot both have what they ask for: two
@@ -31,7 +33,7 @@ func (rs Rules) conflict(d *document, earlier, later int) bool {
 	}
 	switch {
 	case a.HostSocket != "" && a.HostSocket == b.HostSocket:
-		d.errorf(b.at.key(keyHostSocket), "%s has this socket already", a.Name)
+		d.errorf(b.at.Key(keyHostSocket), "%s has this socket already", a.Name)
 		return true
 	case a.HostSocket != "" || b.HostSocket != "" || !collide(a.HostIP, b.HostIP):
 		return false
@@ -73,11 +75,11 @@ func (rs Rules) conflict(d *document, earlier, later int) bool {
 func (d *document) reverseConflict(a, b *Rule) bool {
 	switch {
 	case a.GuestSocket != "" && a.GuestSocket == b.GuestSocket:
-		d.errorf(b.at.key(keyGuestSocket), "%s listens on this socket already", a.Name)
+		d.errorf(b.at.Key(keyGuestSocket), "%s listens on this socket already", a.Name)
 		return true
 	case max(a.Guest.First, b.Guest.First) <= min(a.Guest.Last, b.Guest.Last) && a.Guest.Len() > 0 && b.Guest.Len() > 0 &&
 		collide(a.GuestIP.listen(), b.GuestIP.listen()):
-		d.errorf(b.at.key(keyGuest), "%s listens on guest port %d already", a.Name, max(a.Guest.First, b.Guest.First))
+		d.errorf(b.at.Key(keyGuest), "%s listens on guest port %d already", a.Name, max(a.Guest.First, b.Guest.First))
 		return true
 	}
 	return false
@@ -108,11 +110,11 @@ func (rs Rules) taken(rule int, guest uint16) int {
 func (r *Rule) always() bool { return !r.Reverse && r.GuestIP == (GuestIP{}) && !r.ofProgram() }
 
 // hostKey is the key that gives the host port.
-func (r *Rule) hostKey() keyPath {
+func (r *Rule) hostKey() position.Path {
 	if r.Host == r.Guest {
-		return r.at.key(keyGuest)
+		return r.at.Key(keyGuest)
 	}
-	return r.at.key(keyHost)
+	return r.at.Key(keyHost)
 }
 
 func (r *Rule) shareProto(o *Rule) bool {

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/rum-vm/rum-agent/agent-host/config/position"
 )
 
 // Error is a mistake in a configuration file.
@@ -41,24 +41,28 @@ func compareErrors(a, b *Error) int {
 func syntaxError(file, src string, err error) error {
 	e := &Error{File: file, Line: 1, Column: 1, Text: strings.TrimPrefix(err.Error(), "toml: ")}
 	if p, ok := errors.AsType[toml.ParseError](err); ok {
-		e.Line, e.Column = lineAndColumn(src, min(max(p.Position.Start, 0), len(src)))
+		e.Line, e.Column = position.LineAndColumn(src, min(max(p.Position.Start, 0), len(src)))
 		e.Key, e.Text = p.LastKey, p.Message
 	}
 	return e
 }
 
-// lineAndColumn tells where the byte of src at offset is.
-func lineAndColumn(src string, offset int) (line, column int) {
-	before := src[:offset]
-	start := strings.LastIndexByte(before, '\n') + 1
-	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[start:])
+// withoutBOM removes a byte order mark, the one of UTF-8 or of what is not UTF-16
+// after all. The parser skips them too.
+func withoutBOM(src string) string {
+	for _, bom := range []string{"\xff\xfe", "\xfe\xff", "\xef\xbb\xbf"} {
+		if rest, ok := strings.CutPrefix(src, bom); ok {
+			return rest
+		}
+	}
+	return src
 }
 
 // document is a file that is TOML, while its meaning is worked out.
 type document struct {
 	file string
 	src  string
-	at   map[keyPath]int // byte offsets of keys and table headers
+	at   map[position.Path]int // byte offsets of keys and table headers
 	errs []*Error
 
 	rum      bool   // rum reads it too
@@ -67,49 +71,30 @@ type document struct {
 }
 
 // errorf records a mistake at p.
-func (d *document) errorf(p keyPath, format string, args ...any) {
+func (d *document) errorf(p position.Path, format string, args ...any) {
 	d.errs = append(d.errs, d.note(p, fmt.Sprintf(format, args...)))
 }
 
-func (d *document) note(p keyPath, text string) *Error {
+func (d *document) note(p position.Path, text string) *Error {
 	line, column := d.position(p)
-	return &Error{File: d.file, Line: line, Column: column, Key: p.String(), Text: text}
+	return &Error{File: d.file, Line: line, Column: column, Key: dotted(p), Text: text}
 }
 
 // position tells where p is, or what it is in.
-func (d *document) position(p keyPath) (line, column int) {
+func (d *document) position(p position.Path) (line, column int) {
 	offset, ok := d.at[p]
 	for !ok && p != "" {
-		p = p.parent()
+		p = p.Parent()
 		offset, ok = d.at[p]
 	}
-	return lineAndColumn(d.src, offset)
+	return position.LineAndColumn(d.src, offset)
 }
 
-// keyPath names a key in a document, or an element of an array. Each step begins
-// with one of two bytes that TOML has in no key as it is written.
-type keyPath string
-
-const (
-	keyStep   = "\x00"
-	indexStep = "\x01"
-)
-
-func (p keyPath) key(name string) keyPath { return p + keyPath(keyStep+name) }
-func (p keyPath) index(i int) keyPath     { return p + keyPath(indexStep+strconv.Itoa(i)) }
-
-func (p keyPath) parent() keyPath {
-	return p[:max(strings.LastIndexAny(string(p), keyStep+indexStep), 0)]
-}
-
-// String is the dotted key, without indexes: the line tells which one.
-func (p keyPath) String() string {
+// dotted is the key as TOML writes it, without indexes: the line tells which one.
+func dotted(p position.Path) string {
 	var key toml.Key
-	for step := range strings.SplitSeq(string(p), keyStep) {
-		name, _, _ := strings.Cut(step, indexStep)
-		if name != "" {
-			key = append(key, shorten(name))
-		}
+	for _, name := range p.Keys() {
+		key = append(key, shorten(name))
 	}
 	return key.String()
 }
@@ -127,12 +112,12 @@ func shorten(s string) string {
 // with a value, and report false for it as for one that is not there.
 type table struct {
 	doc    *document
-	path   keyPath
+	path   position.Path
 	values map[string]any
 }
 
 func (t table) errorf(key, format string, args ...any) {
-	t.doc.errorf(t.path.key(key), format, args...)
+	t.doc.errorf(t.path.Key(key), format, args...)
 }
 
 // allow records every key that is not one of these.
@@ -220,7 +205,7 @@ func (t table) ports(key string) (Ports, bool) {
 
 func (t table) table(key string) (table, bool) {
 	v, ok := get[map[string]any](t, key, "a table, ["+key+"]")
-	return table{t.doc, t.path.key(key), v}, ok
+	return table{t.doc, t.path.Key(key), v}, ok
 }
 
 // tables returns the elements of an array of tables, however it is written.
@@ -240,12 +225,12 @@ func (t table) tables(key string) []table {
 		return nil
 	}
 	if len(elements) > maxRules {
-		t.doc.errorf(t.path.key(key).index(maxRules), "%d rules are more than %d, which is the most", len(elements), maxRules)
+		t.doc.errorf(t.path.Key(key).Index(maxRules), "%d rules are more than %d, which is the most", len(elements), maxRules)
 		return nil
 	}
 	var out []table
 	for i, e := range elements {
-		p := t.path.key(key).index(i)
+		p := t.path.Key(key).Index(i)
 		values, ok := e.(map[string]any)
 		if !ok {
 			t.doc.errorf(p, "want a table, not %s", typeName(e))

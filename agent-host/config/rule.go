@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/config/position"
 )
 
 // maxRules bounds a file. It is a guard against a generator run wild.
@@ -74,7 +76,7 @@ type Rule struct {
 	namesPort bool // guest is written
 	adds      bool // it may be a place beside others for the same port: see joins
 	asRum     bool // of [[ports]] in a file that rum reads too
-	at        keyPath
+	at        position.Path
 	hostIPKey string // host_ip, or bind where that is written
 	auto      *auto  // of [auto_ports]; nil for all others
 }
@@ -96,7 +98,7 @@ func (r *Rule) joins(first *Rule) bool {
 	if !r.adds || !first.adds {
 		return false
 	}
-	return r.asRum && first.asRum || r.at.parent() == first.at.parent() && r.asksTheSame(first)
+	return r.asRum && first.asRum || r.at.Parent() == first.at.Parent() && r.asksTheSame(first)
 }
 
 // asksTheSame reports whether two rules are for the same listeners.

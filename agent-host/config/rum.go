@@ -59,7 +59,7 @@ func (root table) rumUser() string {
 			return name
 		case name != "":
 			d := t.doc
-			d.warnings = append(d.warnings, d.note(t.path.key(key[1]), "is not used: no user has such a name; rum-host-agent install takes another with --to USER@HOST"))
+			d.warnings = append(d.warnings, d.note(t.path.Key(key[1]), "is not used: no user has such a name; rum-host-agent install takes another with --to USER@HOST"))
 			return ""
 		}
 	}
@@ -85,7 +85,7 @@ func (t table) libvirtURI() string {
 		return ""
 	}
 	if !slices.Contains(plainURIs, uri) {
-		t.doc.warnings = append(t.doc.warnings, t.doc.note(t.path.key(keyLibvirtURI),
+		t.doc.warnings = append(t.doc.warnings, t.doc.note(t.path.Key(keyLibvirtURI),
 			"is not used: a file of a project can name qemu:///system or qemu:///session only; name another with --libvirt"))
 		return ""
 	}

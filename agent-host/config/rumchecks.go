@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/agent-host/config/position"
 )
 
 // Limits of rum's.
@@ -162,7 +164,7 @@ func (d *document) rumPorts(root table) {
 		port int64
 		bind string
 	}
-	taken := map[place]keyPath{}
+	taken := map[place]position.Path{}
 	for _, t := range root.parts(tablePorts) {
 		for _, key := range []string{keyHost, keyGuest} {
 			if _, ok := t.values[key].(int64); !ok {
@@ -195,9 +197,9 @@ func (d *document) rumPorts(root table) {
 }
 
 // existing is the path of a key that is there; empty for one that is not.
-func (t table) existing(key string) keyPath {
+func (t table) existing(key string) position.Path {
 	if t.has(key) {
-		return t.path.key(key)
+		return t.path.Key(key)
 	}
 	return ""
 }
@@ -205,7 +207,7 @@ func (t table) existing(key string) keyPath {
 // part is a table in a table, if it is one.
 func (t table) part(key string) (table, bool) {
 	v, ok := t.values[key].(map[string]any)
-	return table{t.doc, t.path.key(key), v}, ok
+	return table{t.doc, t.path.Key(key), v}, ok
 }
 
 // parts are the tables in an array.
@@ -213,7 +215,7 @@ func (t table) parts(key string) []table {
 	var out []table
 	for i, v := range rows(t.values[key]) {
 		if values, ok := v.(map[string]any); ok {
-			out = append(out, table{t.doc, t.path.key(key).index(i), values})
+			out = append(out, table{t.doc, t.path.Key(key).Index(i), values})
 		}
 	}
 	return out

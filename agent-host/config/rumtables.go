@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"github.com/rum-vm/rum-agent/agent-host/config/position"
 )
 
 // kind is what rum wants of a value.
@@ -107,7 +109,7 @@ func (t table) foreignValue(key string, s schema) {
 	if n, ok := v.(int64); ok && s.most > 0 && n > s.most {
 		t.refused(key, "rum refuses the file: the most is %d", s.most)
 	}
-	p := t.path.key(key)
+	p := t.path.Key(key)
 	switch s.kind {
 	case aTable:
 		table{t.doc, p, v.(map[string]any)}.foreign(s)
@@ -118,7 +120,7 @@ func (t table) foreignValue(key string, s schema) {
 		}
 	case someRows:
 		for i, row := range rows(v) {
-			table{t.doc, p.index(i), row.(map[string]any)}.foreign(s)
+			table{t.doc, p.Index(i), row.(map[string]any)}.foreign(s)
 		}
 	}
 }
@@ -165,11 +167,11 @@ func rows(v any) []any {
 
 // refused records what rum will refuse. It is no mistake for us: the rules count.
 func (t table) refused(key, format string, args ...any) {
-	t.doc.warnf(t.path.key(key), format, args...)
+	t.doc.warnf(t.path.Key(key), format, args...)
 }
 
 // warnf records a warning at p, in a file that rum reads too.
-func (d *document) warnf(p keyPath, format string, args ...any) {
+func (d *document) warnf(p position.Path, format string, args ...any) {
 	if d.rum {
 		d.warnings = append(d.warnings, d.note(p, fmt.Sprintf(format, args...)))
 	}

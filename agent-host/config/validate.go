@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/config/position"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
@@ -167,8 +168,8 @@ func (t table) hostIP() (ips []netip.Addr, key string) {
 // defaults.
 func (t table) asRum() bool { return t.doc.asRum(t.path) }
 
-func (d *document) asRum(rule keyPath) bool {
-	return d.rum && strings.HasPrefix(string(rule), string(keyPath("").key(tablePorts)+indexStep))
+func (d *document) asRum(rule position.Path) bool {
+	return d.rum && rule.Parent() == position.Path("").Key(tablePorts)
 }
 
 // maxLabel bounds what is shown in a column, in bytes.

@@ -1,16 +1,16 @@
-package config
+package position
 
 import (
 	"strconv"
 	"strings"
 )
 
-// keyPositions tells where the keys and table headers of a document are. The
-// document must be valid TOML, which the parser has made sure of; the parser
+// Of tells where the keys and table headers of a document are, in bytes from its start.
+// The document must be valid TOML, which the parser has made sure of; the parser
 // itself keeps one position only for a key of all elements of an array.
-func keyPositions(src string) map[keyPath]int {
-	s := scanner{src: src, at: map[keyPath]int{"": 0}, elements: make(map[keyPath]int)}
-	var in keyPath
+func Of(src string) map[Path]int {
+	s := scanner{src: src, at: map[Path]int{"": 0}, elements: make(map[Path]int)}
+	var in Path
 	for s.skipBlank(); s.pos < len(src); s.skipBlank() {
 		if s.src[s.pos] == '[' {
 			in = s.header()
@@ -24,19 +24,8 @@ func keyPositions(src string) map[keyPath]int {
 type scanner struct {
 	src      string
 	pos      int
-	at       map[keyPath]int
-	elements map[keyPath]int // how many headers an array of tables has had
-}
-
-// withoutBOM removes a byte order mark, the one of UTF-8 or of what is not UTF-16
-// after all. The parser skips them too.
-func withoutBOM(src string) string {
-	for _, bom := range []string{"\xff\xfe", "\xfe\xff", "\xef\xbb\xbf"} {
-		if rest, ok := strings.CutPrefix(src, bom); ok {
-			return rest
-		}
-	}
-	return src
+	at       map[Path]int
+	elements map[Path]int // how many headers an array of tables has had
 }
 
 // peek is the next byte, 0 at the end.
@@ -74,23 +63,23 @@ func (s *scanner) skipUntil(bytes string) {
 }
 
 // header reads [a.b] or [[a.b]] and returns the table it opens.
-func (s *scanner) header() keyPath {
+func (s *scanner) header() Path {
 	start := s.pos
 	array := strings.HasPrefix(s.src[s.pos:], "[[")
 	s.skip(1)
 	if array {
 		s.skip(1)
 	}
-	var p keyPath
+	var p Path
 	keys := s.dottedKey()
 	for i, k := range keys {
-		p = p.key(k)
+		p = p.Key(k)
 		if array && i == len(keys)-1 {
 			s.elements[p]++
 		}
 		s.first(p, start)
 		if n := s.elements[p]; n > 0 {
-			p = p.index(n - 1)
+			p = p.Index(n - 1)
 		}
 	}
 	s.at[p] = start
@@ -99,17 +88,17 @@ func (s *scanner) header() keyPath {
 }
 
 // first notes where a key or table is named first, if it is here.
-func (s *scanner) first(p keyPath, at int) {
+func (s *scanner) first(p Path, at int) {
 	if _, ok := s.at[p]; !ok {
 		s.at[p] = at
 	}
 }
 
 // keyValue reads "key = value" in the table p.
-func (s *scanner) keyValue(p keyPath) {
+func (s *scanner) keyValue(p Path) {
 	start := s.pos
 	for _, k := range s.dottedKey() {
-		p = p.key(k)
+		p = p.Key(k)
 		s.first(p, start)
 	}
 	s.skip(1) // =
@@ -147,7 +136,7 @@ func unquote(s string) string {
 }
 
 // value reads the value of p.
-func (s *scanner) value(p keyPath) {
+func (s *scanner) value(p Path) {
 	s.skipBlank()
 	switch s.peek() {
 	case '"', '\'':
@@ -156,8 +145,8 @@ func (s *scanner) value(p keyPath) {
 		s.pos++
 		n := 0
 		for s.more(']') {
-			s.at[p.index(n)] = s.pos
-			s.value(p.index(n))
+			s.at[p.Index(n)] = s.pos
+			s.value(p.Index(n))
 			n++
 		}
 	case '{':
