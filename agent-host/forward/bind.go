@@ -166,19 +166,5 @@ func (t *Table) rival(b *binding, h host.Addr) *binding {
 	if r := b.outranking(h); r != nil {
 		return r
 	}
-	if r := t.bound[h]; r != nil {
-		return r
-	}
-	if h.Path != "" {
-		return nil
-	}
-	if any := host.Wildcard(h); any != h {
-		return t.bound[any]
-	}
-	for _, at := range t.boundAt(h.Spot()) {
-		if host.Wildcard(at) == h {
-			return t.bound[at]
-		}
-	}
-	return nil
+	return t.contests.Opponent(h)
 }

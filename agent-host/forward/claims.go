@@ -24,11 +24,7 @@ func (t *Table) retry(b *binding) {
 
 // retryAt binds what has become free at a spot, the oldest claim first.
 func (t *Table) retryAt(s host.Spot) {
-	c := t.spots[s]
-	if c == nil {
-		return
-	}
-	for _, b := range slices.Clone(c.claims) {
+	for _, b := range slices.Clone(t.contests.Waiting(s)) {
 		if b.claimed && !b.roomless {
 			t.retry(b)
 		}
@@ -61,7 +57,7 @@ func (t *Table) handReleased(u turn) (more bool) {
 // freed notes that a binding may no longer be in the way of others.
 func (t *Table) freed(b *binding) {
 	for _, s := range b.spots() {
-		if c := t.spots[s]; c != nil && len(c.claims) > 0 {
+		if len(t.contests.Waiting(s)) > 0 {
 			t.released = append(t.released, s)
 		}
 	}
@@ -73,7 +69,7 @@ func (t *Table) comesFirst(b *binding) bool {
 		return true
 	}
 	for _, s := range b.spots() {
-		if c := t.spots[s]; c != nil && slices.ContainsFunc(c.claims, func(o *binding) bool { return o.vm == b.vm && o.forward != b.forward }) {
+		if slices.ContainsFunc(t.contests.Waiting(s), func(o *binding) bool { return o.vm == b.vm && o.forward != b.forward }) {
 			return true
 		}
 	}
@@ -135,10 +131,7 @@ func (t *Table) claimKeeper() {
 // takes no lock.
 func (t *Table) nameTenants() {
 	t.mu.Lock()
-	ask := t.host.Unnamed(func(h host.Addr) bool {
-		c := t.spots[h.Spot()]
-		return c != nil && len(c.claims) > 0
-	})
+	ask := t.host.Unnamed(func(h host.Addr) bool { return len(t.contests.Waiting(h.Spot())) > 0 })
 	t.mu.Unlock()
 	for _, h := range ask {
 		name := t.host.HolderOf(h)
@@ -150,12 +143,12 @@ func (t *Table) nameTenants() {
 
 // named takes in who has an address. That may have been bound by now.
 func (t *Table) named(h host.Addr, name string) {
-	c := t.spots[h.Spot()]
-	if c == nil {
+	claims := t.contests.Waiting(h.Spot())
+	if len(claims) == 0 {
 		return
 	}
 	text, ok := t.host.Named(h, name)
-	for _, b := range c.claims {
+	for _, b := range claims {
 		if ok && b.heldAt == h {
 			t.settle(b, b.state, text)
 		}

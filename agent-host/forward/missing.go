@@ -1,28 +1,14 @@
 package forward
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync/atomic"
-	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
-	"github.com/rum-vm/rum-agent/portwatch/netevents"
 	"golang.org/x/sys/unix"
-)
-
-// A look at the host's addresses costs one attempt for each of them, however many ports
-// are or want to be there.
-const (
-	// addressesEvery is the time between two looks while addresses change, while something
-	// is in the way at one that has come back, and where the kernel does not tell of changes.
-	addressesEvery = time.Second
-	// addressesRarely is that time otherwise, for what the kernel has not told.
-	addressesRarely = time.Minute
 )
 
 // awaitMissing sees to it that addresses which this host does not have now are
@@ -58,34 +44,8 @@ func (t *Table) keepAddresses() {
 // addressKeeper looks at the host's addresses when they change, for as long as a binding
 // lacks one or may lose one.
 func (t *Table) addressKeeper() {
-	ctx, cancel := context.WithCancel(t.ctx)
-	defer cancel()
-	changed := make(chan struct{}, 1)
-	tell := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
-	var untold atomic.Bool
-	t.wg.Go(func() {
-		if err := netevents.FollowNetworks(ctx, addressesEvery, tell); err != nil {
-			t.log.Debug("no events of networks", "error", err)
-			untold.Store(true)
-			tell()
-		}
-	})
-	next := time.NewTimer(addressesRarely)
-	defer next.Stop()
-	for {
-		select {
-		case <-t.ctx.Done():
-			return
-		case <-changed:
-		case <-next.C:
-		}
+	host.FollowAddresses(t.ctx, t.log, func() (more, blocked bool) {
 		gone := t.goneAddresses()
-		more, blocked := false, false
 		t.inTurns(func(u turn) bool {
 			if len(gone) > 0 && t.lose(gone, u) {
 				return true
@@ -94,19 +54,12 @@ func (t *Table) addressKeeper() {
 				t.host.NewRound()
 				blocked = t.complete()
 			}
-			t.looking = len(t.partial)+len(t.losable) > 0
+			t.looking = len(t.partial)+len(t.contests.Losable()) > 0
 			more = t.looking
 			return false
 		})
-		if !more {
-			return
-		}
-		wait := addressesRarely
-		if blocked || untold.Load() {
-			wait = addressesEvery
-		}
-		next.Reset(wait)
-	}
+		return more, blocked
+	})
 }
 
 // complete binds what is missing and has come back, and reports whether something is in the
@@ -176,10 +129,7 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 // goneAddresses are those with something bound that this host has no more.
 func (t *Table) goneAddresses() map[netip.Addr]bool {
 	t.mu.Lock()
-	ask := make([]netip.Addr, 0, len(t.losable))
-	for ip := range t.losable {
-		ask = append(ask, ip)
-	}
+	ask := t.contests.Losable()
 	t.mu.Unlock()
 	gone := make(map[netip.Addr]bool)
 	for _, ip := range ask {
@@ -194,7 +144,7 @@ func (t *Table) goneAddresses() map[netip.Addr]bool {
 // lose takes from bindings what has gone, for one turn, and makes them what they
 // would be if they had never had it. It reports whether there is more to do.
 func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
-	for h, b := range t.bound {
+	for h, b := range t.contests.Holders() {
 		if !host.CanGo(h) || !gone[h.Addr.Addr()] {
 			continue
 		}

@@ -84,8 +84,8 @@ func (t *Table) overrule(b *binding) {
 			continue
 		}
 		t.overrules[h] = append(t.overrules[h], b)
-		for _, at := range slices.Clone(t.boundAt(h.Spot())) {
-			if own := t.bound[at]; own.own && (at == h || host.Wildcard(at) == h) {
+		for _, at := range t.contests.Held(h.Spot()) {
+			if own := t.contests.Holder(at); own.own && (at == h || host.Wildcard(at) == h) {
 				t.remove(own)
 				t.bind(own, false) // which fails, and says why
 				t.claim(own)

@@ -22,8 +22,8 @@ func (t *Table) takePrecedence(b *binding) {
 			b.vm.named[h.Spot()] = named
 		}
 		named[h] = append(named[h], b)
-		for _, at := range slices.Clone(t.boundAt(h.Spot())) {
-			if r := t.bound[at]; r != nil && r.vm == b.vm {
+		for _, at := range t.contests.Held(h.Spot()) {
+			if r := t.contests.Holder(at); r != nil && r.vm == b.vm {
 				t.giveWay(r)
 			}
 		}

@@ -30,7 +30,7 @@ func (b *binding) preferred() *binding {
 // displace takes from other services on the port what is b's by preference.
 func (t *Table) displace(b *binding) {
 	for _, h := range b.wanted {
-		if r := t.bound[h]; r != nil && r.vm == b.vm && r.preferred() == b {
+		if r := t.contests.Holder(h); r != nil && r.vm == b.vm && r.preferred() == b {
 			t.remove(r)
 			t.bind(r, false) // which fails, and says why
 			t.claim(r)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/forward/contest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
@@ -69,20 +70,18 @@ type Table struct {
 	policy   policy.Policy
 	reverses reverse.Rules
 	vms      []*VM // in the order they were added
-	bound    map[host.Addr]*binding
 	room     *room.Room
-	spots    map[host.Spot]*contest // of what is bound and what waits
-	released []host.Spot            // where something has become free
-	watches  []host.Spot            // where claims are tried again, and when it is whose turn
-	watched  map[host.Spot]bool     // those
+	contests *contest.Contests[*binding] // of what is bound and what waits
+	released []host.Spot                 // where something has become free
+	watches  []host.Spot                 // where claims are tried again, and when it is whose turn
+	watched  map[host.Spot]bool          // those
 	host     *host.Addresses
 	// overrules are the rules' addresses to which VMs' own addresses give way.
 	overrules map[host.Addr][]*binding
-	partial   map[*binding]bool  // open, but for addresses that this host lacks
-	losable   map[netip.Addr]int // what this host may lose, and how often it is bound
-	looking   bool               // the address keeper runs
-	keeping   bool               // the claim keeper runs
-	telling   bool               // the teller runs
+	partial   map[*binding]bool // open, but for addresses that this host lacks
+	looking   bool              // the address keeper runs
+	keeping   bool              // the claim keeper runs
+	telling   bool              // the teller runs
 	closed    bool
 }
 
@@ -92,10 +91,9 @@ func New(cfg Config) *Table {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Table{
-		cfg: cfg, log: cfg.Log, bound: make(map[host.Addr]*binding), spots: make(map[host.Spot]*contest),
+		cfg: cfg, log: cfg.Log, contests: contest.New[*binding](),
 		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now), room: room.New(cfg.Descriptors),
 		overrules: make(map[host.Addr][]*binding), partial: make(map[*binding]bool),
-		losable: make(map[netip.Addr]int),
 	}
 	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse
@@ -130,10 +128,10 @@ func (t *Table) Close() {
 	t.turn.Lock()
 	t.mu.Lock()
 	t.closed = true
-	for _, b := range t.bound {
+	for _, b := range t.contests.Holders() {
 		b.release()
 	}
-	t.bound, t.spots, t.vms = nil, nil, nil
+	t.contests, t.vms = contest.New[*binding](), nil
 	t.mu.Unlock()
 	t.turn.Unlock()
 	t.cancel()
@@ -147,6 +145,6 @@ func (t *Table) Shortage() string { return t.server.Shortage() }
 
 // isOurs reports whether what goes to an address would come back to the table.
 func (t *Table) isOurs(proto string, addr netip.AddrPort) (is bool) {
-	t.look(func() { is = t.bound[host.Addr{Proto: proto, Addr: addr}] != nil })
+	t.look(func() { is = t.contests.Holder(host.Addr{Proto: proto, Addr: addr}) != nil })
 	return is
 }
