@@ -92,18 +92,39 @@ func (c *Client) get(ctx context.Context, path string, form url.Values) (io.Read
 		return nil, err
 	}
 	res, err := c.http.Do(req)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return nil, fmt.Errorf("%w at %s", ErrNoAgent, c.path)
-	case err != nil:
-		return nil, fmt.Errorf("ask the agent at %s: %w", c.path, err)
-	case res.StatusCode != http.StatusOK:
-		defer res.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
-		return nil, &RefusedError{Status: res.StatusCode, Text: strings.TrimSpace(string(text))}
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	if err := refusal(res); err != nil {
+		_ = res.Body.Close()
+		return nil, err
 	}
 	return res.Body, nil
 }
+
+// failed is why there is no answer.
+func (c *Client) failed(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("%w at %s", ErrNoAgent, c.path)
+	}
+	return fmt.Errorf("ask the agent at %s: %w", c.path, err)
+}
+
+// refusal is what an answer says that does not give what was asked for; nil for one that does.
+func refusal(res *http.Response) error {
+	if res.StatusCode == http.StatusOK {
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
+	e := &RefusedError{Status: res.StatusCode, Text: strings.TrimSpace(string(text))}
+	if e.Status == http.StatusNotFound && e.Text == notServed {
+		e = &RefusedError{http.StatusNotImplemented, "it does not do this; it may be older than this program, or its socket there for status alone"}
+	}
+	return e
+}
+
+// notServed is what [http.ServeMux] says of a path that it does not have.
+const notServed = "404 page not found"
 
 // maxRefusal is how much is read of why an agent refuses, in bytes.
 const maxRefusal = 4 << 10

@@ -42,6 +42,8 @@ type Server struct {
 	Explain func(vm, proto string, port uint16) []status.Explanation
 	// Wait returns as soon as a port answers, or with why it did not when ctx ended.
 	Wait func(ctx context.Context, vm, proto string, port uint16) (status.Answer, error)
+	// Connect connects to a TCP port of a VM; nil, without an error, where there is no VM of that name.
+	Connect func(ctx context.Context, vm string, port uint16) (*net.TCPConn, error)
 	// Events are what happened.
 	Events *events.History
 	Log    *slog.Logger
@@ -54,12 +56,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	s.handleReads(mux)
 	mux.HandleFunc("GET "+waitPath, s.wait)
+	mux.HandleFunc("POST "+connectPath, s.connect)
 	return s.serve(ctx, l, mux)
 }
 
 func (s *Server) serve(ctx context.Context, l net.Listener, handler http.Handler) error {
+	accepted := &lastAccepted{Listener: l}
 	srv := &http.Server{
 		Handler:           handler,
+		ConnContext:       accepted.remember,
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      answerWithin, // a client that does not read costs memory no longer
 		IdleTimeout:       time.Minute,
@@ -68,7 +73,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, handler http.Handler
 	}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
-	err := srv.Serve(netutil.LimitListener(l, maxClients))
+	err := srv.Serve(netutil.LimitListener(accepted, maxClients))
 	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

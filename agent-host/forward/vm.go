@@ -182,6 +182,24 @@ func (v *VM) Services(proto string, port uint16) (open []*serve.Service) {
 	return open
 }
 
+// Service serves connections to a TCP port that come to no host address: as its forward, or where
+// rules keep it in by itself. It is nil where nothing listens.
+func (v *VM) Service(port uint16) (s *serve.Service) {
+	k := policy.Key{Proto: "tcp", Port: port}
+	v.table.look(func() {
+		for o, f := range v.forwards {
+			if o.Proto == k.Proto && o.Port == port && (s == nil || o == o.Localhost()) {
+				s = f.service
+			}
+		}
+		if g := v.table.others(v.announced, v.started, policy.Port(k.Proto, port)); s == nil && len(g) > 0 {
+			s = v.guest.Service(k, nil)
+			s.Follow(&policy.Group{Guest: g})
+		}
+	})
+	return s
+}
+
 // Close withdraws all forwards of the VM. Running connections go on.
 func (v *VM) Close() {
 	t := v.table

@@ -180,11 +180,23 @@ func (a *Acceptor) pause() {
 	})
 }
 
-// Client is a connection that an [Acceptor] has accepted. It is to be given to
+// Client is a connection that an [Acceptor] has accepted, or of [NewClient]. It is to be given to
 // a link, made a Conn, or aborted.
 type Client struct {
 	Socket
 	from netip.AddrPort
+}
+
+// NewClient makes a client of a connection that came to a listener of [ControlTCP]'s. If it
+// fails, the connection is left as it was.
+func NewClient(c *net.TCPConn) (*Client, error) {
+	d, err := NewDescriptor(c)
+	if err != nil {
+		return nil, err
+	}
+	sendUnpaced(d.fd)
+	from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	return &Client{Socket{d}, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())}, nil
 }
 
 // From is the address of the client, the zero AddrPort on a unix socket.

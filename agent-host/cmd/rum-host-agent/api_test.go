@@ -87,12 +87,12 @@ func TestTheLinesOfTheAPIsDocumentationWork(t *testing.T) {
 		}
 		asked[regexp.MustCompile(`/v1/[a-z]+`).FindString(line)] = true
 	}
-	for _, path := range regexp.MustCompile("`GET (/v1/[a-z]+)`").FindAllStringSubmatch(string(text), -1) {
+	for _, path := range regexp.MustCompile("`(?:GET|POST) (/v1/[a-z]+)`").FindAllStringSubmatch(string(text), -1) {
 		if !asked[path[1]] {
 			t.Errorf("no line asks for %s", path[1])
 		}
 	}
-	if len(asked) != 5 {
+	if len(asked) != 6 {
 		t.Errorf("asked for are %v", asked)
 	}
 }
@@ -214,8 +214,10 @@ func TestTheStatusSocketIsTheGroupsAndTellsNoDirectories(t *testing.T) {
 			t.Errorf("%v:\n%s", args, out)
 		}
 	}
-	_, _, err = runHere(t, "wait", strconv.Itoa(int(port)), "--timeout", "1s", "--socket", public)
-	if err == nil || !strings.Contains(err.Error(), "404") && !strings.Contains(err.Error(), "not found") {
-		t.Errorf("wait, which has something done: %v", err)
+	for _, args := range [][]string{{"wait", strconv.Itoa(int(port)), "--timeout", "1s"}, {"proxy", "dev", strconv.Itoa(int(port))}} {
+		_, _, err = runHere(t, append(args, "--socket", public)...)
+		if err == nil || !strings.Contains(err.Error(), "for status alone") {
+			t.Errorf("%v, which has something done: %v", args, err)
+		}
 	}
 }

@@ -1,0 +1,90 @@
+package hostagent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/reserve"
+)
+
+// Connect connects to a TCP port of a VM as a client of its forward does, also where rules keep
+// the port in the guest: who asks for it gets it, and nobody else. What is returned is one end of
+// a connection on loopback, of which this agent relays the other: unlike a pair of unix sockets
+// it can be reset. It is nil, without an error, where there is no VM of that name.
+func (a *Agent) Connect(ctx context.Context, vm string, port uint16) (*net.TCPConn, error) {
+	a.mu.Lock()
+	v := a.find(vm)
+	a.mu.Unlock()
+	if v == nil {
+		return nil, nil
+	}
+	s := v.forwards.Service(port)
+	switch {
+	case s == nil:
+		return nil, fmt.Errorf("nothing is announced on port %d of %s", port, vm)
+	case s.Path() == "":
+		return nil, fmt.Errorf("port %d of %s: %w", port, vm, serve.ErrNoWay)
+	}
+	theirs, ours, err := loopbackPair(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to port %d of %s: %w", port, vm, err)
+	}
+	if err := reserve.CheckConn(ours); err != nil {
+		_ = ours.Close()
+		_ = theirs.Close()
+		s.CannotAccept(err)
+		return nil, err
+	}
+	client, err := relay.NewClient(ours)
+	if err != nil {
+		_ = ours.Close()
+		_ = theirs.Close()
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped { // and its connections may all have ended
+		client.Abort()
+	} else {
+		s.Serve(client)
+	}
+	return theirs, nil
+}
+
+// pairTimeout bounds how long the two ends of a connection within this machine take to meet.
+const pairTimeout = 5 * time.Second
+
+// loopbackPair is socketpair(2) for TCP. What else connects to the listener in between is reset.
+func loopbackPair(ctx context.Context) (theirs, ours *net.TCPConn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pairTimeout)
+	defer cancel()
+	lc := net.ListenConfig{Control: relay.ControlTCP, KeepAlive: -1}
+	lc.SetMultipathTCP(false) // whose connections do not inherit what a listener is set to
+	l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	d := net.Dialer{KeepAlive: -1}
+	c, err := d.DialContext(ctx, "tcp4", l.Addr().String())
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		o, err := l.Accept()
+		if err != nil {
+			_ = c.Close()
+			return nil, nil, err
+		}
+		if o.RemoteAddr().String() == c.LocalAddr().String() {
+			return c.(*net.TCPConn), o.(*net.TCPConn), nil
+		}
+		_ = o.Close()
+	}
+}
