@@ -24,11 +24,11 @@ func Status(ctx context.Context, socket string, q status.Query) (status.Status, 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	st, err := control.NewClient(socket).StatusOf(ctx, q)
-	return st, advise(socket, err)
+	return st, Advise(socket, err)
 }
 
-// advise says what to do where the agent at a socket does not answer, and of others that may.
-func advise(socket string, err error) error {
+// Advise says what to do where the agent at a socket does not answer, and of others that may.
+func Advise(socket string, err error) error {
 	switch {
 	case errors.Is(err, control.ErrNoAgent):
 		hint := "start it with: rum-host-agent run"
@@ -62,8 +62,8 @@ func seeing(o control.Other) string {
 	return "sudo -u " + output.Clean(o.User) + " " + command
 }
 
-// noVM is the error of asking about a VM that the agent does not serve.
-func noVM(ctx context.Context, socket, name string) error {
+// NoVM is the error of asking about a VM that the agent does not serve.
+func NoVM(ctx context.Context, socket, name string) error {
 	st, err := Status(ctx, socket, status.Query{Rows: 1})
 	if err != nil {
 		return err

@@ -45,10 +45,10 @@ func (o *Port) Explain(ctx context.Context, w io.Writer, socket, port string) er
 	defer cancel()
 	all, err := control.NewClient(socket).Explain(ctx, t)
 	if refused, ok := errors.AsType[*control.RefusedError](err); ok && refused.Status == http.StatusNotFound {
-		return noVM(ctx, socket, o.VM)
+		return NoVM(ctx, socket, o.VM)
 	}
 	if err != nil {
-		return advise(socket, err)
+		return Advise(socket, err)
 	}
 	if o.JSON {
 		return indented(w, struct {

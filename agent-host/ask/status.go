@@ -101,7 +101,7 @@ func (s *Show) ask(ctx context.Context, socket string, q status.Query) (status.S
 		return st, err
 	}
 	if len(st.VMs) == 0 {
-		return st, noVM(ctx, socket, q.VM)
+		return st, NoVM(ctx, socket, q.VM)
 	}
 	return about(st, q.VM), nil
 }
@@ -214,7 +214,7 @@ func writeJSON(ctx context.Context, w io.Writer, socket, vm string) error {
 	defer cancel()
 	body, err := control.NewClient(socket).StatusJSON(ctx, status.Query{VM: vm})
 	if err != nil {
-		return advise(socket, err)
+		return Advise(socket, err)
 	}
 	defer body.Close()
 	in := jsontext.NewDecoder(body, jsontext.AllowDuplicateNames(true))

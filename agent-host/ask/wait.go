@@ -55,9 +55,9 @@ func (o *Port) Wait(ctx context.Context, socket, port, path string, limit time.D
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, control.ErrEnded):
-			return advise(socket, fmt.Errorf("%w: it has ended", control.ErrNoAgent))
+			return Advise(socket, fmt.Errorf("%w: it has ended", control.ErrNoAgent))
 		case err != nil:
-			return advise(socket, err)
+			return Advise(socket, err)
 		case !answer.Answers:
 			reason = answer.Reason
 			continue

@@ -53,7 +53,7 @@ func (o *Watch) Run(ctx context.Context, w, stderr io.Writer, socket string) err
 	if errors.Is(err, control.ErrEnded) {
 		return output.Advise(err, "start it again with: rum-host-agent run")
 	}
-	return advise(socket, err)
+	return Advise(socket, err)
 }
 
 func checkSince(since string) error {

@@ -87,10 +87,10 @@ the key of its name is from then on for this domain alone.`,
 }
 
 // exactlyOne is a cobra argument check whose failure is bad usage.
-func exactlyOne(what string) cobra.PositionalArgs {
+func exactlyOne(what ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return output.Misuse(fmt.Errorf("%s takes one %s", c.Name(), what))
+		if len(args) != len(what) {
+			return output.Misuse(fmt.Errorf("%s takes one %s", c.Name(), strings.Join(what, " and one ")))
 		}
 		return nil
 	}

@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/agent-host/ask"
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/shellword"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
+)
+
+// Port is a TCP port of a VM, and the control socket of the agent that leads there.
+type Port struct {
+	Socket, VM string
+	Number     uint16
+}
+
+// Parse reads the number of a port on the command line.
+func (p *Port) Parse(text string) error {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return output.Misuse(fmt.Errorf("%q is not a port, from 1 to 65535", text))
+	}
+	p.Number = uint16(n)
+	return nil
+}
+
+// Join copies between the port and two files until both directions have ended, and returns nil if
+// that is how it ended. Each direction ends by itself: the end of in is told to the service, and
+// that of the service closes out. Whatever else ends the connection is an error at once.
+func (p *Port) Join(ctx context.Context, in, out *os.File) error {
+	f, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := net.FileConn(f)
+	_ = f.Close()
+	if err != nil {
+		return err
+	}
+	if err = join(ctx, relay.TCP(conn.(*net.TCPConn)), in, out); err == nil {
+		return nil
+	}
+	ended := fmt.Errorf("port %d of %s: %w", p.Number, output.Clean(p.VM), err)
+	if errors.Is(err, errReset) {
+		return output.Advise(ended, "see why with: "+p.explain())
+	}
+	return ended
+}
+
+// HandOver passes the connection to the port on to who is at the other end of a unix socket, whose
+// it is from then on.
+func (p *Port) HandOver(ctx context.Context, to *os.File) error {
+	f, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Sendmsg(int(to.Fd()), []byte{0}, unix.UnixRights(int(f.Fd())), nil, unix.MSG_NOSIGNAL)
+	if errors.Is(err, unix.ENOTSOCK) || errors.Is(err, unix.EINVAL) {
+		return output.Misuse(errors.New("--fdpass hands a connection over to a unix socket at standard output, as ssh has it there with ProxyUseFdpass yes; this is none"))
+	}
+	if err != nil {
+		return fmt.Errorf("hand the connection over to the unix socket at standard output: %w", err)
+	}
+	return nil
+}
+
+// connect asks the agent for the connection.
+func (p *Port) connect(ctx context.Context) (*os.File, error) {
+	f, err := control.NewClient(p.Socket).Connect(ctx, p.VM, p.Number)
+	switch refused, ok := errors.AsType[*control.RefusedError](err); {
+	case err == nil:
+		return f, nil
+	case ok && refused.Status == http.StatusNotFound:
+		return nil, ask.NoVM(ctx, p.Socket, p.VM)
+	case ok:
+		return nil, output.Advise(errors.New(refused.Text), "see why with: "+p.explain())
+	}
+	return nil, ask.Advise(p.Socket, err)
+}
+
+// explain is the command that tells why the port does not answer.
+func (p *Port) explain() string {
+	command := []string{"rum-host-agent", "explain", strconv.Itoa(int(p.Number)), "--vm", p.VM}
+	if p.Socket != control.DefaultSocket() {
+		command = append(command, "--socket", p.Socket)
+	}
+	return shellword.Join(command...)
+}

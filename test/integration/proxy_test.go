@@ -1,0 +1,245 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+)
+
+// startHostOver serves a guest by connections of their own, or one among others.
+func startHostOver(t *testing.T, path string, g *guestVM) *hostAgent {
+	t.Helper()
+	if path != "mux" {
+		return startHost(t, "", g)
+	}
+	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
+	h.program = start(t, "rum-host-agent", "run", "--socket", h.socket, "--vm", g.name+
+		fmt.Sprintf("=exec:nsenter --net=/proc/%d/fd/%d %s --stdio", os.Getpid(), g.file.Fd(), filepath.Join(bin, "rum-guest-agent")))
+	eventually(t, "the link", func() bool {
+		st, err := control.NewClient(h.socket).Status(t.Context())
+		return err == nil && st.VMs[0].State == status.Connected
+	})
+	return h
+}
+
+// proxy is the command that leads to a port.
+func (h *hostAgent) proxy(t *testing.T, vm string, port int, flags ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, filepath.Join(bin, "rum-host-agent"), append([]string{"proxy", vm, fmt.Sprint(port), "--socket", h.socket}, flags...)...)
+	c.WaitDelay = time.Second
+	return c
+}
+
+// awaitListed waits until a port is known, whatever becomes of it.
+func (h *hostAgent) awaitListed(t *testing.T, vm string, port int) {
+	t.Helper()
+	h.awaitForward(t, vm, port, "known", func(status.Forward) bool { return true })
+}
+
+// each serves every connection of a listener in the guest.
+func each(l net.Listener, serve func(*net.TCPConn)) {
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c.(*net.TCPConn))
+		}
+	}()
+}
+
+// count answers with how much it was sent, once that has ended.
+func count(c *net.TCPConn) {
+	defer c.Close()
+	n, err := io.Copy(io.Discard, c)
+	fmt.Fprintf(c, "%d bytes, %v\n", n, err)
+}
+
+// resets sends a line, and resets when one has come.
+func resets(c *net.TCPConn) {
+	_, _ = io.WriteString(c, "a line\n")
+	_, _ = c.Read(make([]byte, 1))
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
+
+var bothPaths = []string{"unix", "mux"}
+
+func TestAProxyEndsAsItsConnectionDid(t *testing.T) {
+	for _, path := range bothPaths {
+		t.Run(path, func(t *testing.T) {
+			g := newGuest(t, "dev")
+			h := startHostOver(t, path, g)
+			// Ports that stay in the guest.
+			each(g.listen(t, "127.0.0.1:700"), count)
+			each(g.listen(t, "127.0.0.1:701"), resets)
+			ended := make(chan error, 1)
+			each(g.listen(t, "127.0.0.1:702"), func(c *net.TCPConn) {
+				_, _ = io.WriteString(c, "go on\n")
+				_, err := io.Copy(io.Discard, c)
+				ended <- err
+			})
+			for port := 700; port <= 702; port++ {
+				h.awaitListed(t, "dev", port)
+			}
+
+			upload := h.proxy(t, "dev", 700)
+			upload.Stdin = bytes.NewReader(make([]byte, 3<<20))
+			if out, err := upload.CombinedOutput(); err != nil || string(out) != "3145728 bytes, <nil>\n" {
+				t.Errorf("an upload whose end is answered: %v, %s", err, out)
+			}
+
+			reset := h.proxy(t, "dev", 701)
+			stdin, err := reset.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stdin.Close()
+			_, _ = stdin.Write([]byte("x"))
+			out, err := reset.CombinedOutput()
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), "port 701 of dev: ") ||
+				!strings.Contains(string(out), "the connection was reset\nsee why with: rum-host-agent explain 701 --vm dev") {
+				t.Errorf("a connection that was reset: %v, %s", err, out)
+			}
+
+			for _, cut := range []struct {
+				what string
+				do   func(*exec.Cmd)
+			}{
+				{"the proxy is killed", func(proxy *exec.Cmd) { _ = proxy.Process.Kill() }},
+				{"the proxy is told to end", func(proxy *exec.Cmd) { _ = proxy.Process.Signal(syscall.SIGTERM) }},
+				{"the agent is killed", func(*exec.Cmd) { h.kill() }},
+			} {
+				if err := endInTheMiddle(t, h, cut.do); err == nil {
+					t.Errorf("%s: the proxy ended well", cut.what)
+				}
+				select {
+				case err := <-ended:
+					if !errors.Is(err, syscall.ECONNRESET) {
+						t.Errorf("%s: the service read %v, want a reset", cut.what, err)
+					}
+				case <-time.After(20 * time.Second):
+					t.Errorf("%s: the service was told nothing", cut.what)
+				}
+			}
+		})
+	}
+}
+
+// endInTheMiddle ends a proxy whose input has not ended.
+func endInTheMiddle(t *testing.T, h *hostAgent, end func(*exec.Cmd)) error {
+	t.Helper()
+	proxy := h.proxy(t, "dev", 702)
+	stdin, err := proxy.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := proxy.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stdout, make([]byte, len("go on\n"))); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = stdin.Write([]byte("half of what there is"))
+	end(proxy)
+	return proxy.Wait()
+}
+
+// handedOver is the connection that proxy --fdpass gives to who runs it, as ssh does.
+func (h *hostAgent) handedOver(t *testing.T, vm string, port int) *net.TCPConn {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	defer ours.Close()
+	proxy := h.proxy(t, vm, port, "--fdpass")
+	var said bytes.Buffer
+	proxy.Stdout, proxy.Stderr = theirs, &said
+	err = proxy.Run()
+	_ = theirs.Close()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said.String())
+	}
+	oob := make([]byte, 64)
+	n, got, _, _, err := unix.Recvmsg(int(ours.Fd()), make([]byte, 8), oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil || n != 1 {
+		t.Fatalf("%d bytes came with the descriptor: %v", n, err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:got])
+	if err != nil || len(messages) != 1 {
+		t.Fatalf("%d messages: %v", len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		t.Fatalf("descriptors %v: %v", fds, err)
+	}
+	if flags, err := unix.FcntlInt(uintptr(fds[0]), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+		t.Errorf("the descriptor does not block: %v", err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "handed over")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c.(*net.TCPConn)
+}
+
+func TestAConnectionThatIsHandedOverIsWhole(t *testing.T) {
+	for _, path := range bothPaths {
+		t.Run(path, func(t *testing.T) {
+			g := newGuest(t, "dev")
+			h := startHostOver(t, path, g)
+			each(g.listen(t, "127.0.0.1:7700"), count)
+			each(g.listen(t, "127.0.0.1:701"), resets)
+			h.awaitForward(t, "dev", 7700, "active", active)
+			h.awaitListed(t, "dev", 701)
+
+			c := h.handedOver(t, "dev", 7700)
+			for range 100 {
+				if _, err := c.Write(make([]byte, 10_000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_ = c.CloseWrite()
+			if out, err := io.ReadAll(c); err != nil || string(out) != "1000000 bytes, <nil>\n" {
+				t.Errorf("%q, %v", out, err)
+			}
+			// It is a connection of its forward, and counts as one.
+			h.awaitForward(t, "dev", 7700, "counted", func(f status.Forward) bool {
+				return f.ConnectionsTotal == 1 && f.ConnectionsActive == 0 && f.BytesOut == 1_000_000 && f.Path == path
+			})
+
+			c = h.handedOver(t, "dev", 701)
+			_, _ = c.Write([]byte("x"))
+			if out, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("%q and %v, want a reset", out, err)
+			}
+		})
+	}
+}
