@@ -3,6 +3,7 @@ package portwatch
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +46,10 @@ func readEphemeral(root string) ephemeral {
 		}
 	}
 	return e
+}
+
+func (e ephemeral) equal(o ephemeral) bool {
+	return e.first == o.first && e.last == o.last && slices.Equal(e.reserved, o.reserved)
 }
 
 func (e ephemeral) has(port uint16) bool {

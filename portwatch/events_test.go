@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -246,6 +247,32 @@ func TestAChangedNetworkIsSeenAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, w, "loopback to be up", func(s portwatch.State) bool { return unusable(s) == "" })
+	})
+}
+
+// Which ports the kernel gives to clients is read after a port was shown, not before.
+func TestAChangedRangeOfEphemeralPortsIsSeenWithTheNextPort(t *testing.T) {
+	alone(t, func(cgroup string) {
+		setRange := func(ports string) {
+			if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte(ports), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		setRange("40000 40999")
+		w, _ := follow(t, never, openCgroup(t, cgroup))
+		first, closeFirst := opener{"tcp4", "127.0.0.1:40001"}.open(t)
+		defer closeFirst()
+		until(t, w, "a port of the range", func(s portwatch.State) bool {
+			i := index(s, "tcp", first)
+			return i >= 0 && s.Listeners[i].Ephemeral
+		})
+		setRange("50000 50999")
+		second, closeSecond := opener{"tcp4", "127.0.0.1:50001"}.open(t)
+		defer closeSecond()
+		until(t, w, "the range that is now", func(s portwatch.State) bool {
+			i, j := index(s, "tcp", first), index(s, "tcp", second)
+			return i >= 0 && j >= 0 && !s.Listeners[i].Ephemeral && s.Listeners[j].Ephemeral
+		})
 	})
 }
 

@@ -48,6 +48,9 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		step++
 		w.showing.Lock()
 		sockets := w.all()
+		if w.scanner.readEphemeral() {
+			w.list()
+		}
 		w.showing.Unlock()
 		runtime.LockOSThread() // the CPU time is that of a thread
 		spent := w.cpuTime()

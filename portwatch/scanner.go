@@ -81,7 +81,7 @@ type Scanner struct {
 	broadcasts broadcasts
 	interfaces interfaces
 
-	ephemeral   ephemeral // as it was until a while ago
+	ephemeral   ephemeral // as readEphemeral has found it
 	ephemeralAt time.Time
 }
 
@@ -98,6 +98,7 @@ func (s *Scanner) Scan() ([]portlist.Listener, error) {
 	}
 	sockets = s.servers.only(s.Own.without(sockets))
 	s.processes.Root = s.root()
+	s.readEphemeral()
 	return s.list(sockets, s.processes.Of(inodesOf(sockets))), nil
 }
 
@@ -115,7 +116,6 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []port
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
-	ephemeral := s.ephemeralPorts()
 	unusable := s.broadcasts.unusable(sockets)
 	down, ipv6 := s.Proc == "" && loopbackDown(), make(ipv6)
 	devices := s.interfaces.names(sockets)
@@ -131,7 +131,7 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []port
 		listeners = append(listeners, portlist.Listener{
 			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode].Process, Program: owners[sock.inode].Program,
 			Interface: devices[sock.device], V6Only: sock.v6only,
-			Ephemeral: ephemeral.took(sock), Unusable: why,
+			Ephemeral: s.ephemeral.took(sock), Unusable: why,
 			Inode: sock.inode, UID: sock.uid,
 		})
 	}
@@ -145,12 +145,16 @@ func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []port
 	return slices.CompactFunc(listeners, func(a, b portlist.Listener) bool { return portlist.Compare(a, b) == 0 })
 }
 
-// ephemeralPorts reads the settings, of the kernel that runs once a second at most.
-func (s *Scanner) ephemeralPorts() ephemeral {
-	if now := time.Now(); s.Proc != "" || now.Sub(s.ephemeralAt) > time.Second {
-		s.ephemeral, s.ephemeralAt = readEphemeral(s.root()), now
+// readEphemeral reads the settings, of the kernel that runs once a second at most, and
+// reports whether they are others than before.
+func (s *Scanner) readEphemeral() (changed bool) {
+	now := time.Now()
+	if s.Proc == "" && now.Sub(s.ephemeralAt) <= time.Second {
+		return false
 	}
-	return s.ephemeral
+	before := s.ephemeral
+	s.ephemeral, s.ephemeralAt = readEphemeral(s.root()), now
+	return !s.ephemeral.equal(before)
 }
 
 // Close releases the netlink socket. The Scanner stays usable.

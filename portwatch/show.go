@@ -35,6 +35,7 @@ func (w *Watcher) showAll(rows []socket) (changed bool) {
 	defer w.showing.Unlock()
 	w.shown = make(map[port][]socket)
 	w.keep(w.scanner.servers.only(rows))
+	w.scanner.readEphemeral()
 	w.lookUp()
 	return w.list()
 }
@@ -50,8 +51,9 @@ func (w *Watcher) forget(gone []socket) {
 	}
 }
 
-// show is showAll for some ports, of which rows are all. Processes are looked up if that
-// has changed anything.
+// show is showAll for some ports, of which rows are all. If that has changed anything,
+// processes are looked up, and which ports are ephemeral is read again: whoever waits for
+// a port would wait for that too.
 func (w *Watcher) show(ports []port, rows []socket) (changed bool) {
 	w.showing.Lock()
 	defer w.showing.Unlock()
