@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	"agent-host/libvirt":           nil,
 	"agent-host/output":            {"agent-host/events", "agent-host/status"},
 	"agent-host/projects":          {"agent-host/configfile", "agent-host/shellword"},
-	"agent-host/proxy":             {"agent-host/ask", "tunnel/relay"},
+	"agent-host/proxy":             {"agent-host/ask", "agent-host/install", "tunnel/relay"},
 	"agent-host/qga":               {"agent-host/libvirt"},
 	"agent-host/rumtoml":           {"agent-host/config", "agent-host/output"},
 	"agent-host/setup":             {"agent-host/libvirt", "portwatch/nat", "tunnel/keyfile"},

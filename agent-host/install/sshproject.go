@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -55,29 +56,53 @@ func asUser(p *projects.Project, host string) (string, error) {
 	return user + "@" + host, nil
 }
 
-// sshAsRum are the options of ssh for the VM of a project, and what to do when it has another host key one day. That is
-// kept under rum's id and not under an address, which another VM may have tomorrow.
+// sshAsRum are the options of ssh for scripts in the VM of a project, and what to do when it has another host key one day.
 func sshAsRum(p *projects.Project) (options []string, newKey string, err error) {
-	identity := filepath.Join(p.WorkDir, "ssh_ed25519")
-	if _, err := os.Stat(identity); err != nil {
-		return nil, "", output.Advise(fmt.Errorf("the project's key: %w", err), "rum makes it with the VM: rum up; or go in without ssh: --via qga")
+	login, err := LoginOptions(p)
+	if known, ok := errors.AsType[*output.Problem](err); ok {
+		return nil, "", output.Advise(known.Err, known.Hint+"; or go in without ssh: --via qga")
 	}
-	dir, err := keys.DefaultDir()
 	if err != nil {
 		return nil, "", err
 	}
-	known := filepath.Join(filepath.Dir(dir), "known_hosts")
-	if err := os.MkdirAll(filepath.Dir(known), 0o700); err != nil {
+	known, err := KnownHosts()
+	if err != nil {
 		return nil, "", err
 	}
-	alias := keys.ProjectIdentity(p.ID)
+	for _, o := range append(login, "BatchMode=yes") {
+		options = append(options, "-o", o)
+	}
 	newKey = fmt.Sprintf("if rum made the VM anew, forget the key of the one before with: %s; if not, "+
-		"something else answers there, and should not be given a key", shellword.Join("ssh-keygen", "-f", known, "-R", alias))
-	return []string{
-		"-o", "IdentityFile=" + quoteOption(identity), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-		"-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + quoteOption(known),
-		"-o", "HostKeyAlias=" + alias,
-	}, newKey, nil
+		"something else answers there, and should not be given a key", shellword.Join("ssh-keygen", "-f", known, "-R", keys.ProjectIdentity(p.ID)))
+	return options, newKey, nil
+}
+
+// LoginOptions are options of ssh_config(5), each as KEY=VALUE, for logins with the key of a project.
+func LoginOptions(p *projects.Project) ([]string, error) {
+	identity := filepath.Join(p.WorkDir, "ssh_ed25519")
+	if _, err := os.Stat(identity); err != nil {
+		return nil, output.Advise(fmt.Errorf("the project's key: %w", err), "rum makes it with the VM: rum up")
+	}
+	host, err := HostKeyOptions(keys.ProjectIdentity(p.ID))
+	return append([]string{"IdentityFile=" + quoteOption(identity), "IdentitiesOnly=yes"}, host...), err
+}
+
+// HostKeyOptions are options of ssh_config(5) for a host whose key is kept in [KnownHosts] under an alias, and not under an
+// address, which another VM may have tomorrow. It is remembered from the first time on, and another one refused.
+func HostKeyOptions(alias string) ([]string, error) {
+	known, err := KnownHosts()
+	return []string{"StrictHostKeyChecking=accept-new", "UserKnownHostsFile=" + quoteOption(known), "HostKeyAlias=" + alias}, err
+}
+
+// KnownHosts is the file with the host keys of VMs, whose directory is made. VMs are made anew often: the user's own file
+// is no place for them.
+func KnownHosts() (string, error) {
+	dir, err := keys.DefaultDir()
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Dir(dir)
+	return filepath.Join(dir, "known_hosts"), os.MkdirAll(dir, 0o700)
 }
 
 // quoteOption writes a path as one word of ssh_config(5), where percent signs begin tokens.

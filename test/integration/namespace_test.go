@@ -105,3 +105,12 @@ func command(name string, args ...string) error {
 	}
 	return nil
 }
+
+// awaitAnswer waits until something in the namespace says hello to who connects.
+func (ns *namespace) awaitAnswer(t *testing.T, addr, hello string) {
+	t.Helper()
+	eventually(t, addr+" to answer", func() (ok bool) {
+		ns.do(t, func() error { ok = answers(addr, hello); return nil })
+		return ok
+	})
+}

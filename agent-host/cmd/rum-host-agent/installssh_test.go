@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/cloudinit"
+	"github.com/rum-vm/rum-agent/test/sshd"
 	"github.com/rum-vm/rum-agent/test/sysroot"
 )
 
@@ -28,7 +29,7 @@ func TestInstallGoesIntoAVMOfRumsWithItsKeyOverSSH(t *testing.T) {
 	in := func(command string) (stdout, stderr string, err error) { return vm.in(t, command) }
 
 	// A login that leads to something else ends well, and nothing is installed.
-	enter := filepath.Join(server.dir, "enter")
+	enter := server.enter
 	command, err := os.ReadFile(enter)
 	if err != nil {
 		t.Fatal(err)
@@ -83,8 +84,8 @@ func TestInstallGoesIntoAVMOfRumsWithItsKeyOverSSH(t *testing.T) {
 	}
 
 	// Another machine at that address, or the VM made anew.
-	server.stop()
-	newIdentity(t, filepath.Join(server.dir, "host"))
+	server.Stop()
+	sshd.NewKey(t, filepath.Join(server.Dir, "host"))
 	server.start(t)
 	before := guest.Read("calls")
 	_, _, err = in("uninstall")
@@ -114,7 +115,7 @@ func TestInstallGoesIntoAVMOfRumsWithItsKeyOverSSH(t *testing.T) {
 	}
 
 	// Without the project's key nobody gets in.
-	newIdentity(t, vm.identity)
+	sshd.NewKey(t, vm.identity)
 	if _, _, err = in("uninstall"); err == nil || !strings.Contains(err.Error(), "cannot reach "+vm.user+"@127.0.0.1 with ssh") {
 		t.Errorf("with another key: %v", err)
 	}
@@ -167,14 +168,14 @@ func TestAKeyThatAGuestGotFromAFailedInstallIsKept(t *testing.T) {
 func TestTheCommandToTryByHandIsTheOneThatWasUsed(t *testing.T) {
 	vm := newRumVM(t, sysroot.Systemd(t, machine()))
 	vm.boot(t)
-	vm.server.stop()
+	vm.server.Stop()
 	_, _, err := vm.in(t, "install")
 	command, _, found := strings.Cut(strings.TrimPrefix(hintOf(err), "try it by hand with: "), ", and name")
 	if err == nil || !found {
 		t.Fatalf("%v; %s", err, hintOf(err))
 	}
 	vm.server.start(t)
-	if err := os.WriteFile(filepath.Join(vm.server.dir, "enter"), []byte("$SSH_ORIGINAL_COMMAND"), 0o600); err != nil {
+	if err := os.WriteFile(vm.server.enter, []byte("$SSH_ORIGINAL_COMMAND"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
@@ -185,7 +186,7 @@ func TestTheCommandToTryByHandIsTheOneThatWasUsed(t *testing.T) {
 // A project's file may be a stranger's.
 func TestAUserThatNoSystemHasIsNotUsed(t *testing.T) {
 	vm := newRumVM(t, sysroot.New(t, machine()))
-	newIdentity(t, vm.identity)
+	sshd.NewKey(t, vm.identity)
 	for _, user := range []string{"$(touch /nowhere/pwned)", "-oProxyCommand=id", "a b", "\x1b]0;owned", "a\rb", "`id`", "a;b", "a'b"} {
 		if err := os.WriteFile(vm.file, fmt.Appendf(nil, "[ssh]\nuser = %s\n", strings.ReplaceAll(strconv.QuoteToASCII(user), `\x`, `\u00`)), 0o600); err != nil {
 			t.Fatal(err)
@@ -201,7 +202,7 @@ func TestAUserThatNoSystemHasIsNotUsed(t *testing.T) {
 
 func TestInstallSaysThatAProjectsFileIsNotUsedAndWhatIsInstead(t *testing.T) {
 	vm := newRumVM(t, sysroot.New(t, machine()))
-	newIdentity(t, vm.identity)
+	sshd.NewKey(t, vm.identity)
 	good, err := os.ReadFile(vm.file)
 	if err != nil {
 		t.Fatal(err)

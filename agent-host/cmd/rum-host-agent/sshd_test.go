@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,84 +22,46 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/projects"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/test/rumproject"
+	"github.com/rum-vm/rum-agent/test/sshd"
 	"github.com/rum-vm/rum-agent/test/sysroot"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 // sshServer is an OpenSSH server whose logins lead into a root of their own.
 type sshServer struct {
-	dir  string // its configuration
-	port uint16
-	cmd  *exec.Cmd
-	log  bytes.Buffer
+	*sshd.Server
+	port  uint16
+	enter string // the script that a login runs
 }
-
-// asRoot gives sshd the directory that it wants, and an account of root's that is not locked.
-const asRoot = `set -eu
-mount -t tmpfs tmpfs /run
-mkdir -p /run/sshd
-sed 's/^root:[^:]*:/root:*:/' /etc/shadow >/run/shadow
-mount --bind /run/shadow /etc/shadow
-exec "$@"
-`
 
 // newSSHServer runs a server on 127.0.0.1 that lets in whoever has the private key in a file.
 func newSSHServer(t *testing.T, root *sysroot.Root, identity string) *sshServer {
 	t.Helper()
-	s := &sshServer{dir: t.TempDir(), port: ownnet.FreePort(t)}
-	public, err := exec.Command("ssh-keygen", "-y", "-f", identity).Output()
-	if err != nil {
-		t.Fatalf("%v: install openssh-client", err)
-	}
-	var enter strings.Builder
+	enter := filepath.Join(t.TempDir(), "enter")
+	s := &sshServer{port: ownnet.FreePort(t)}
+	s.Server = sshd.New(t, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.port), identity, "ForceCommand /bin/sh "+enter+"\n")
+	s.enter = enter
+	var into strings.Builder
 	for _, arg := range root.Args("/bin/sh", "-c") {
-		fmt.Fprintf(&enter, "'%s' ", strings.ReplaceAll(arg, "'", `'\''`))
+		fmt.Fprintf(&into, "'%s' ", strings.ReplaceAll(arg, "'", `'\''`))
 	}
-	for name, text := range map[string]string{
-		"authorized_keys": string(public),
-		"enter":           "PATH=$PATH:/usr/sbin:/sbin\nexec " + enter.String() + `"$SSH_ORIGINAL_COMMAND"`,
-		"config": fmt.Sprintf("ListenAddress 127.0.0.1:%d\nHostKey %[2]s/host\nAuthorizedKeysFile %[2]s/authorized_keys\nForceCommand /bin/sh %[2]s/enter\n"+
-			"StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPidFile none\n", s.port, s.dir),
-	} {
-		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	newIdentity(t, filepath.Join(s.dir, "host"))
+	s.lead(t, "PATH=$PATH:/usr/sbin:/sbin\nexec "+into.String()+`"$SSH_ORIGINAL_COMMAND"`)
 	s.start(t)
-	t.Cleanup(func() {
-		s.stop()
-		if t.Failed() {
-			t.Logf("sshd:\n%s", s.log.Bytes())
-		}
-	})
 	return s
 }
 
-// newIdentity makes a pair of keys.
-func newIdentity(t *testing.T, file string) {
+// lead says what a login does.
+func (s *sshServer) lead(t *testing.T, script string) {
 	t.Helper()
-	os.Remove(file)
-	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file).CombinedOutput(); err != nil {
-		t.Fatalf("%v: install openssh-client\n%s", err, out)
+	if err := os.WriteFile(s.enter, []byte(script), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
+// start starts it, and waits until it answers.
 func (s *sshServer) start(t *testing.T) {
 	t.Helper()
-	args := []string{"/usr/sbin/sshd", "-D", "-e", "-f", filepath.Join(s.dir, "config")}
-	if _, err := os.Stat(args[0]); err != nil {
-		t.Fatalf("%v: install openssh-server", err)
-	}
-	if os.Geteuid() == 0 {
-		args = append([]string{"unshare", "-m", "/bin/sh", "-c", asRoot, "sh"}, args...)
-	}
-	s.cmd = exec.Command(args[0], args[1:]...)
-	s.cmd.Stderr = &s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	s.Start(t)
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
@@ -108,16 +70,11 @@ func (s *sshServer) start(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.stop()
-			t.Fatalf("sshd does not answer:\n%s", s.log.Bytes())
+			s.Stop()
+			t.Fatalf("sshd does not answer:\n%s", s.Log.Bytes())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-}
-
-func (s *sshServer) stop() {
-	s.cmd.Process.Signal(syscall.SIGTERM)
-	s.cmd.Wait() // its exit status says nothing
 }
 
 // runHere runs a command of the program.
@@ -195,7 +152,7 @@ func machine() string {
 // boot lets the project's key in.
 func (vm *rumVM) boot(t *testing.T) {
 	t.Helper()
-	newIdentity(t, vm.identity)
+	sshd.NewKey(t, vm.identity)
 	vm.server = newSSHServer(t, vm.guest, vm.identity)
 }
 
