@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rum-vm/rum-agent/agent-host/added"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
@@ -85,6 +86,7 @@ type Agent struct {
 
 	rulesMu sync.Mutex // taken after mu
 	rules   ruleSet
+	adds    added.Set // changed with rulesMu only
 }
 
 // New returns an agent with no VMs.

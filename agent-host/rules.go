@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
@@ -29,10 +30,20 @@ type Project struct {
 type ruleSet struct {
 	all config.Rules
 	own map[string]*Project // by the name of the VM
+	// added come before the others of a VM, and joined is what they are with those.
+	added, joined map[string]config.Rules
 }
 
 // of returns the rules for a VM.
 func (s ruleSet) of(vm string) config.Rules {
+	if rules, ok := s.joined[vm]; ok {
+		return rules
+	}
+	return s.ofFile(vm)
+}
+
+// ofFile are those that no command has added.
+func (s ruleSet) ofFile(vm string) config.Rules {
 	if p := s.own[vm]; p != nil {
 		return p.Config.Rules
 	}
@@ -70,6 +81,10 @@ func (a *Agent) SetProject(vm string, p *Project) {
 
 // useRules needs a.rulesMu.
 func (a *Agent) useRules() {
+	a.rules.joined = make(map[string]config.Rules)
+	for vm, first := range a.rules.added {
+		a.rules.joined[vm] = slices.Concat(first, a.rules.ofFile(vm))
+	}
 	rules := a.rules
 	a.table.SetRules(decider(rules), statics(rules), sockets(rules))
 	a.table.SetReverse(reverses(rules))

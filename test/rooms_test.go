@@ -18,7 +18,8 @@ const module = "github.com/rum-vm/rum-agent/"
 // are not here, may know whatever is not the other agent's.
 var rooms = map[string][]string{
 	"agent-guest":                  {"portwatch/nat", "portwatch/netns", "tunnel"},
-	"agent-host":                   {"agent-host/config", "agent-host/explain", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
+	"agent-host":                   {"agent-host/added", "agent-host/explain", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
+	"agent-host/added":             {"agent-host/config", "agent-host/status"},
 	"agent-host/ask":               {"agent-host/control", "agent-host/output", "agent-host/projects"},
 	"agent-host/configfile":        {"agent-host/config", "agent-host/filewatch", "tunnel/keyfile"},
 	"agent-host/config":            {"agent-host/config/position", "portwatch/portlist"},

@@ -76,6 +76,7 @@ type Rule struct {
 	namesPort bool // guest is written
 	adds      bool // it may be a place beside others for the same port: see joins
 	asRum     bool // of [[ports]] in a file that rum reads too
+	ofCommand bool // of no file
 	at        position.Path
 	hostIPKey string // host_ip, or bind where that is written
 	auto      *auto  // of [auto_ports]; nil for all others
@@ -94,9 +95,15 @@ func (r *Rule) forVM(name string) bool {
 // joins reports whether what the rule says is a place on the host beside that of an earlier
 // one, and does not wait for that to go: to rum each of its [[ports]] is one. Of others those
 // are that ask for the same listeners, and are in one table; the later one could mean nothing else.
+// What a command gives a port is beside what a file does.
 func (r *Rule) joins(first *Rule) bool {
-	if !r.adds || !first.adds {
+	switch {
+	case !r.adds || !first.adds:
 		return false
+	case first.ofCommand:
+		forVM := *r
+		forVM.VM = first.VM
+		return forVM.asksTheSame(first)
 	}
 	return r.asRum && first.asRum || r.at.Parent() == first.at.Parent() && r.asksTheSame(first)
 }

@@ -85,9 +85,14 @@ func (c *Client) StatusJSON(ctx context.Context, q status.Query) (io.ReadCloser,
 
 // get asks for what is at a path of the API. The caller closes it.
 func (c *Client) get(ctx context.Context, path string, form url.Values) (io.ReadCloser, error) {
+	return c.send(ctx, http.MethodGet, path, form)
+}
+
+// send is get with another method.
+func (c *Client) send(ctx context.Context, method, path string, form url.Values) (io.ReadCloser, error) {
 	path += "?" + form.Encode()
 	// The host in the address is never looked up: there is only one.
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
 		return nil, err
 	}

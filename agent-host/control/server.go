@@ -44,6 +44,12 @@ type Server struct {
 	Wait func(ctx context.Context, vm, proto string, port uint16) (status.Answer, error)
 	// Connect connects to a TCP port of a VM; nil, without an error, where there is no VM of that name.
 	Connect func(ctx context.Context, vm string, port uint16) (*net.TCPConn, error)
+	// AddForward adds a rule to those of a VM, RemoveForward takes it back, and Forwards are
+	// those that were added to a VM, or with an empty name to all. Errors wrap [fs.ErrNotExist]
+	// where something is not there, and [fs.ErrExist] where something is in the way.
+	AddForward    func(vm, ports, proto string, hold time.Duration) (status.Added, error)
+	RemoveForward func(vm, ports, proto string) (status.Added, error)
+	Forwards      func(vm string) []status.Added
 	// Events are what happened.
 	Events *events.History
 	Log    *slog.Logger
@@ -57,6 +63,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.handleReads(mux)
 	mux.HandleFunc("GET "+waitPath, s.wait)
 	mux.HandleFunc("POST "+connectPath, s.connect)
+	s.handleForwards(mux)
 	return s.serve(ctx, l, mux)
 }
 

@@ -212,11 +212,20 @@ func (c *chain) freeHost(open string) string {
 	}
 	if f.State == status.Denied {
 		if port := privileged(f.Host); port != 0 {
-			return fmt.Sprintf("allow it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=%d; or give the rule at %s a host port from 1024 up%s", port, f.Rule, own)
+			return fmt.Sprintf("allow it with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=%d; or %s%s", port, c.higherHost(), own)
 		}
 		return "do what the step above says" + own
 	}
 	return "end what has it there, and it is taken over; or give a rule for the port another host" + own
+}
+
+// higherHost is how a forward gets a host port that anybody may have.
+func (c *chain) higherHost() string {
+	f := c.Forward
+	if !strings.HasPrefix(f.Rule, status.AddedPrefix) {
+		return "give the rule at " + f.Rule + " a host port from 1024 up"
+	}
+	return "take it back, and add it with a host port from 1024 up"
 }
 
 // privileged is a port below 1024 among addresses; 0 for none.

@@ -25,7 +25,7 @@ func writeForwards(b *strings.Builder, vm status.VM, look Look) {
 	}
 	names = append(names, "REASON")
 	t := newTable(vm, all, names, look)
-	for _, narrower := range []func(*table){
+	t.narrow(look, []func(*table){
 		func(t *table) { t.drop("REASON") },
 		(*table).sayLocalhost,
 		func(t *table) { t.drop("GUEST") },
@@ -36,13 +36,18 @@ func writeForwards(b *strings.Builder, vm status.VM, look Look) {
 		func(t *table) { t.drop("PROCESS") },
 		func(t *table) { t.drop("LABEL") },
 		func(t *table) { t.drop("CONNS") },
-	} {
+	})
+	t.write(b, look)
+}
+
+// narrow makes a table narrower step by step until it fits.
+func (t *table) narrow(look Look, steps []func(*table)) {
+	for _, narrower := range steps {
 		if look.Width == 0 || t.width() <= look.Width {
 			break
 		}
 		narrower(t)
 	}
-	t.write(b, look)
 }
 
 // urgency is lower for what should be seen to.

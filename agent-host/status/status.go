@@ -77,12 +77,12 @@ func (q Query) Of(all []Forward) []Forward {
 		return all
 	}
 	return slices.DeleteFunc(all, func(f Forward) bool {
-		return q.State != "" && f.State != q.State || q.Port != 0 && f.Port != q.Port && !f.onHost(q.Port)
+		return q.State != "" && f.State != q.State || q.Port != 0 && f.Port != q.Port && !f.OnHost(q.Port)
 	})
 }
 
-// onHost reports whether a forward has, or wants, a port of the host.
-func (f *Forward) onHost(port uint16) bool {
+// OnHost reports whether a forward has, or wants, a port of the host.
+func (f *Forward) OnHost(port uint16) bool {
 	return slices.ContainsFunc(f.Host, func(a string) bool {
 		at, err := netip.ParseAddrPort(a)
 		return err == nil && at.Port() == port

@@ -92,7 +92,7 @@ func TestTheLinesOfTheAPIsDocumentationWork(t *testing.T) {
 			t.Errorf("no line asks for %s", path[1])
 		}
 	}
-	if len(asked) != 6 {
+	if len(asked) != 7 {
 		t.Errorf("asked for are %v", asked)
 	}
 }
@@ -214,7 +214,10 @@ func TestTheStatusSocketIsTheGroupsAndTellsNoDirectories(t *testing.T) {
 			t.Errorf("%v:\n%s", args, out)
 		}
 	}
-	for _, args := range [][]string{{"wait", strconv.Itoa(int(port)), "--timeout", "1s"}, {"proxy", "dev", strconv.Itoa(int(port))}} {
+	for _, args := range [][]string{
+		{"wait", strconv.Itoa(int(port)), "--timeout", "1s"}, {"proxy", "dev", strconv.Itoa(int(port))},
+		{"forward", "add", "9"}, {"forward", "rm", "9"}, {"forward", "list"},
+	} {
 		_, _, err = runHere(t, append(args, "--socket", public)...)
 		if err == nil || !strings.Contains(err.Error(), "for status alone") {
 			t.Errorf("%v, which has something done: %v", args, err)

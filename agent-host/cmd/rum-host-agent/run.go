@@ -145,7 +145,10 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		}
 		return st
 	}
-	server := &control.Server{Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Connect: agent.Connect, Events: agent.Events(), Log: log}
+	server := &control.Server{
+		Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Connect: agent.Connect,
+		AddForward: agent.AddForward, RemoveForward: agent.RemoveForward, Forwards: agent.AddedForwards, Events: agent.Events(), Log: log,
+	}
 	if rum != nil {
 		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.NoteRivals(agent.VMs(q)) }
 	}

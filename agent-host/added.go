@@ -1,0 +1,122 @@
+package hostagent
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/added"
+	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+)
+
+// AddForward adds a rule to those of a VM, before all others and until the agent ends: ports
+// as [config.ParseMapping] reads them. An empty name is the only VM. The error wraps
+// [fs.ErrNotExist] where there is no such VM, and [fs.ErrExist] as [added.Set.Add] says.
+func (a *Agent) AddForward(vm, ports, proto string, hold time.Duration) (status.Added, error) {
+	f, err := a.added(vm, ports, proto)
+	if err != nil {
+		return status.Added{}, err
+	}
+	f.Hold, f.At = hold, time.Now()
+	if err := a.changeAdded(func() error { return a.adds.Add(f) }); err != nil {
+		return status.Added{}, err
+	}
+	a.cfg.Log.Info("forward added", "vm", f.VM, "forward", f.Mapping)
+	return a.statusOf(f), nil
+}
+
+// RemoveForward takes back what AddForward has added. The error wraps
+// [fs.ErrNotExist] where it has not, and where there is no such VM.
+func (a *Agent) RemoveForward(vm, ports, proto string) (status.Added, error) {
+	f, err := a.added(vm, ports, proto)
+	if err != nil {
+		return status.Added{}, err
+	}
+	for _, there := range a.adds.List(f.VM) {
+		if there.Mapping == f.Mapping {
+			f = there
+		}
+	}
+	was := a.statusOf(f)
+	if err := a.changeAdded(func() error { return a.adds.Remove(f.VM, f.Mapping) }); err != nil {
+		return status.Added{}, err
+	}
+	a.cfg.Log.Info("forward taken back", "vm", f.VM, "forward", f.Mapping)
+	return was, nil
+}
+
+// changeAdded uses the rules of what is added after a change that succeeds.
+func (a *Agent) changeAdded(change func() error) error {
+	a.rulesMu.Lock()
+	defer a.rulesMu.Unlock()
+	if err := change(); err != nil {
+		return err
+	}
+	a.rules.added = a.adds.Rules()
+	a.useRules()
+	return nil
+}
+
+// AddedForwards are those of a VM, or with an empty name of all, and what has become of them.
+func (a *Agent) AddedForwards(vm string) []status.Added {
+	all := []status.Added{}
+	for _, f := range a.adds.List(vm) {
+		all = append(all, a.statusOf(f))
+	}
+	return all
+}
+
+// added reads what a command says of a forward. The VM has to be there.
+func (a *Agent) added(vm, ports, proto string) (f added.Forward, err error) {
+	names := a.Names()
+	slices.Sort(names)
+	serves := "the agent serves none"
+	if len(names) > 0 {
+		serves = "the agent serves " + strings.Join(names[:min(len(names), maxNamed)], ", ")
+	}
+	switch {
+	case vm == "" && len(names) == 1:
+		vm = names[0]
+	case vm == "" && len(names) > 1:
+		return f, fmt.Errorf("for which VM? %s", serves)
+	case !slices.Contains(names, vm):
+		return f, &noVMError{vm, serves}
+	}
+	f.VM = vm
+	f.Mapping, err = config.ParseMapping(ports, config.Proto(proto))
+	return f, err
+}
+
+// maxNamed bounds how many VMs an error names.
+const maxNamed = 20
+
+// noVMError says that there is no VM of a name, and which there are.
+type noVMError struct{ name, serves string }
+
+func (e *noVMError) Error() string { return fmt.Sprintf("there is no VM %q; %s", e.name, e.serves) }
+func (e *noVMError) Unwrap() error { return fs.ErrNotExist }
+
+// statusOf tells what has become of a forward that was added.
+func (a *Agent) statusOf(f added.Forward) status.Added {
+	st := status.Added{VM: f.VM, Proto: string(f.Proto), Host: f.Host.String(), Guest: f.Guest.String(), Rule: f.RuleName(), AddedAt: f.At}
+	if f.Hold > 0 {
+		st.Hold = f.Hold.String()
+	}
+	a.mu.Lock()
+	v := a.find(f.VM)
+	a.mu.Unlock()
+	if v == nil {
+		st.Reason = "the VM is not there now"
+		return st
+	}
+	for _, row := range v.forwards.Status() {
+		of := row.Rule == st.Rule && row.Proto == st.Proto && f.Guest.Has(row.Port) && row.OnHost(f.Host.First+row.Port-f.Guest.First)
+		if of && (st.State == "" || st.State == status.Active) {
+			st.State, st.Reason = row.State, row.Reason
+		}
+	}
+	return st
+}

@@ -1,0 +1,84 @@
+package ask
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+)
+
+// Forward is what a command wants of the forwards that are added to the rules.
+type Forward struct {
+	VM   string // empty for the only one; of a list, for all
+	UDP  bool
+	Hold time.Duration
+	JSON bool
+	Look output.Look
+}
+
+func (o *Forward) of(ports string) control.Forward {
+	f := control.Forward{VM: o.VM, Ports: ports, Proto: "tcp", Hold: o.Hold}
+	if o.UDP {
+		f.Proto = "udp"
+	}
+	return f
+}
+
+// Add has ports forwarded, which are [HOST:]GUEST, and writes what has become of them.
+func (o *Forward) Add(ctx context.Context, w io.Writer, socket, ports string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	added, err := control.NewClient(socket).AddForward(ctx, o.of(ports))
+	if err != nil {
+		return refused(socket, err)
+	}
+	return output.ForwardAdded(w, added, o.Look)
+}
+
+// Remove takes back what Add has added.
+func (o *Forward) Remove(ctx context.Context, w io.Writer, socket, ports string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	f, err := control.NewClient(socket).RemoveForward(ctx, o.of(ports))
+	if err != nil {
+		return refused(socket, err)
+	}
+	_, err = fmt.Fprintf(w, "%s/%s of %s is taken back; what the file says of the port counts\n", f.Ports(), f.Proto, output.Clean(f.VM))
+	return err
+}
+
+// List writes what was added.
+func (o *Forward) List(ctx context.Context, w io.Writer, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	all, err := control.NewClient(socket).Forwards(ctx, o.VM)
+	switch {
+	case err != nil:
+		return Advise(socket, err)
+	case o.JSON:
+		return indented(w, struct {
+			Forwards []status.Added `json:"forwards"`
+		}{all})
+	}
+	return output.ForwardsAdded(w, all, o.Look)
+}
+
+// refused tells why an agent does not do what a command wants. What no agent could do is bad
+// usage.
+func refused(socket string, err error) error {
+	if r, ok := errors.AsType[*control.RefusedError](err); ok {
+		switch r.Status {
+		case http.StatusBadRequest:
+			return output.Misuse(errors.New(r.Text))
+		case http.StatusNotFound, http.StatusConflict:
+			return errors.New(r.Text)
+		}
+	}
+	return Advise(socket, err)
+}

@@ -1,0 +1,52 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Mapping says which ports of the host are for which of the guest, as commands name them.
+type Mapping struct {
+	Host, Guest Ports
+	Proto       Proto // TCP or UDP
+}
+
+// ParseMapping reads [HOST:]GUEST, with a port or a range of them on each side.
+func ParseMapping(text string, proto Proto) (Mapping, error) {
+	host, guest, both := strings.Cut(text, ":")
+	if !both {
+		guest = host
+	}
+	m := Mapping{Proto: proto}
+	var err error
+	if m.Host, err = parsePorts(host); err == nil {
+		m.Guest, err = parsePorts(guest)
+	}
+	switch {
+	case err != nil:
+		return Mapping{}, fmt.Errorf("%q is not [HOST:]GUEST, such as 8080:80: %w", shorten(text), err)
+	case m.Host.Len() != m.Guest.Len():
+		return Mapping{}, fmt.Errorf("%s: %s for %s in the guest: the ranges must be of one length", shorten(text), count(m.Host.Len()), count(m.Guest.Len()))
+	}
+	return m, nil
+}
+
+// String is the mapping as [ParseMapping] reads it, and its protocol behind a slash.
+func (m Mapping) String() string { return fmt.Sprintf("%v:%v/%s", m.Host, m.Guest, m.Proto) }
+
+// Rule is the rule that a file has with the mapping and hold alone. It is for any VM, and a
+// place on the host beside those that rules behind it give the same ports.
+func (m Mapping) Rule(name string, hold time.Duration) (Rule, error) {
+	switch {
+	case hold < 0 || hold > maxHold:
+		return Rule{}, fmt.Errorf("hold %v: want a time such as 5s, %v at most", hold, maxHold)
+	case hold > 0 && m.Proto == UDP:
+		return Rule{}, fmt.Errorf("hold %v: it is for tcp only: datagrams do not wait", hold)
+	}
+	return Rule{
+		Name: name, Proto: m.Proto, Guest: m.Guest, Host: m.Host, HostIP: []netip.Addr{loopback4, loopback6}, Hold: hold,
+		namesPort: true, adds: true, ofCommand: true,
+	}, nil
+}

@@ -1,0 +1,62 @@
+package output
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/status"
+)
+
+// ForwardAdded writes for people what has become of a forward that was added.
+func ForwardAdded(w io.Writer, f status.Added, look Look) error {
+	vm := Clean(f.VM)
+	udp := ""
+	if f.Proto == "udp" {
+		udp = " --udp"
+	}
+	says := "nothing listens there yet; it is forwarded as soon as something does"
+	if f.State != "" {
+		says = f.State
+		if f.Reason != "" {
+			says += ": " + CleanError(f.Reason)
+		}
+	}
+	text := wrapped(fmt.Sprintf("%s/%s of this host is %s of %s until the agent ends: %s", Clean(f.Host), Clean(f.Proto), Clean(f.Guest), vm, says), "", look.Width) +
+		wrapped(fmt.Sprintf("take it back with: rum-host-agent forward rm %s --vm %s%s", Clean(f.Ports()), vm, udp), "", look.Width)
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// ForwardsAdded writes for people what was added.
+func ForwardsAdded(w io.Writer, all []status.Added, look Look) error {
+	if len(all) == 0 {
+		_, err := io.WriteString(w, "no forwards were added\n")
+		return err
+	}
+	names := []string{"FORWARD", "VM", "STATE", "HOLD", "ADDED", "REASON"}
+	t := &table{names: names, rows: [][]Cell{Plain(names...)}}
+	for i := range all {
+		f := &all[i]
+		state := Cell{text: "-"}
+		if f.State != "" {
+			state = stateCell(f.State)
+		}
+		t.rows = append(t.rows, []Cell{
+			{text: Clean(f.Ports() + "/" + f.Proto)}, {text: Clean(f.VM)}, state, {text: OrDash(f.Hold)},
+			{text: f.AddedAt.Local().Format(time.DateTime)}, {text: CleanError(f.Reason)},
+		})
+		t.marks = append(t.marks, f.State == status.Claim || f.State == status.Denied)
+	}
+	t.narrow(look, []func(*table){
+		func(t *table) { t.drop("REASON") },
+		func(t *table) { t.drop("HOLD") },
+		func(t *table) { t.shortenTo("VM", 12) },
+		func(t *table) { t.drop("ADDED") },
+	})
+	var b strings.Builder
+	t.write(&b, look)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
