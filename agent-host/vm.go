@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward"
@@ -49,6 +50,7 @@ type vm struct {
 	knocks     chan struct{} // has a token when the guest has knocked
 	knockedAt  time.Time     // when that was last heeded
 	life       life
+	links      atomic.Uint64 // that there were
 
 	// changing is held, before mu, while forwards are told of a link, which
 	// may wait for work on other VMs. A status does not wait for that.
@@ -229,6 +231,7 @@ func (v *vm) connected(link *tunnel.Link) {
 	}
 	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
 		"hostname", peer.Hostname, "rebooted", last.BootID != "" && last.BootID != peer.BootID)
+	v.links.Add(1)
 	v.life.isUp(fmt.Sprintf("%v, auth %s, agent %s", v.Endpoint, peer.Auth, peer.AgentVersion))
 }
 
@@ -264,6 +267,7 @@ func (v *vm) disconnected(link *tunnel.Link) {
 // the forwards stay as they are.
 func (v *vm) announced(ctx context.Context, a announce.Announcement) {
 	// Owed still where a link before this one ended meanwhile.
+	heard := time.Now()
 	if v.budget.Wait(ctx.Done()) != nil {
 		return
 	}
@@ -275,6 +279,7 @@ func (v *vm) announced(ctx context.Context, a announce.Announcement) {
 		}
 	}()
 	if a.Generation > 0 {
+		v.forwards.Heard(heard)
 		changed = v.unnamed.take(a.Listeners)
 	}
 	v.mu.Lock()

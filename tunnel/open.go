@@ -62,6 +62,7 @@ func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.C
 			return false
 		}
 		if s := l.openNow(raw, t, early); s != nil {
+			s.CountDial(&n.Dials)
 			relay.Join(c.Socket, s, n, done)
 			return true
 		}

@@ -107,7 +107,7 @@ func (t *Table) decideAnew(change func() []*VM) {
 			if p.openWanted(&p.Wanted, u) {
 				return true
 			}
-			p.stale = policy.Ports{}
+			p.stale, p.heard = policy.Ports{}, time.Time{}
 			return false
 		})
 		p.Wanted = policy.Wanted{}
@@ -181,6 +181,7 @@ func (v *VM) openWanted(w *policy.Wanted, u turn) (more bool) {
 			}
 		} else {
 			v.add(k, g)
+			v.measure(k)
 		}
 		if u.over() {
 			return true

@@ -3,6 +3,7 @@ package forward
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
 	"github.com/rum-vm/rum-agent/agent-host/forward/held"
@@ -14,6 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/told"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // VM is a virtual machine's part of a [Table]. Its methods may be called from
@@ -29,6 +31,7 @@ type VM struct {
 	started   bool                // something, if only nothing, was announced
 	announced []portlist.Listener // last, sorted
 	stale     policy.Ports        // where the forwards are not what is wanted
+	heard     time.Time           // when it was announced what they are to be; the zero time if it was not
 	gone      held.Listeners      // no more announced, and held
 	forwards  map[policy.Key]*forward
 	room      *room.VM
@@ -39,7 +42,8 @@ type VM struct {
 	named     map[host.Spot]map[host.Addr][]*binding // what rules name; see takePrecedence
 	chosen    *chosen                                // for a summary; nil after a change
 	untold    bool                                   // the guest is to be told what became of its ports
-	told      told.Guest                             // the teller's
+	detected  relay.Latency
+	told      told.Guest // the teller's
 	closed    bool
 }
 

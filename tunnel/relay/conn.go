@@ -33,4 +33,6 @@ type Counters struct {
 	// In is bytes from the guest to the client, Out from the client to the
 	// guest.
 	In, Out atomic.Uint64
+	// Dials is how long it took until the service had taken each connection.
+	Dials Latency
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/clock"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -52,8 +54,14 @@ func (s *Stream) gotAnswer(err error) error {
 	}
 	s.answerErr = err
 	s.answered.Store(true)
+	if err == nil && s.dials != nil {
+		s.dials.Observe(clock.Now() - s.asked)
+	}
 	return err
 }
+
+// CountDial has it counted how long the guest takes to connect. It is for who opens the stream, before the answer is read.
+func (s *Stream) CountDial(dials *relay.Latency) { s.dials = dials }
 
 // ExpectAnswer starts the time the guest has to answer. It does nothing if the stream is
 // dead already.
@@ -63,6 +71,7 @@ func (s *Stream) ExpectAnswer() {
 	if s.err != nil {
 		return
 	}
+	s.asked = clock.Now()
 	s.answerTimer = time.AfterFunc(answerTimeout, func() {
 		s.Fail(fmt.Errorf("no answer from the guest within %v: %w", answerTimeout, os.ErrDeadlineExceeded))
 	})

@@ -66,6 +66,8 @@ type Stream struct {
 	answered  atomic.Bool // it has been read, or will not come
 	answerErr error
 	answer    wire.AnswerReader
+	asked     time.Duration  // when it was asked for, by package clock
+	dials     *relay.Latency // takes in how long a connection took; nil for nobody
 }
 
 var _ relay.Conn = (*Stream)(nil)

@@ -10,10 +10,11 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
-// LastError is what went wrong last with the connections of a forward. The zero
-// value is nothing yet.
+// LastError is what went wrong last with the connections of a forward, and how often what
+// did. The zero value is nothing yet.
 type LastError struct {
 	last   atomic.Pointer[failure]
+	kinds  [len(Kinds)]atomic.Uint64
 	ending atomic.Uint64 // clients that read an end where a reset was due
 }
 
@@ -23,7 +24,22 @@ type failure struct {
 }
 
 // Note takes in why a connection was not what it should have been.
-func (e *LastError) Note(err error) { e.last.Store(&failure{err.Error(), time.Now()}) }
+func (e *LastError) Note(err error) {
+	e.count(err)
+	e.remember(err)
+}
+
+func (e *LastError) remember(err error) { e.last.Store(&failure{err.Error(), time.Now()}) }
+
+func (e *LastError) count(err error) { e.kinds[kindOf(err)].Add(1) }
+
+// Counts are how many errors there were of each of [Kinds].
+func (e *LastError) Counts() (n [len(Kinds)]uint64) {
+	for i := range e.kinds {
+		n[i] = e.kinds[i].Load()
+	}
+	return n
+}
 
 // noteUnix is note where the client is on a unix socket, on which there is no reset:
 // what was cut may look complete to it.

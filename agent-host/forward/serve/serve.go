@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/reserve"
+	"github.com/rum-vm/rum-agent/tunnel/stream"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -144,6 +146,7 @@ func (s *Service) ended(c *relay.Client, err error) {
 // CannotAccept notes that a client was reset, or waits in vain for the time being.
 func (s *Service) CannotAccept(err error) {
 	if short, ok := errors.AsType[*reserve.SpentError](err); ok {
+		s.Errors.count(short)
 		s.guest.shortage.note(short, s.guest.log)
 		return
 	}
@@ -204,6 +207,9 @@ func (s *Service) openStream(ctx context.Context, l *Link, target wire.Target, f
 	if err != nil {
 		return nil, err
 	}
+	if st, ok := guest.(*stream.Stream); ok {
+		st.CountDial(&s.Counters.Dials)
+	}
 	s.Carry(l, path)
 	return guest, nil
 }
@@ -224,6 +230,7 @@ func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 		return nil, fmt.Errorf("bridge: %w", dial.ErrTooMany)
 	}
 	there, stop := relay.WhileThere(ctx, client)
+	began := clock.Now()
 	d := net.Dialer{Timeout: wire.DialTimeout, Control: relay.ControlTCP}
 	c, err := d.DialContext(there, s.key.Proto, addr.String())
 	stop()
@@ -245,6 +252,7 @@ func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 		s.CannotAccept(err)
 		return nil, err
 	}
+	s.Counters.Dials.Observe(clock.Now() - began)
 	guest := relay.TCP(c.(*net.TCPConn))
 	// The socket's buffer takes this without waiting.
 	if _, err := guest.Write(first); err != nil {

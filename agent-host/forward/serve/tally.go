@@ -29,8 +29,11 @@ func (n *Tally) Show(st *status.Forward) {
 // Lost notes datagrams that did not arrive, and why.
 func (n *Tally) Lost(datagrams uint32, err error) {
 	n.dropped.Add(uint64(datagrams))
-	n.Errors.Note(err)
+	n.Errors.remember(err) // counted as dropped
 }
+
+// Dropped is how many datagrams did not arrive.
+func (n *Tally) Dropped() uint64 { return n.dropped.Load() }
 
 // carried is what carried a forward's last connection.
 type carried struct {

@@ -1,0 +1,46 @@
+package forward
+
+import (
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
+)
+
+// Port is a guest port, or unix socket, as it is measured.
+type Port struct {
+	Key   policy.Key
+	Open  bool         // every host address of its rule listens
+	Tally *serve.Tally // goes on counting
+}
+
+// Ports are those that are on the host or want to be, in no order, and how many there are
+// altogether by state.
+func (v *VM) Ports() (all []Port, states map[string]int) {
+	states = make(map[string]int)
+	v.table.look(func() {
+		all = make([]Port, 0, len(v.forwards))
+		for k, f := range v.forwards {
+			states[f.state()]++
+			all = append(all, Port{k, f.main.open != nil, f.service.Tally})
+		}
+		for r := range v.room.Rows() {
+			states[r.State()]++
+		}
+	})
+	return all, states
+}
+
+// Detections are how long it took from an announcement until a port was open here.
+func (v *VM) Detections() *relay.Latency { return &v.detected }
+
+// Heard says when what is announced next was heard of.
+func (v *VM) Heard(at time.Time) { v.table.look(func() { v.heard = at }) }
+
+// measure takes in how long a new port took, if that is open and was announced.
+func (v *VM) measure(k policy.Key) {
+	if f := v.forwards[k]; f != nil && f.main.open != nil && !v.heard.IsZero() {
+		v.detected.Observe(time.Since(v.heard))
+	}
+}
