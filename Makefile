@@ -35,6 +35,7 @@ build: go ## both agents to bin/, static, for this machine and for amd64 and arm
 # They build the agents themselves, so that no result can be kept for next time.
 test: go ## unit and namespace tests, with the race detector; needs no VM
 	@sh test/deps.sh $(TEST_DEPS)
+	@sh test/promtool.sh
 	go test -race -timeout 10m $(TESTFLAGS) $$(go list ./... | grep -v /test/integration)
 	go test -race -count=1 -timeout 10m $(TESTFLAGS) ./test/integration
 
@@ -78,6 +79,7 @@ bench-detect: build ## how soon a port of a guest is there on the host, and gone
 
 deps: ## install the packages that test, e2e and demo need
 	@sh test/deps.sh $(TEST_DEPS) $(E2E_DEPS)
+	@sh test/promtool.sh
 
 clean: ## remove what build made
 	rm -rf bin

@@ -42,6 +42,7 @@ var rooms = map[string][]string{
 	"agent-host/install":           {"agent-host/keys", "agent-host/output", "agent-host/projects", "agent-host/qga", "cloudinit"},
 	"agent-host/keys":              {"tunnel/keyfile"},
 	"agent-host/libvirt":           nil,
+	"agent-host/metrics":           {"agent-host"},
 	"agent-host/output":            {"agent-host/events", "agent-host/status"},
 	"agent-host/projects":          {"agent-host/configfile", "agent-host/shellword"},
 	"agent-host/proxy":             {"agent-host/ask", "agent-host/install", "tunnel/relay"},
@@ -80,15 +81,16 @@ var rooms = map[string][]string{
 
 // Libraries that only some may import.
 var libraries = map[string][]string{
-	"github.com/BurntSushi/toml":         {"agent-host/config"},
-	"github.com/digitalocean/go-libvirt": {"agent-host/libvirt", "agent-host/qga", "agent-host/setup"},
-	"github.com/cilium/ebpf":             {"portwatch/events"},
-	"github.com/cilium/ebpf/rlimit":      {"agent-guest/cmd/rum-guest-agent"},
-	"github.com/diskfs/go-diskfs":        {"cloudinit"},
-	"github.com/google/nftables":         {"portwatch/nat"},
-	"github.com/mdlayher/vsock":          {"tunnel/endpoint"},
-	"github.com/spf13/cobra":             {"agent-host/cmd/rum-host-agent"},
-	"libvirt.org/go/libvirtxml":          {"agent-host/setup"},
+	"github.com/BurntSushi/toml":          {"agent-host/config"},
+	"github.com/digitalocean/go-libvirt":  {"agent-host/libvirt", "agent-host/qga", "agent-host/setup"},
+	"github.com/cilium/ebpf":              {"portwatch/events"},
+	"github.com/cilium/ebpf/rlimit":       {"agent-guest/cmd/rum-guest-agent"},
+	"github.com/diskfs/go-diskfs":         {"cloudinit"},
+	"github.com/google/nftables":          {"portwatch/nat"},
+	"github.com/mdlayher/vsock":           {"tunnel/endpoint"},
+	"github.com/prometheus/client_golang": {"agent-host/metrics"},
+	"github.com/spf13/cobra":              {"agent-host/cmd/rum-host-agent"},
+	"libvirt.org/go/libvirtxml":           {"agent-host/setup"},
 }
 
 // Packages that work on what they are given: they open nothing and dial nowhere.

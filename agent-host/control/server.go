@@ -22,7 +22,10 @@ import (
 )
 
 // Paths of the API.
-const statusPath = "/v1/status"
+const (
+	statusPath  = "/v1/status"
+	metricsPath = "/v1/metrics"
+)
 
 // maxClients are answered at a time; the others wait.
 const maxClients = 64
@@ -52,7 +55,9 @@ type Server struct {
 	Forwards      func(vm string) []status.Added
 	// Events are what happened.
 	Events *events.History
-	Log    *slog.Logger
+	// Metrics answers Prometheus; nil for nobody.
+	Metrics http.Handler
+	Log     *slog.Logger
 
 	watchers atomic.Int32
 }
@@ -93,6 +98,9 @@ func (s *Server) handleReads(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+healthPath, s.health)
 	mux.HandleFunc("GET "+eventsPath, s.events)
 	mux.HandleFunc("GET "+explainPath, s.explain)
+	if s.Metrics != nil {
+		mux.Handle("GET "+metricsPath, s.Metrics)
+	}
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {

@@ -82,7 +82,7 @@ func TestTheLinesOfTheAPIsDocumentationWork(t *testing.T) {
 		c.WaitDelay = time.Second
 		c.Env = append(os.Environ(), "SOCKET="+socket)
 		out, err := c.Output()
-		if err != nil || !json.Valid(out) {
+		if err != nil || !json.Valid(out) && !bytes.Contains(out, []byte("# HELP rum_agent_info ")) {
 			t.Errorf("%s: %v\n%s", line, err, out)
 		}
 		asked[regexp.MustCompile(`/v1/[a-z]+`).FindString(line)] = true
@@ -92,7 +92,7 @@ func TestTheLinesOfTheAPIsDocumentationWork(t *testing.T) {
 			t.Errorf("no line asks for %s", path[1])
 		}
 	}
-	if len(asked) != 7 {
+	if len(asked) != 8 {
 		t.Errorf("asked for are %v", asked)
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/metrics"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/agent-host/userconfig"
@@ -41,6 +42,7 @@ type runOptions struct {
 	config  string
 	level   string
 	public  string
+	metrics string
 }
 
 func newRun(s *shared) *cobra.Command {
@@ -69,6 +71,7 @@ with a mistake changes nothing.`,
 	c.Flags().StringVar(&o.libvirt, "libvirt", "", "libvirt `URI` to find VMs at, or none; without --vm the default is\n$LIBVIRT_DEFAULT_URI, else the system's or the user's daemon")
 	configFlag(c, &o.config)
 	c.Flags().StringVar(&o.public, "status-socket", "", "a second socket, `PATH[:GROUP]`, where the group may see status and events, without\ndirectories, and change nothing")
+	c.Flags().StringVar(&o.metrics, "metrics", "", "answer Prometheus at `[HOST]:PORT`, under /metrics; on loopback unless a host is written")
 	c.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
@@ -133,6 +136,14 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		_ = listener.Close()
 		return err
 	}
+	scraped, err := o.listenMetrics(ctx)
+	if err != nil {
+		_ = listener.Close()
+		if public != nil {
+			_ = public.Close()
+		}
+		return err
+	}
 
 	now := func() status.Status {
 		st := agent.Summary()
@@ -145,9 +156,11 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		}
 		return st
 	}
+	scrape := metrics.Handler(&metrics.Collector{Version: versionOrBuild(), Measure: agent.Measure}, log)
 	server := &control.Server{
 		Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Connect: agent.Connect,
-		AddForward: agent.AddForward, RemoveForward: agent.RemoveForward, Forwards: agent.AddedForwards, Events: agent.Events(), Log: log,
+		AddForward: agent.AddForward, RemoveForward: agent.RemoveForward, Forwards: agent.AddedForwards,
+		Events: agent.Events(), Metrics: scrape, Log: log,
 	}
 	if rum != nil {
 		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.NoteRivals(agent.VMs(q)) }
@@ -156,6 +169,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	group.Go(func() error { return server.Serve(ctx, listener) })
 	if public != nil {
 		group.Go(func() error { return server.ServePublic(ctx, public) })
+	}
+	if scraped != nil {
+		group.Go(func() error { return metrics.Serve(ctx, scraped, scrape, log) })
 	}
 	group.Go(func() error { return agent.Run(ctx) })
 	group.Go(func() error { userconfig.Follow(ctx, file, why, hup, agent, log); return nil })
