@@ -126,7 +126,11 @@ func (c *chain) present(link, remedy string) {
 		c.ok(status.StepAnnounced, "%s ago", short(c.Now.Sub(f.AnnouncedAt)))
 	}
 	if f.State == status.Ignored {
-		c.fail(status.StepRule, c.letOut(), "%s keeps it in the guest: %s", f.Rule, f.Reason)
+		why := ": " + f.Reason
+		if strings.HasSuffix(f.Reason, " by "+f.Rule) {
+			why = "" // it says no more than that
+		}
+		c.fail(status.StepRule, c.letOut(), "%s keeps it in the guest%s", f.Rule, why)
 		c.tellLink(link, remedy)
 		return
 	}
