@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -125,12 +127,22 @@ func command(ts *testscript.TestScript, args []string) (*printed, error) {
 	return &out, c.Run()
 }
 
-// web ADDRESS is a web server where / is there, /broken fails, and nothing else is.
+// web ADDRESS [tls] is a web server where / is there, /broken fails, and nothing else is.
 func web() {
 	http.HandleFunc("/{$}", func(http.ResponseWriter, *http.Request) {})
 	http.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", http.StatusInternalServerError) })
-	fmt.Fprintln(os.Stderr, http.ListenAndServe(os.Args[1], nil))
-	os.Exit(1)
+	l, err := net.Listen("tcp", os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	s := &httptest.Server{Listener: l, Config: &http.Server{}}
+	if len(os.Args) > 2 {
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	select {}
 }
 
 // fakeGuest SOCKET PORT [VERSION [KEYFILE]] is a guest agent that announces a port
