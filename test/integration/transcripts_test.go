@@ -124,7 +124,8 @@ func (s *stage) say(t *testing.T, command string) string {
 	} else if err != nil {
 		t.Fatalf("%s: %v", command, err)
 	}
-	return strings.ReplaceAll(said, s.dir, "/home/ann/shop")
+	return strings.NewReplacer(s.dir, "/home/ann/shop", filepath.Join(bin, "rum-host-agent"), "/usr/local/bin/rum-host-agent",
+		os.Getenv("XDG_STATE_HOME"), "/home/ann/.local/state").Replace(said)
 }
 
 // changing is what differs from one run to the next: times, durations, numbers of processes, addresses that
