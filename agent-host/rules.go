@@ -123,6 +123,7 @@ func decider(rules ruleSet) policy.Rules {
 func decision(d config.Decision) policy.Decision {
 	out := policy.Decision{
 		Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Hold: d.Hold,
+		NextFree: d.NextFree, Open: d.Open,
 		Automatic: d.Automatic, Rule: d.Rule, Label: d.Label, Reason: d.Reason,
 	}
 	if d.Ignored {
@@ -138,6 +139,7 @@ func sockets(rules ruleSet) policy.Sockets {
 		for _, r := range rules.of(vm).Sockets(vm) {
 			d := policy.Decision{
 				Host: on(r.HostIP, r.Host.First), HostSocket: inHome(r.HostSocket), ProxyProtocol: r.ProxyProtocol, Hold: r.Hold,
+				NextFree: r.NextFree, Open: r.Open,
 				Rule: r.Name, Label: r.Label,
 			}
 			out = append(out, policy.GuestSocket{Path: r.GuestSocket, Decision: d})

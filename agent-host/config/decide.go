@@ -31,6 +31,8 @@ type Decision struct {
 	// Ignored listeners stay in the guest, and Reason says why.
 	Ignored bool
 	Reason  string
+	// NextFree takes the next free port where a conflict is, and Open is that of the rule.
+	NextFree, Open bool
 	// Rule is the name of the rule that decided, and Label what it is for.
 	Rule, Label string
 	// Also is where else the listener is on the host.
@@ -121,7 +123,7 @@ func within(dir string, p portlist.Program) bool {
 }
 
 func (r *Rule) decision(l portlist.Listener) Decision {
-	d := Decision{Rule: r.Name, Label: r.Label, ProxyProtocol: r.ProxyProtocol}
+	d := Decision{Rule: r.Name, Label: r.Label, ProxyProtocol: r.ProxyProtocol, NextFree: r.NextFree, Open: r.Open}
 	if l.Proto == string(TCP) {
 		d.Hold = r.Hold
 	}

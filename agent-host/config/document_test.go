@@ -25,18 +25,22 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 		{p + "guestPort = 80\n", `2:1: ports.guestPort: unknown key; did you mean guest?`},
 		{p + "guestIP = '::1'\n", `2:1: ports.guestIP: unknown key; did you mean guest_ip?`},
 		{p + "protocol = 'tcp'\n", `2:1: ports.protocol: unknown key; did you mean proto?`},
-		{p + "colour = 1\n", `2:1: ports.colour: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, proxy_protocol, ignore, static, reverse, guest_socket, host_socket`},
+		{p + "colour = 1\n", `2:1: ports.colour: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, open, hold, proxy_protocol, on_conflict, ignore, static, reverse, guest_socket, host_socket`},
 		{"[port]\n", `1:1: port: unknown key; did you mean ports?`},
 		{"[network]\nsubent = 'x'\n", `2:1: network.subent: unknown key; did you mean subnet?`},
-		{p + "guest = 1\n" + p + "x = '''\n[[ports]]\n'''\ngeust = 2\n", "4:1: ports.x: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, proxy_protocol, ignore, static, reverse, guest_socket, host_socket\n7:1: ports.geust: unknown key; did you mean guest?"},
+		{p + "guest = 1\n" + p + "x = '''\n[[ports]]\n'''\ngeust = 2\n", "4:1: ports.x: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, open, hold, proxy_protocol, on_conflict, ignore, static, reverse, guest_socket, host_socket\n7:1: ports.geust: unknown key; did you mean guest?"},
 		{"ports = [{guest = 1}, {guest = 2, \"hist\" = 3}]", `1:35: ports.hist: unknown key; did you mean host?`},
 		{"ports = [ # {\n  {guest = 1, host = [1, [2]]},\n  {}]", "2:15: ports.host: want a port such as 8080 or a range such as \"4000-4999\", not an array\n3:3: ports: the rule is empty; say at least guest, or remove it"},
 		{"network.mode = 'nat'\nnetwork.modus = 'nat'", `2:1: network.modus: unknown key; known here are mode, host_only, subnet, hostname, interfaces, ip_wait_timeout_s, nat, wait_for_ip`},
-		{p + "guest = 1\n[ports.extra]\na = 1\n", `3:1: ports.extra: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, hold, proxy_protocol, ignore, static, reverse, guest_socket, host_socket`},
+		{p + "guest = 1\n[ports.extra]\na = 1\n", `3:1: ports.extra: unknown key; known here are guest, host, bind, proto, guest_ip, host_ip, vm, process, cwd, label, open, hold, proxy_protocol, on_conflict, ignore, static, reverse, guest_socket, host_socket`},
 		{p + "vm = \"\"\"a\"\"\"\"\"\ngust = 1\n", `3:1: ports.gust: unknown key`},
 		{p + "vm = \"\\\"#\" # \"\nguest_ip = '\\'\n", `3:1: ports.guest_ip: "\\" is neither`},
 		{p + "äöü = 1\n" + p + "guest = 0 # é\n", "2:1"},
 		// Types and values.
+		{p + "guest = 1\non_conflict = 'nxt'\n", `3:1: ports.on_conflict: "nxt" is not known; did you mean "next"?`},
+		{p + "guest = 1\nopen = 'yes'\n", `3:1: ports.open: want true or false, not a string`},
+		{p + "guest = 1\nproto = 'udp'\nopen = true\n", `4:1: ports.open: is for tcp only, and this rule is for udp: say proto = "tcp"`},
+		{p + "guest = 1\nlabel = \"the\\u001b[31m shop\"\n", `3:1: ports.label: "the\x1b[31m shop" cannot be shown in a column`},
 		{"ports = 1", `1:1: ports: want tables, each under a [[ports]] of its own, not an integer`},
 		{"[ports]\nguest = 80", `1:1: ports: want tables, each under a [[ports]] of its own, not a table`},
 		{"network = 1", `1:1: network: want a table, [network], not an integer`},
@@ -112,7 +116,7 @@ func TestKeysThatContradictEachOtherAreRefused(t *testing.T) {
 	value := map[string]string{
 		"guest": "80", "host": "81", "guest_ip": `"127.0.0.1"`, "host_ip": `"127.0.0.1"`, "process": `"x"`, "cwd": `"~/x"`, "proxy_protocol": `"v2"`,
 		"bind": `"127.0.0.1"`, "hold": `"5s"`,
-		"ignore": "true", "static": "true", "reverse": "true", "guest_socket": `"/g"`, "host_socket": `"/h"`,
+		"on_conflict": `"next"`, "open": "true", "ignore": "true", "static": "true", "reverse": "true", "guest_socket": `"/g"`, "host_socket": `"/h"`,
 	}
 	for _, row := range [][2]string{
 		{"host", "ignore"}, {"host_ip", "ignore"}, {"host_socket", "ignore"}, {"static", "ignore"},
@@ -120,6 +124,7 @@ func TestKeysThatContradictEachOtherAreRefused(t *testing.T) {
 		{"process", "static"}, {"guest_socket", "guest"}, {"host_socket", "host"}, {"guest_ip", "guest_socket"},
 		{"process", "guest_socket"}, {"host_ip", "host_socket"}, {"bind", "host_socket"}, {"bind", "ignore"}, {"bind", "host_ip"},
 		{"hold", "ignore"}, {"hold", "reverse"}, {"proxy_protocol", "ignore"}, {"proxy_protocol", "reverse"}, {"proxy_protocol", "host_socket"},
+		{"on_conflict", "ignore"}, {"on_conflict", "reverse"}, {"on_conflict", "host_socket"}, {"open", "ignore"}, {"open", "reverse"}, {"open", "host_socket"},
 	} {
 		text := "[[ports]]\n"
 		if row[0] != "guest_socket" && row[1] != "guest_socket" && row[0] != "guest" && row[1] != "guest" {

@@ -57,6 +57,10 @@ type Rule struct {
 
 	// Label is what the rule is for, in the user's words; empty for none.
 	Label string
+	// Open has a browser opened on the port; see the command open.
+	Open bool
+	// NextFree takes the next free port of the host where another program or forward has one.
+	NextFree bool
 	// ProxyProtocol tells services their clients' addresses, by version 2 of the PROXY
 	// protocol.
 	ProxyProtocol bool

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rum-vm/rum-agent/agent-host/config/position"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
@@ -31,10 +32,12 @@ const (
 	keyLabel       = "label"
 	keyHold        = "hold"
 	keyProxy       = "proxy_protocol"
+	keyOnConflict  = "on_conflict"
+	keyOpen        = "open"
 )
 
 var ruleKeys = []string{
-	keyGuest, keyHost, keyBind, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess, keyCwd, keyLabel, keyHold, keyProxy,
+	keyGuest, keyHost, keyBind, keyProto, keyGuestIP, keyHostIP, keyVM, keyProcess, keyCwd, keyLabel, keyOpen, keyHold, keyProxy, keyOnConflict,
 	keyIgnore, keyStatic, keyReverse, keyGuestSocket, keyHostSocket,
 }
 
@@ -62,6 +65,8 @@ func (t table) rule() Rule {
 	r.Label = t.label()
 	r.Hold = t.hold()
 	_, r.ProxyProtocol = t.word(keyProxy, "v2")
+	conflict, _ := t.word(keyOnConflict, "claim", conflictNext)
+	r.NextFree, r.Open = conflict == conflictNext, t.flag(keyOpen)
 	r.Ignore, r.Static, r.Reverse = t.flag(keyIgnore), t.flag(keyStatic), t.flag(keyReverse)
 	r.GuestSocket, r.HostSocket = t.socket(keyGuestSocket), t.socket(keyHostSocket)
 	r.Proto = t.proto()
@@ -77,6 +82,9 @@ func (t table) rule() Rule {
 	}
 	return r
 }
+
+// conflictNext is the value of on_conflict that takes the next free port.
+const conflictNext = "next"
 
 // proto defaults to tcp for a rule about a port or a socket, as everywhere
 // else. A rule about all ports is about both protocols: "ignore = true" alone
@@ -180,6 +188,9 @@ func (t table) label() string {
 	if len(text) > maxLabel {
 		t.errorf(keyLabel, "%d bytes are more than %d, which is the most", len(text), maxLabel)
 	}
+	if i := strings.IndexFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }); i >= 0 {
+		t.errorf(keyLabel, "%q cannot be shown in a column", shorten(text))
+	}
 	return text
 }
 
@@ -244,6 +255,12 @@ var contradictions = []struct{ key, with, why string }{
 	{keyBind, keyHostSocket, "a socket has no address"},
 	{keyBind, keyHostIP, "both are the address on the host"},
 	{keyHold, keyReverse, "a reverse rule waits for nothing in the guest"},
+	{keyOnConflict, keyIgnore, "what is ignored has no place on the host"},
+	{keyOnConflict, keyReverse, "a reverse rule has no place on the host"},
+	{keyOnConflict, keyHostSocket, "no socket is the next one"},
+	{keyOpen, keyIgnore, "what is ignored cannot be opened"},
+	{keyOpen, keyReverse, "what a reverse rule reaches is here already"},
+	{keyOpen, keyHostSocket, "no browser opens a socket"},
 }
 
 // checkPairs finds keys that contradict each other. A flag that is false is as
@@ -257,6 +274,10 @@ func (t table) checkPairs(r *Rule) {
 			return r.Static
 		case keyReverse:
 			return r.Reverse
+		case keyOnConflict:
+			return r.NextFree
+		case keyOpen:
+			return r.Open
 		}
 		return t.has(key)
 	}
@@ -292,6 +313,8 @@ func (t table) checkWhole(r *Rule) {
 		t.errorf(keyProto, "a socket carries streams: leave proto out")
 	case r.Hold > 0 && r.Proto == UDP:
 		t.errorf(keyHold, "is for tcp only: datagrams do not wait")
+	case r.Open && r.Proto != TCP:
+		t.errorf(keyOpen, "is for tcp only, and this rule is for %s: say proto = %q", r.Proto, TCP)
 	case r.ProxyProtocol && r.Proto != TCP:
 		t.errorf(keyProxy, "is for tcp only, and this rule is for %s: say proto = %q", r.Proto, TCP)
 	case r.Reverse && r.Proto != TCP:

@@ -44,6 +44,7 @@ type Event struct {
 	// Host are the host addresses that are open, were open or are wanted.
 	Host    []string `json:"host,omitempty"`
 	Process string   `json:"process,omitempty"`
+	Label   string   `json:"label,omitempty"` // of the rule
 	Words   string   `json:"words,omitempty"`
 	// AfterSeconds is how long what ended had lasted, such as a claim that has its address now; 0 for nothing.
 	AfterSeconds float64 `json:"after_seconds,omitempty"`

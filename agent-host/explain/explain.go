@@ -130,14 +130,22 @@ func (c *chain) present(link, remedy string) {
 		if strings.HasSuffix(f.Reason, " by "+f.Rule) {
 			why = "" // it says no more than that
 		}
-		c.fail(status.StepRule, c.letOut(), "%s keeps it in the guest%s", f.Rule, why)
+		c.fail(status.StepRule, c.letOut(), "%s keeps it in the guest%s", c.rule(), why)
 		c.tellLink(link, remedy)
 		return
 	}
-	c.ok(status.StepRule, "%s puts it on %s", f.Rule, cmp.Or(strings.Join(f.Host, ", "), "no address"))
+	c.ok(status.StepRule, "%s puts it on %s", c.rule(), cmp.Or(strings.Join(f.Host, ", "), "no address"))
 	c.host()
 	c.tellLink(link, remedy)
 	c.lastError()
+}
+
+// rule is the name of the rule, and what that is for.
+func (c *chain) rule() string {
+	if f := c.Forward; f.Label != "" {
+		return fmt.Sprintf("%s (%s)", f.Rule, f.Label)
+	}
+	return c.Forward.Rule
 }
 
 // keptFromBridge reports whether the port stays in the guest because only the guest agent reaches it.

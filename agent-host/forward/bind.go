@@ -65,6 +65,9 @@ func (t *Table) remove(b *binding) (released bool) {
 // binding says why. Where a limit is met, mayEvict lets it take from others.
 func (t *Table) bind(b *binding, mayEvict bool) bool {
 	listeners, err := t.open(b, mayEvict)
+	if err != nil && b.mayMove(err) {
+		listeners, err = t.openNext(b, err, mayEvict)
+	}
 	if err != nil {
 		t.explain(b, err)
 		return false

@@ -18,6 +18,11 @@ type binding struct {
 	// claim does not open and close the others at every attempt.
 	first int
 
+	// insteadOf are the addresses of the rule while the wanted ones are others, and because
+	// says why they are.
+	insteadOf []host.Addr
+	because   string
+
 	state  string
 	reason string
 	// shadowed: the address means another service on the same port of the VM.
@@ -86,8 +91,20 @@ func (f *forward) bindings() []*binding {
 // state is that of the addresses of the rule.
 func (f *forward) state() string { return f.main.state }
 
-// reason is why not every address listens.
+// reason is why not every address listens, or others do than the rule has.
 func (f *forward) reason() string {
+	switch reason, because := f.lacks(), f.main.because; {
+	case because == "":
+		return reason
+	case reason == "":
+		return because
+	default:
+		return because + "; " + reason
+	}
+}
+
+// lacks is why not every address listens.
+func (f *forward) lacks() string {
 	switch {
 	case f.main.open != nil && f.main.reason == "" && f.decision.Hold > 0 && (f.held || f.expected):
 		return status.Held

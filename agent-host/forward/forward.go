@@ -49,16 +49,20 @@ func (f *forward) describe(g *policy.Group) {
 	f.service.Follow(g)
 	f.process, f.uid, f.expected, f.held = g.Process, g.UID, g.Expected, g.Held
 	f.decision.Hold = g.Decision.Hold
+	f.decision.Open = g.Decision.Open
 	f.decision.Rule, f.decision.Label, f.decision.Reason = g.Decision.Rule, g.Decision.Label, g.Decision.Reason
 }
 
 // status needs table.mu.
 func (f *forward) status() status.Forward {
 	st := status.Forward{
-		Proto: f.key.Proto, Port: f.key.Port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label,
+		Proto: f.key.Proto, Port: f.key.Port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label, Open: f.decision.Open,
 		State: f.state(), AnnouncedAt: f.announced, Since: f.since, Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
 	}
 	f.service.Tally.Show(&st)
+	for _, h := range f.main.insteadOf {
+		st.InsteadOf = append(st.InsteadOf, h.String())
+	}
 	if f.key.Socket != "" {
 		st.Guest = append(st.Guest, f.key.Socket)
 	}

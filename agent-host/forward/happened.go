@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/events"
@@ -37,7 +38,7 @@ func (b *binding) publish() {
 		return
 	}
 	f.published = b.state
-	e := f.event(events.Denied, b.reason)
+	e := f.event(events.Denied, cmp.Or(b.reason, b.because))
 	switch {
 	case b.state == status.Active && was == status.Claim:
 		e.Kind = events.Claimed
@@ -64,7 +65,7 @@ func (f *forward) publishEnd() {
 func (f *forward) event(kind, words string) events.Event {
 	return events.Event{
 		Kind: kind, VM: f.vm.name, Proto: f.key.Proto, Port: f.key.Port, Socket: f.key.Socket,
-		Host: f.main.hosts(), Process: f.process, Words: words, AfterSeconds: f.lasted.Seconds(),
+		Host: f.main.hosts(), Process: f.process, Label: f.decision.Label, Words: words, AfterSeconds: f.lasted.Seconds(),
 	}
 }
 

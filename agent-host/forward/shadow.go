@@ -32,8 +32,9 @@ func (t *Table) displace(b *binding) {
 	for _, h := range b.wanted {
 		if r := t.contests.Holder(h); r != nil && r.vm == b.vm && r.preferred() == b {
 			t.remove(r)
-			t.bind(r, false) // which fails, and says why
-			t.claim(r)
+			if !t.bind(r, false) {
+				t.claim(r)
+			}
 		}
 	}
 }

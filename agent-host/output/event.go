@@ -49,6 +49,9 @@ func Event(e events.Event, now time.Time, colour bool) string {
 		add(addresses(e.Host))
 	}
 	add(Clean(e.Process))
+	if e.Label != "" {
+		add("(" + Clean(e.Label) + ")")
+	}
 	if e.AfterSeconds > 0 {
 		add("after " + Duration(time.Duration(e.AfterSeconds*float64(time.Second))))
 	}

@@ -83,7 +83,7 @@ func (q Query) Of(all []Forward) []Forward {
 
 // OnHost reports whether a forward has, or wants, a port of the host.
 func (f *Forward) OnHost(port uint16) bool {
-	return slices.ContainsFunc(f.Host, func(a string) bool {
+	return slices.ContainsFunc(slices.Concat(f.Host, f.InsteadOf), func(a string) bool {
 		at, err := netip.ParseAddrPort(a)
 		return err == nil && at.Port() == port
 	})
@@ -166,6 +166,9 @@ type Forward struct {
 	// Host are the addresses on the host: those of the rule, bound or, for a
 	// claim, wanted, and the VM's own one if that is bound.
 	Host []string `json:"host"`
+	// InsteadOf are the addresses of the rule where something has one of them, and Host has the
+	// next port that was free.
+	InsteadOf []string `json:"instead_of,omitempty"`
 	// Listening are those of Host that take connections, which the VM's own
 	// address may do whatever State says.
 	Listening []string `json:"listening"`
@@ -175,6 +178,7 @@ type Forward struct {
 	Path    string `json:"path"`   // "vsock", "unix", "mux" or "bridge"; empty when nothing could carry a connection
 	Rule    string `json:"rule"`
 	Label   string `json:"label,omitempty"` // what the rule is for, in its author's words
+	Open    bool   `json:"open,omitempty"`  // the rule has a browser opened on it
 	Process string `json:"process"`
 	// AnnouncedAt is when the host agent heard of it, and Since when it got its state.
 	AnnouncedAt time.Time `json:"announced_at,omitzero"`

@@ -33,6 +33,11 @@ type Decision struct {
 	// Automatic says that no rule names the port. The forward gives way to those of the
 	// same VM that rules name.
 	Automatic bool
+	// NextFree takes the next port that is free where one of Host is in use. It is for
+	// addresses alone.
+	NextFree bool
+	// Open is for the command of that name.
+	Open bool
 	// Hold is how long clients wait for a service that is not there, and how long the
 	// host listeners of one that has gone stay; 0 for not at all. It is for TCP alone.
 	Hold time.Duration
@@ -76,6 +81,9 @@ func (d Decision) appendKey(b []byte, port uint16) []byte {
 	}
 	if d.second {
 		b = append(b, "also "...) // without the VM's own address
+	}
+	if d.NextFree {
+		b = append(b, "or next "...)
 	}
 	for _, a := range d.Host {
 		if a.Port() == port {
