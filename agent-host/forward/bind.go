@@ -35,7 +35,7 @@ func (t *Table) takeDown(f *forward) (released bool) {
 	}
 	f.publishEnd()
 	f.seat.Leave()
-	f.unsuggest()
+	f.vm.suggested.Drop(f, f.suggested)
 	f.vm.changed()
 	f.service.End()
 	return released

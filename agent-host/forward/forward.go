@@ -7,6 +7,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/agent-host/forward/suggest"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -25,7 +26,7 @@ type forward struct {
 	own       *binding // nil where that has no place
 	shelved   bool     // a row has taken its place
 	seat      *room.Seat
-	suggested suggested
+	suggested suggest.Port // the zero value while status suggests none
 	life
 
 	service *serve.Service // what its clients are served by, without table.mu

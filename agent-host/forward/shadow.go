@@ -2,10 +2,10 @@ package forward
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/forward/suggest"
 )
 
 // Where a VM has several services on one port, at different addresses, one host
@@ -55,44 +55,15 @@ func (b *binding) shadowedBy(r *binding, at host.Addr) string {
 		at, r.where(), f.where(), f.key.Port, f.service.Listeners()[0].Addr.Addr(), f.suggestion(), proto)
 }
 
-// suggestion is a port of the host that a rule may send this forward to: always the
-// same, and not the one that is suggested for another. A guest may have thousands of
-// services on one port: beyond maxSuggested a suggestion is not worth the search.
+// suggestion is a port of the host that a rule may send this forward to.
 func (f *forward) suggestion() int {
-	if f.suggested.port != 0 {
-		return f.suggested.port
+	if f.suggested == (suggest.Port{}) {
+		f.suggested = f.vm.suggested.For(f, f.key.Proto, f.key.Port, func(port uint16) bool {
+			here := policy.Key{Proto: f.key.Proto, Port: port, Decision: f.key.Decision}
+			return f.vm.forwards[here] != nil || f.vm.room.Row(here) != nil
+		})
 	}
-	at := suggested{f.key.Proto, int(f.key.Port) + 10000}
-	if at.port > math.MaxUint16 {
-		at.port -= 20000
-	}
-	for range maxSuggested {
-		here := policy.Key{Proto: at.proto, Port: uint16(at.port), Decision: f.key.Decision}
-		if f.vm.suggested[at] == nil && f.vm.forwards[here] == nil && f.vm.room.Row(here) == nil || at.port == math.MaxUint16 {
-			break
-		}
-		at.port++
-	}
-	f.suggested = at
-	if f.vm.suggested[at] == nil {
-		f.vm.suggested[at] = f
-	}
-	return at.port
-}
-
-const maxSuggested = 16
-
-// suggested is what status suggests for a rule; the zero value is nothing.
-type suggested struct {
-	proto string
-	port  int
-}
-
-// unsuggest lets the port be suggested for another forward.
-func (f *forward) unsuggest() {
-	if f.vm.suggested[f.suggested] == f {
-		delete(f.vm.suggested, f.suggested)
-	}
+	return f.suggested.Port
 }
 
 // where is what listens in the guest, or its first address.

@@ -1,18 +1,8 @@
 package forward
 
 import (
-	"time"
-
 	"github.com/rum-vm/rum-agent/agent-host/forward/told"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-)
-
-const (
-	// tellAfter joins changes of what the guest is told.
-	tellAfter = 100 * time.Millisecond
-	// tellRest is how many times as long nothing is told as it took before: a VM may
-	// have thousands of ports, and changes without end.
-	tellRest = 50
 )
 
 // become notes the state of a binding. It needs table.mu.
@@ -38,13 +28,7 @@ func (v *VM) changed() {
 
 // teller tells guests what became of their ports until there is nothing to tell.
 func (t *Table) teller() {
-	for pause := tellAfter; ; {
-		select {
-		case <-t.ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-		began := time.Now()
+	told.Repeat(t.ctx, func() (more bool) {
 		var vms []*VM
 		t.mu.Lock()
 		for _, v := range t.vms {
@@ -55,14 +39,11 @@ func (t *Table) teller() {
 		}
 		t.telling = len(vms) > 0
 		t.mu.Unlock()
-		if len(vms) == 0 {
-			return
-		}
 		for _, v := range vms {
 			v.tell()
 		}
-		pause = max(tellAfter, tellRest*time.Since(began))
-	}
+		return len(vms) > 0
+	})
 }
 
 // tell is the teller's alone.

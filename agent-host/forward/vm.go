@@ -12,6 +12,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/agent-host/forward/suggest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/told"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -38,7 +39,7 @@ type VM struct {
 	loopback  netip.Addr // the zero Addr for none
 	path      string     // that of new connections, while there is one
 	decided   int        // how often, by the newest rules and announcement
-	suggested map[suggested]*forward
+	suggested suggest.Ports[*forward]
 	named     map[host.Spot]map[host.Addr][]*binding // what rules name; see takePrecedence
 	chosen    *chosen                                // for a summary; nil after a change
 	untold    bool                                   // the guest is to be told what became of its ports
@@ -51,7 +52,7 @@ type VM struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), suggested: make(map[suggested]*forward), named: make(map[host.Spot]map[host.Addr][]*binding)}
+	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), suggested: make(suggest.Ports[*forward]), named: make(map[host.Spot]map[host.Addr][]*binding)}
 	v.guest = t.server.Guest(name)
 	v.udp = datagrams.New(v.guest)
 	v.reverse = reverse.New(v.guest, t.cfg.ControlSocket)
