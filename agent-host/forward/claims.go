@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
+	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
 )
 
 const (
@@ -33,21 +34,21 @@ func (t *Table) retryAt(s host.Spot) {
 
 // handOver gives what was released, or is now, to those that wait for it, for one turn. It
 // reports whether there is more to do.
-func (t *Table) handOver(u turn) (more bool) {
+func (t *Table) handOver(u turns.Turn) (more bool) {
 	for more = true; more; more = len(t.released) > 0 {
-		if t.handReleased(u) || t.room.Fill(u.over) {
+		if t.handReleased(u) || t.room.Fill(u.Over) {
 			return true
 		}
 	}
 	return false
 }
 
-func (t *Table) handReleased(u turn) (more bool) {
+func (t *Table) handReleased(u turns.Turn) (more bool) {
 	for len(t.released) > 0 {
 		s := t.released[len(t.released)-1]
 		t.released = t.released[:len(t.released)-1]
 		t.retryAt(s)
-		if u.over() {
+		if u.Over() {
 			return true
 		}
 	}
@@ -83,7 +84,7 @@ func (t *Table) watch(s host.Spot) {
 	}
 	t.watched[s] = true
 	t.watches = append(t.watches, s)
-	if !t.keeping && !t.closed {
+	if !t.keeping && !t.mu.Closed() {
 		t.keeping = true
 		t.wg.Go(t.claimKeeper)
 	}
@@ -101,7 +102,7 @@ func (t *Table) claimKeeper() {
 		case <-tick.C:
 		}
 		left := -1
-		t.inTurns(func(u turn) bool {
+		t.mu.InTurns(func(u turns.Turn) bool {
 			if left < 0 {
 				t.host.NewRound()
 				left = min(len(t.watches), retriesPerTurn)
@@ -111,14 +112,14 @@ func (t *Table) claimKeeper() {
 				t.watches = t.watches[1:]
 				delete(t.watched, s)
 				t.retryAt(s)
-				if left--; u.over() {
+				if left--; u.Over() {
 					return true
 				}
 			}
 			return t.handOver(u)
 		})
 		t.mu.Lock()
-		t.keeping = len(t.watches) > 0 && !t.closed
+		t.keeping = len(t.watches) > 0 && !t.mu.Closed()
 		more := t.keeping
 		t.mu.Unlock()
 		if !more {

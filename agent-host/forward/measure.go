@@ -19,7 +19,7 @@ type Port struct {
 // altogether by state.
 func (v *VM) Ports() (all []Port, states map[string]int) {
 	states = make(map[string]int)
-	v.table.look(func() {
+	v.table.mu.Look(func() {
 		all = make([]Port, 0, len(v.forwards))
 		for k, f := range v.forwards {
 			states[f.state()]++
@@ -36,7 +36,7 @@ func (v *VM) Ports() (all []Port, states map[string]int) {
 func (v *VM) Detections() *relay.Latency { return &v.detected }
 
 // Heard says when what is announced next was heard of.
-func (v *VM) Heard(at time.Time) { v.table.look(func() { v.heard = at }) }
+func (v *VM) Heard(at time.Time) { v.table.mu.Look(func() { v.heard = at }) }
 
 // measure takes in how long a new port took, if that is open and was announced.
 func (v *VM) measure(k policy.Key) {

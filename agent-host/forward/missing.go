@@ -8,6 +8,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
+	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +47,7 @@ func (t *Table) keepAddresses() {
 func (t *Table) addressKeeper() {
 	host.FollowAddresses(t.ctx, t.log, func() (more, blocked bool) {
 		gone := t.goneAddresses()
-		t.inTurns(func(u turn) bool {
+		t.mu.InTurns(func(u turns.Turn) bool {
 			if len(gone) > 0 && t.lose(gone, u) {
 				return true
 			}
@@ -143,7 +144,7 @@ func (t *Table) goneAddresses() map[netip.Addr]bool {
 
 // lose takes from bindings what has gone, for one turn, and makes them what they
 // would be if they had never had it. It reports whether there is more to do.
-func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
+func (t *Table) lose(gone map[netip.Addr]bool, u turns.Turn) (more bool) {
 	for h, b := range t.contests.Holders() {
 		if !host.CanGo(h) || !gone[h.Addr.Addr()] {
 			continue
@@ -157,7 +158,7 @@ func (t *Table) lose(gone map[netip.Addr]bool, u turn) (more bool) {
 		} else {
 			t.waitAgain(b, host.NoAddress(h))
 		}
-		if u.over() {
+		if u.Over() {
 			return true
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
+	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
 )
 
 // Loopback is the VM's own host address; the zero Addr for none.
@@ -26,7 +27,7 @@ func (v *VM) Loopback() netip.Addr {
 func (v *VM) SetLoopback(ip netip.Addr) {
 	t := v.table
 	begun := false
-	t.inTurns(func(u turn) bool {
+	t.mu.InTurns(func(u turns.Turn) bool {
 		if !begun {
 			if v.closed || v.loopback == ip {
 				return false
@@ -50,14 +51,14 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 			}
 			if f.own = f.ownBinding(); f.own != nil {
 				t.openOrClaim(f.own)
-				if u.over() {
+				if u.Over() {
 					return true
 				}
 			}
 		}
 		return false
 	})
-	t.inTurns(t.handOver)
+	t.mu.InTurns(t.handOver)
 }
 
 // ownBinding is a binding to the VM's own address; nil if there is none, or if

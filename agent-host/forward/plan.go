@@ -7,6 +7,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
@@ -36,7 +37,7 @@ func (v *VM) plan() *plan {
 
 // decide is done without a lock.
 func (p *plan) decide() {
-	p.Wanted = p.policy.Decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route.Reach, rest)
+	p.Wanted = p.policy.Decide(p.name, p.of, p.table.others(p.announced, p.started, p.of), p.gone, p.route.Reach, turns.Rest)
 }
 
 // inForce reports whether nothing newer was decided.
@@ -56,8 +57,8 @@ func (p *plan) large() bool {
 func (t *Table) decideAnew(change func() []*VM) {
 	var plans []*plan
 	large := false
-	t.look(func() {
-		if t.closed {
+	t.mu.Look(func() {
+		if t.mu.Closed() {
 			return
 		}
 		for _, v := range change() {
@@ -65,14 +66,14 @@ func (t *Table) decideAnew(change func() []*VM) {
 			plans, large = append(plans, p), large || p.large()
 		}
 	})
-	work := t.atOnce
+	work := t.mu.AtOnce
 	if large {
-		work = t.inTurns
+		work = t.mu.InTurns
 		t.large.Lock()
 		defer t.large.Unlock()
 	}
 	isOver := func(p *plan) (is bool) {
-		t.look(func() { is = !p.inForce() })
+		t.mu.Look(func() { is = !p.inForce() })
 		return is
 	}
 	freed := false
@@ -81,7 +82,7 @@ func (t *Table) decideAnew(change func() []*VM) {
 			continue
 		}
 		p.decide()
-		work(func(u turn) bool {
+		work(func(u turns.Turn) bool {
 			more := p.inForce() && p.withdrawBut(p.Wanted, p.of, u)
 			freed = freed || len(t.released) > 0
 			return more
@@ -100,7 +101,7 @@ func (t *Table) decideAnew(change func() []*VM) {
 		if p.Groups == nil {
 			p.decide()
 		}
-		work(func(u turn) bool {
+		work(func(u turns.Turn) bool {
 			if !p.inForce() {
 				return false
 			}
@@ -113,9 +114,9 @@ func (t *Table) decideAnew(change func() []*VM) {
 		p.Wanted = policy.Wanted{}
 	}
 	more := false
-	t.look(func() { more = !t.closed && t.handOver(turn{t, time.Now().Add(turnTime)}) })
+	t.mu.Look(func() { more = !t.mu.Closed() && t.handOver(t.mu.Begin()) })
 	if more {
-		t.inTurns(t.handOver)
+		t.mu.InTurns(t.handOver)
 	}
 }
 
@@ -144,7 +145,7 @@ func (t *Table) others(announced []portlist.Listener, started bool, p policy.Por
 
 // withdrawBut takes all other forwards of some ports off the host, for one turn. It
 // reports whether there are more.
-func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
+func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turns.Turn) (more bool) {
 	for r := range v.room.Rows() {
 		if of.Has(r.Key.Proto, r.Key.Port) && w.Groups[r.Key] == nil {
 			v.publishRow(events.Stopped, r.Key, r.State(), "")
@@ -157,7 +158,7 @@ func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
 		}
 		v.table.withdraw(f)
 		delete(v.forwards, k)
-		if u.over() {
+		if u.Over() {
 			return true
 		}
 	}
@@ -166,7 +167,7 @@ func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turn) (more bool) {
 
 // openWanted opens the forwards that are not there yet and describes all anew, for one
 // turn. It reports whether there are more.
-func (v *VM) openWanted(w *policy.Wanted, u turn) (more bool) {
+func (v *VM) openWanted(w *policy.Wanted, u turns.Turn) (more bool) {
 	v.table.host.NewRound()
 	for len(w.Order) > 0 {
 		k := w.Order[0]
@@ -183,7 +184,7 @@ func (v *VM) openWanted(w *policy.Wanted, u turn) (more bool) {
 			v.add(k, g)
 			v.measure(k)
 		}
-		if u.over() {
+		if u.Over() {
 			return true
 		}
 	}

@@ -26,11 +26,9 @@ func (b *binding) serve(l io.Closer, done chan struct{}) error {
 
 // lost makes a binding a claim again that was open as long as done was.
 func (t *Table) lost(b *binding, done chan struct{}, err error) {
-	t.turn.Lock()
-	defer t.turn.Unlock()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed || b.open == nil || b.open.done != done {
+	t.mu.LockTurn()
+	defer t.mu.UnlockTurn()
+	if t.mu.Closed() || b.open == nil || b.open.done != done {
 		return
 	}
 	t.waitAgain(b, fmt.Sprintf("it served no more: %v", err))

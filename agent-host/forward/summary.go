@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/excerpt"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
+	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -32,7 +32,7 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	}
 	t := v.table
 	var all []port
-	t.look(func() {
+	t.mu.Look(func() {
 		shown = v.reverse.Status()
 		if n := len(v.forwards) + v.room.Len(); n <= shownAtOnce {
 			shown = v.show(shown, v.ports())
@@ -43,16 +43,16 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	shown = slices.Grow(shown, len(all))
 	slices.SortFunc(all, port.compare) // what is shown is larger
 	for len(all) > 0 {
-		t.look(func() {
-			for u := (turn{t, time.Now().Add(turnTime)}); len(all) > 0; {
+		t.mu.Look(func() {
+			for u := t.mu.Begin(); len(all) > 0; {
 				n := min(shownAtOnce, len(all))
 				shown = v.show(shown, slices.Values(all[:n]))
-				if all = all[n:]; u.over() {
+				if all = all[n:]; u.Over() {
 					return
 				}
 			}
 		})
-		rest()
+		turns.Rest()
 	}
 	excerpt.Sort(shown)
 	return shown, nil
@@ -70,17 +70,17 @@ type Summary struct {
 func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 	out := make([]Summary, len(vms))
 	counts := make([]int, len(vms))
-	t.look(func() {
+	t.mu.Look(func() {
 		for i, v := range vms {
 			counts[i] = len(v.forwards) + v.room.Len() + v.reverse.Len()
 		}
 	})
 	most := excerpt.Level(counts, rows)
 	for i := 0; i < len(vms); {
-		t.look(func() {
-			for u := (turn{t, time.Now().Add(turnTime)}); i < len(vms); {
+		t.mu.Look(func() {
+			for u := t.mu.Begin(); i < len(vms); {
 				out[i] = vms[i].summary(most)
-				if i++; u.over() {
+				if i++; u.Over() {
 					return
 				}
 			}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/events"
@@ -16,6 +15,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
 )
 
 // Config is what a [Table] needs. Its zero value forwards every port to
@@ -60,13 +60,9 @@ type Table struct {
 
 	server *serve.Server // of connections
 
-	// turn is held, in addition to mu and before it, by whoever has work for
-	// more than a moment; see inTurns. urgent counts who waits for mu otherwise.
-	turn   sync.Mutex
-	urgent atomic.Int32
-	large  sync.Mutex // held while much is decided on; see decideAnew
+	large sync.Mutex // held while much is decided on; see decideAnew
 
-	mu       sync.Mutex
+	mu       turns.Lock
 	policy   policy.Policy
 	reverses reverse.Rules
 	vms      []*VM // in the order they were added
@@ -82,7 +78,6 @@ type Table struct {
 	looking   bool              // the address keeper runs
 	keeping   bool              // the claim keeper runs
 	telling   bool              // the teller runs
-	closed    bool
 }
 
 // New returns an empty table. Close it to release what it holds.
@@ -125,15 +120,13 @@ func (v *VM) setReverse() {
 // Close closes all listeners, resets all connections and waits until nothing
 // of the table runs any more. Calls on its VMs do nothing from then on.
 func (t *Table) Close() {
-	t.turn.Lock()
-	t.mu.Lock()
-	t.closed = true
+	t.mu.LockTurn()
+	t.mu.Close()
 	for _, b := range t.contests.Holders() {
 		b.release()
 	}
 	t.contests, t.vms = contest.New[*binding](), nil
-	t.mu.Unlock()
-	t.turn.Unlock()
+	t.mu.UnlockTurn()
 	t.cancel()
 	t.server.Close()
 	t.wg.Wait()
@@ -145,6 +138,6 @@ func (t *Table) Shortage() string { return t.server.Shortage() }
 
 // isOurs reports whether what goes to an address would come back to the table.
 func (t *Table) isOurs(proto string, addr netip.AddrPort) (is bool) {
-	t.look(func() { is = t.contests.Holder(host.Addr{Proto: proto, Addr: addr}) != nil })
+	t.mu.Look(func() { is = t.contests.Holder(host.Addr{Proto: proto, Addr: addr}) != nil })
 	return is
 }

@@ -20,7 +20,7 @@ func (b *binding) become(state, reason string) {
 // the guest told. It needs table.mu.
 func (v *VM) changed() {
 	v.untold, v.chosen = true, nil
-	if t := v.table; !t.telling && !t.closed {
+	if t := v.table; !t.telling && !t.mu.Closed() {
 		t.telling = true
 		t.wg.Go(t.teller)
 	}

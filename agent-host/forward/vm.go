@@ -14,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/forward/suggest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/told"
+	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -169,7 +170,7 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 
 // OwnListener reports whether what is announced on a port is a listener of this program.
 func (v *VM) OwnListener(proto string, port uint16) (own bool) {
-	v.table.look(func() {
+	v.table.mu.Look(func() {
 		own = slices.ContainsFunc(policy.Port(proto, port).OfSorted(v.announced), v.table.host.IsOwn)
 	})
 	return own
@@ -177,7 +178,7 @@ func (v *VM) OwnListener(proto string, port uint16) (own bool) {
 
 // Services are those of a port of the guest that are open on the host.
 func (v *VM) Services(proto string, port uint16) (open []*serve.Service) {
-	v.table.look(func() {
+	v.table.mu.Look(func() {
 		for k, f := range v.forwards {
 			if k.Proto == proto && k.Port == port && f.main.open != nil {
 				open = append(open, f.service)
@@ -191,7 +192,7 @@ func (v *VM) Services(proto string, port uint16) (open []*serve.Service) {
 // rules keep it in by itself. It is nil where nothing listens.
 func (v *VM) Service(port uint16) (s *serve.Service) {
 	k := policy.Key{Proto: "tcp", Port: port}
-	v.table.look(func() {
+	v.table.mu.Look(func() {
 		for o, f := range v.forwards {
 			if o.Proto == k.Proto && o.Port == port && (s == nil || o == o.Localhost()) {
 				s = f.service
@@ -208,7 +209,7 @@ func (v *VM) Service(port uint16) (s *serve.Service) {
 // Close withdraws all forwards of the VM. Running connections go on.
 func (v *VM) Close() {
 	t := v.table
-	t.inTurns(func(u turn) bool {
+	t.mu.InTurns(func(u turns.Turn) bool {
 		if !v.closed {
 			v.closed = true
 			v.udp.Close()
