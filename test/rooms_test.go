@@ -25,6 +25,7 @@ var rooms = map[string][]string{
 	"agent-host/config":            {"agent-host/config/position", "portwatch/portlist"},
 	"agent-host/config/position":   nil,
 	"agent-host/control":           {"agent-host/events", "agent-host/status"},
+	"agent-host/doctor":            {"agent-host/ask", "agent-host/explain", "agent-host/keys", "agent-host/libvirt", "agent-host/userconfig"},
 	"agent-host/events":            nil,
 	"agent-host/explain":           {"agent-host/status"},
 	"agent-host/filewatch":         nil,

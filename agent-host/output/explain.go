@@ -11,10 +11,7 @@ import (
 
 // Explanations writes for people why ports answer or do not. Without UTF-8 its marks are words.
 func Explanations(w io.Writer, all []status.Explanation, utf8 bool, look Look) error {
-	good, bad := Cell{"ok", "32"}, Cell{"NO", "31"}
-	if utf8 {
-		good.text, bad.text = "✓", "✗"
-	}
+	good, bad := marks(utf8)
 	var b strings.Builder
 	for i, e := range all {
 		if i > 0 {

@@ -31,7 +31,7 @@ func newRoot() *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return output.Misuse(err) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
-	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s),
+	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newDoctor(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s),
 		newForward(&s), newSetup(), newNetwork(), newInit(&s),
 		newCloudInit(), newInstall(), newUninstall(), newKeys(), newVersion())
 	return root
