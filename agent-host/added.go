@@ -71,19 +71,13 @@ func (a *Agent) AddedForwards(vm string) []status.Added {
 
 // added reads what a command says of a forward. The VM has to be there.
 func (a *Agent) added(vm, ports, proto string) (f added.Forward, err error) {
-	names := a.Names()
-	slices.Sort(names)
-	serves := "the agent serves none"
-	if len(names) > 0 {
-		serves = "the agent serves " + strings.Join(names[:min(len(names), maxNamed)], ", ")
-	}
-	switch {
+	switch names := a.Names(); {
 	case vm == "" && len(names) == 1:
 		vm = names[0]
 	case vm == "" && len(names) > 1:
-		return f, fmt.Errorf("for which VM? %s", serves)
+		return f, fmt.Errorf("for which VM? %s", a.serves())
 	case !slices.Contains(names, vm):
-		return f, &noVMError{vm, serves}
+		return f, a.noVM(vm)
 	}
 	f.VM = vm
 	f.Mapping, err = config.ParseMapping(ports, config.Proto(proto))
@@ -92,6 +86,18 @@ func (a *Agent) added(vm, ports, proto string) (f added.Forward, err error) {
 
 // maxNamed bounds how many VMs an error names.
 const maxNamed = 20
+
+// serves says which VMs there are.
+func (a *Agent) serves() string {
+	names := a.Names()
+	if len(names) == 0 {
+		return "the agent serves none"
+	}
+	slices.Sort(names)
+	return "the agent serves " + strings.Join(names[:min(len(names), maxNamed)], ", ")
+}
+
+func (a *Agent) noVM(name string) error { return &noVMError{name, a.serves()} }
 
 // noVMError says that there is no VM of a name, and which there are.
 type noVMError struct{ name, serves string }

@@ -53,6 +53,8 @@ type Server struct {
 	AddForward    func(vm, ports, proto string, hold time.Duration) (status.Added, error)
 	RemoveForward func(vm, ports, proto string) (status.Added, error)
 	Forwards      func(vm string) []status.Added
+	// Release gives a port of the host back; its errors are as those.
+	Release func(vm, proto string, port uint16) ([]status.GivenBack, error)
 	// Events are what happened.
 	Events *events.History
 	// Metrics answers Prometheus; nil for nobody.
@@ -69,6 +71,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("GET "+waitPath, s.wait)
 	mux.HandleFunc("POST "+connectPath, s.connect)
 	s.handleForwards(mux)
+	mux.HandleFunc("POST "+releasePath, s.release)
 	return s.serve(ctx, l, mux)
 }
 

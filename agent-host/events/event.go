@@ -17,6 +17,8 @@ const (
 	Claimed = "claimed"
 	// Denied: the system or a limit forbids a forward.
 	Denied = "denied"
+	// Released: the host port of a forward was given back.
+	Released = "released"
 	// PathChanged: new connections to a VM go another way.
 	PathChanged = "path_changed"
 	// VMUp: the agent of a VM answers.

@@ -125,6 +125,12 @@ func (c *chain) present(link, remedy string) {
 	if !f.AnnouncedAt.IsZero() {
 		c.ok(status.StepAnnounced, "%s ago", short(c.Now.Sub(f.AnnouncedAt)))
 	}
+	if c.released() {
+		c.ok(status.StepRule, "%s puts it on %s", c.rule(), strings.Join(f.Host, ", "))
+		c.fail(status.StepHost, "start the service in the guest anew; or change the rule", "given back with rum-host-agent release, until nothing listens there in the guest any more")
+		c.tellLink(link, remedy)
+		return
+	}
 	if f.State == status.Ignored {
 		why := ": " + f.Reason
 		if strings.HasSuffix(f.Reason, " by "+f.Rule) {
@@ -148,9 +154,14 @@ func (c *chain) rule() string {
 	return c.Forward.Rule
 }
 
+// released reports whether the host port was given back.
+func (c *chain) released() bool {
+	return c.Forward != nil && c.Forward.State == status.Ignored && c.Forward.Reason == status.Released
+}
+
 // keptFromBridge reports whether the port stays in the guest because only the guest agent reaches it.
 func (c *chain) keptFromBridge() bool {
-	return c.Forward != nil && c.Forward.State == status.Ignored && c.VM.BridgeIP != "" && c.VM.State != status.Connected
+	return !c.released() && c.Forward != nil && c.Forward.State == status.Ignored && c.VM.BridgeIP != "" && c.VM.State != status.Connected
 }
 
 // byBridge reports whether connections come through without the guest agent.

@@ -30,7 +30,7 @@ func (v *VM) plan() *plan {
 	v.decided++
 	of := v.stale.Clone()
 	return &plan{
-		VM: v, of: of, decided: v.decided, route: v.guest.Route(), policy: v.table.policy,
+		VM: v, of: of, decided: v.decided, route: v.guest.Route(), policy: v.policy(),
 		announced: v.announced, started: v.started, gone: v.gone.On(of),
 	}
 }

@@ -48,7 +48,7 @@ func (p promoter) Promote(r *room.Row) {
 	r.GiveUp()
 	v, t := p.VM, p.table
 	of := policy.Port(r.Key.Proto, r.Key.Port)
-	g := t.policy.Decide(v.name, of, t.others(v.announced, v.started, of), v.gone.On(of), v.guest.Route().Reach, func() {}).Groups[r.Key]
+	g := v.policy().Decide(v.name, of, t.others(v.announced, v.started, of), v.gone.On(of), v.guest.Route().Reach, func() {}).Groups[r.Key]
 	if g == nil {
 		return // something else was announced, and is being decided on
 	}

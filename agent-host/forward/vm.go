@@ -34,7 +34,8 @@ type VM struct {
 	announced []portlist.Listener // last, sorted
 	stale     policy.Ports        // where the forwards are not what is wanted
 	heard     time.Time           // when it was announced what they are to be; the zero time if it was not
-	gone      held.Listeners      // no more announced, and held
+	released  policy.Released
+	gone      held.Listeners // no more announced, and held
 	forwards  map[policy.Key]*forward
 	room      *room.VM
 	loopback  netip.Addr // the zero Addr for none
@@ -112,7 +113,7 @@ func (v *VM) LinkGone() {
 func (v *VM) forgetUnreached(r *serve.Route) {
 	if r.Gone && !r.Bridge.IsValid() {
 		v.noteGone(nil)
-		v.announced = nil
+		v.announced, v.released = nil, nil
 	}
 }
 
@@ -162,6 +163,7 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 		added, removed := portlist.Diff(v.announced, sorted)
 		v.stale.Add(added)
 		v.stale.Add(removed)
+		v.released.End(removed, sorted)
 		v.stale.All = v.stale.All || !v.started
 		v.announced, v.started = sorted, true
 		return []*VM{v}

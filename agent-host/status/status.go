@@ -38,6 +38,9 @@ const (
 // clients wait, as their rule says, and most often the service is back before long.
 const Held = "held"
 
+// Released is the reason of a forward that is ignored because its host port was given back.
+const Released = "released"
+
 // Status is what a host agent knows.
 type Status struct {
 	Version       string  `json:"version"`

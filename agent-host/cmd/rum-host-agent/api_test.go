@@ -92,7 +92,7 @@ func TestTheLinesOfTheAPIsDocumentationWork(t *testing.T) {
 			t.Errorf("no line asks for %s", path[1])
 		}
 	}
-	if len(asked) != 8 {
+	if len(asked) != 9 {
 		t.Errorf("asked for are %v", asked)
 	}
 }
@@ -216,7 +216,7 @@ func TestTheStatusSocketIsTheGroupsAndTellsNoDirectories(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"wait", strconv.Itoa(int(port)), "--timeout", "1s"}, {"proxy", "dev", strconv.Itoa(int(port))},
-		{"forward", "add", "9"}, {"forward", "rm", "9"}, {"forward", "list"},
+		{"forward", "add", "9"}, {"forward", "rm", "9"}, {"forward", "list"}, {"release", "9"},
 	} {
 		_, _, err = runHere(t, append(args, "--socket", public)...)
 		if err == nil || !strings.Contains(err.Error(), "for status alone") {

@@ -32,7 +32,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return output.Misuse(err) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
 	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newDoctor(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s),
-		newForward(&s), newSetup(), newNetwork(), newInit(&s),
+		newForward(&s), newRelease(&s),
+		newSetup(), newNetwork(), newInit(&s),
 		newCloudInit(), newInstall(), newUninstall(), newKeys(), newVersion())
 	return root
 }

@@ -159,7 +159,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	scrape := metrics.Handler(&metrics.Collector{Version: versionOrBuild(), Measure: agent.Measure}, log)
 	server := &control.Server{
 		Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Connect: agent.Connect,
-		AddForward: agent.AddForward, RemoveForward: agent.RemoveForward, Forwards: agent.AddedForwards,
+		AddForward: agent.AddForward, RemoveForward: agent.RemoveForward, Forwards: agent.AddedForwards, Release: agent.Release,
 		Events: agent.Events(), Metrics: scrape, Log: log,
 	}
 	if rum != nil {

@@ -25,7 +25,8 @@ type Decision struct {
 	// place of Host.
 	HostSocket string
 	// Verdict is [status.Ignored] or [status.Denied] for a listener that
-	// stays in the guest, with no Host; empty for one that is forwarded.
+	// stays in the guest, with no Host but one that was released; empty for one that is
+	// forwarded.
 	Verdict string
 	// ProxyProtocol tells the service its client's address, with a header of the PROXY
 	// protocol, version 2, before the client's bytes. It is for TCP alone.

@@ -1,0 +1,126 @@
+package forward_test
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
+	"github.com/rum-vm/rum-agent/test/ownnet"
+)
+
+func isReleased(f status.Forward) bool {
+	return f.State == status.Ignored && f.Reason == status.Released && len(f.Listening) == 0 && len(f.Host) > 0
+}
+
+func TestAReleasedPortIsFreeUntilTheListenerInTheGuestHasGone(t *testing.T) {
+	guest, port := ownnet.FreePort(t), ownnet.FreePort(t)
+	history := events.New()
+	rules := func(vm string, l portlist.Listener) policy.Decision {
+		return policy.Decision{Rule: "rum.toml:1", Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
+	}
+	table := newTable(t, forward.Config{Rules: rules, Events: history})
+	vm := table.Add("dev")
+	vm.SetLoopback(netip.MustParseAddr("127.77.0.1"))
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	vm.Announce(listeners(guest, "0.0.0.0"))
+	open := dial(t, addr("127.0.0.1", port))
+	roundTrip(t, open)
+
+	all := table.Release("", "tcp", port)
+	if len(all) != 1 || all[0].VM != "dev" || all[0].Port != guest || !slices.Contains(all[0].Host, addr("127.0.0.1", port)) {
+		t.Fatalf("%+v", all)
+	}
+	service := hold(t, ":"+strconv.Itoa(int(port))) // wherever the forward was
+	roundTrip(t, open)
+	if e, ok := history.Last("dev", "tcp", guest, events.Released); !ok || !slices.Contains(e.Host, addr("127.0.0.1", port)) {
+		t.Errorf("%+v", e)
+	}
+	if e, ok := history.Last("dev", "tcp", guest, events.Stopped); ok {
+		t.Errorf("it is told as well to have stopped: %+v", e)
+	}
+	if again := table.Release("", "tcp", port); len(again) != 0 {
+		t.Errorf("given back twice: %+v", again)
+	}
+
+	// It lasts while something listens there, whatever else is announced or decided.
+	for what, change := range map[string]func(){
+		"another address": func() { vm.Announce(listeners(guest, "0.0.0.0", "127.0.0.1")) },
+		"a new link":      func() { vm.SetLink(linkTo(echo(t, "127.0.0.2:0"))) },
+		"rules again":     func() { table.SetRules(rules, nil, nil) },
+	} {
+		if change(); !isReleased(one(t, vm)) {
+			t.Errorf("after %s: %+v", what, one(t, vm))
+		}
+	}
+	service.Close()
+	if f := one(t, vm); !isReleased(f) {
+		t.Errorf("when the host's service had gone: %+v", f)
+	}
+
+	vm.Announce(nil)
+	vm.Announce(listeners(guest, "0.0.0.0"))
+	if f := one(t, vm); f.State != status.Active {
+		t.Errorf("when it came anew: %+v", f)
+	}
+}
+
+func TestAPortIsReleasedByAllVMsOrByOne(t *testing.T) {
+	port := ownnet.FreePort(t)
+	table := newTable(t, forward.Config{})
+	first, second := table.Add("first"), table.Add("second")
+	for i, vm := range []*forward.VM{first, second} {
+		vm.SetLoopback(netip.AddrFrom4([4]byte{127, 77, 0, byte(1 + i)}))
+		vm.Announce(listeners(port, "0.0.0.0"))
+	}
+	if all := table.Release("first", "tcp", port); len(all) != 1 || all[0].VM != "first" {
+		t.Fatalf("%+v", all)
+	}
+	if a, b := one(t, first), one(t, second); !isReleased(a) || b.State != status.Active {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	first.Announce(nil)
+	first.Announce(listeners(port, "0.0.0.0"))
+	if all := table.Release("", "tcp", port); len(all) != 2 {
+		t.Fatalf("%+v", all)
+	}
+	if a, b := one(t, first), one(t, second); !isReleased(a) || !isReleased(b) {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	l, err := net.Listen("tcp", ":"+strconv.Itoa(int(port)))
+	if err != nil {
+		t.Fatalf("it is not free: %v", err)
+	}
+	l.Close()
+}
+
+// A static rule keeps a port open that nothing listens on; given back, it stays so until a
+// listener has come and gone.
+func TestAReleasedStaticPortWaitsForAListenerToGo(t *testing.T) {
+	port := ownnet.FreePort(t)
+	static := func(string) []portlist.Listener { return listeners(port, "0.0.0.0") }
+	table := newTable(t, forward.Config{Static: static})
+	vm := table.Add("dev")
+	vm.Announce(nil)
+	if f := one(t, vm); f.State != status.Active {
+		t.Fatalf("%+v", f)
+	}
+	if all := table.Release("", "tcp", port); len(all) != 1 {
+		t.Fatalf("%+v", all)
+	}
+	for _, ls := range [][]portlist.Listener{nil, listeners(port, "0.0.0.0")} {
+		if vm.Announce(ls); !isReleased(one(t, vm)) {
+			t.Errorf("announced %v: %+v", ls, one(t, vm))
+		}
+	}
+	vm.Announce(nil)
+	if f := one(t, vm); f.State != status.Active {
+		t.Errorf("%+v", f)
+	}
+}
