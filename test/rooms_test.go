@@ -21,6 +21,7 @@ var rooms = map[string][]string{
 	"agent-host":                   {"agent-host/added", "agent-host/explain", "agent-host/filewatch", "agent-host/forward", "agent-host/keys", "agent-host/setup", "tunnel"},
 	"agent-host/added":             {"agent-host/config", "agent-host/status"},
 	"agent-host/ask":               {"agent-host/control", "agent-host/output", "agent-host/projects"},
+	"agent-host/complete":          {"agent-host/control", "agent-host/output"},
 	"agent-host/configfile":        {"agent-host/config", "agent-host/filewatch", "tunnel/keyfile"},
 	"agent-host/config":            {"agent-host/config/position", "portwatch/portlist"},
 	"agent-host/config/position":   nil,

@@ -35,6 +35,7 @@ func newRoot() *cobra.Command {
 		newForward(&s), newRelease(&s),
 		newSetup(), newNetwork(), newInit(&s),
 		newCloudInit(), newInstall(), newUninstall(), newKeys(), newVersion())
+	completeWords(root, &s)
 	return root
 }
 

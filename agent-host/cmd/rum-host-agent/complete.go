@@ -1,0 +1,61 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/rum-vm/rum-agent/agent-host/complete"
+)
+
+// completeWords has shells complete what commands take by the names that their usage has for it: VM, PORT and STATE.
+func completeWords(c *cobra.Command, s *shared) {
+	for _, sub := range c.Commands() {
+		completeWords(sub, s)
+	}
+	words := strings.Fields(c.Use)[1:]
+	if c.ValidArgsFunction == nil && c.Name() != "help" {
+		c.ValidArgsFunction = func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) < len(words) {
+				return offered(c, s, words[len(args)], args, words)
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		switch name, _ := pflag.UnquoteUsage(f); name {
+		case "VM", "PORT", "STATE":
+			_ = c.RegisterFlagCompletionFunc(f.Name, func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+				return offered(c, s, name, args, words)
+			})
+		}
+	})
+}
+
+// offered are the words that may be what a command calls so; args are those before it, and words what it calls them.
+func offered(c *cobra.Command, s *shared, what string, args, words []string) ([]string, cobra.ShellCompDirective) {
+	from := complete.Source{Socket: s.socket}
+	vm, positional := "", len(words) > 0 && strings.Trim(words[0], "[]") == "VM"
+	if f := c.Flags().Lookup("vm"); f != nil {
+		vm = f.Value.String()
+	} else if positional && len(args) > 0 {
+		vm = args[0]
+	}
+	proto := ""
+	if udp := c.Flags().Lookup("udp"); udp != nil {
+		proto = map[string]string{"true": "udp", "false": "tcp"}[udp.Value.String()]
+	} else if c.Name() != "status" {
+		proto = "tcp"
+	}
+	var all []string
+	switch strings.Trim(what, "[]") {
+	case "VM", "DOMAIN":
+		all = from.VMs(c.Context())
+	case "PORT", "HOST:]GUEST":
+		all = from.Ports(c.Context(), vm, proto, what == "PORT" && c.Name() != "proxy")
+	case "STATE":
+		all = from.States(c.Context())
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}

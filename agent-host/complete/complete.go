@@ -1,0 +1,100 @@
+package complete
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+)
+
+const (
+	// limit is how long the agent has: a person waits.
+	limit = 150 * time.Millisecond
+	// rows is how many ports are offered at most, about; more than that nobody reads.
+	rows = 200
+)
+
+// Source asks the agent at a socket. A word that it returns may have a description behind a tab.
+type Source struct {
+	Socket string
+}
+
+func (s Source) ask(ctx context.Context, q status.Query) []status.VM {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	st, err := control.NewClient(s.Socket).StatusOf(ctx, q)
+	if err != nil {
+		return nil
+	}
+	// What would not be the same when it is typed is not offered.
+	return slices.DeleteFunc(st.VMs, func(vm status.VM) bool { return vm.Name != output.Clean(vm.Name) })
+}
+
+// VMs are the names of VMs, with their states.
+func (s Source) VMs(ctx context.Context) (words []string) {
+	for _, vm := range s.ask(ctx, status.Query{Rows: 1}) {
+		words = append(words, vm.Name+"\t"+vm.State)
+	}
+	return words
+}
+
+// Ports are those that a VM has, or without a name all have, with who listens there; without a protocol those of both. With
+// here, those that they have on this host come too.
+func (s Source) Ports(ctx context.Context, vm, proto string, here bool) (words []string) {
+	ports := make(map[uint16]string)
+	note := func(port uint16, text string) { ports[port] = cmp.Or(ports[port], text) }
+	is := func(f status.Forward) bool { return f.Port != 0 && !f.Reverse && (proto == "" || f.Proto == proto) }
+	all := s.ask(ctx, status.Query{VM: vm, Rows: rows})
+	for _, v := range all {
+		for _, f := range v.Forwards {
+			if !is(f) {
+				continue
+			}
+			note(f.Port, fmt.Sprintf("%s, %s in %s", output.Clean(cmp.Or(f.Label, f.Process, "a program")), f.State, v.Name))
+		}
+	}
+	for _, v := range all {
+		for _, f := range v.Forwards {
+			for _, a := range f.Host {
+				at, err := netip.ParseAddrPort(a)
+				if here && err == nil && is(f) {
+					note(at.Port(), fmt.Sprintf("port %d of %s", f.Port, v.Name))
+				}
+			}
+		}
+	}
+	for port, text := range ports {
+		words = append(words, strconv.Itoa(int(port))+"\t"+text)
+	}
+	slices.Sort(words)
+	return words
+}
+
+// States are those that VMs and forwards are in, with how many are.
+func (s Source) States(ctx context.Context) (words []string) {
+	vms, forwards := make(map[string]int), make(map[string]int)
+	for _, vm := range s.ask(ctx, status.Query{Rows: 1}) {
+		vms[vm.State]++
+		for _, f := range vm.Forwards {
+			forwards[f.State]++
+		}
+		for state, n := range vm.More {
+			forwards[state] += n
+		}
+	}
+	for state, n := range forwards {
+		words = append(words, fmt.Sprintf("%s\tports: %d", state, n))
+	}
+	for state, n := range vms {
+		words = append(words, fmt.Sprintf("%s\tVMs: %d", state, n))
+	}
+	slices.Sort(words)
+	return words
+}
