@@ -22,37 +22,48 @@ func (a *Agent) Connect(ctx context.Context, vm string, port uint16) (*net.TCPCo
 	if v == nil {
 		return nil, nil
 	}
-	s := v.forwards.Service(port)
-	switch {
-	case s == nil:
-		return nil, fmt.Errorf("nothing is announced on port %d of %s", port, vm)
-	case s.Path() == "":
-		return nil, fmt.Errorf("port %d of %s: %w", port, vm, serve.ErrNoWay)
+	serve, err := a.way(ctx, v, port)
+	if err != nil {
+		return nil, err
 	}
 	theirs, ours, err := loopbackPair(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to port %d of %s: %w", port, vm, err)
 	}
-	if err := reserve.CheckConn(ours); err != nil {
-		_ = ours.Close()
-		_ = theirs.Close()
-		s.CannotAccept(err)
-		return nil, err
-	}
 	client, err := relay.NewClient(ours)
-	if err != nil {
+	if err == nil {
+		err = serve(client)
+	} else {
 		_ = ours.Close()
+	}
+	if err != nil {
 		_ = theirs.Close()
 		return nil, err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.stopped { // and its connections may all have ended
-		client.Abort()
-	} else {
-		s.Serve(client)
 	}
 	return theirs, nil
+}
+
+// way tells how a client of a port is served, if that can be.
+func (a *Agent) way(ctx context.Context, v *vm, port uint16) (func(*relay.Client) error, error) {
+	s := v.forwards.Service(port)
+	switch {
+	case s == nil && port == sshPort && v.Endpoint.Vsock():
+		return func(c *relay.Client) error { return a.serveSSH(ctx, v, c) }, nil
+	case s == nil:
+		return nil, fmt.Errorf("nothing is announced on port %d of %s", port, v.Name)
+	case s.Path() == "":
+		return nil, fmt.Errorf("port %d of %s: %w", port, v.Name, serve.ErrNoWay)
+	}
+	return func(c *relay.Client) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.stopped { // and its connections may all have ended
+			c.Abort()
+			return errStopped
+		}
+		s.Serve(c)
+		return nil
+	}, nil
 }
 
 // pairTimeout bounds how long the two ends of a connection within this machine take to meet.
@@ -82,9 +93,15 @@ func loopbackPair(ctx context.Context) (theirs, ours *net.TCPConn, err error) {
 			_ = c.Close()
 			return nil, nil, err
 		}
-		if o.RemoteAddr().String() == c.LocalAddr().String() {
-			return c.(*net.TCPConn), o.(*net.TCPConn), nil
+		if o.RemoteAddr().String() != c.LocalAddr().String() {
+			_ = o.Close()
+			continue
 		}
-		_ = o.Close()
+		if err := reserve.CheckConn(o); err != nil {
+			_ = c.Close()
+			_ = o.Close()
+			return nil, nil, err
+		}
+		return c.(*net.TCPConn), o.(*net.TCPConn), nil
 	}
 }

@@ -157,6 +157,9 @@ func (e Endpoint) String() string {
 	return e.Scheme + ":" + e.Path
 }
 
+// Vsock reports whether the guest has ports of vsock, which this leads to one of.
+func (e Endpoint) Vsock() bool { return e.Scheme == SchemeVsock || e.Scheme == SchemeHybrid }
+
 // Many reports whether the endpoint allows many connections at a time, so that
 // every stream can have a raw connection of its own.
 func (e Endpoint) Many() bool {

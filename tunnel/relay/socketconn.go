@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -37,6 +38,16 @@ func staysHere(c *net.TCPConn) bool {
 // socket: Abort closes, and the other end reads ECONNRESET only where something
 // it wrote had not been read, else EOF.
 func Unix(c *net.UnixConn) Conn { return &socketConn{netSocket: c} }
+
+// Raw makes a Conn of a connection of any kind that has a descriptor, whose end is as the kernel
+// tells it. If it fails, the connection is left as it was.
+func Raw(c io.Closer) (Conn, error) {
+	d, err := NewDescriptor(c)
+	if err != nil {
+		return nil, err
+	}
+	return &socketConn{netSocket: d.conn()}, nil
+}
 
 // netSocket is a *net.TCPConn or a *net.UnixConn.
 type netSocket interface {

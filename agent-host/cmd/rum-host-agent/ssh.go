@@ -16,6 +16,7 @@ func newSSH(s *shared) *cobra.Command {
 		Short: "Log in to a VM with ssh, through the agent that runs",
 		Long: `Log in to a VM with this system's ssh, through the agent that runs: no network is
 needed in between, and no port of this host. The exit status is that of ssh.
+Where the VM announces no port 22, it is the server that systemd has at vsock port 22.
 
 The VM of a project of rum's is entered with the project's user and key; any other as
 ~/.ssh/config says of Host rum-VM, or else as this user. Its host key is remembered
