@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/rulefile"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -18,6 +20,7 @@ type Forward struct {
 	VM   string // empty for the only one; of a list, for all
 	UDP  bool
 	Hold time.Duration
+	Save bool // into the file of the VM's project, and not in the agent
 	JSON bool
 	Look output.Look
 }
@@ -34,11 +37,45 @@ func (o *Forward) of(ports string) control.Forward {
 func (o *Forward) Add(ctx context.Context, w io.Writer, socket, ports string) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if o.Save {
+		return o.save(ctx, w, socket, ports)
+	}
 	added, err := control.NewClient(socket).AddForward(ctx, o.of(ports))
 	if err != nil {
 		return refused(socket, err)
 	}
 	return output.ForwardAdded(w, added, o.Look)
+}
+
+// save puts the rule into the file of the VM's project, which the agent follows.
+func (o *Forward) save(ctx context.Context, w io.Writer, socket, ports string) error {
+	m, err := config.ParseMapping(ports, config.Proto(o.of(ports).Proto))
+	if err == nil {
+		_, err = m.Rule("", o.Hold)
+	}
+	if err != nil {
+		return output.Misuse(err)
+	}
+	st, err := Status(ctx, socket, status.Query{VM: o.VM, Rows: 1})
+	switch {
+	case err != nil:
+		return err
+	case len(st.VMs) == 0:
+		return NoVM(ctx, socket, o.VM)
+	case len(st.VMs) > 1:
+		return output.Misuse(errors.New("into the file of which VM? name it with --vm"))
+	}
+	rule, file := rulefile.Rule{Mapping: m, Hold: o.Hold}, st.VMs[0].Config
+	byHand := "put it there by hand:\n" + rule.Text(false)
+	if file == nil {
+		return output.Advise(fmt.Errorf("%s has no project, and with that no file of its own: its rules are those of %s", st.VMs[0].Name, st.Config.File), byHand)
+	}
+	line, err := rulefile.Save(file.File, rule)
+	if err != nil {
+		return output.Advise(err, byHand)
+	}
+	_, err = fmt.Fprintf(w, "%s:%d has it now, and the agent that follows the file uses it at once\n", output.Clean(file.File), line)
+	return err
 }
 
 // Remove takes back what Add has added.

@@ -110,7 +110,7 @@ func (d *document) config(root table) *Config {
 	for _, t := range written {
 		line, _ := d.position(t.path)
 		r := t.rule()
-		r.Name = fmt.Sprintf("%s:%d", filepath.Base(d.file), line)
+		r.Name, r.Line = fmt.Sprintf("%s:%d", filepath.Base(d.file), line), line
 		r.at = t.path
 		if d.domain != "" && !r.forVM(d.domain) {
 			d.warnf(t.path.Key(keyVM), "the rule never matches: the file is for the VM %s alone; leave vm out, or put the rule into the file of the other VM", shorten(d.domain))

@@ -36,6 +36,35 @@ func ParseMapping(text string, proto Proto) (Mapping, error) {
 // String is the mapping as [ParseMapping] reads it, and its protocol behind a slash.
 func (m Mapping) String() string { return fmt.Sprintf("%v:%v/%s", m.Host, m.Guest, m.Proto) }
 
+// Shadow is the first of the rules of a VM that may decide about a port of the mapping; nil for
+// none.
+func (m Mapping) Shadow(rules Rules, vm string) *Rule {
+	for i := range rules {
+		r := &rules[i]
+		if r.auto == nil && !r.Reverse && r.GuestSocket == "" && r.forVM(vm) && (r.Proto == Any || r.Proto == m.Proto) && overlap(r.Guest, m.Guest) {
+			return r
+		}
+	}
+	return nil
+}
+
+// Rival is the first of the rules of a VM that gives a host port of the mapping to another port
+// of the guest, or to the same one; nil for none. One for all ports is about what others leave.
+func (m Mapping) Rival(rules Rules, vm string) *Rule {
+	for i := range rules {
+		r := &rules[i]
+		if !r.Reverse && !r.Ignore && r.forVM(vm) && (r.Proto == Any || r.Proto == m.Proto) && r.Guest != allPorts && overlap(r.Host, m.Host) &&
+			(r.GuestSocket != "" || r.Guest == m.Guest || r.guestPort(max(r.Host.First, m.Host.First)) != m.Guest.First+max(r.Host.First, m.Host.First)-m.Host.First) {
+			return r
+		}
+	}
+	return nil
+}
+
+func overlap(a, b Ports) bool {
+	return a.Len() > 0 && b.Len() > 0 && a.First <= b.Last && b.First <= a.Last
+}
+
 // Rule is the rule that a file has with the mapping and hold alone. It is for any VM, and a
 // place on the host beside those that rules behind it give the same ports.
 func (m Mapping) Rule(name string, hold time.Duration) (Rule, error) {

@@ -35,6 +35,8 @@ func (p Proto) Has(proto string) bool { return p == Any || string(p) == proto }
 type Rule struct {
 	// Name is the file and line of the rule, such as "rum.toml:12".
 	Name string
+	// Line is that of the file; 0 for a rule of none.
+	Line int
 	// VM is a glob for the names of VMs, as of [path.Match]; empty for all.
 	VM    string
 	Proto Proto

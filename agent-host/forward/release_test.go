@@ -59,15 +59,27 @@ func TestAReleasedPortIsFreeUntilTheListenerInTheGuestHasGone(t *testing.T) {
 			t.Errorf("after %s: %+v", what, one(t, vm))
 		}
 	}
+	vm.Announce(listeners(guest, "0.0.0.0", "127.0.0.1"))
+	vm.Announce(listeners(guest, "127.0.0.1"))
 	service.Close()
 	if f := one(t, vm); !isReleased(f) {
-		t.Errorf("when the host's service had gone: %+v", f)
+		t.Errorf("when the host's service and one of two listeners had gone: %+v", f)
 	}
 
 	vm.Announce(nil)
 	vm.Announce(listeners(guest, "0.0.0.0"))
 	if f := one(t, vm); f.State != status.Active {
 		t.Errorf("when it came anew: %+v", f)
+	}
+
+	// A VM that stays away has no listeners either.
+	table.Release("", "tcp", port)
+	vm.SetLink(nil)
+	vm.LinkGone()
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	vm.Announce(listeners(guest, "0.0.0.0"))
+	if f := one(t, vm); f.State != status.Active {
+		t.Errorf("when the VM had been away: %+v", f)
 	}
 }
 

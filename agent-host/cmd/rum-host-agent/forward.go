@@ -31,6 +31,7 @@ has is a claim, and a guest port is there that no other rule would let out.`,
 		return sub
 	}
 	add := ports("add", "Forward a port of a VM", func(c *cobra.Command, p string) error { return o.Add(c.Context(), c.OutOrStdout(), s.socket, p) })
+	add.Flags().BoolVar(&o.Save, "save", false, "write it into the rum.toml of the VM's project, before the first rule that would\ndecide in its place; then it stays")
 	add.Flags().DurationVar(&o.Hold, "hold", 0, "let clients wait for the service for this `DURATION`, such as 5s")
 	rm := ports("rm", "Take back what was added", func(c *cobra.Command, p string) error { return o.Remove(c.Context(), c.OutOrStdout(), s.socket, p) })
 	list := &cobra.Command{
