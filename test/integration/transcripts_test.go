@@ -83,18 +83,24 @@ ignore = true
 	t.Setenv("XDG_RUNTIME_DIR", s.dir)
 	s.host = &hostAgent{socket: filepath.Join(s.dir, "rum-host-agent.sock")}
 	cmd := []string{"-C", s.dir, filepath.Join(bin, "rum-host-agent"), "run", "--config", rules, "--vm", "dev=unix:dev.sock,key=" + s.guest.key}
-	s.host.program = startBy(t, tool(t, "env", "coreutils"), cmd...)
-	eventually(t, "the agent", func() bool {
-		_, err := control.NewClient(s.host.socket).Status(t.Context())
-		return err == nil
-	})
-	s.host.awaitForward(t, "dev", 80, "active", active)
-	s.host.awaitForward(t, "dev", 5173, "active", active)
-	s.host.awaitForward(t, "dev", 6379, "a claim", func(f status.Forward) bool { return f.State == status.Claim })
-	s.host.awaitForward(t, "dev", 9229, "ignored", func(f status.Forward) bool { return f.State == status.Ignored })
-	for _, port := range []int{80, 5173, 6379, 9229} { // names come after the ports
-		s.host.awaitForward(t, "dev", port, "named", func(f status.Forward) bool { return f.Process != "" })
+	run := func() {
+		s.host.program = startBy(t, tool(t, "env", "coreutils"), cmd...)
+		eventually(t, "the agent", func() bool {
+			_, err := control.NewClient(s.host.socket).Status(t.Context())
+			return err == nil
+		})
+		s.host.awaitForward(t, "dev", 80, "active", active)
+		s.host.awaitForward(t, "dev", 5173, "active", active)
+		s.host.awaitForward(t, "dev", 6379, "a claim", func(f status.Forward) bool { return f.State == status.Claim })
+		s.host.awaitForward(t, "dev", 9229, "ignored", func(f status.Forward) bool { return f.State == status.Ignored })
+		for _, port := range []int{80, 5173, 6379, 9229} { // names come after the ports
+			s.host.awaitForward(t, "dev", port, "named", func(f status.Forward) bool { return f.Process != "" })
+		}
 	}
+	// The guest knows the names a moment after the ports, and one that knows them tells both.
+	run()
+	s.host.stop(t)
+	run()
 	s.before = map[string]func(){
 		"rum-host-agent wait 3000 --timeout 30s": func() {
 			time.AfterFunc(time.Second, func() { serve(t, s.guest.namespace, "rails", "0.0.0.0:3000") })
