@@ -31,6 +31,7 @@ func (h *History) Follow(ctx context.Context, cursor uint64, yield func([]Event)
 func (h *History) read(cursor *uint64) ([]Event, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	*cursor = max(*cursor, h.first-1) // of an earlier run
 	if last := h.next - 1; *cursor >= last {
 		*cursor = last // one that this agent never gave
 		if h.changed == nil {
@@ -39,7 +40,7 @@ func (h *History) read(cursor *uint64) ([]Event, <-chan struct{}) {
 		return nil, h.changed
 	}
 	events := h.after(*cursor)
-	from := max(*cursor+1, h.first)
+	from := *cursor + 1
 	if missed := h.next - from - uint64(len(events)); missed > 0 {
 		events = append([]Event{{Cursor: from + missed - 1, Time: time.Now(), Kind: Missed, Count: missed}}, events...)
 	}

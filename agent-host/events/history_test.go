@@ -149,3 +149,14 @@ func TestManyVMsTakeABoundOfMemory(t *testing.T) {
 		t.Error("the newest is forgotten")
 	}
 }
+
+// Nothing has happened yet, and the cursor is of an earlier run or of none.
+func TestWhoFollowsFromBeforeTheFirstEventIsToldOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := New()
+		time.AfterFunc(time.Second, func() { h.Publish(Event{Kind: VMUp, VM: "dev"}) })
+		if all := follow(t, h, 0, 1); len(all) != 1 || all[0].Kind != VMUp {
+			t.Errorf("%+v", all)
+		}
+	})
+}

@@ -65,7 +65,7 @@ func (f *forward) publishEnd() {
 func (f *forward) event(kind, words string) events.Event {
 	return events.Event{
 		Kind: kind, VM: f.vm.name, Proto: f.key.Proto, Port: f.key.Port, Socket: f.key.Socket,
-		Host: f.main.hosts(), Process: f.process, Label: f.decision.Label, Words: words, AfterSeconds: f.lasted.Seconds(),
+		Host: f.main.hosts(), Process: f.process, Label: f.decision.Label, Rule: f.decision.Rule, Open: f.decision.Open, Words: words, AfterSeconds: f.lasted.Seconds(),
 	}
 }
 

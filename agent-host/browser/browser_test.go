@@ -1,0 +1,145 @@
+package browser_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/browser"
+	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/test/ownnet"
+)
+
+func TestMain(m *testing.M) {
+	ownnet.Enter()
+	os.Exit(m.Run())
+}
+
+func TestAPortIsOpenedOnLocalhostIfItIsThereAndByItsNumberOnTheHost(t *testing.T) {
+	forward := func(guest uint16, listening ...string) status.Forward {
+		return status.Forward{Proto: "tcp", Port: guest, Listening: listening}
+	}
+	moved := forward(80, "127.0.0.1:8080", "[::1]:8080", "127.77.3.9:80")
+	for _, row := range []struct {
+		port     uint16
+		forwards []status.Forward
+		want     string
+	}{
+		{8080, []status.Forward{moved}, "127.0.0.1:8080"},
+		{80, []status.Forward{moved}, "127.0.0.1:8080"},
+		{3000, []status.Forward{forward(3000, "127.0.0.1:3001"), forward(3000, "127.77.3.9:3000"), forward(2, "127.0.0.1:3000")}, "127.0.0.1:3000"},
+		{3000, []status.Forward{forward(3000, "127.77.3.9:3000")}, "127.77.3.9:3000"},
+		{3000, []status.Forward{forward(3000, "0.0.0.0:3000")}, "0.0.0.0:3000"},
+		{3000, []status.Forward{forward(3000, "/run/a.sock"), {Proto: "udp", Port: 3000, Listening: []string{"127.0.0.1:3000"}},
+			{Proto: "tcp", Port: 3000, Reverse: true, Listening: []string{"127.0.0.1:3000"}}, forward(3000)}, ""},
+	} {
+		got, ok := browser.Address(status.Status{VMs: []status.VM{{Forwards: row.forwards}}}, row.port)
+		if ok != (row.want != "") || ok && got.String() != row.want {
+			t.Errorf("%d of %+v: %v, want %q", row.port, row.forwards, got, row.want)
+		}
+	}
+}
+
+// desktop is what xdg-open was asked for.
+func desktop(t *testing.T, display string) (opened func() []string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "xdg-open"), []byte("#!/bin/sh\necho \"$@\" >>"+dir+"/opened\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	t.Setenv("DISPLAY", display)
+	t.Setenv("WAYLAND_DISPLAY", "")
+	return func() []string {
+		text, _ := os.ReadFile(filepath.Join(dir, "opened"))
+		return strings.Fields(string(text))
+	}
+}
+
+// forwarded is what happens when a port is forwarded.
+func forwarded(vm, rule string, port uint16) events.Event {
+	return events.Event{
+		Kind: events.Forwarding, VM: vm, Proto: "tcp", Port: port, Host: []string{fmt.Sprintf("127.0.0.1:%d", port)},
+		Rule: rule, Open: strings.HasPrefix(rule, "open"),
+	}
+}
+
+// follow has rules followed until a port of the last event is opened.
+func follow(t *testing.T, opened func() []string, all ...events.Event) {
+	t.Helper()
+	history := events.New()
+	for _, e := range all[:1] { // before it is followed
+		history.Publish(e)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		browser.FollowRules(ctx, history, slog.New(slog.DiscardHandler))
+	}()
+	defer func() { cancel(); <-done }()
+	for _, e := range all[1:] {
+		history.Publish(e)
+	}
+	last := fmt.Sprintf("http://localhost:%d/", all[len(all)-1].Port)
+	for end := time.Now().Add(20 * time.Second); !slices.Contains(opened(), last); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s is not opened, but %v", last, opened())
+		}
+	}
+}
+
+func TestARuleOpensABrowserOnceHoweverOftenItsPortsCome(t *testing.T) {
+	opened := desktop(t, ":0")
+	all := []events.Event{forwarded("dev", "open:1", 3000), forwarded("dev", "default", 3001)}
+	for range 50 { // as a guest may that stops and starts its servers
+		e := forwarded("dev", "open:1", 3000)
+		e.Kind = events.Stopped
+		all = append(all, e, forwarded("dev", "open:1", 3000), forwarded("dev", "open:1", 3002))
+	}
+	claimed := forwarded("shop", "open:1", 3003)
+	claimed.Kind = events.Claimed
+	claim := forwarded("dev", "open:2", 3004)
+	claim.Kind = events.Claim // whose address something else has
+	all = append(all, claimed, claim, forwarded("dev", "open:3", 3005))
+	follow(t, opened, all...)
+	want := []string{"http://localhost:3000/", "http://localhost:3003/", "http://localhost:3005/"}
+	if got := opened(); !slices.Equal(got, want) {
+		t.Errorf("opened are %v, want %v", got, want)
+	}
+}
+
+func TestWithoutADisplayNoRuleOpensABrowser(t *testing.T) {
+	opened := desktop(t, "")
+	var log strings.Builder
+	history := events.New()
+	history.Publish(forwarded("dev", "open:1", 3000))
+	ctx, cancel := context.WithCancel(t.Context())
+	handler := slog.NewTextHandler(&log, nil)
+	browser.FollowRules(ctx, history, slog.New(untilFirst{handler, cancel}))
+	if got := opened(); len(got) > 0 || !strings.Contains(log.String(), "no display") {
+		t.Errorf("opened are %v; %s", got, log.String())
+	}
+}
+
+// untilFirst calls a function when something is logged.
+type untilFirst struct {
+	slog.Handler
+	then func()
+}
+
+func (u untilFirst) Handle(ctx context.Context, r slog.Record) error {
+	defer u.then()
+	return u.Handler.Handle(ctx, r)
+}
+
+func (u untilFirst) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return untilFirst{u.Handler.WithAttrs(attrs), u.then}
+}

@@ -1,0 +1,76 @@
+package browser
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rum-vm/rum-agent/agent-host/status"
+)
+
+// probeTimeout bounds how long a service may take to show that it speaks TLS.
+const probeTimeout = 2 * time.Second
+
+// Address is where a port is open on this host: best on localhost, and best by that number.
+func Address(st status.Status, port uint16) (best netip.AddrPort, ok bool) {
+	rank := 0
+	for _, vm := range st.VMs {
+		for _, f := range vm.Forwards {
+			if f.Proto == "udp" || f.Reverse {
+				continue
+			}
+			for _, text := range f.Listening {
+				addr, err := netip.ParseAddrPort(text)
+				if err != nil {
+					continue // a unix socket
+				}
+				r := 1
+				if isLocalhost(addr.Addr()) {
+					r += 2
+				}
+				if addr.Port() == port {
+					r++
+				}
+				if r > rank {
+					best, rank = addr, r
+				}
+			}
+		}
+	}
+	return best, rank > 0
+}
+
+// isLocalhost reports whether localhost leads to who listens there.
+func isLocalhost(ip netip.Addr) bool {
+	return ip.IsUnspecified() || slices.Contains([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, ip)
+}
+
+// URL is that of a service at an address of this host. Whether that speaks TLS it is asked: no number of a port says so.
+func URL(ctx context.Context, addr netip.AddrPort) string {
+	host, scheme := addr.String(), "http"
+	if isLocalhost(addr.Addr()) {
+		host = fmt.Sprintf("localhost:%d", addr.Port())
+	}
+	if speaksTLS(ctx, host) {
+		scheme = "https"
+	}
+	return scheme + "://" + host + "/"
+}
+
+func speaksTLS(ctx context.Context, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	d := tls.Dialer{NetDialer: new(net.Dialer), Config: &tls.Config{InsecureSkipVerify: true}} // whose it is, the browser asks
+	c, err := d.DialContext(ctx, "tcp", host)
+	if err == nil {
+		_ = c.Close()
+		return true
+	}
+	_, alert := errors.AsType[tls.AlertError](err)
+	return alert
+}
