@@ -1,0 +1,82 @@
+package hostagent_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"sync"
+	"testing"
+
+	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/test/ownnet"
+)
+
+func TestAnAddedForwardOutlivesTheRulesOfItsVMsProject(t *testing.T) {
+	t.Parallel()
+	a, g, port, host := startAgent(t), newGuest(t), echo(t), ownnet.FreePort(t)
+	g.announce(port)
+	g.start()
+	vm := g.vm("dev")
+	vm.Project = projectFile(t, "dev", "[[forward]]\nignore = true\n")
+	add(t, a, vm)
+	within(t, a, patience, "ignored", func(vms []status.VM) bool {
+		return len(vms[0].Forwards) == 1 && vms[0].Forwards[0].State == status.Ignored
+	})
+	f, err := a.AddForward("", fmt.Sprintf("%d:%d", host, port), "tcp", 0)
+	if err != nil || f.VM != "dev" || f.State != status.Active {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	for _, rules := range []string{"[[forward]]\nignore = true\nproto = \"tcp\"\n", "[auto_ports]\nenabled = false\n"} {
+		a.SetProject("dev", projectFile(t, "dev", rules))
+		if all := a.AddedForwards("dev"); len(all) != 1 || all[0].State != status.Active || roundTrip(host) != nil {
+			t.Errorf("after %q: %+v", rules, all)
+		}
+	}
+	// Also while the VM is away.
+	a.RemoveVM("dev")
+	if all := a.AddedForwards(""); len(all) != 1 || all[0].State != "" {
+		t.Errorf("%+v", all)
+	}
+	if _, err := a.RemoveForward("dev", fmt.Sprintf("%d:%d", host, port), "tcp"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a VM that is not there: %v", err)
+	}
+	add(t, a, vm)
+	within(t, a, patience, "forwarded again", active(0, 1))
+}
+
+// VMs, rules and what is added to them change at once, and nobody waits for another for ever.
+func TestForwardsAreAddedWhileVMsComeAndGo(t *testing.T) {
+	t.Parallel()
+	a := startAgent(t)
+	vm := func(name string) hostagent.VM {
+		return hostagent.VM{Name: name, Problem: "it has no device", Bridge: netip.MustParseAddr("127.0.0.2")}
+	}
+	add(t, a, vm("dev"))
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for n := range 50 {
+				ports := fmt.Sprintf("%d:80", 30000+100*i+n)
+				if _, err := a.AddForward("dev", ports, "tcp", 0); err != nil {
+					t.Error(err)
+				}
+				other := fmt.Sprint("other", i)
+				if err := a.AddVM(vm(other)); err != nil {
+					t.Error(err)
+				}
+				a.AddedForwards("")
+				a.SetRules(nil)
+				a.RemoveVM(other)
+				if _, err := a.RemoveForward("dev", ports, "tcp"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if left := a.AddedForwards(""); len(left) != 0 {
+		t.Errorf("%+v", left)
+	}
+}
