@@ -25,7 +25,7 @@ func serveEvents(t *testing.T) (path string, history *events.History, stop func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.Background()) // it outlives who watches
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		s := &control.Server{
