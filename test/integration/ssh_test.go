@@ -170,8 +170,8 @@ func TestScpRsyncAndGitWorkWithWhatSSHConfigPrints(t *testing.T) {
 	vm.must(t, "scp", "-q", "-F", vm.config, "rum-shop:"+in("scp-there"), in("scp-back"))
 	same(in("scp-back"))
 
-	vm.must(t, "rsync", "-a", file, "rum-shop:"+in("rsync-there"))
-	vm.must(t, "rsync", "-a", "rum-shop:"+in("rsync-there"), in("rsync-back"))
+	vm.must(t, "rsync", "-rt", file, "rum-shop:"+in("rsync-there"))
+	vm.must(t, "rsync", "-rt", "rum-shop:"+in("rsync-there"), in("rsync-back"))
 	same(in("rsync-back"))
 
 	vm.must(t, "git", "init", "-q", "--bare", in("repo.git"))
