@@ -2,12 +2,18 @@ package browser_test
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,6 +49,47 @@ func TestAPortIsOpenedOnLocalhostIfItIsThereAndByItsNumberOnTheHost(t *testing.T
 		got, ok := browser.Address(status.Status{VMs: []status.VM{{Forwards: row.forwards}}}, row.port)
 		if ok != (row.want != "") || ok && got.String() != row.want {
 			t.Errorf("%d of %+v: %v, want %q", row.port, row.forwards, got, row.want)
+		}
+	}
+}
+
+// serve serves connections at an address, whose URL it returns.
+func serve(t *testing.T, with func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				with(c)
+			})
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	return browser.URL(t.Context(), netip.MustParseAddrPort(l.Addr().String()))
+}
+
+func TestWhatSpeaksTLSIsHTTPSAndNothingElseIs(t *testing.T) {
+	for what, with := range map[string]func(net.Conn){
+		"refuses the handshake": func(c net.Conn) {
+			_ = tls.Server(c, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errors.New("not you") }}).Handshake()
+			_, _ = io.Copy(io.Discard, c)
+		},
+		"echoes":      func(c net.Conn) { _, _ = io.Copy(c, c) },
+		"says hello":  func(c net.Conn) { _, _ = io.WriteString(c, "220 hello\r\n"); _, _ = io.Copy(io.Discard, c) },
+		"is silent":   func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+		"just closes": func(net.Conn) {},
+	} {
+		if url := serve(t, with); strings.HasPrefix(url, "https://localhost:") != (what == "refuses the handshake") || !strings.HasSuffix(url, "/") {
+			t.Errorf("what %s has the URL %s", what, url)
 		}
 	}
 }

@@ -71,6 +71,10 @@ func speaksTLS(ctx context.Context, host string) bool {
 		_ = c.Close()
 		return true
 	}
-	_, alert := errors.AsType[tls.AlertError](err)
-	return alert
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == remoteAlert
 }
+
+// remoteAlert is what crypto/tls calls the receipt of an alert, whose type it has for itself: who sends
+// one speaks TLS.
+const remoteAlert = "remote error"
