@@ -3,7 +3,7 @@ package hostagent
 import (
 	"iter"
 
-	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
@@ -13,7 +13,7 @@ type Measured struct {
 	State string // as in its status
 	Links uint64 // how many there were, with the one there is
 	// Ports are those that are on the host or want to be, and Forwards counts all by state.
-	Ports    []forward.Port
+	Ports    []serve.Port
 	Forwards map[string]int
 	// Detections are how long it took from announcements until ports were open.
 	Detections *relay.Latency

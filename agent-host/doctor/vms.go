@@ -22,12 +22,7 @@ const bridgeLimit = time.Second
 
 // vms looks at each VM: the link, the guest agent's version, the key, and the ports.
 func vms(ctx context.Context, x *exam) (all []status.Check) {
-	served := 0
 	for _, vm := range x.agent.VMs {
-		if x.VM != "" && vm.Name != x.VM {
-			continue
-		}
-		served++
 		link := x.link(vm)
 		all = append(all, link)
 		if link.OK {
@@ -39,7 +34,7 @@ func vms(ctx context.Context, x *exam) (all []status.Check) {
 			all = append(all, ill(vm.Name, vm.Warning, "%s", vm.Warning))
 		}
 	}
-	if x.VM != "" && served == 0 {
+	if x.VM != "" && len(x.agent.VMs) == 0 {
 		all = append(all, x.domain(ctx)...)
 	}
 	return all

@@ -5,29 +5,27 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
-// Port is a guest port, or unix socket, as it is measured.
-type Port struct {
-	Key   policy.Key
-	Open  bool         // every host address of its rule listens
-	Tally *serve.Tally // goes on counting
-}
-
 // Ports are those that are on the host or want to be, in no order, and how many there are
 // altogether by state.
-func (v *VM) Ports() (all []Port, states map[string]int) {
+func (v *VM) Ports() (all []serve.Port, states map[string]int) {
 	states = make(map[string]int)
 	v.table.mu.Look(func() {
-		all = make([]Port, 0, len(v.forwards))
+		all = make([]serve.Port, 0, len(v.forwards))
 		for k, f := range v.forwards {
 			states[f.state()]++
-			all = append(all, Port{k, f.main.open != nil, f.service.Tally})
+			all = append(all, serve.Port{Key: k, Open: f.main.open != nil, Tally: f.service.Tally})
 		}
 		for r := range v.room.Rows() {
 			states[r.State()]++
 		}
+	})
+	v.reverse.Each(func(port uint16, state string, t *serve.Tally) {
+		states[state]++
+		all = append(all, serve.Port{Key: policy.Key{Proto: serve.ProtoReverse, Port: port}, Open: state == status.Active, Tally: t})
 	})
 	return all, states
 }

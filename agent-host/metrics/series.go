@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/rum-vm/rum-agent/agent-host/forward"
-	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 )
 
@@ -54,8 +52,8 @@ func newPorts() *ports {
 }
 
 // update takes in which ports there are now.
-func (p *ports) update(all []forward.Port) {
-	now := make(map[label][]forward.Port)
+func (p *ports) update(all []serve.Port) {
+	now := make(map[label][]serve.Port)
 	for _, port := range all {
 		l := label{port.Key.Proto, port.Key.Port}
 		now[l] = append(now[l], port)
@@ -70,11 +68,11 @@ func (p *ports) update(all []forward.Port) {
 		labels = append(labels, l)
 	}
 	slices.SortFunc(labels, label.compare)
-	summed, sums := make(map[label]bool), make(map[label][]forward.Port)
+	summed, sums := make(map[label]bool), make(map[label][]serve.Port)
 	for _, l := range labels {
 		g := p.own[l]
 		switch {
-		case g == nil && (p.summed[l] || len(p.own) >= MaxPorts || l.proto == policy.ProtoUnix):
+		case g == nil && (p.summed[l] || len(p.own) >= MaxPorts || l.number == 0):
 			summed[l] = true
 			of := label{proto: l.proto}
 			sums[of] = append(sums[of], now[l]...)
@@ -97,7 +95,7 @@ func (p *ports) update(all []forward.Port) {
 }
 
 // follow takes in which ports there are in the group now. What others have counted stays in its totals.
-func (g *group) follow(now []forward.Port) {
+func (g *group) follow(now []serve.Port) {
 	members := make(map[*serve.Tally]bool, len(now))
 	g.open = true
 	for _, port := range now {

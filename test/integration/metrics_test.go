@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,7 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // metric is one series as the agent's socket has it; -1 where there is none.
@@ -105,4 +109,67 @@ func TestMetricsTellOfLinksClaimsAndErrors(t *testing.T) {
 	g.startAgent(t)
 	h.wantMetric(t, `rum_vm_state{state="connected",vm="dev"}`, 1)
 	h.wantMetric(t, `rum_vm_reconnects_total{vm="dev"}`, 1)
+}
+
+func TestMetricsTellOfReverseRules(t *testing.T) {
+	g := newGuest(t, "dev")
+	greet(listenHost(t, "127.0.0.1:7753"), "hello")
+	h := startHostRules(t, g, "[[forward]]\nguest = 7753\nreverse = true\n")
+	h.forwardOf(t, "dev", "127.0.0.1:7753", active)
+	const port = `port="7753",proto="reverse",vm="dev"`
+	h.wantMetric(t, `rum_port_open{`+port+`}`, 1)
+	if err := g.from(t, func() error {
+		if !answers("127.0.0.1:7753", "hello") {
+			return errors.New("no answer")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	h.wantMetric(t, `rum_port_connections_total{`+port+`}`, 1)
+	h.wantMetric(t, `rum_port_dial_seconds_count{`+port+`}`, 1)
+}
+
+// Whatever is scraped, others are answered: how long that took is printed.
+func TestScrapesOfAThousandPortsLeaveTheAgentAnswering(t *testing.T) {
+	const ports, scrapers = 1000, 4
+	good := newGuest(t, "good")
+	crowd := &guestVM{name: "crowd", socket: filepath.Join(t.TempDir(), "crowd.sock")}
+	begin := make(chan struct{})
+	close(begin)
+	crowded(t, crowd.socket, ports, begin)
+	h := startHost(t, "", good, crowd)
+	eventually(t, "a thousand ports", func() bool { return h.announcedBy(t, "crowd") == ports })
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var scrapes atomic.Int64
+	for range scrapers {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if n := h.metric(t, `rum_vm_summed_ports{vm="crowd"}`); n != ports-64 {
+					t.Errorf("%v ports are summed", n)
+					return
+				}
+				scrapes.Add(1)
+			}
+		})
+	}
+	slowest, slowestPort := time.Duration(0), time.Duration(0)
+	for port := 8080; port < 8100; port++ {
+		asked := time.Now()
+		h.announcedBy(t, "crowd")
+		slowest = max(slowest, time.Since(asked))
+		asked = time.Now()
+		greet(good.listen(t, fmt.Sprintf("0.0.0.0:%d", port)), "good")
+		eventually(t, "an answer", func() bool { return answers(fmt.Sprintf("127.0.0.1:%d", port), "good") })
+		slowestPort = max(slowestPort, time.Since(asked))
+	}
+	close(stop)
+	wg.Wait()
+	t.Logf("%d scrapes meanwhile; status took %v at most, a port %v", scrapes.Load(), slowest, slowestPort)
 }

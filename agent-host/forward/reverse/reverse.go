@@ -14,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
+	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -106,6 +107,16 @@ func (s *Set) SetLink(l *serve.Link) {
 	s.tell(l)
 }
 
+// Each calls f with each rule's port in the guest, 0 for a socket, the state, and the tally of its connections.
+func (s *Set) Each(f func(port uint16, state string, t *serve.Tally)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		state, _ := r.state()
+		f(r.port(), state, &r.tally)
+	}
+}
+
 // Len is how many rules there are.
 func (s *Set) Len() int {
 	s.mu.Lock()
@@ -182,6 +193,15 @@ func (r *reverse) heard(e *end, state wire.ReverseState, reason string) {
 func (r *reverse) dial(ctx context.Context) (relay.Conn, error) {
 	r.tally.Total.Add(1)
 	r.tally.Active.Add(1)
+	began := clock.Now()
+	c, err := r.connect(ctx)
+	if err == nil {
+		r.tally.Counters.Dials.Observe(clock.Now() - began)
+	}
+	return c, err
+}
+
+func (r *reverse) connect(ctx context.Context) (relay.Conn, error) {
 	if r.rule.HostSocket != "" {
 		c, err := dial.Socket(ctx, r.rule.HostSocket)
 		if err != nil {
@@ -251,16 +271,23 @@ func (r *reverse) status() status.Forward {
 	st := status.Forward{
 		Reverse: true, Proto: "tcp", Rule: r.rule.Rule, Label: r.rule.Label, Guest: texts(r.rule.Guest), Host: r.hosts(), Listening: []string{},
 	}
+	st.Port = r.port()
 	if r.rule.GuestSocket != "" {
 		st.Proto, st.Guest = policy.ProtoUnix, []string{r.rule.GuestSocket}
-	} else {
-		st.Port = r.rule.Guest[0].Port()
 	}
 	if st.State, st.Reason = r.state(); st.State == status.Active {
 		st.Path = stream.PathMux
 	}
 	r.tally.Show(&st)
 	return st
+}
+
+// port is that in the guest; 0 for a socket.
+func (r *reverse) port() uint16 {
+	if r.rule.GuestSocket != "" {
+		return 0
+	}
+	return r.rule.Guest[0].Port()
 }
 
 // state needs set.mu.
