@@ -125,8 +125,17 @@ func TestAProxyEndsAsItsConnectionDid(t *testing.T) {
 			}{
 				{"the proxy is killed", func(proxy *exec.Cmd) { _ = proxy.Process.Kill() }},
 				{"the proxy is told to end", func(proxy *exec.Cmd) { _ = proxy.Process.Signal(syscall.SIGTERM) }},
+				{"the guest agent is killed", func(*exec.Cmd) {
+					if path == "mux" {
+						_ = syscall.Kill(guestAgentOf(t, h.cmd.Process.Pid), syscall.SIGKILL)
+					} else {
+						g.agent.kill()
+						g.startAgent(t)
+					}
+				}},
 				{"the agent is killed", func(*exec.Cmd) { h.kill() }},
 			} {
+				eventually(t, "a way to the guest", func() bool { return h.proxy(t, "dev", 700).Run() == nil })
 				if err := endInTheMiddle(t, h, cut.do); err == nil {
 					t.Errorf("%s: the proxy ended well", cut.what)
 				}
