@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
@@ -33,8 +34,8 @@ func (v *VM) Ports() (all []serve.Port, states map[string]int) {
 // Detections are how long it took from an announcement until a port was open here.
 func (v *VM) Detections() *relay.Latency { return &v.detected }
 
-// Heard says when what is announced next was heard of.
-func (v *VM) Heard(at time.Time) { v.table.mu.Look(func() { v.heard = at }) }
+// Heard says when what is announced next was heard of. What waits for its turn already was heard of before.
+func (v *VM) Heard(at time.Time) { v.table.mu.Look(func() { v.heard = cmp.Or(v.heard, at) }) }
 
 // measure takes in how long a new port took, if that is open and was announced.
 func (v *VM) measure(k policy.Key) {
