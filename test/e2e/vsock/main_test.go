@@ -109,6 +109,7 @@ chmod +x /bin/agent-off /bin/agent-on
 nc -ll -p 7001 -e /bin/agent-off &
 nc -ll -p 7002 -e /bin/agent-on &
 nc -ll -p 8080 -e hostname &
+greeter &
 `
 
 // loadCargo puts what the host VM needs into a directory: the host agent, and the nested guest's kernel and initramfs
@@ -118,7 +119,7 @@ func loadCargo(ctx context.Context, dir string) (string, error) {
 	if err := os.Mkdir(content, 0o755); err != nil {
 		return "", err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", content, "../../../agent-host/cmd/rum-host-agent", "../../../agent-guest/cmd/rum-guest-agent")
+	build := exec.CommandContext(ctx, "go", "build", "-o", content, "../../../agent-host/cmd/rum-host-agent", "../../../agent-guest/cmd/rum-guest-agent", "./greeter")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the agents: %w\n%s", err, out)
@@ -131,6 +132,7 @@ func loadCargo(ctx context.Context, dir string) (string, error) {
 		Hostname:  "nested",
 		Agent:     filepath.Join(content, "rum-guest-agent"),
 		AgentArgs: []string{"--listen", "vsock"},
+		Files:     map[string]string{"/bin/greeter": filepath.Join(content, "greeter")},
 		Script:    agentSwitch,
 		Modules:   []string{vm.VsockModule},
 	}

@@ -170,6 +170,12 @@ func TestForwardOverVsock(t *testing.T) {
 	var bridge string
 	until(t, "its value", time.Minute, func(st status.Status) bool { v, _, _ := nested(st); bridge = v.BridgeIP; return bridge != "" })
 
+	t.Run("the SSH server that systemd has at vsock port 22 is reached", func(t *testing.T) {
+		if said := strings.TrimSpace(sh(t, "rum-host-agent proxy nested 22 </dev/null")); said != "SSH-2.0-greeter" {
+			t.Errorf("port 22 says %q", said)
+		}
+	})
+
 	t.Run("without the agent the bridge carries", func(t *testing.T) {
 		sh(t, "echo | busybox nc -w 30 "+bridge+" 7001")
 		took := until(t, "the bridge", 2*time.Minute, func(st status.Status) bool { _, f, ok := nested(st); return ok && f.Path == "bridge" })
