@@ -21,9 +21,13 @@ const timeout = 30 * time.Second
 
 // Status asks the agent at a socket.
 func Status(ctx context.Context, socket string, q status.Query) (status.Status, error) {
+	return statusFrom(ctx, control.NewClient(socket), socket, q)
+}
+
+func statusFrom(ctx context.Context, c *control.Client, socket string, q status.Query) (status.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	st, err := control.NewClient(socket).StatusOf(ctx, q)
+	st, err := c.StatusOf(ctx, q)
 	return st, Advise(socket, err)
 }
 

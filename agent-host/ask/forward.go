@@ -56,7 +56,8 @@ func (o *Forward) save(ctx context.Context, w io.Writer, socket, ports string) e
 	if err != nil {
 		return output.Misuse(err)
 	}
-	st, err := Status(ctx, socket, status.Query{VM: o.VM, Rows: 1})
+	// Only an agent of this user's says which file it is: another's might name any.
+	st, err := statusFrom(ctx, control.NewOwnClient(socket), socket, status.Query{VM: o.VM, Rows: 1})
 	switch {
 	case err != nil:
 		return err

@@ -28,20 +28,20 @@ const answerTimeout = 5 * time.Second
 // Client talks to the agent behind a control socket.
 type Client struct {
 	path string
+	own  bool // that of another user is not asked
 	http http.Client
 }
 
 // NewClient returns a client of the agent whose control socket is at path. It
 // connects when it is used and holds no connection in between.
 func NewClient(path string) *Client {
-	var d net.Dialer
-	return &Client{path: path, http: http.Client{Transport: &http.Transport{
+	c := &Client{path: path}
+	c.http.Transport = &http.Transport{
 		DisableKeepAlives:     true,
 		ResponseHeaderTimeout: answerTimeout,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", path)
-		},
-	}}}
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+	}
+	return c
 }
 
 // Status asks for everything the agent knows. The error is ErrNoAgent when
@@ -111,6 +111,9 @@ func (c *Client) send(ctx context.Context, method, path string, form url.Values)
 func (c *Client) failed(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("%w at %s", ErrNoAgent, c.path)
+	}
+	if s, ok := errors.AsType[*StrangerError](err); ok {
+		return s
 	}
 	return fmt.Errorf("ask the agent at %s: %w", c.path, err)
 }

@@ -90,8 +90,7 @@ func (l *lastAccepted) remember(ctx context.Context, _ net.Conn) context.Context
 func (c *Client) Connect(ctx context.Context, vm string, port uint16) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*answerTimeout) // the agent waits for no guest
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.path)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, c.failed(err)
 	}

@@ -84,7 +84,11 @@ func removeStale(ctx context.Context, path string) error {
 	switch {
 	case err == nil:
 		defer c.Close()
-		return &InUseError{Path: path, PID: listenerPID(c)}
+		inUse := &InUseError{Path: path}
+		if cred, err := listenerOf(c); err == nil {
+			inUse.PID = int(cred.Pid)
+		}
+		return inUse
 	case errors.Is(err, unix.ECONNREFUSED):
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the socket of an agent that is gone: %w", err)
@@ -95,23 +99,4 @@ func removeStale(ctx context.Context, path string) error {
 	default:
 		return fmt.Errorf("find out who listens at the control socket: %w", err)
 	}
-}
-
-// listenerPID returns the process that listens at the other end of c, or 0.
-func listenerPID(c net.Conn) int {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return 0
-	}
-	rc, err := sc.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	pid := 0
-	_ = rc.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
 }

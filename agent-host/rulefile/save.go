@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,14 +15,17 @@ import (
 )
 
 // Save puts a rule into a project's file, at once or not at all, and returns its line. The file
-// keeps mode, owner and group. One that is behind a symbolic link, or another user's, is left
-// alone, also by root.
+// keeps mode, owner and group. One that is behind a symbolic link, or another user's, or has
+// no name that rum gives to its files, is left alone, also by root.
 func Save(path string, r Rule) (line int, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 	}()
+	if !ofProject.MatchString(filepath.Base(path)) {
+		return 0, errors.New("it is called neither rum.toml nor NAME.rum.toml, as the file of a project is, and is not changed")
+	}
 	switch real, err := filepath.EvalSymlinks(path); {
 	case err != nil:
 		return 0, bare(err)
@@ -54,6 +58,9 @@ func Save(path string, r Rule) (line int, err error) {
 	}
 	return line, replace(path, with, info)
 }
+
+// ofProject is what rum calls the file of a project.
+var ofProject = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*\.)?rum\.toml$`)
 
 // replace has a file with another text take the place of the one that info is of, if that is
 // still there as it was.

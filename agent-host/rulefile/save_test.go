@@ -185,6 +185,13 @@ func TestAFileThatIsNotTheUsersOwnOrCannotHaveTheRuleIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(filepath.Join(behind, "shop.rum.toml"), "behind a symbolic link")
+	for _, name := range []string{"rum.toml.bak", "config.toml", ".rum.toml", "-.rum.toml", "shop.rum.toml\n", "shop.RUM.toml"} {
+		other := filepath.Join(filepath.Dir(project(t, rum)), name)
+		if err := os.WriteFile(other, []byte("# nothing but a comment\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refused(other, "it is called neither rum.toml nor NAME.rum.toml")
+	}
 	refused(project(t, rum+"[[ports]]\nguest = 81\nhost = 8080\n"), "shop.rum.toml:6 has host port 8080 already")
 	refused(project(t, rum+"[[ports]]\nguest = 80\nhost = 8080\n"), "shop.rum.toml:6 has host port 8080 already")
 	refused(project(t, rum+"[[ports]]\ngust = 81\n"), "it has a mistake, which is to be corrected first: ")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/test/rumproject"
@@ -36,6 +38,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"rum-host-agent": main,
 		"fake-guest":     fakeGuest,
+		"fake-agent":     fakeAgent,
 		"crowd":          crowd,
 		"web":            web,
 	})
@@ -162,6 +165,29 @@ func fakeGuest() {
 		config.Key = key[:]
 	}
 	guest(config, port, 1)
+}
+
+// fakeAgent SOCKET FILE is an agent of the user nobody, which says that FILE is its VM's.
+func fakeAgent() {
+	l, err := net.Listen("unix", os.Args[1])
+	if err == nil {
+		err = errors.Join(syscall.Setgid(65534), syscall.Setuid(65534))
+	}
+	if err == nil { // whoever calls it last is the one who listens
+		rc, _ := l.(*net.UnixListener).SyscallConn()
+		_ = rc.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 8) })
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	http.HandleFunc("/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(status.Status{Version: "fake", VMs: []status.VM{{Name: "dev", Config: &status.Config{File: os.Args[2]}}}})
+	})
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	_ = http.Serve(l, nil)
 }
 
 // crowd SOCKET N is a guest agent that announces so many ports on 127.0.0.2, from 40000 on.
