@@ -170,16 +170,21 @@ func TestManyConnectionsLeaveNothingBehind(t *testing.T) {
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
-	before := descriptors(t)
-	for range 300 {
-		c, err := net.Dial("tcp", addr("127.0.0.1", port))
-		if err != nil {
-			t.Fatal(err)
+	var before int
+	for round := range 2 { // what is opened once, at some time, is there after the first
+		for range 150 {
+			c, err := net.Dial("tcp", addr("127.0.0.1", port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			roundTrip(t, c)
+			c.Close()
 		}
-		roundTrip(t, c)
-		c.Close()
+		eventually(t, vm, "all ended", func(all []status.Forward) bool { return all[0].ConnectionsActive == 0 })
+		if round == 0 {
+			before = descriptors(t)
+		}
 	}
-	eventually(t, vm, "all ended", func(all []status.Forward) bool { return all[0].ConnectionsActive == 0 })
 	deadline := time.Now().Add(patience)
 	for descriptors(t) > before {
 		if time.Now().After(deadline) {
@@ -195,10 +200,11 @@ func descriptors(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The pipes that a relay splices through stay for the next one.
+	// The pipes that a relay splices through stay for the next one, and a loop has a second
+	// epoll descriptor at times.
 	return len(slices.DeleteFunc(all, func(e os.DirEntry) bool {
 		to, _ := os.Readlink("/proc/self/fd/" + e.Name())
-		return strings.HasPrefix(to, "pipe:")
+		return strings.HasPrefix(to, "pipe:") || to == "anon_inode:[eventpoll]"
 	}))
 }
 
