@@ -33,6 +33,9 @@ func (t *Table) takeDown(f *forward) (released bool) {
 		t.endPrecedence(b)
 		released = t.remove(b) || released
 	}
+	if f.own != nil {
+		delete(f.vm.owns, f.key.Anywhere())
+	}
 	f.publishEnd()
 	f.seat.Leave()
 	f.vm.suggested.Drop(f, f.suggested)
@@ -159,7 +162,7 @@ func (t *Table) obstacle(b *binding, h host.Addr) error {
 // rival is the binding of ours that keeps b from h, if any.
 func (t *Table) rival(b *binding, h host.Addr) *binding {
 	if b.own {
-		if r := t.overruling(h); r != nil {
+		if r := t.overrules.First(h); r != nil {
 			return r
 		}
 	}

@@ -49,9 +49,7 @@ func (f *forward) describe(g *policy.Group) {
 	}
 	f.service.Follow(g)
 	f.process, f.uid, f.expected, f.held = g.Process, g.UID, g.Expected, g.Held
-	f.decision.Hold = g.Decision.Hold
-	f.decision.Open = g.Decision.Open
-	f.decision.Rule, f.decision.Label, f.decision.Reason = g.Decision.Rule, g.Decision.Label, g.Decision.Reason
+	f.decision = g.Decision
 }
 
 // status needs table.mu.

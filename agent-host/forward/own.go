@@ -40,20 +40,15 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 					f.own = nil
 				}
 			}
+			clear(v.owns)
 		}
 		if v.loopback != ip || t.handOver(u) {
 			return v.loopback == ip
 		}
 		t.host.NewRound()
 		for _, f := range v.forwards {
-			if f.own != nil {
-				continue
-			}
-			if f.own = f.ownBinding(); f.own != nil {
-				t.openOrClaim(f.own)
-				if u.Over() {
-					return true
-				}
+			if t.openOwn(f) && u.Over() {
+				return true
 			}
 		}
 		return false
@@ -61,17 +56,32 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 	t.mu.InTurns(t.handOver)
 }
 
-// ownBinding is a binding to the VM's own address; nil if there is none, or if
-// the rule's addresses have it in them.
+// openOwn gives a forward that lacks it the VM's own address, and reports whether it does.
+func (t *Table) openOwn(f *forward) (does bool) {
+	if f.own == nil {
+		if f.own = f.ownBinding(); f.own != nil {
+			t.openOrClaim(f.own)
+			return true
+		}
+	}
+	return false
+}
+
+// ownBinding is a binding to the VM's own address; nil if there is none, if the rule's
+// addresses have it in them, or if another place of the same listeners has it: what is
+// open there stays so when places come and go.
 func (f *forward) ownBinding() *binding {
-	if !f.vm.loopback.IsValid() || f.decision.IsSecond() || f.key.Socket != "" || f.decision.HostSocket != "" {
+	at := f.key.Anywhere()
+	if !f.vm.loopback.IsValid() || f.decision.IsSecond() || f.vm.owns[at] != nil || f.key.Socket != "" || f.decision.HostSocket != "" {
 		return nil
 	}
 	own := host.Addr{Proto: f.key.Proto, Addr: netip.AddrPortFrom(f.vm.loopback, f.key.Port)}
 	if slices.Contains(f.main.wanted, own) || slices.Contains(f.main.wanted, host.Wildcard(own)) {
 		return nil
 	}
-	return newBinding(f, true, own)
+	b := newBinding(f, true, own)
+	f.vm.owns[at] = b
+	return b
 }
 
 // overrule takes from VMs' own addresses what a rule asks for, for as long as it
@@ -84,7 +94,7 @@ func (t *Table) overrule(b *binding) {
 		if !host.Contests(h) {
 			continue
 		}
-		t.overrules[h] = append(t.overrules[h], b)
+		t.overrules.Add(b, h)
 		for _, at := range t.contests.Held(h.Spot()) {
 			if own := t.contests.Holder(at); own.own && (at == h || host.Wildcard(at) == h) {
 				t.remove(own)
@@ -101,22 +111,8 @@ func (t *Table) yield(b *binding) {
 		return
 	}
 	for _, h := range b.wanted {
-		if !host.Contests(h) {
-			continue
-		}
-		t.overrules[h] = slices.DeleteFunc(t.overrules[h], func(o *binding) bool { return o == b })
-		if len(t.overrules[h]) == 0 {
-			delete(t.overrules, h)
+		if host.Contests(h) {
+			t.overrules.Drop(b, h)
 		}
 	}
-}
-
-// overruling is the rule's binding to which h is left, if any.
-func (t *Table) overruling(h host.Addr) *binding {
-	for _, at := range []host.Addr{h, host.Wildcard(h)} {
-		if o := t.overrules[at]; len(o) > 0 {
-			return o[0]
-		}
-	}
-	return nil
 }

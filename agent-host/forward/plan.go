@@ -176,6 +176,7 @@ func (v *VM) openWanted(w *policy.Wanted, u turns.Turn) (more bool) {
 		if f := v.forwards[k]; f != nil {
 			v.table.setAutomatic(f, g.Decision.Automatic)
 			f.describe(g)
+			v.table.openOwn(f)
 		} else if r := v.room.Row(k); r != nil {
 			if r.Describe(g) {
 				v.outOfRoom(k.Port, r.Reason())

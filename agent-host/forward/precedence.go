@@ -16,12 +16,7 @@ func (t *Table) takePrecedence(b *binding) {
 		return
 	}
 	for _, h := range b.wanted {
-		named := b.vm.named[h.Spot()]
-		if named == nil {
-			named = make(map[host.Addr][]*binding)
-			b.vm.named[h.Spot()] = named
-		}
-		named[h] = append(named[h], b)
+		b.vm.named.Add(b, h)
 		for _, at := range t.contests.Held(h.Spot()) {
 			if r := t.contests.Holder(at); r != nil && r.vm == b.vm {
 				t.giveWay(r)
@@ -36,15 +31,7 @@ func (t *Table) endPrecedence(b *binding) {
 		return
 	}
 	for _, h := range b.wanted {
-		s := h.Spot()
-		named := b.vm.named[s]
-		named[h] = slices.DeleteFunc(named[h], func(o *binding) bool { return o == b })
-		if len(named[h]) == 0 {
-			delete(named, h)
-		}
-		if len(named) == 0 {
-			delete(b.vm.named, s)
-		}
+		b.vm.named.Drop(b, h)
 	}
 }
 
@@ -77,10 +64,5 @@ func (b *binding) outranking(h host.Addr) *binding {
 	if b.own || !b.decision.Automatic {
 		return nil
 	}
-	for at, named := range b.vm.named[h.Spot()] {
-		if at == h || host.Wildcard(at) == h || at == host.Wildcard(h) {
-			return named[0]
-		}
-	}
-	return nil
+	return b.vm.named.First(h)
 }

@@ -36,7 +36,8 @@ func (t *Table) Release(vm, proto string, port uint16) (all []status.GivenBack) 
 	return all
 }
 
-// isAt reports whether a forward has or wants a port of the host.
+// isAt reports whether a forward has or wants a port of the host, or would have it at the VM's own
+// address in the place of another.
 func (f *forward) isAt(port uint16) bool {
 	for _, b := range f.bindings() {
 		for _, h := range b.wanted {
@@ -45,7 +46,7 @@ func (f *forward) isAt(port uint16) bool {
 			}
 		}
 	}
-	return false
+	return f.key.Port == port && !f.decision.IsSecond() && f.vm.owns[f.key.Anywhere()] != nil
 }
 
 // release needs table.mu.

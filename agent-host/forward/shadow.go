@@ -17,14 +17,14 @@ func (b *binding) preferred() *binding {
 	if !b.key.Addr.IsValid() {
 		return nil
 	}
-	f := b.vm.forwards[b.key.Localhost()]
-	switch {
-	case f == nil, !b.own && f.decision.Automatic && !b.decision.Automatic:
-		return nil
-	case b.own:
-		return f.own
+	k := b.key.Localhost()
+	if b.own {
+		return b.vm.owns[k.Anywhere()]
 	}
-	return f.main
+	if f := b.vm.forwards[k]; f != nil && (!f.decision.Automatic || b.decision.Automatic) {
+		return f.main
+	}
+	return nil
 }
 
 // displace takes from other services on the port what is b's by preference.

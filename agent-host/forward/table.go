@@ -73,7 +73,7 @@ type Table struct {
 	watched  map[host.Spot]bool          // those
 	host     *host.Addresses
 	// overrules are the rules' addresses to which VMs' own addresses give way.
-	overrules map[host.Addr][]*binding
+	overrules contest.Wishes[*binding]
 	partial   map[*binding]bool // open, but for addresses that this host lacks
 	looking   bool              // the address keeper runs
 	keeping   bool              // the claim keeper runs
@@ -88,7 +88,7 @@ func New(cfg Config) *Table {
 	t := &Table{
 		cfg: cfg, log: cfg.Log, contests: contest.New[*binding](),
 		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now), room: room.New(cfg.Descriptors),
-		overrules: make(map[host.Addr][]*binding), partial: make(map[*binding]bool),
+		overrules: make(contest.Wishes[*binding]), partial: make(map[*binding]bool),
 	}
 	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets)
 	t.reverses = cfg.Reverse

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/contest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
 	"github.com/rum-vm/rum-agent/agent-host/forward/held"
-	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
@@ -42,9 +42,10 @@ type VM struct {
 	path      string     // that of new connections, while there is one
 	decided   int        // how often, by the newest rules and announcement
 	suggested suggest.Ports[*forward]
-	named     map[host.Spot]map[host.Addr][]*binding // what rules name; see takePrecedence
-	chosen    *chosen                                // for a summary; nil after a change
-	untold    bool                                   // the guest is to be told what became of its ports
+	owns      map[policy.Key]*binding  // to the own address, by [policy.Key.Anywhere]
+	named     contest.Wishes[*binding] // what rules name; see takePrecedence
+	chosen    *chosen                  // for a summary; nil after a change
+	untold    bool                     // the guest is to be told what became of its ports
 	detected  relay.Latency
 	told      told.Guest // the teller's
 	closed    bool
@@ -54,7 +55,7 @@ type VM struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), suggested: make(suggest.Ports[*forward]), named: make(map[host.Spot]map[host.Addr][]*binding)}
+	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), suggested: make(suggest.Ports[*forward]), owns: make(map[policy.Key]*binding), named: make(contest.Wishes[*binding])}
 	v.guest = t.server.Guest(name)
 	v.udp = datagrams.New(v.guest)
 	v.reverse = reverse.New(v.guest, t.cfg.ControlSocket)

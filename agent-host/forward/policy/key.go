@@ -30,6 +30,12 @@ func (k Key) Compare(o Key) int {
 	return cmp.Or(k.Addr.Compare(o.Addr), cmp.Compare(k.Decision, o.Decision), cmp.Compare(k.Socket, o.Socket))
 }
 
+// Anywhere is the key of what listens in the guest, whatever its places on the host.
+func (k Key) Anywhere() Key {
+	k.Decision = ""
+	return k
+}
+
 // Localhost is the key of the forward that comes before all others on the port.
 func (k Key) Localhost() Key {
 	k.Addr = netip.Addr{}

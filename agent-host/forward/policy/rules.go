@@ -46,7 +46,7 @@ type Decision struct {
 	// why the verdict is what it is.
 	Rule, Label, Reason string
 	// Also is where the listener is besides, each a forward of its own. The VM's own
-	// address belongs to the first.
+	// address belongs to the first, or stays with another that had it before that came.
 	Also []Decision
 
 	second bool // it is one of Also
@@ -79,9 +79,6 @@ func (d Decision) appendKey(b []byte, port uint16) []byte {
 	}
 	if d.HostSocket != "" {
 		return append(b, d.HostSocket...)
-	}
-	if d.second {
-		b = append(b, "also "...) // without the VM's own address
 	}
 	if d.NextFree {
 		b = append(b, "or next "...)
