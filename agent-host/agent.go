@@ -96,7 +96,7 @@ func New(cfg Config) *Agent {
 	}
 	rules := ruleSet{all: cfg.Rules}
 	table := forward.New(forward.Config{
-		Rules: decider(rules), Static: statics(rules), Sockets: sockets(rules), Reverse: reverses(rules),
+		Rules: decider(rules), Static: statics(rules), Sockets: sockets(rules), Names: names(rules), Reverse: reverses(rules),
 		ControlSocket: cfg.ControlSocket, Holder: holder, Events: cfg.Events, Log: cfg.Log,
 	})
 	return &Agent{cfg: cfg, table: table, rules: rules, started: time.Now()}

@@ -136,3 +136,38 @@ func TestARuleTakesNothingFromAnotherVM(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// The next free port is nobody's place: neither that of a sibling of one range, nor of another rule.
+func TestTheNextPortIsLeftToTheRulesThatNameIt(t *testing.T) {
+	g, a := newGuest(t), startAgent(t)
+	ports := []uint16{4500, 4501, 4502, 4600}
+	g.announce(ports...)
+	g.start()
+	for _, port := range []int{14500, 14501} {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	a.SetRules(rules(t, "[[forward]]\nguest = \"4500-4502\"\nhost = \"14500-14502\"\non_conflict = \"next\"\n[[forward]]\nguest = 4600\nhost = 14503\n"))
+	add(t, a, g.vm("dev"))
+	want := func(places map[uint16]int) {
+		t.Helper()
+		for _, f := range a.Status().VMs[0].Forwards {
+			if got := fmt.Sprintf("127.0.0.1:%d", places[f.Port]); f.State != status.Active || f.Listening[0] != got {
+				t.Errorf("want %s of %+v", got, f)
+			}
+		}
+	}
+	within(t, a, patience, "forwarded", active(0, len(ports)))
+	want(map[uint16]int{4500: 14504, 4501: 14505, 4502: 14502, 4600: 14503})
+	// A command names ports as a file does.
+	if _, err := a.AddForward("dev", "14504:4600", "tcp", 0); err != nil {
+		t.Fatal(err)
+	}
+	within(t, a, patience, "what is added has its port", func(vms []status.VM) bool { return at(vms[0], "127.0.0.1:14504") == "active 4600" })
+	if got := at(a.Status().VMs[0], "127.0.0.1:14506"); got != "active 4500" {
+		t.Errorf("%q: %+v", got, a.Status().VMs[0].Forwards)
+	}
+}

@@ -86,7 +86,7 @@ func (a *Agent) useRules() {
 		a.rules.joined[vm] = slices.Concat(first, a.rules.ofFile(vm))
 	}
 	rules := a.rules
-	a.table.SetRules(decider(rules), statics(rules), sockets(rules))
+	a.table.SetRules(decider(rules), statics(rules), sockets(rules), names(rules))
 	a.table.SetReverse(reverses(rules))
 }
 
@@ -106,6 +106,10 @@ func (a *Agent) rulesOf(vm string) config.Rules {
 
 func statics(rules ruleSet) policy.Static {
 	return func(vm string) []portlist.Listener { return rules.of(vm).Static(vm) }
+}
+
+func names(rules ruleSet) policy.Names {
+	return func(vm, proto string, at netip.AddrPort) uint16 { return rules.of(vm).Names(vm, proto, at) }
 }
 
 // decider makes decisions of rules those of forwards.

@@ -348,6 +348,19 @@ func (rs Rules) Sockets(vm string) []Rule {
 	return out
 }
 
+// Names tells up to which port of the host, in a row from at on, a rule of a VM has its ports; 0
+// where none has at. A rule that leaves guest out is about what the others leave, and names none.
+func (rs Rules) Names(vm, proto string, at netip.AddrPort) (last uint16) {
+	for i := range rs {
+		r := &rs[i]
+		names := (r.namesPort || r.GuestSocket != "") && !r.Ignore && !r.Reverse && r.HostSocket == ""
+		if names && r.Host.Has(at.Port()) && r.Proto.Has(proto) && r.forVM(vm) && collide(r.HostIP, []netip.Addr{at.Addr()}) {
+			last = max(last, r.Host.Last)
+		}
+	}
+	return last
+}
+
 // Reverses returns the reverse rules for a VM.
 func (rs Rules) Reverses(vm string) []Rule {
 	var out []Rule

@@ -62,7 +62,7 @@ func TestAListenerMayHaveSeveralPlacesAndNoneWaitsForAnother(t *testing.T) {
 	roundTrip(t, dial(t, addr("127.0.0.1", a)))
 
 	// One that is alone has the VM's own address.
-	table.SetRules(rules(place(b)), nil, nil)
+	table.SetRules(rules(place(b)), nil, nil, nil)
 	if f := one(t, vm); f.State != status.Active || !slices.Equal(f.Listening, []string{addr("127.0.0.1", b), addr(own.String(), guest)}) {
 		t.Errorf("alone: %+v", f)
 	}
@@ -113,7 +113,7 @@ func TestAPlaceThatStaysKeepsItsListenerWhileOthersComeAndGo(t *testing.T) {
 		{place(a), []string{first, own}},
 	} {
 		decided = now.decided
-		table.SetRules(rules, nil, nil)
+		table.SetRules(rules, nil, nil, nil)
 		slices.Sort(now.want)
 		if got := listening(); !slices.Equal(got, now.want) {
 			t.Errorf("at %v and %d more: %q, want %q", decided.Host, len(decided.Also), got, now.want)
@@ -130,7 +130,7 @@ func TestAPlaceThatStaysKeepsItsListenerWhileOthersComeAndGo(t *testing.T) {
 
 	// The own address goes to the place that is left, and what no rule has to whom it was kept from.
 	decided = place(b)
-	table.SetRules(rules, nil, nil)
+	table.SetRules(rules, nil, nil, nil)
 	want := []string{second, own}
 	slices.Sort(want)
 	if got := listening(); !slices.Equal(got, want) {
@@ -151,7 +151,7 @@ func TestAReleasedPortIsFreeAtTheOwnAddressToo(t *testing.T) {
 	vm.SetLoopback(netip.MustParseAddr("127.3.2.1"))
 	vm.Announce(listeners(port, "0.0.0.0"))
 	decided = place(other, place(port))
-	table.SetRules(rules, nil, nil)
+	table.SetRules(rules, nil, nil, nil)
 	table.Release("", "tcp", port)
 	hold(t, addr("0.0.0.0", port))
 }

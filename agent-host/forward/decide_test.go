@@ -52,7 +52,7 @@ func TestNewRulesLeaveForwardsAloneThatStayTheSame(t *testing.T) {
 	leaving := dial(t, addr("127.0.0.1", from))
 	roundTrip(t, leaving)
 
-	table.SetRules(moved("b:7", map[uint16]uint16{1: stays, 2: to, 3: moves}), nil, nil)
+	table.SetRules(moved("b:7", map[uint16]uint16{1: stays, 2: to, 3: moves}), nil, nil, nil)
 
 	for _, c := range kept {
 		_ = c.SetDeadline(time.Now().Add(patience))
@@ -91,7 +91,7 @@ func TestNewRulesMoveAPortFromOneVMToAnother(t *testing.T) {
 	// Whichever comes first in the table, the other's listener is gone by then.
 	for range 3 {
 		for _, name := range []string{"second", "first"} {
-			table.SetRules(only(name), nil, nil)
+			table.SetRules(only(name), nil, nil, nil)
 			for vm, n := range map[*forward.VM]string{first: "first", second: "second"} {
 				if f := one(t, vm); (f.State == status.Active) != (n == name) {
 					t.Fatalf("all to %s, but %s is %+v", name, n, f)
@@ -143,7 +143,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 	if f := one(t, vm); f.State != status.Active || len(f.Guest) != 0 {
 		t.Errorf("%+v", f)
 	}
-	table.SetRules(nil, nil, nil)
+	table.SetRules(nil, nil, nil, nil)
 	if all := vm.Status(); len(all) != 0 {
 		t.Errorf("no longer static: %+v", all)
 	}
@@ -325,7 +325,7 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 		}
 		if n%50 == 0 {
 			rules = aside(fmt.Sprint(n), uint16(n/50%2))
-			table.SetRules(rules, static, nil)
+			table.SetRules(rules, static, nil, nil)
 		}
 		vm.Announce(last)
 	}

@@ -33,8 +33,6 @@ func (t *Table) explain(b *binding, err error) {
 		text, asked = t.host.TenantAt(bind.At)
 	}
 	switch {
-	case errors.Is(err, host.ErrSettling):
-		t.settle(b, status.Claim, fmt.Sprintf("%v %v", bind.At, err))
 	case inUse && !asked:
 		// The log hears of it when it is known who that is.
 		b.heldAt = bind.At
@@ -44,10 +42,8 @@ func (t *Table) explain(b *binding, err error) {
 		t.settle(b, status.Claim, text)
 	case errors.Is(err, fs.ErrPermission):
 		t.settle(b, status.Denied, bind.Denial())
-	case host.NoSuchAddress(err):
-		t.settle(b, status.Claim, host.NoAddress(bind.At))
 	default:
-		t.settle(b, status.Claim, err.Error())
+		t.settle(b, status.Claim, host.Why(bind.At, err))
 	}
 }
 

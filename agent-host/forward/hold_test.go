@@ -263,7 +263,7 @@ func TestWhatRulesHoldNoMoreGoesAtOnce(t *testing.T) {
 			vm.Announce(nil)
 			answer := asks(t, addr("127.0.0.1", s.port))
 			eventually(t, vm, "it waits", waiting(1))
-			table.SetRules(rules, nil, nil)
+			table.SetRules(rules, nil, nil, nil)
 			if all := vm.Status(); len(all) != 0 {
 				t.Errorf("%+v", all)
 			}

@@ -1,15 +1,12 @@
 package forward
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
 	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
-	"golang.org/x/sys/unix"
 )
 
 // awaitMissing sees to it that addresses which this host does not have now are
@@ -46,7 +43,13 @@ func (t *Table) keepAddresses() {
 // lacks one or may lose one.
 func (t *Table) addressKeeper() {
 	host.FollowAddresses(t.ctx, t.log, func() (more, blocked bool) {
-		gone := t.goneAddresses()
+		t.mu.Lock()
+		ask := t.contests.Losable()
+		t.mu.Unlock()
+		gone := host.Gone(ask)
+		for ip := range gone {
+			t.log.Warn("this host has lost an address", "address", ip)
+		}
 		t.mu.InTurns(func(u turns.Turn) bool {
 			if len(gone) > 0 && t.lose(gone, u) {
 				return true
@@ -105,18 +108,8 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	if err == nil {
 		l, err = t.host.Open(h)
 	}
-	switch {
-	case err == nil:
-	case host.NoSuchAddress(err):
-		return host.NoAddress(h)
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Sprintf("%v is in use", h)
-	case errors.Is(err, room.ErrShare):
-		return err.Error()
-	case errors.Is(err, host.ErrSettling):
-		return fmt.Sprintf("%v %v", h, err)
-	default:
-		return err.Error()
+	if err != nil {
+		return host.Why(h, err)
 	}
 	if err := b.serve(l.Closer, b.open.done); err != nil {
 		t.host.CloseAll(l)
@@ -125,21 +118,6 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	b.open.listeners[slices.Index(b.wanted, h)] = l
 	t.occupy(h, b)
 	return ""
-}
-
-// goneAddresses are those with something bound that this host has no more.
-func (t *Table) goneAddresses() map[netip.Addr]bool {
-	t.mu.Lock()
-	ask := t.contests.Losable()
-	t.mu.Unlock()
-	gone := make(map[netip.Addr]bool)
-	for _, ip := range ask {
-		if !host.HasAddress(ip) {
-			gone[ip] = true
-			t.log.Warn("this host has lost an address", "address", ip)
-		}
-	}
-	return gone
 }
 
 // lose takes from bindings what has gone, for one turn, and makes them what they

@@ -24,16 +24,22 @@ func isConflict(err error) bool {
 	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, host.ErrSettling)
 }
 
-// openNext opens all addresses of b at the next port where all are free, after err at that of
-// the rule. The error is err where there is none, and b as it was.
+// openNext opens all addresses of b at the next port where all are free and no rule names one,
+// after err at that of the rule. The error is err where there is none, and b as it was.
 func (t *Table) openNext(b *binding, err error, mayEvict bool) ([]host.Listener, error) {
 	rule, first := b.wanted, b.first
-	for n := 1; n <= maxNext && int(rule[0].Addr.Port())+n <= math.MaxUint16; n++ {
+	port := int(rule[0].Addr.Port())
+	for n, tries := 1, 0; tries < maxNext && port+n <= math.MaxUint16; n++ {
 		b.wanted, b.first = make([]host.Addr, len(rule)), 0
 		for i, h := range rule {
 			h.Addr = netip.AddrPortFrom(h.Addr.Addr(), h.Addr.Port()+uint16(n))
 			b.wanted[i] = h
 		}
+		if last := t.namedTo(b.wanted); last > 0 {
+			n = last - port
+			continue
+		}
+		tries++
 		listeners, nextErr := t.open(b, mayEvict)
 		if nextErr == nil {
 			t.moved(b, rule, err)
@@ -45,6 +51,37 @@ func (t *Table) openNext(b *binding, err error, mayEvict bool) ([]host.Listener,
 	}
 	b.wanted, b.first = rule, first
 	return nil, err
+}
+
+// namedTo is the last port in a row from those of addresses on that rules of VMs name; 0 for none.
+func (t *Table) namedTo(addrs []host.Addr) (last int) {
+	for _, v := range t.vms {
+		for _, h := range addrs {
+			last = max(last, int(t.policy.Names(v.name, h.Proto, h.Addr)))
+		}
+	}
+	return last
+}
+
+// mustMoveOn reports whether a rule has come to name what a forward took in the place of its own.
+func (f *forward) mustMoveOn() bool {
+	return f.main.insteadOf != nil && f.vm.table.namedTo(f.main.wanted) > 0
+}
+
+// moveOn has those forwards begin anew.
+func (t *Table) moveOn() {
+	t.decideAnew(func() (concerned []*VM) {
+		for _, v := range t.vms {
+			for _, f := range v.forwards {
+				if f.mustMoveOn() {
+					v.stale.All = true
+					concerned = append(concerned, v)
+					break
+				}
+			}
+		}
+		return concerned
+	})
 }
 
 // moved has b want its new addresses, in the place of those of its rule, in every respect.
@@ -71,11 +108,12 @@ func (t *Table) moved(b *binding, rule []host.Addr, err error) {
 	t.takePrecedence(b)
 }
 
-// tookNext notes who has the address of the rule, as far as that is known.
+// tookNext notes who had the address of the rule, as far as that is known. It is not looked at
+// again.
 func (b *binding) tookNext(at, next host.Addr, holder string) {
-	b.because = fmt.Sprintf("%v is in use", at)
+	b.because = fmt.Sprintf("%v was in use", at)
 	if holder != "" {
-		b.because = fmt.Sprintf("%v is held by %s", at, holder)
+		b.because = fmt.Sprintf("%v was held by %s", at, holder)
 	}
-	b.because += fmt.Sprintf(", and the rule takes the next free port, %d", next.Addr.Port())
+	b.because += fmt.Sprintf(", and the rule took the next free port, %d", next.Addr.Port())
 }

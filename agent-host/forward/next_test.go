@@ -60,7 +60,7 @@ func TestARuleTakesTheNextFreePortAndSaysWhichAndWhy(t *testing.T) {
 	}
 	roundTrip(t, dial(t, addr("127.0.0.1", next)))
 	eventually(t, vm, "the holder is named", func(all []status.Forward) bool {
-		return strings.HasPrefix(all[0].Reason, addr("127.0.0.1", host)+" is held by forward.test[") && strings.Contains(all[0].Reason, "the rule takes the next free port, ")
+		return strings.HasPrefix(all[0].Reason, addr("127.0.0.1", host)+" was held by forward.test[") && strings.Contains(all[0].Reason, "the rule took the next free port, ")
 	})
 	e, ok := history.Last("dev", "tcp", guest, events.Forwarding)
 	if !ok || !slices.Equal(e.Host, want) || !strings.Contains(e.Words, "the next free port") || e.Label != "shop" {
@@ -109,7 +109,7 @@ func TestTheNextPortIsTheRulesAsItsOwnWouldBe(t *testing.T) {
 	first.Announce(listeners(guest, "0.0.0.0"))
 	second.Announce(listeners(guest, "0.0.0.0"))
 	f := one(t, second)
-	if f.State != status.Active || !strings.HasPrefix(f.Reason, addr("127.0.0.1", host)+" is held by VM first, and the rule takes the next free port") {
+	if f.State != status.Active || !strings.HasPrefix(f.Reason, addr("127.0.0.1", host)+" was held by VM first, and the rule took the next free port") {
 		t.Fatalf("%+v", f)
 	}
 	next := netip.MustParseAddrPort(f.Host[0]).Port()
@@ -128,5 +128,61 @@ func TestTheNextPortIsTheRulesAsItsOwnWouldBe(t *testing.T) {
 	second.Announce(listeners(next, "0.0.0.0"))
 	if f := byItself(); f.State != status.Active {
 		t.Errorf("after the rule's forward has gone: %+v", f)
+	}
+}
+
+// naming has ports of the host named, in each VM those from one to another.
+func naming(named map[string][2]uint16) policy.Names {
+	return func(vm, _ string, at netip.AddrPort) uint16 {
+		if ports := named[vm]; ports[0] <= at.Port() && at.Port() <= ports[1] {
+			return ports[1]
+		}
+		return 0
+	}
+}
+
+// nextOf is the port that a VM's forward of a guest port took in the place of its own.
+func nextOf(t *testing.T, vm *forward.VM, guest uint16) uint16 {
+	t.Helper()
+	for _, f := range vm.Status() {
+		if f.Port == guest && f.State == status.Active && f.InsteadOf != nil {
+			return netip.MustParseAddrPort(f.Listening[0]).Port()
+		}
+	}
+	t.Fatalf("port %d has no next port: %+v", guest, vm.Status())
+	return 0
+}
+
+func TestTheNextPortIsNoneThatARuleOfAnyVMNames(t *testing.T) {
+	guest, host := ownnet.FreePort(t), ownnet.FreePort(t)
+	rules := orNext(map[uint16]uint16{guest: host})
+	history := events.New()
+	named := map[string][2]uint16{"dev": {host, host + 200}, "web": {host + 201, host + 202}, "late": {host + 204, host + 204}}
+	table := newTable(t, forward.Config{Rules: rules, Names: naming(named), Events: history})
+	hold(t, addr("127.0.0.1", host))
+	vm := table.Add("dev")
+	table.Add("web")
+	vm.Announce(listeners(guest, "0.0.0.0"))
+	if got := nextOf(t, vm, guest); got != host+203 {
+		t.Fatalf("%d, want %d", got, host+203)
+	}
+
+	// What a rule comes to name is left to it: one of the same VM, and one of a VM that comes.
+	named = map[string][2]uint16{"dev": {host, host + 203}, "late": {host + 204, host + 204}}
+	before := history.Now()
+	table.SetRules(rules, nil, nil, naming(named))
+	if got := nextOf(t, vm, guest); got != host+204 {
+		t.Errorf("%d, want %d", got, host+204)
+	}
+	if e, ok := history.Last("dev", "tcp", guest, events.Forwarding); !ok || e.Cursor <= before || !slices.Contains(e.Host, addr("127.0.0.1", host+204)) {
+		t.Errorf("%+v", e)
+	}
+	table.Add("late")
+	if got := nextOf(t, vm, guest); got != host+205 {
+		t.Errorf("%d, want %d", got, host+205)
+	}
+	table.SetRules(rules, nil, nil, naming(named))
+	if got := nextOf(t, vm, guest); got != host+205 {
+		t.Errorf("it moved to %d for nothing", got)
 	}
 }

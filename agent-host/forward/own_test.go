@@ -270,7 +270,7 @@ func TestDeniedPortNamesOneRemedyForBothAddresses(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	host.Store(uint32(ownnet.FreePort(t)))
-	table.SetRules(rules, nil, nil)
+	table.SetRules(rules, nil, nil, nil)
 	f = one(t, vm)
 	if f.State != status.Active || !strings.HasPrefix(f.Reason, ownOne+":80 needs a permission") || len(f.Listening) != 1 {
 		t.Errorf("%+v", f)

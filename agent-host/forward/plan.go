@@ -124,9 +124,9 @@ func (t *Table) decideAnew(change func() []*VM) {
 // listeners and connections; of those that go, the listeners are closed before
 // others are opened, and connections go on until they end by themselves. nil
 // means what it means in a [Config].
-func (t *Table) SetRules(rules policy.Rules, static policy.Static, sockets policy.Sockets) {
+func (t *Table) SetRules(rules policy.Rules, static policy.Static, sockets policy.Sockets, names policy.Names) {
 	t.decideAnew(func() []*VM {
-		t.policy = policy.New(rules, static, sockets)
+		t.policy = policy.New(rules, static, sockets, names)
 		for _, v := range t.vms {
 			v.stale.All = true
 		}
@@ -153,7 +153,7 @@ func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turns.Turn) (more b
 		}
 	}
 	for k, f := range v.forwards {
-		if w.Groups[k] != nil || !of.Has(k.Proto, k.Port) {
+		if w.Groups[k] != nil && !f.mustMoveOn() || !of.Has(k.Proto, k.Port) {
 			continue
 		}
 		v.table.withdraw(f)

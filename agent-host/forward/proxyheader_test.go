@@ -117,7 +117,7 @@ func TestAHeaderComesAndGoesWithItsRule(t *testing.T) {
 		rules policy.Rules
 		bytes int
 	}{{nil, 0}, {proxied(""), 16 + 12}, {nil, 0}} {
-		table.SetRules(row.rules, nil, nil)
+		table.SetRules(row.rules, nil, nil, nil)
 		dialForReset(t, addr("127.0.0.1", port))
 		if first := <-got; len(first) != row.bytes {
 			t.Errorf("a connection begins with %q, want %d bytes", first, row.bytes)

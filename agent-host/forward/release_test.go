@@ -53,7 +53,7 @@ func TestAReleasedPortIsFreeUntilTheListenerInTheGuestHasGone(t *testing.T) {
 	for what, change := range map[string]func(){
 		"another address": func() { vm.Announce(listeners(guest, "0.0.0.0", "127.0.0.1")) },
 		"a new link":      func() { vm.SetLink(linkTo(echo(t, "127.0.0.2:0"))) },
-		"rules again":     func() { table.SetRules(rules, nil, nil) },
+		"rules again":     func() { table.SetRules(rules, nil, nil, nil) },
 	} {
 		if change(); !isReleased(one(t, vm)) {
 			t.Errorf("after %s: %+v", what, one(t, vm))

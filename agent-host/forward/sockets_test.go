@@ -107,7 +107,7 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 
-	table.SetRules(nil, nil, fromSocket("/run/app.sock", policy.Decision{Rule: "rum.toml:1", HostSocket: path}))
+	table.SetRules(nil, nil, fromSocket("/run/app.sock", policy.Decision{Rule: "rum.toml:1", HostSocket: path}), nil)
 	roundTrip(t, dialSocket(t, path))
 	wantTarget()
 	wantClosed(t, addr("127.0.0.1", port))

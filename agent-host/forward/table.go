@@ -29,6 +29,9 @@ type Config struct {
 	// Sockets tells which unix sockets of guests are to be forwarded; nil is
 	// none.
 	Sockets policy.Sockets
+	// Names tells which ports of the host rules name, which no forward of another rule takes
+	// in the place of its own; nil is none.
+	Names policy.Names
 	// Reverse tells what is to be open in guests; nil is nothing.
 	Reverse reverse.Rules
 	// ControlSocket is the path to which this program's control socket is bound, which no
@@ -90,7 +93,7 @@ func New(cfg Config) *Table {
 		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now), room: room.New(cfg.Descriptors),
 		overrules: make(contest.Wishes[*binding]), partial: make(map[*binding]bool),
 	}
-	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets)
+	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets, cfg.Names)
 	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.server = serve.New(cfg.Log, t.isOurs)

@@ -59,11 +59,12 @@ func (t *Table) Add(name string) *VM {
 	v.guest = t.server.Guest(name)
 	v.udp = datagrams.New(v.guest)
 	v.reverse = reverse.New(v.guest, t.cfg.ControlSocket)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	v.room = t.room.Add(promoter{v})
-	t.vms = append(t.vms, v)
-	v.setReverse()
+	t.mu.Look(func() {
+		v.room = t.room.Add(promoter{v})
+		t.vms = append(t.vms, v)
+		v.setReverse()
+	})
+	t.moveOn()
 	return v
 }
 

@@ -21,7 +21,7 @@ func TestARuleIsAtTheNextFreePortWhereItsOwnIsTaken(t *testing.T) {
 	greet(g.listen(t, "0.0.0.0:7870"), "guest")
 	h := startHostRules(t, g, "[[ports]]\nguest = 7870\nhost = 7871\nlabel = \"shop\"\non_conflict = \"next\"\n")
 	f := h.awaitForward(t, "dev", 7870, "active, and says why it is elsewhere", func(f status.Forward) bool {
-		return active(f) && strings.Contains(f.Reason, "127.0.0.1:7871 is held by ") && strings.Contains(f.Reason, "takes the next free port")
+		return active(f) && strings.Contains(f.Reason, "127.0.0.1:7871 was held by ") && strings.Contains(f.Reason, "took the next free port")
 	})
 	at := netip.MustParseAddrPort(f.Host[0])
 	if at.Port() <= 7871 || f.Label != "shop" || !slices.Contains(f.InsteadOf, "127.0.0.1:7871") || !answers(at.String(), "guest") {

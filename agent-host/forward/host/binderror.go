@@ -1,6 +1,12 @@
 package host
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
 
 // BindError says which address could not be bound.
 type BindError struct {
@@ -24,4 +30,28 @@ func (e *BindError) Denial() string {
 // NoAddress says that this host lacks an address.
 func NoAddress(h Addr) string {
 	return fmt.Sprintf("%v: this host has no such address now", h)
+}
+
+// Why says why an address could not be bound.
+func Why(h Addr, err error) string {
+	switch {
+	case NoSuchAddress(err):
+		return NoAddress(h)
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Sprintf("%v is in use", h)
+	case errors.Is(err, ErrSettling):
+		return fmt.Sprintf("%v %v", h, err)
+	}
+	return err.Error()
+}
+
+// Gone are those addresses that this host does not have.
+func Gone(addrs []netip.Addr) map[netip.Addr]bool {
+	gone := make(map[netip.Addr]bool)
+	for _, ip := range addrs {
+		if !HasAddress(ip) {
+			gone[ip] = true
+		}
+	}
+	return gone
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -36,11 +37,12 @@ type Policy struct {
 	rules   Rules
 	static  Static
 	sockets Sockets
+	names   Names
 }
 
-// New returns the policy of functions of which each may be nil; see [Rules], [Static]
-// and [Sockets].
-func New(rules Rules, static Static, sockets Sockets) Policy {
+// New returns the policy of functions of which each may be nil; see [Rules], [Static],
+// [Sockets] and [Names].
+func New(rules Rules, static Static, sockets Sockets, names Names) Policy {
 	if rules == nil {
 		rules = SamePort
 	}
@@ -50,7 +52,15 @@ func New(rules Rules, static Static, sockets Sockets) Policy {
 	if sockets == nil {
 		sockets = func(string) []GuestSocket { return nil }
 	}
-	return Policy{rules, static, sockets}
+	if names == nil {
+		names = func(string, string, netip.AddrPort) uint16 { return 0 }
+	}
+	return Policy{rules, static, sockets, names}
+}
+
+// Names is the [Names] of the policy.
+func (p Policy) Names(vm, proto string, at netip.AddrPort) (last uint16) {
+	return p.names(vm, proto, at)
 }
 
 // Decide asks the rules about every listener on some ports and groups those that go

@@ -18,7 +18,7 @@ func on(iface string, addrs ...string) (all []portlist.Listener) {
 }
 
 func decide(announced []portlist.Listener, r policy.Reach) policy.Wanted {
-	return policy.New(nil, nil, nil).Decide("dev", policy.Ports{All: true}, announced, nil, r, func() {})
+	return policy.New(nil, nil, nil, nil).Decide("dev", policy.Ports{All: true}, announced, nil, r, func() {})
 }
 
 // What is localhost comes first, so that it has the port of the host.

@@ -16,6 +16,10 @@ type Rules func(vm string, l portlist.Listener) Decision
 // seen to listen there. It is called by several goroutines at once.
 type Static func(vm string) []portlist.Listener
 
+// Names tells up to which port of the host, in a row from at on, rules name what is theirs in
+// the VM of that name; 0 where none names at. It is called by several goroutines at once.
+type Names func(vm, proto string, at netip.AddrPort) (last uint16)
+
 // Decision is what a rule says about a listener.
 type Decision struct {
 	// Host are the addresses to listen on: all of them or, while one cannot
@@ -34,8 +38,8 @@ type Decision struct {
 	// Automatic says that no rule names the port. The forward gives way to those of the
 	// same VM that rules name.
 	Automatic bool
-	// NextFree takes the next port that is free where one of Host is in use. It is for
-	// addresses alone.
+	// NextFree takes the next port that is free, and that no rule names, where one of Host is
+	// in use. It is for addresses alone.
 	NextFree bool
 	// Open is for the command of that name.
 	Open bool
