@@ -40,6 +40,8 @@ func (v *vm) remedy(err error) string {
 		return "upgrade this host agent"
 	case at == (endpoint.Endpoint{}):
 		return "give the domain a device with: rum-host-agent setup " + v.Name
+	case errors.Is(err, syscall.ENODEV) && vhostLoaded():
+		return fmt.Sprintf("start %s, or give it the context ID of its vsock device: no VM that runs has %d", v.Name, at.CID)
 	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.ENODEV):
 		return "load the kernel's module with: sudo modprobe vhost_vsock"
 	case errors.Is(err, fs.ErrPermission) && at.Path != "":
@@ -54,4 +56,11 @@ func (v *vm) remedy(err error) string {
 		return "install the guest agent with: " + install
 	}
 	return ""
+}
+
+// vhostLoaded reports whether the kernel can reach VMs by vsock. ENODEV says that it knows nobody
+// with a context ID, whether or not it could.
+func vhostLoaded() bool {
+	_, err := os.Stat("/sys/module/vhost_vsock")
+	return err == nil
 }
