@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,7 +93,11 @@ type Agent struct {
 // New returns an agent with no VMs.
 func New(cfg Config) *Agent {
 	holder := func(proto string, addr netip.AddrPort) string {
-		return libvirt.NameHolder(portwatch.Holder(proto, addr))
+		name := portwatch.Holder(proto, addr)
+		if strings.HasSuffix(name, fmt.Sprintf("[%d]", os.Getpid())) {
+			return status.OwnMetrics // what else this process listens at is a forward
+		}
+		return libvirt.NameHolder(name)
 	}
 	rules := ruleSet{all: cfg.Rules}
 	table := forward.New(forward.Config{

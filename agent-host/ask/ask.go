@@ -35,9 +35,9 @@ func statusFrom(ctx context.Context, c *control.Client, socket string, q status.
 func Advise(socket string, err error) error {
 	switch {
 	case errors.Is(err, control.ErrNoAgent):
-		hint := "start it with: rum-host-agent run"
+		hint := "start it with: " + Command(socket, "run")
 		for _, o := range control.Others(socket) {
-			hint += "\nan agent of " + of(o) + " runs; see it with: " + seeing(o)
+			hint += "\nan agent of " + Of(o) + " runs; see it with: " + Seeing(o)
 		}
 		return output.Advise(err, hint)
 	case errors.Is(err, fs.ErrPermission):
@@ -46,16 +46,16 @@ func Advise(socket string, err error) error {
 	return err
 }
 
-// of names whose an agent is.
-func of(o control.Other) string {
+// Of names whose an agent is.
+func Of(o control.Other) string {
 	if o.UID == os.Getuid() {
 		return "yours"
 	}
 	return output.Clean(o.User)
 }
 
-// seeing is the command that shows the status of another agent.
-func seeing(o control.Other) string {
+// Seeing is the command that shows the status of another agent.
+func Seeing(o control.Other) string {
 	command := "rum-host-agent status --socket " + shellword.Quote(o.Socket)
 	switch o.UID {
 	case os.Getuid():

@@ -17,7 +17,7 @@ func TestAnAgentOfAnotherUserIsSeenWithThatUsersCommand(t *testing.T) {
 		if o.UID == 0 && own == 0 {
 			continue // to root it is its own
 		}
-		if got := of(o) + ": " + seeing(o); got != want {
+		if got := Of(o) + ": " + Seeing(o); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

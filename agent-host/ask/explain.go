@@ -35,6 +35,18 @@ func (o *Port) target(text string) (control.Target, error) {
 	return t, nil
 }
 
+// explain is the command that tells why the port does not answer.
+func (o *Port) explain(socket string, port uint16) string {
+	words := []string{"explain", strconv.Itoa(int(port))}
+	if o.VM != "" {
+		words = append(words, "--vm", output.Clean(o.VM))
+	}
+	if o.UDP {
+		words = append(words, "--udp")
+	}
+	return Command(socket, words...)
+}
+
 // Explain writes step by step why a port answers or does not.
 func (o *Port) Explain(ctx context.Context, w io.Writer, socket, port string) error {
 	t, err := o.target(port)

@@ -27,11 +27,7 @@ func (o *Port) Open(ctx context.Context, stdout, stderr io.Writer, socket, port 
 	}
 	addr, ok := browser.Address(st, t.Port)
 	if !ok {
-		explain := "rum-host-agent explain " + port
-		if o.VM != "" {
-			explain += " --vm " + output.Clean(o.VM)
-		}
-		return output.Advise(fmt.Errorf("no port %d of a VM is open on this host", t.Port), "see why with: "+explain)
+		return output.Advise(fmt.Errorf("no port %d of a VM is open on this host", t.Port), "see why with: "+o.explain(socket, t.Port))
 	}
 	url := browser.URL(ctx, addr)
 	if print {

@@ -19,7 +19,7 @@ const rivalTimeout = 2 * time.Second
 // they forward: it would find those ports taken.
 func Rivals(ctx context.Context, socket string) (warnings []string) {
 	for _, o := range control.Others(socket) {
-		text := fmt.Sprintf("an agent of %s runs already, and what it forwards is taken; see it with: %s", of(o), seeing(o))
+		text := fmt.Sprintf("an agent of %s runs already, and what it forwards is taken; see it with: %s", Of(o), Seeing(o))
 		ctx, cancel := context.WithTimeout(ctx, rivalTimeout)
 		st, err := control.NewClient(o.Socket).StatusOf(ctx, status.Query{Rows: 1})
 		cancel()
@@ -30,7 +30,7 @@ func Rivals(ctx context.Context, socket string) (warnings []string) {
 			}
 			slices.Sort(names)
 			text = fmt.Sprintf("an agent of %s runs already and serves %s: of those VMs every port would be a claim here; see it with: %s",
-				of(o), strings.Join(names[:min(len(names), maxNames)], ", "), seeing(o))
+				Of(o), strings.Join(names[:min(len(names), maxNames)], ", "), Seeing(o))
 		}
 		warnings = append(warnings, text)
 	}

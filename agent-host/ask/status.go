@@ -141,7 +141,7 @@ func (s *Show) Watch(ctx context.Context, w io.Writer, socket string, height int
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && !at.IsZero() && errors.Is(err, control.ErrNoAgent):
-			return output.Advise(fmt.Errorf("%w: it has ended", control.ErrNoAgent), "start it again with: rum-host-agent run")
+			return output.Advise(fmt.Errorf("%w: it has ended", control.ErrNoAgent), "start it again with: "+Command(socket, "run"))
 		case err != nil:
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ func (o *Port) Wait(ctx context.Context, socket, port, path string, limit time.D
 		return output.Misuse(fmt.Errorf("--timeout %v: want a time that is not negative", limit))
 	case path != "" && !strings.HasPrefix(path, "/"):
 		return output.Misuse(fmt.Errorf("--http %q: want a path that begins with /", path))
+	case path != "" && !asURL(path):
+		return output.Misuse(fmt.Errorf("--http %q: want a path as it is in a URL, such as /a%%20b", path))
 	case path != "" && o.UDP:
 		return output.Misuse(errors.New("--http asks over TCP, and --udp is for UDP"))
 	}
@@ -53,7 +56,7 @@ func (o *Port) Wait(ctx context.Context, socket, port, path string, limit time.D
 		answer, err := control.NewClient(socket).Wait(ctx, t, d)
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return errors.New("interrupted")
 		case errors.Is(err, control.ErrEnded):
 			return Advise(socket, fmt.Errorf("%w: it has ended", control.ErrNoAgent))
 		case err != nil:
@@ -66,7 +69,10 @@ func (o *Port) Wait(ctx context.Context, socket, port, path string, limit time.D
 		}
 		if err := askHTTP(ctx, answer, path, d); err != nil {
 			reason = err.Error()
-			time.Sleep(httpRetry)
+			select {
+			case <-ctx.Done():
+			case <-time.After(httpRetry):
+			}
 			continue
 		}
 		return nil
@@ -76,7 +82,13 @@ func (o *Port) Wait(ctx context.Context, socket, port, path string, limit time.D
 		of = " of " + o.VM
 	}
 	return output.Advise(fmt.Errorf("port %d%s does not answer within %v: %s", t.Port, of, limit, reason),
-		fmt.Sprintf("see why with: rum-host-agent explain %d", t.Port))
+		"see why with: "+o.explain(socket, t.Port))
+}
+
+// asURL reports whether a path can be asked for as it is.
+func asURL(path string) bool {
+	_, err := url.Parse("http://localhost" + path)
+	return err == nil
 }
 
 // askHTTP asks for a path, through the forward, and wants an answer below 500.
@@ -89,8 +101,9 @@ func askHTTP(ctx context.Context, at status.Answer, path string, left time.Durat
 		network = "unix"
 	}
 	var d net.Dialer
+	limit := min(httpTimeout, cmp.Or(left, httpTimeout))
 	client := http.Client{
-		Timeout:       min(httpTimeout, cmp.Or(left, httpTimeout)),
+		Timeout:       limit,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, network, addr)
@@ -105,8 +118,11 @@ func askHTTP(ctx context.Context, at status.Answer, path string, left time.Durat
 		return err
 	}
 	res, err := client.Do(req)
-	if err != nil {
-		return err
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		if failed.Timeout() {
+			return fmt.Errorf("GET %s: it gives no answer within %v", path, limit.Round(time.Millisecond))
+		}
+		return fmt.Errorf("GET %s: %w", path, failed.Err)
 	}
 	_ = res.Body.Close()
 	if res.StatusCode >= http.StatusInternalServerError {

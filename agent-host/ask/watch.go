@@ -51,7 +51,7 @@ func (o *Watch) Run(ctx context.Context, w, stderr io.Writer, socket string) err
 		return err
 	})
 	if errors.Is(err, control.ErrEnded) {
-		return output.Advise(err, "start it again with: rum-host-agent run")
+		return output.Advise(err, "start it again with: "+Command(socket, "run"))
 	}
 	return Advise(socket, err)
 }

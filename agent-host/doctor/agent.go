@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/rum-vm/rum-agent/agent-host/ask"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/output"
@@ -34,7 +35,12 @@ func agent(_ context.Context, x *exam) (all []status.Check) {
 	st := x.agent
 	switch {
 	case errors.Is(x.agentErr, control.ErrNoAgent):
-		return []status.Check{ill(nameAgent, hintOf(x.agentErr), "no agent runs: nothing is forwarded")}
+		text := "no agent runs: nothing is forwarded"
+		for _, o := range control.Others(x.Socket) {
+			all = append(all, ill(nameAgent, "see it with: "+ask.Seeing(o), "an agent of %s runs, and is not the one that is asked", ask.Of(o)))
+			text = "no agent answers at " + x.Socket
+		}
+		return append(all, ill(nameAgent, hintOf(x.agentErr), "%s", text))
 	case x.agentErr != nil:
 		return []status.Check{ill(nameAgent, hintOf(x.agentErr), "%v", x.agentErr)}
 	case st.Version != x.Version:

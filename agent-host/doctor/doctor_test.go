@@ -35,7 +35,7 @@ func alone(t *testing.T) *doctor.Doctor {
 		t.Setenv(name, dir)
 	}
 	t.Setenv("LIBVIRT_DEFAULT_URI", "none")
-	return &doctor.Doctor{Socket: filepath.Join(dir, "control.sock"), Version: "v1", Root: dir}
+	return &doctor.Doctor{Socket: filepath.Join(dir, "rum-host-agent.sock"), Version: "v1", Root: dir}
 }
 
 // put writes a file below the doctor's root.
@@ -240,6 +240,19 @@ func TestVMsAndTheirPortsAreExplained(t *testing.T) {
 			t.Errorf("another VM: %+v", c)
 		}
 	}
+}
+
+func TestALinkThatWasLostAndIsBackIsNoFailure(t *testing.T) {
+	d := alone(t)
+	lost := time.Now().Add(-time.Minute)
+	f := status.Forward{Proto: "tcp", Port: 7000, State: status.Active, Guest: []string{"0.0.0.0:7000"}, Host: []string{"127.0.0.1:7000"}, Path: "unix",
+		LastError: "link lost (EOF): connection reset by peer", LastErrorKind: status.ErrorCut, LastErrorAt: &lost}
+	again := status.VM{Name: "again", State: status.Connected, Auth: "psk", Since: lost.Add(time.Second), Forwards: []status.Forward{f}}
+	cut := again
+	cut.Name, cut.Since = "cut", lost.Add(-time.Hour)
+	served(t, d, status.Status{Version: "v1", VMs: []status.VM{again, cut}})
+	want(t, d, "again", true, "ports that work, as far as the agent knows: 1", "")
+	want(t, d, "cut 7000/tcp", false, "link lost", "rum-host-agent watch cut --since 10m")
 }
 
 func TestAnExaminationIsShownWithCommandsOnLinesOfTheirOwn(t *testing.T) {

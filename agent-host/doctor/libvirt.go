@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/rum-vm/rum-agent/agent-host/ask"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/agent-host/userconfig"
@@ -131,5 +132,5 @@ func (x *exam) domain(ctx context.Context) []status.Check {
 		}
 		return []status.Check{well(x.VM, "it runs, and is reached at %s", dom.Endpoint)}
 	}
-	return []status.Check{ill(x.VM, cmp.Or(libvirt.Hint(last), "see which there are with: rum-host-agent status"), "%v", last)}
+	return []status.Check{ill(x.VM, cmp.Or(libvirt.Hint(last), "see which there are with: "+ask.Command(x.Socket, "status")), "%v", last)}
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rum-vm/rum-agent/agent-host/ask"
 	"github.com/rum-vm/rum-agent/agent-host/explain"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -47,7 +48,7 @@ func (x *exam) link(vm status.VM) status.Check {
 		switch {
 		case s.Name != status.StepLink:
 		case !s.OK:
-			return ill(vm.Name, cmp.Or(e.Remedy, "see what happens with: rum-host-agent watch "+vm.Name), "%s", s.Text)
+			return ill(vm.Name, cmp.Or(e.Remedy, "see what happens with: "+ask.Command(x.Socket, "watch", vm.Name)), "%s", s.Text)
 		case vm.Auth == "none":
 			return well(vm.Name, "%s; no key is shared, rum-host-agent install %s brings one", s.Text, vm.Name)
 		default:
@@ -82,7 +83,7 @@ func (x *exam) ports(vm status.VM) (all []status.Check) {
 		}
 	}
 	if more > 0 {
-		all = append(all, ill(vm.Name, "see them with: rum-host-agent status "+vm.Name, "%d more ports do not work", more))
+		all = append(all, ill(vm.Name, "see them with: "+ask.Command(x.Socket, "status", vm.Name), "%d more ports do not work", more))
 	}
 	if all == nil {
 		all = append(all, well(vm.Name, "ports that work, as far as the agent knows: %d", good))

@@ -239,6 +239,9 @@ func (c *chain) freeHost(open string) string {
 		}
 		return "do what the step above says" + own
 	}
+	if strings.HasSuffix(f.Reason, " by "+status.OwnMetrics) {
+		return "run the agent with another port for --metrics; or give a rule for the port another host" + own
+	}
 	return "end what has it there, and it is taken over; or give a rule for the port another host" + own
 }
 
@@ -271,8 +274,15 @@ func (c *chain) lastError() {
 		return
 	}
 	age := c.Now.Sub(*f.LastErrorAt)
-	if age > errorCounts {
+	switch {
+	case age > errorCounts:
 		c.ok(status.StepLastError, "%s ago: %s", short(age), f.LastError)
+		return
+	case c.VM.IsBack(f):
+		c.ok(status.StepLastError, "%s ago, of the link, which is back since %s: %s", short(age), short(c.Now.Sub(c.VM.Since)), f.LastError)
+		return
+	case f.OfLink():
+		c.fail(status.StepLastError, "see what became of the link with: "+"rum-host-agent watch "+c.VM.Name+" --since 10m", "%s ago: %s", short(age), f.LastError)
 		return
 	}
 	c.fail(status.StepLastError, "look at the service in the guest: "+cmp.Or(f.Process, "it")+" may have died or be busy", "%s ago: %s", short(age), f.LastError)

@@ -15,7 +15,7 @@ import (
 // left out or shortened step by step, reasons last: those get lines of their own.
 func writeForwards(b *strings.Builder, vm status.VM, look Look) {
 	all := slices.Clone(vm.Forwards)
-	slices.SortStableFunc(all, func(a, b status.Forward) int { return cmp.Compare(urgency(&a), urgency(&b)) })
+	slices.SortStableFunc(all, func(a, b status.Forward) int { return cmp.Compare(urgency(&vm, &a), urgency(&vm, &b)) })
 	names := []string{"PORT", "LABEL", "STATE", "HOST", "GUEST", "PATH", "PROCESS", "CONNS"}
 	if !slices.ContainsFunc(all, func(f status.Forward) bool { return f.Label != "" }) {
 		names = slices.Delete(names, 1, 2)
@@ -51,9 +51,9 @@ func (t *table) narrow(look Look, steps []func(*table)) {
 }
 
 // urgency is lower for what should be seen to.
-func urgency(f *status.Forward) int {
+func urgency(vm *status.VM, f *status.Forward) int {
 	switch {
-	case f.State == status.Claim, f.State == status.Denied, f.Reason == "" && reason(f) != "":
+	case f.State == status.Claim, f.State == status.Denied, f.Reason == "" && reason(vm, f) != "":
 		return 0
 	case f.State == status.Ignored:
 		return 2
@@ -79,14 +79,14 @@ func newTable(vm status.VM, all []status.Forward, names []string, look Look) *ta
 			"HOST": {text: addresses(withoutOwn(vm, f.Host))}, "GUEST": {text: addresses(f.Guest)},
 			"PATH": {text: OrDash(f.Path)}, "PROCESS": {text: OrDash(f.Process)},
 			"CONNS": {text: fmt.Sprintf("%d/%d", f.ConnectionsActive, f.ConnectionsTotal)},
-			"IN/S":  {text: rateText(rate[0])}, "OUT/S": {text: rateText(rate[1])}, "REASON": {text: reason(f)},
+			"IN/S":  {text: rateText(rate[0])}, "OUT/S": {text: rateText(rate[1])}, "REASON": {text: reason(&vm, f)},
 		}
 		row := make([]Cell, len(names))
 		for n, name := range names {
 			row[n] = cells[name]
 		}
 		t.rows = append(t.rows, row)
-		t.marks = append(t.marks, urgency(f) == 0)
+		t.marks = append(t.marks, urgency(&vm, f) == 0)
 	}
 	return t
 }
@@ -200,10 +200,10 @@ const errorShown = 10 * time.Minute
 
 // reason is why a host address does not listen, and which does all the same, or
 // what went wrong of late if all do.
-func reason(f *status.Forward) string {
+func reason(vm *status.VM, f *status.Forward) string {
 	switch {
 	case f.Reason == "" && f.LastError != "":
-		if f.LastErrorAt == nil || time.Since(*f.LastErrorAt) > errorShown {
+		if f.LastErrorAt == nil || time.Since(*f.LastErrorAt) > errorShown || vm.IsBack(f) {
 			return ""
 		}
 		ago := max(0, time.Since(*f.LastErrorAt)).Truncate(time.Second)

@@ -132,7 +132,7 @@ func writeVM(b *strings.Builder, vm status.VM, look Look) {
 		writeForwards(b, vm, look)
 	}
 	if len(vm.More) > 0 {
-		say(more(vm))
+		say(more(vm, look.Flag))
 	}
 }
 
@@ -155,7 +155,7 @@ func setupText(s status.Setup) string {
 const MaxRowsOfVM = 1000
 
 // more counts the forwards that are not shown, and says what shows them.
-func more(vm status.VM) string {
+func more(vm status.VM, flag string) string {
 	left := 0
 	var parts []string
 	for _, state := range []string{status.Active, status.Claim, status.Denied, status.Ignored} {
@@ -168,7 +168,7 @@ func more(vm status.VM) string {
 	if len(vm.Forwards)+left > MaxRowsOfVM {
 		text += " --json"
 	}
-	return text
+	return text + flag
 }
 
 func stateCell(s string) Cell { return Cell{Clean(s), stateColours[s]} }

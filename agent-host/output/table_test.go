@@ -73,10 +73,27 @@ func TestAnErrorAgesOutOfTheTable(t *testing.T) {
 		-time.Hour:       "last error, 0s ago: guest: refused", // the clock was set back
 	} {
 		at := now.Add(-age)
-		got := reason(&status.Forward{State: status.Active, LastError: "guest: refused", LastErrorAt: &at})
+		got := reason(&status.VM{}, &status.Forward{State: status.Active, LastError: "guest: refused", LastErrorAt: &at})
 		if got != want {
 			t.Errorf("after %v: %q", age, got)
 		}
+	}
+}
+
+func TestAnErrorOfALinkThatIsBackIsNoProblemOfThePort(t *testing.T) {
+	lost := time.Now().Add(-time.Minute)
+	f := status.Forward{State: status.Active, LastError: "link lost", LastErrorKind: status.ErrorCut, LastErrorAt: &lost}
+	vm := status.VM{State: status.Connected, Since: lost.Add(time.Second)}
+	if got := reason(&vm, &f); got != "" || urgency(&vm, &f) == 0 {
+		t.Errorf("after the link came back: %q", got)
+	}
+	vm.Since = lost.Add(-time.Second)
+	if got := reason(&vm, &f); got == "" {
+		t.Error("while the link is the same it is not told")
+	}
+	f.LastErrorKind, vm.Since = "refused", lost.Add(time.Second)
+	if got := reason(&vm, &f); got == "" {
+		t.Error("of the service it is not told")
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/ask"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/output"
-	"github.com/rum-vm/rum-agent/agent-host/shellword"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
@@ -91,9 +90,5 @@ func (p *Port) connect(ctx context.Context) (*os.File, error) {
 
 // explain is the command that tells why the port does not answer.
 func (p *Port) explain() string {
-	command := []string{"rum-host-agent", "explain", strconv.Itoa(int(p.Number)), "--vm", p.VM}
-	if p.Socket != control.DefaultSocket() {
-		command = append(command, "--socket", p.Socket)
-	}
-	return shellword.Join(command...)
+	return ask.Command(p.Socket, "explain", strconv.Itoa(int(p.Number)), "--vm", p.VM)
 }

@@ -38,6 +38,9 @@ const (
 // clients wait, as their rule says, and most often the service is back before long.
 const Held = "held"
 
+// OwnMetrics is who has an address that this agent listens at for Prometheus, in a reason.
+const OwnMetrics = "this agent's own --metrics"
+
 // Released is the reason of a forward that is ignored because its host port was given back.
 const Released = "released"
 
@@ -193,6 +196,24 @@ type Forward struct {
 	BytesOut          uint64 `json:"bytes_out"`  // from clients to the guest
 	Dropped           uint64 `json:"dropped"`    // datagrams that were lost on the way, in either direction
 	LastError         string `json:"last_error"` // of a connection; empty if none ever failed
+	// LastErrorKind is what it is counted as, such as [ErrorCut]; empty where there is none.
+	LastErrorKind string `json:"last_error_kind,omitempty"`
 	// LastErrorAt is when that was; nil if it never was.
 	LastErrorAt *time.Time `json:"last_error_at"`
+}
+
+// Kinds of errors of connections that are of the link, and not of the service.
+const (
+	// ErrorCut: the link was lost, or bytes of the connection were.
+	ErrorCut = "cut"
+	// ErrorNoWay: nothing reached the guest.
+	ErrorNoWay = "no_way"
+)
+
+// OfLink reports whether the last error of a connection was one of the link.
+func (f *Forward) OfLink() bool { return f.LastErrorKind == ErrorCut || f.LastErrorKind == ErrorNoWay }
+
+// IsBack reports whether the last error of a forward was one of the link, which has come up since.
+func (vm *VM) IsBack(f *Forward) bool {
+	return f.OfLink() && vm.State == Connected && f.LastErrorAt != nil && f.LastErrorAt.Before(vm.Since)
 }

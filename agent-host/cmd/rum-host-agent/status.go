@@ -29,7 +29,7 @@ It is as wide as the terminal, or as COLUMNS says, and of any width in a pipe.`,
 			if len(args) == 1 {
 				show.VM = args[0]
 			}
-			show.Look = output.Look{Colour: output.Colours(os.Stdout), Width: output.Width(os.Stdout)}
+			show.Look = output.Look{Colour: output.Colours(os.Stdout), Width: output.Width(os.Stdout), Flag: ask.SocketFlag(s.socket)}
 			switch {
 			case watch && show.JSON:
 				return output.Misuse(errors.New("--watch is for people; for programs there is: rum-host-agent watch --json"))

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -14,14 +15,14 @@ import (
 
 // Kinds are what errors of connections are counted by.
 var Kinds = [...]string{
-	refused:     "refused",     // nothing listens in the guest
-	timedOut:    "timeout",     // the service, or the guest agent, did not answer
-	denied:      "denied",      // the guest agent may not connect there
-	unreachable: "unreachable", // the guest agent, or the host over the bridge, could not connect otherwise
-	reset:       "reset",       // the service reset the connection
-	cut:         "cut",         // the link was lost, or bytes of the connection were
-	noWay:       "no_way",      // nothing reaches the guest
-	descriptors: "descriptors", // this process has no more of them
+	refused:     "refused",         // nothing listens in the guest
+	timedOut:    "timeout",         // the service, or the guest agent, did not answer
+	denied:      "denied",          // the guest agent may not connect there
+	unreachable: "unreachable",     // the guest agent, or the host over the bridge, could not connect otherwise
+	reset:       "reset",           // the service reset the connection
+	cut:         status.ErrorCut,   // the link was lost, or bytes of the connection were
+	noWay:       status.ErrorNoWay, // nothing reaches the guest
+	descriptors: "descriptors",     // this process has no more of them
 	other:       "other",
 }
 

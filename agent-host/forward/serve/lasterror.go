@@ -20,6 +20,7 @@ type LastError struct {
 
 type failure struct {
 	text string
+	kind string
 	at   time.Time
 }
 
@@ -29,7 +30,9 @@ func (e *LastError) Note(err error) {
 	e.remember(err)
 }
 
-func (e *LastError) remember(err error) { e.last.Store(&failure{err.Error(), time.Now()}) }
+func (e *LastError) remember(err error) {
+	e.last.Store(&failure{err.Error(), Kinds[kindOf(err)], time.Now()})
+}
 
 func (e *LastError) count(err error) { e.kinds[kindOf(err)].Add(1) }
 
@@ -50,7 +53,7 @@ func (e *LastError) noteUnix(err error) {
 // Show puts it into a status.
 func (e *LastError) Show(st *status.Forward) {
 	if f := e.last.Load(); f != nil {
-		st.LastError, st.LastErrorAt = f.text, &f.at
+		st.LastError, st.LastErrorKind, st.LastErrorAt = f.text, f.kind, &f.at
 	}
 }
 
