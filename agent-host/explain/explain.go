@@ -127,7 +127,7 @@ func (c *chain) present(link, remedy string) {
 	}
 	if c.released() {
 		c.ok(status.StepRule, "%s puts it on %s", c.rule(), strings.Join(f.Host, ", "))
-		c.fail(status.StepHost, "start the service in the guest anew; or change the rule", "given back with rum-host-agent release, until nothing listens there in the guest any more")
+		c.fail(status.StepHost, "start the service in the guest anew; or change the rule", "given back with rum-host-agent release, until nothing listens on the port in the guest any more, and something does anew")
 		c.tellLink(link, remedy)
 		return
 	}

@@ -12,8 +12,8 @@ import (
 
 // Release gives a port of the host, at whichever address, back to programs that want it there:
 // the forwards that have or want it, of the VM of that name or with an empty one of all, stay in
-// the guest until nothing listens on their ports there any more. Their connections go on. It
-// returns those forwards.
+// the guest until nothing listens on their ports there any more and something does anew. Their
+// connections go on. It returns those forwards.
 func (t *Table) Release(vm, proto string, port uint16) (all []status.GivenBack) {
 	t.decideAnew(func() (concerned []*VM) {
 		for _, v := range t.vms {

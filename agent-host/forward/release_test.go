@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
@@ -112,27 +113,48 @@ func TestAPortIsReleasedByAllVMsOrByOne(t *testing.T) {
 	l.Close()
 }
 
-// A static rule keeps a port open that nothing listens on; given back, it stays so until a
-// listener has come and gone.
-func TestAReleasedStaticPortWaitsForAListenerToGo(t *testing.T) {
-	port := ownnet.FreePort(t)
-	static := func(string) []portlist.Listener { return listeners(port, "0.0.0.0") }
-	table := newTable(t, forward.Config{Static: static})
-	vm := table.Add("dev")
-	vm.Announce(nil)
-	if f := one(t, vm); f.State != status.Active {
-		t.Fatalf("%+v", f)
-	}
-	if all := table.Release("", "tcp", port); len(all) != 1 {
-		t.Fatalf("%+v", all)
-	}
-	for _, ls := range [][]portlist.Listener{nil, listeners(port, "0.0.0.0")} {
-		if vm.Announce(ls); !isReleased(one(t, vm)) {
-			t.Errorf("announced %v: %+v", ls, one(t, vm))
-		}
-	}
-	vm.Announce(nil)
-	if f := one(t, vm); f.State != status.Active {
-		t.Errorf("%+v", f)
+// A port on which nothing listens at the moment, as a static rule's and one that is held, is given
+// back until something does: that is the service's next start.
+func TestAPortThatNothingListensOnIsReleasedUntilSomethingDoes(t *testing.T) {
+	for _, name := range []string{"static", "held"} {
+		t.Run(name, func(t *testing.T) {
+			port := ownnet.FreePort(t)
+			cfg := forward.Config{Rules: func(vm string, l portlist.Listener) policy.Decision {
+				d := policy.SamePort(vm, l)
+				d.Hold = time.Hour
+				return d
+			}}
+			if name == "static" {
+				cfg = forward.Config{Static: func(string) []portlist.Listener { return listeners(port, "0.0.0.0") }}
+			}
+			table := newTable(t, cfg)
+			vm := table.Add("dev")
+			vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+			vm.Announce(listeners(port, "0.0.0.0"))
+			vm.Announce(nil)
+			if f := one(t, vm); f.State != status.Active {
+				t.Fatalf("%+v", f)
+			}
+			if all := table.Release("", "tcp", port); len(all) != 1 {
+				t.Fatalf("%+v", all)
+			}
+			l, err := net.Listen("tcp", addr("127.0.0.1", port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			vm.Announce(nil)
+			l.Close()
+			vm.Announce(listeners(port, "0.0.0.0"))
+			if f := one(t, vm); f.State != status.Active {
+				t.Errorf("when the service has started: %+v", f)
+			}
+
+			// Given back while it listens, it stays so while it does not.
+			table.Release("", "tcp", port)
+			vm.Announce(nil)
+			if all := vm.Status(); len(all) > 0 && !isReleased(all[0]) {
+				t.Errorf("%+v", all)
+			}
+		})
 	}
 }

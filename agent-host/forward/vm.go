@@ -165,7 +165,7 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 		added, removed := portlist.Diff(v.announced, sorted)
 		v.stale.Add(added)
 		v.stale.Add(removed)
-		v.released.End(removed, sorted)
+		v.released.End(v.announced, added)
 		v.stale.All = v.stale.All || !v.started
 		v.announced, v.started = sorted, true
 		return []*VM{v}

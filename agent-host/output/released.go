@@ -18,7 +18,7 @@ func Released(w io.Writer, all []status.GivenBack, look Look) error {
 		}
 		b.WriteString(wrapped(fmt.Sprintf("%d/%s of %s%s gives back %s", f.Port, Clean(f.Proto), Clean(f.VM), whose, addresses(f.Host)), "", look.Width))
 	}
-	b.WriteString(wrapped("it is forwarded again when it has stopped in the VM and listens anew", "", look.Width))
+	b.WriteString(wrapped("it is forwarded again when nothing listens on its port in the VM any more, and something does anew", "", look.Width))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

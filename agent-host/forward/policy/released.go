@@ -35,11 +35,12 @@ func (p Policy) Without(r Released) Policy {
 	return p
 }
 
-// End ends the releases of ports on which nothing listens any more. The listeners are sorted.
-func (r Released) End(removed, announced []portlist.Listener) {
+// End ends the releases of ports on which nothing listened before, and something does now. The
+// listeners are sorted.
+func (r Released) End(before, added []portlist.Listener) {
 	maps.DeleteFunc(r, func(p Place, _ bool) bool {
 		on := Port(p.Proto, p.Guest)
-		return len(on.OfSorted(removed)) > 0 && len(on.OfSorted(announced)) == 0
+		return len(on.OfSorted(before)) == 0 && len(on.OfSorted(added)) > 0
 	})
 }
 
