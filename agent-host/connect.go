@@ -1,11 +1,14 @@
 package hostagent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/reserve"
@@ -26,9 +29,31 @@ func (a *Agent) Connect(ctx context.Context, vm string, port uint16) (*net.TCPCo
 	if err != nil {
 		return nil, err
 	}
+	return connectBy(ctx, serve)
+}
+
+// Ask is Connect to what an event is about, if that is forwarded, and counts for nothing: neither
+// as a connection of the forward nor, if it fails, as an error.
+func (a *Agent) Ask(ctx context.Context, e events.Event) (net.Conn, error) {
+	a.mu.Lock()
+	v := a.find(e.VM)
+	a.mu.Unlock()
+	if v == nil {
+		return nil, a.noVM(e.VM)
+	}
+	for _, s := range v.forwards.Services(e.Proto, e.Port) {
+		if s.Key().Socket == e.Socket {
+			return connectBy(ctx, a.served(s.Apart()))
+		}
+	}
+	return nil, fmt.Errorf("%s of %s is not forwarded any more", cmp.Or(e.Socket, strconv.Itoa(int(e.Port))), e.VM)
+}
+
+// connectBy returns one end of a connection whose other end is served.
+func connectBy(ctx context.Context, serve func(*relay.Client) error) (*net.TCPConn, error) {
 	theirs, ours, err := loopbackPair(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect to port %d of %s: %w", port, vm, err)
+		return nil, fmt.Errorf("connect within this machine: %w", err)
 	}
 	client, err := relay.NewClient(ours)
 	if err == nil {
@@ -54,6 +79,10 @@ func (a *Agent) way(ctx context.Context, v *vm, port uint16) (func(*relay.Client
 	case s.Path() == "":
 		return nil, fmt.Errorf("port %d of %s: %w", port, v.Name, serve.ErrNoWay)
 	}
+	return a.served(s), nil
+}
+
+func (a *Agent) served(s *serve.Service) func(*relay.Client) error {
 	return func(c *relay.Client) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -63,7 +92,7 @@ func (a *Agent) way(ctx context.Context, v *vm, port uint16) (func(*relay.Client
 		}
 		s.Serve(c)
 		return nil
-	}, nil
+	}
 }
 
 // pairTimeout bounds how long the two ends of a connection within this machine take to meet.

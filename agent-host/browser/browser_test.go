@@ -20,6 +20,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/browser"
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/test/logbuf"
 	"github.com/rum-vm/rum-agent/test/ownnet"
 )
 
@@ -114,12 +115,17 @@ func desktop(t *testing.T, display string) (opened func() []string) {
 func forwarded(vm, rule string, port uint16) events.Event {
 	return events.Event{
 		Kind: events.Forwarding, VM: vm, Proto: "tcp", Port: port, Host: []string{fmt.Sprintf("127.0.0.1:%d", port)},
-		Rule: rule, Open: strings.HasPrefix(rule, "open"),
+		Rule: rule, Open: strings.TrimLeft(rule, "0123456789:"),
 	}
 }
 
-// follow has rules followed until a port of the last event is opened.
-func follow(t *testing.T, opened func() []string, all ...events.Event) {
+// dial connects to where a port is forwarded.
+func dial(ctx context.Context, e events.Event) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", e.Host[0])
+}
+
+// follow has rules followed until URLs are opened. Nothing else is.
+func follow(t *testing.T, opened func() []string, connect browser.Connect, want []string, all ...events.Event) {
 	t.Helper()
 	history := events.New()
 	for _, e := range all[:1] { // before it is followed
@@ -127,50 +133,67 @@ func follow(t *testing.T, opened func() []string, all ...events.Event) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
+	var log logbuf.Buffer
 	go func() {
 		defer close(done)
-		browser.FollowRules(ctx, history, slog.New(slog.DiscardHandler))
+		browser.FollowRules(ctx, history, connect, slog.New(slog.NewTextHandler(&log, nil)))
 	}()
-	defer func() { cancel(); <-done }()
 	for _, e := range all[1:] {
 		history.Publish(e)
 	}
-	last := fmt.Sprintf("http://localhost:%d/", all[len(all)-1].Port)
-	for end := time.Now().Add(20 * time.Second); !slices.Contains(opened(), last); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s is not opened, but %v", last, opened())
-		}
+	for end := time.Now().Add(20 * time.Second); len(opened()) < len(want) && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	cancel()
+	<-done
+	got := slices.Sorted(slices.Values(opened()))
+	if tried := strings.Count(log.String(), "browser is opened"); !slices.Equal(got, want) || tried != len(want) {
+		t.Errorf("opened are %v, want %v\n%s", got, want, log.String())
 	}
 }
 
 func TestARuleOpensABrowserOnceHoweverOftenItsPortsCome(t *testing.T) {
 	opened := desktop(t, ":0")
-	all := []events.Event{forwarded("dev", "open:1", 3000), forwarded("dev", "default", 3001)}
+	all := []events.Event{forwarded("dev", "1:web", 3000), forwarded("dev", "", 3001)}
 	for range 50 { // as a guest may that stops and starts its servers
-		e := forwarded("dev", "open:1", 3000)
+		e := forwarded("dev", "1:web", 3000)
 		e.Kind = events.Stopped
-		all = append(all, e, forwarded("dev", "open:1", 3000), forwarded("dev", "open:1", 3002))
+		all = append(all, e, forwarded("dev", "1:web", 3000), forwarded("dev", "1:web", 3002))
 	}
-	claimed := forwarded("shop", "open:1", 3003)
+	// The rule has moved to another line, and another VM has its port too.
+	all = append(all, forwarded("dev", "7:web", 3000), forwarded("shop", "7:web", 3003))
+	claimed := forwarded("shop", "7:api", 3004)
 	claimed.Kind = events.Claimed
-	claim := forwarded("dev", "open:2", 3004)
+	claim := forwarded("dev", "8:db", 3005)
 	claim.Kind = events.Claim // whose address something else has
-	all = append(all, claimed, claim, forwarded("dev", "open:3", 3005))
-	follow(t, opened, all...)
-	want := []string{"http://localhost:3000/", "http://localhost:3003/", "http://localhost:3005/"}
-	if got := opened(); !slices.Equal(got, want) {
-		t.Errorf("opened are %v, want %v", got, want)
+	all = append(all, claimed, claim, forwarded("dev", "9:last", 3006))
+	follow(t, opened, dial, []string{"http://localhost:3000/", "http://localhost:3004/", "http://localhost:3006/"}, all...)
+}
+
+// It says whether it speaks TLS when the other window is open.
+func TestASilentServiceKeepsNoOtherWindowWaiting(t *testing.T) {
+	opened := desktop(t, ":0")
+	want := []string{"http://localhost:3000/", "http://localhost:3001/"}
+	connect := func(_ context.Context, e events.Event) (net.Conn, error) {
+		for end := time.Now().Add(20 * time.Second); e.Port == 3000 && !slices.Contains(opened(), want[1]); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Errorf("nothing but %v is opened", opened())
+				break
+			}
+		}
+		return nil, errors.New("nothing is there")
 	}
+	follow(t, opened, connect, want, forwarded("dev", "1:web", 3000), forwarded("dev", "2:api", 3001))
 }
 
 func TestWithoutADisplayNoRuleOpensABrowser(t *testing.T) {
 	opened := desktop(t, "")
 	var log strings.Builder
 	history := events.New()
-	history.Publish(forwarded("dev", "open:1", 3000))
+	history.Publish(forwarded("dev", "1:web", 3000))
 	ctx, cancel := context.WithCancel(t.Context())
 	handler := slog.NewTextHandler(&log, nil)
-	browser.FollowRules(ctx, history, slog.New(untilFirst{handler, cancel}))
+	browser.FollowRules(ctx, history, dial, slog.New(untilFirst{handler, cancel}))
 	if got := opened(); len(got) > 0 || !strings.Contains(log.String(), "no display") {
 		t.Errorf("opened are %v; %s", got, log.String())
 	}

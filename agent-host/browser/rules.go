@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/events"
@@ -15,30 +17,35 @@ import (
 // openTimeout bounds how long a desktop may take to open a URL.
 const openTimeout = 30 * time.Second
 
+// Connect connects to the service of a forward without a trace among its connections.
+type Connect func(ctx context.Context, e events.Event) (net.Conn, error)
+
 // FollowRules opens ports whose rules have that done when they are first forwarded, until ctx ends.
-// A rule does it once for a VM, whatever that does.
-func FollowRules(ctx context.Context, history *events.History, log *slog.Logger) {
-	type rule struct{ vm, name string }
-	done := make(map[rule]bool)
+// A rule does it once, whatever VMs do and wherever in its file it moves.
+func FollowRules(ctx context.Context, history *events.History, connect Connect, log *slog.Logger) {
+	done := make(map[string]bool)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	_ = history.Follow(ctx, 0, func(all []events.Event) error {
 		for _, e := range all {
-			r := rule{e.VM, e.Rule}
-			if !e.Open || e.Kind != events.Forwarding && e.Kind != events.Claimed || done[r] {
+			if e.Open == "" || e.Kind != events.Forwarding && e.Kind != events.Claimed || done[e.Open] {
 				continue
 			}
-			done[r] = true
-			log := log.With("vm", e.VM, "port", e.Port, "rule", e.Rule)
-			if err := openForward(ctx, e); err != nil {
-				log.Warn("no browser is opened", "error", err)
-			} else {
-				log.Info("a browser is opened")
-			}
+			done[e.Open] = true
+			wg.Go(func() { // a service that is silent keeps no other waiting
+				log := log.With("vm", e.VM, "port", e.Port, "rule", e.Rule)
+				if err := openForward(ctx, e, connect); err != nil {
+					log.Warn("no browser is opened", "error", err)
+				} else {
+					log.Info("a browser is opened")
+				}
+			})
 		}
 		return nil
 	})
 }
 
-func openForward(ctx context.Context, e events.Event) error {
+func openForward(ctx context.Context, e events.Event, connect Connect) error {
 	if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
 		return errors.New("this agent has no display: DISPLAY and WAYLAND_DISPLAY are not set")
 	}
@@ -49,5 +56,6 @@ func openForward(ctx context.Context, e events.Event) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	return Open(ctx, URL(ctx, addr), io.Discard)
+	url := urlOf(ctx, addr, func(ctx context.Context) (net.Conn, error) { return connect(ctx, e) })
+	return Open(ctx, url, io.Discard)
 }

@@ -52,27 +52,39 @@ func isLocalhost(ip netip.Addr) bool {
 
 // URL is that of a service at an address of this host. Whether that speaks TLS it is asked: no number of a port says so.
 func URL(ctx context.Context, addr netip.AddrPort) string {
-	host, scheme := addr.String(), "http"
+	return urlOf(ctx, addr, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", hostOf(addr))
+	})
+}
+
+func hostOf(addr netip.AddrPort) string {
 	if isLocalhost(addr.Addr()) {
-		host = fmt.Sprintf("localhost:%d", addr.Port())
+		return fmt.Sprintf("localhost:%d", addr.Port())
 	}
-	if speaksTLS(ctx, host) {
+	return addr.String()
+}
+
+// urlOf is URL of a service that is asked over a connection of its own.
+func urlOf(ctx context.Context, addr netip.AddrPort, connect func(context.Context) (net.Conn, error)) string {
+	host, scheme := hostOf(addr), "http"
+	if speaksTLS(ctx, host, connect) {
 		scheme = "https"
 	}
 	return scheme + "://" + host + "/"
 }
 
-func speaksTLS(ctx context.Context, host string) bool {
+func speaksTLS(ctx context.Context, host string, connect func(context.Context) (net.Conn, error)) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	d := tls.Dialer{NetDialer: new(net.Dialer), Config: &tls.Config{InsecureSkipVerify: true}} // whose it is, the browser asks
-	c, err := d.DialContext(ctx, "tcp", host)
-	if err == nil {
-		_ = c.Close()
-		return true
+	c, err := connect(ctx)
+	if err != nil {
+		return false
 	}
+	defer c.Close()
+	name, _, _ := net.SplitHostPort(host)
+	err = tls.Client(c, &tls.Config{ServerName: name, InsecureSkipVerify: true}).HandshakeContext(ctx) // whose it is, the browser asks
 	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == remoteAlert
+	return err == nil || ok && op.Op == remoteAlert
 }
 
 // remoteAlert is what crypto/tls calls the receipt of an alert, whose type it has for itself: who sends

@@ -32,7 +32,8 @@ type Decision struct {
 	Ignored bool
 	Reason  string
 	// NextFree takes the next free port where a conflict is, and Open is that of the rule.
-	NextFree, Open bool
+	NextFree bool
+	Open     string
 	// Rule is the name of the rule that decided, and Label what it is for.
 	Rule, Label string
 	// Also is where else the listener is on the host.

@@ -59,8 +59,9 @@ type Rule struct {
 
 	// Label is what the rule is for, in the user's words; empty for none.
 	Label string
-	// Open has a browser opened on the port; see the command open.
-	Open bool
+	// Open is what the rule says, and in which file, if it has a browser opened on the port; empty
+	// if not. It stays the same when the rule moves, to another line or another table.
+	Open string
 	// NextFree takes the next free port of the host where another program or forward has one.
 	NextFree bool
 	// ProxyProtocol tells services their clients' addresses, by version 2 of the PROXY

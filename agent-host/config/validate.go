@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"regexp"
@@ -66,7 +67,10 @@ func (t table) rule() Rule {
 	r.Hold = t.hold()
 	_, r.ProxyProtocol = t.word(keyProxy, "v2")
 	conflict, _ := t.word(keyOnConflict, "claim", conflictNext)
-	r.NextFree, r.Open = conflict == conflictNext, t.flag(keyOpen)
+	r.NextFree = conflict == conflictNext
+	if t.flag(keyOpen) {
+		r.Open = t.says()
+	}
 	r.Ignore, r.Static, r.Reverse = t.flag(keyIgnore), t.flag(keyStatic), t.flag(keyReverse)
 	r.GuestSocket, r.HostSocket = t.socket(keyGuestSocket), t.socket(keyHostSocket)
 	r.Proto = t.proto()
@@ -82,6 +86,9 @@ func (t table) rule() Rule {
 	}
 	return r
 }
+
+// says is what the table says, and in which file, but not where in that.
+func (t table) says() string { return fmt.Sprintf("%s: %#v", t.doc.file, t.values) }
 
 // conflictNext is the value of on_conflict that takes the next free port.
 const conflictNext = "next"
@@ -277,7 +284,7 @@ func (t table) checkPairs(r *Rule) {
 		case keyOnConflict:
 			return r.NextFree
 		case keyOpen:
-			return r.Open
+			return r.Open != ""
 		}
 		return t.has(key)
 	}
@@ -313,7 +320,7 @@ func (t table) checkWhole(r *Rule) {
 		t.errorf(keyProto, "a socket carries streams: leave proto out")
 	case r.Hold > 0 && r.Proto == UDP:
 		t.errorf(keyHold, "is for tcp only: datagrams do not wait")
-	case r.Open && r.Proto != TCP:
+	case r.Open != "" && r.Proto != TCP:
 		t.errorf(keyOpen, "is for tcp only, and this rule is for %s: say proto = %q", r.Proto, TCP)
 	case r.ProxyProtocol && r.Proto != TCP:
 		t.errorf(keyProxy, "is for tcp only, and this rule is for %s: say proto = %q", r.Proto, TCP)

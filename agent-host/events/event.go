@@ -47,9 +47,9 @@ type Event struct {
 	Host    []string `json:"host,omitempty"`
 	Process string   `json:"process,omitempty"`
 	Label   string   `json:"label,omitempty"` // of the rule
-	// Rule is the rule's name, and Open says that it has a browser opened. They are for this program.
+	// Rule is the rule's name, and Open what it says if it has a browser opened. They are for this program.
 	Rule  string `json:"-"`
-	Open  bool   `json:"-"`
+	Open  string `json:"-"`
 	Words string `json:"words,omitempty"`
 	// AfterSeconds is how long what ended had lasted, such as a claim that has its address now; 0 for nothing.
 	AfterSeconds float64 `json:"after_seconds,omitempty"`

@@ -55,7 +55,7 @@ func (f *forward) describe(g *policy.Group) {
 // status needs table.mu.
 func (f *forward) status() status.Forward {
 	st := status.Forward{
-		Proto: f.key.Proto, Port: f.key.Port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label, Open: f.decision.Open,
+		Proto: f.key.Proto, Port: f.key.Port, Process: f.process, Rule: f.decision.Rule, Label: f.decision.Label, Open: f.decision.Open != "",
 		State: f.state(), AnnouncedAt: f.announced, Since: f.since, Reason: f.reason(), Host: []string{}, Listening: []string{}, Guest: []string{},
 	}
 	f.service.Tally.Show(&st)

@@ -174,7 +174,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	if scraped != nil {
 		group.Go(func() error { return metrics.Serve(ctx, scraped, scrape, log) })
 	}
-	group.Go(func() error { browser.FollowRules(ctx, agent.Events(), log); return nil })
+	group.Go(func() error { browser.FollowRules(ctx, agent.Events(), agent.Ask, log); return nil })
 	group.Go(func() error { return agent.Run(ctx) })
 	group.Go(func() error { userconfig.Follow(ctx, file, why, hup, agent, log); return nil })
 	if discovery != nil {

@@ -41,8 +41,8 @@ type Decision struct {
 	// NextFree takes the next port that is free, and that no rule names, where one of Host is
 	// in use. It is for addresses alone.
 	NextFree bool
-	// Open is for the command of that name.
-	Open bool
+	// Open is what the rule says, of one that has a browser opened; empty for others.
+	Open string
 	// Hold is how long clients wait for a service that is not there, and how long the
 	// host listeners of one that has gone stay; 0 for not at all. It is for TCP alone.
 	Hold time.Duration

@@ -37,6 +37,15 @@ func (g *Guest) Service(k policy.Key, earlier *Tally) *Service {
 	return s
 }
 
+// Apart is the service as it is now, with a tally of its own: what becomes of its connections is
+// counted nowhere else.
+func (s *Service) Apart() *Service {
+	apart := s.guest.Service(s.key, nil)
+	apart.listen.Store(s.listen.Load())
+	apart.manner.Store(s.manner.Load())
+	return apart
+}
+
 // Follow takes over what listens in the guest, and how the rule wants it served.
 func (s *Service) Follow(g *policy.Group) {
 	listen := g.Guest // without the rest of the group
