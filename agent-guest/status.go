@@ -48,12 +48,13 @@ type HostStatus struct {
 type PortStatus struct {
 	Proto    string `json:"proto"` // "tcp" or "udp"
 	Port     uint16 `json:"port"`
-	State    string `json:"state"`               // "forwarded", "taken", "kept" or "denied"
+	State    string `json:"state"`               // "forwarded", "elsewhere", "taken", "kept", "denied" or "released"
 	HostPort uint16 `json:"host_port,omitempty"` // there; 0 for one that is kept
 }
 
 var outcomes = map[wire.PortOutcome]string{
 	wire.PortForwarded: "forwarded", wire.PortTaken: "taken", wire.PortKept: "kept", wire.PortDenied: "denied",
+	wire.PortElsewhere: "elsewhere", wire.PortReleased: "released",
 }
 
 // ErrNotRunning is the error of [ReadStatus] where there is no agent that keeps a status.

@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"net/netip"
+
 	"github.com/rum-vm/rum-agent/agent-host/forward/told"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -66,15 +68,15 @@ func (v *VM) portStates() []wire.PortState {
 		if f.key.Socket != "" || f.expected || f.held {
 			continue
 		}
-		p := wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Outcome: told.Outcome(f.state())}
+		var at netip.AddrPort
 		if len(f.main.wanted) > 0 {
-			p.Host = f.main.wanted[0].Addr.Port()
+			at = f.main.wanted[0].Addr
 		}
-		all = append(all, p)
+		all = append(all, wire.PortState{Proto: f.key.Proto, Port: f.key.Port, Outcome: told.Outcome(f.state(), "", at.Addr()), Host: at.Port()})
 	}
 	for r := range v.room.Rows() {
 		if r.Key.Socket == "" && r.Listens() {
-			all = append(all, wire.PortState{Proto: r.Key.Proto, Port: r.Key.Port, Outcome: told.Outcome(r.State()), Host: r.HostPort()})
+			all = append(all, wire.PortState{Proto: r.Key.Proto, Port: r.Key.Port, Outcome: told.Outcome(r.State(), r.Reason(), netip.Addr{}), Host: r.HostPort()})
 		}
 	}
 	return all

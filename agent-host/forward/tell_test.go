@@ -33,22 +33,25 @@ func awaitTold(t *testing.T, said <-chan []wire.PortState, want ...wire.PortStat
 }
 
 func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
-	open, moved, taken, kept, static := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
+	open, moved, taken, kept, static, elsewhere := ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t), ownnet.FreePort(t)
 	to := ownnet.FreePort(t)
 	rules := func(_ string, l portlist.Listener) policy.Decision {
 		port := l.Addr.Port()
 		switch port {
 		case kept:
 			return policy.Decision{Verdict: status.Ignored, Reason: "ignored by rum.toml:1", Rule: "rum.toml:1"}
+		case elsewhere:
+			return policy.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.7"), to)}}
 		case moved:
 			port = to
 		}
 		return policy.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
 	}
-	vm := newTable(t, forward.Config{
+	table := newTable(t, forward.Config{
 		Rules:  rules,
 		Static: func(string) []portlist.Listener { return listeners(static, "0.0.0.0") },
-	}).Add("dev")
+	})
+	vm := table.Add("dev")
 	holder, err := net.Listen("tcp", addr("127.0.0.1", taken))
 	if err != nil {
 		t.Fatal(err)
@@ -82,4 +85,10 @@ func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
 		t.Errorf("told %v although nothing has changed", ports)
 	case <-time.After(3 * 100 * time.Millisecond):
 	}
+
+	// What is at another address than localhost is not said to be there, and no rule keeps what was given back.
+	vm.Announce(slices.Concat(listeners(elsewhere, "0.0.0.0"), listeners(open, "0.0.0.0")))
+	awaitTold(t, again, is(elsewhere, wire.PortElsewhere, to), is(open, wire.PortForwarded, open))
+	table.Release("dev", "tcp", open)
+	awaitTold(t, again, is(elsewhere, wire.PortElsewhere, to), is(open, wire.PortReleased, open))
 }

@@ -16,7 +16,7 @@ func TestTheGuestSeesWhatBecameOfItsPorts(t *testing.T) {
 	t.Setenv("RUNTIME_DIRECTORY", run)
 	g := newGuest(t, "dev")
 	rules := filepath.Join(t.TempDir(), "rum.toml")
-	if err := os.WriteFile(rules, []byte("[[forward]]\nguest = 9000\nignore = true\n[[forward]]\nguest = 80\nhost = 8080\n"), 0o600); err != nil {
+	if err := os.WriteFile(rules, []byte("[[forward]]\nguest = 9000\nignore = true\n[[forward]]\nguest = 80\nhost = 8080\n[[forward]]\nguest = 3001\nhost = 13001\nhost_ip = \"127.0.0.7\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	holder, err := net.Listen("tcp4", "127.0.0.1:5432")
@@ -50,7 +50,7 @@ func TestTheGuestSeesWhatBecameOfItsPorts(t *testing.T) {
 		})
 	}
 	shows("no host is linked")
-	for _, port := range []string{"80", "5432", "9000"} {
+	for _, port := range []string{"80", "3001", "5432", "9000"} {
 		g.do(t, func() error {
 			l, err := net.Listen("tcp", ":"+port)
 			if err == nil {
@@ -65,7 +65,7 @@ func TestTheGuestSeesWhatBecameOfItsPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	shows(name+", auth psk\n", "  80/tcp    -> localhost:8080 on the host\n", "  5432/tcp  waits: 5432 is taken on the host\n",
-		"  9000/tcp  kept in by the host's rules\n")
+		"  3001/tcp  -> 13001 on the host, at another address than localhost\n", "  9000/tcp  kept in by the host's rules\n")
 	for shell, times := range map[string]int{"sh -i": 1, "sh": 0} {
 		if got := strings.Count(hint(t, shell), "80/tcp    -> localhost:8080 on the host"); got != times {
 			t.Errorf("%s shows the ports %d times, and not %d", shell, got, times)
@@ -73,6 +73,10 @@ func TestTheGuestSeesWhatBecameOfItsPorts(t *testing.T) {
 	}
 	holder.Close()
 	shows("  5432/tcp  -> localhost:5432 on the host\n")
+	if out, err := exec.Command(filepath.Join(bin, "rum-host-agent"), "release", "5432", "--socket", filepath.Join(run, "control.sock")).CombinedOutput(); err != nil {
+		t.Errorf("release: %v\n%s", err, out)
+	}
+	shows("  5432/tcp  given back on the host, until nothing listens here any more and something does anew\n")
 	h.kill()
 	shows("no host is linked")
 	g.agent.kill()

@@ -46,7 +46,7 @@ var sampleMessages = []wire.Message{
 		{ID: 1, Listen: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}},
 		{ID: 2, Listen: wire.UnixTarget("/run/app.sock")},
 	}},
-	&wire.PortStatesMessage{Ports: []wire.PortState{{Proto: "tcp", Port: 80, Outcome: wire.PortForwarded, Host: 8080}, {Proto: "udp", Port: 53, Outcome: wire.PortKept}}},
+	&wire.PortStatesMessage{Ports: []wire.PortState{{Proto: "tcp", Port: 80, Outcome: wire.PortForwarded, Host: 8080}, {Proto: "udp", Port: 53, Outcome: wire.PortKept}, {Proto: "tcp", Port: 81, Outcome: wire.PortReleased, Host: 81}}},
 	&wire.ReverseStateMessage{ID: 2, State: wire.ReverseInUse, Reason: "address already in use"},
 }
 

@@ -11,10 +11,12 @@ type PortOutcome uint8
 
 // Outcomes for ports. Values are on the wire; a receiver leaves out those it does not know.
 const (
-	PortForwarded PortOutcome = 1 // open on the host
+	PortForwarded PortOutcome = 1 // open on the host, where that calls it localhost
 	PortTaken     PortOutcome = 2 // something else has its place on the host; it is tried again
 	PortKept      PortOutcome = 3 // the host's rules leave it in the guest
 	PortDenied    PortOutcome = 4 // the host's system, or a limit there, forbids it; it is tried again
+	PortElsewhere PortOutcome = 5 // open on the host, but not at localhost
+	PortReleased  PortOutcome = 6 // given back there, until nothing listens in the guest and something does anew
 )
 
 // PortState is a port of the guest and what became of it. Nothing else about the host is
@@ -63,7 +65,7 @@ func (m *PortStatesMessage) decode(s *cryptobyte.String) error {
 		if !s.ReadUint8(&proto) || !s.ReadUint16(&p.Port) || !s.ReadUint8((*uint8)(&p.Outcome)) || !s.ReadUint16(&p.Host) {
 			return errShort
 		}
-		if int(proto) >= len(protos) || p.Port == 0 || p.Outcome < PortForwarded || p.Outcome > PortDenied {
+		if int(proto) >= len(protos) || p.Port == 0 || p.Outcome < PortForwarded || p.Outcome > PortReleased {
 			continue
 		}
 		p.Proto = protos[proto]

@@ -59,6 +59,13 @@ func outcome(p guestagent.PortStatus) string {
 	switch p.State {
 	case "forwarded":
 		return fmt.Sprintf("-> localhost:%d on the host", p.HostPort)
+	case "elsewhere":
+		if p.HostPort == 0 {
+			return "-> a socket on the host"
+		}
+		return fmt.Sprintf("-> %d on the host, at another address than localhost", p.HostPort)
+	case "released":
+		return "given back on the host, until nothing listens here any more and something does anew"
 	case "taken":
 		return fmt.Sprintf("waits: %d is taken on the host", p.HostPort)
 	case "denied":

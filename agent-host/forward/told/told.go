@@ -5,6 +5,7 @@ package told
 import (
 	"cmp"
 	"hash/maphash"
+	"net/netip"
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
@@ -28,13 +29,25 @@ func (g *Guest) Tell(l *serve.Link, all []wire.PortState) {
 	}
 }
 
-// Outcome is how a guest is told of a state.
-func Outcome(state string) wire.PortOutcome {
+// Outcome is how a guest is told of a state, for a reason. What is active is so at an address,
+// which is not valid for a socket of the host.
+func Outcome(state, reason string, at netip.Addr) wire.PortOutcome {
+	switch {
+	case state == status.Active && !at.IsUnspecified() && at != localhost4 && at != localhost6:
+		return wire.PortElsewhere
+	case state == status.Ignored && reason == status.Released:
+		return wire.PortReleased
+	}
 	return map[string]wire.PortOutcome{
 		status.Active: wire.PortForwarded, status.Claim: wire.PortTaken,
 		status.Ignored: wire.PortKept, status.Denied: wire.PortDenied,
 	}[state]
 }
+
+var (
+	localhost4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	localhost6 = netip.IPv6Loopback()
+)
 
 var seed = maphash.MakeSeed()
 
@@ -61,4 +74,4 @@ func best(all []wire.PortState) []wire.PortState {
 }
 
 // order is that of outcomes, the best first.
-var order = []wire.PortOutcome{wire.PortForwarded, wire.PortTaken, wire.PortDenied, wire.PortKept}
+var order = []wire.PortOutcome{wire.PortForwarded, wire.PortElsewhere, wire.PortTaken, wire.PortDenied, wire.PortReleased, wire.PortKept}
