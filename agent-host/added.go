@@ -42,6 +42,9 @@ func (a *Agent) RemoveForward(vm, ports, proto string) (status.Added, error) {
 	}
 	was := a.statusOf(f)
 	if err := a.changeAdded(func() error { return a.adds.Remove(f.VM, f.Mapping) }); err != nil {
+		if r := f.Written(a.rulesOf(f.VM), f.VM); r != nil {
+			err = fmt.Errorf("%w; %s has it, and is where it is taken out", err, r.Name)
+		}
 		return status.Added{}, err
 	}
 	a.cfg.Log.Info("forward taken back", "vm", f.VM, "forward", f.Mapping)
@@ -60,13 +63,17 @@ func (a *Agent) changeAdded(change func() error) error {
 	return nil
 }
 
-// AddedForwards are those of a VM, or with an empty name of all, and what has become of them.
-func (a *Agent) AddedForwards(vm string) []status.Added {
+// AddedForwards are those of a VM, or with an empty name of all, and what has become of them. The
+// error wraps [fs.ErrNotExist] where there is no such VM, and nothing was added to one.
+func (a *Agent) AddedForwards(vm string) ([]status.Added, error) {
 	all := []status.Added{}
 	for _, f := range a.adds.List(vm) {
 		all = append(all, a.statusOf(f))
 	}
-	return all
+	if len(all) == 0 && vm != "" && !slices.Contains(a.Names(), vm) {
+		return nil, a.noVM(vm)
+	}
+	return all, nil
 }
 
 // added reads what a command says of a forward. The VM has to be there.

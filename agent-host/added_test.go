@@ -30,14 +30,19 @@ func TestAnAddedForwardOutlivesTheRulesOfItsVMsProject(t *testing.T) {
 	}
 	for _, rules := range []string{"[[forward]]\nignore = true\nproto = \"tcp\"\n", "[auto_ports]\nenabled = false\n"} {
 		a.SetProject("dev", projectFile(t, "dev", rules))
-		if all := a.AddedForwards("dev"); len(all) != 1 || all[0].State != status.Active || roundTrip(host) != nil {
+		if all, err := a.AddedForwards("dev"); err != nil || len(all) != 1 || all[0].State != status.Active || roundTrip(host) != nil {
 			t.Errorf("after %q: %+v", rules, all)
 		}
 	}
 	// Also while the VM is away.
 	a.RemoveVM("dev")
-	if all := a.AddedForwards(""); len(all) != 1 || all[0].State != "" {
-		t.Errorf("%+v", all)
+	for _, vm := range []string{"", "dev"} {
+		if all, err := a.AddedForwards(vm); err != nil || len(all) != 1 || all[0].State != "" {
+			t.Errorf("%+v, %v", all, err)
+		}
+	}
+	if all, err := a.AddedForwards("nope"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of a VM that never was there: %+v, %v", all, err)
 	}
 	if _, err := a.RemoveForward("dev", fmt.Sprintf("%d:%d", host, port), "tcp"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of a VM that is not there: %v", err)
@@ -66,7 +71,7 @@ func TestForwardsAreAddedWhileVMsComeAndGo(t *testing.T) {
 				if err := a.AddVM(vm(other)); err != nil {
 					t.Error(err)
 				}
-				a.AddedForwards("")
+				_, _ = a.AddedForwards("")
 				a.SetRules(nil)
 				a.RemoveVM(other)
 				if _, err := a.RemoveForward("dev", ports, "tcp"); err != nil {
@@ -76,7 +81,7 @@ func TestForwardsAreAddedWhileVMsComeAndGo(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if left := a.AddedForwards(""); len(left) != 0 {
+	if left, err := a.AddedForwards(""); err != nil || len(left) != 0 {
 		t.Errorf("%+v", left)
 	}
 }

@@ -19,7 +19,8 @@ const forwardsPath = "/v1/forwards"
 // handleForwards adds what changes the forwards that commands have added.
 func (s *Server) handleForwards(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+forwardsPath, func(w http.ResponseWriter, r *http.Request) {
-		answer(w, forwards{s.Forwards(r.URL.Query().Get("vm"))}, nil)
+		all, err := s.Forwards(r.URL.Query().Get("vm"))
+		answer(w, forwards{all}, err)
 	})
 	mux.HandleFunc("POST "+forwardsPath, func(w http.ResponseWriter, r *http.Request) {
 		f, err := forwardOf(r)
@@ -104,7 +105,8 @@ func (c *Client) RemoveForward(ctx context.Context, f Forward) (one status.Added
 	return one, c.value(ctx, http.MethodDelete, forwardsPath, f.form(), &one)
 }
 
-// Forwards are what was added to a VM, or with an empty name to all.
+// Forwards are what was added to a VM, or with an empty name to all. The error is a
+// [*RefusedError] with status 404 where there is no such VM.
 func (c *Client) Forwards(ctx context.Context, vm string) ([]status.Added, error) {
 	var all forwards
 	err := c.value(ctx, http.MethodGet, forwardsPath, url.Values{"vm": {vm}}, &all)

@@ -52,7 +52,7 @@ type Server struct {
 	// where something is not there, and [fs.ErrExist] where something is in the way.
 	AddForward    func(vm, ports, proto string, hold time.Duration) (status.Added, error)
 	RemoveForward func(vm, ports, proto string) (status.Added, error)
-	Forwards      func(vm string) []status.Added
+	Forwards      func(vm string) ([]status.Added, error)
 	// Release gives a port of the host back; its errors are as those.
 	Release func(vm, proto string, port uint16) ([]status.GivenBack, error)
 	// Events are what happened.
