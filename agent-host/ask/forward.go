@@ -67,15 +67,25 @@ func (o *Forward) save(ctx context.Context, w io.Writer, socket, ports string) e
 		return output.Misuse(errors.New("into the file of which VM? name it with --vm"))
 	}
 	rule, file := rulefile.Rule{Mapping: m, Hold: o.Hold}, st.VMs[0].Config
-	byHand := "put it there by hand:\n" + rule.Text(false)
+	const byHand = "put it there by hand:\n"
 	if file == nil {
-		return output.Advise(fmt.Errorf("%s has no project, and with that no file of its own: its rules are those of %s", st.VMs[0].Name, st.Config.File), byHand)
+		rule.VM = st.VMs[0].Name // the file is for others too
+		return output.Advise(fmt.Errorf("%s has no project, and with that no file of its own: its rules are those of %s", rule.VM, st.Config.File), byHand+rule.Text(false))
 	}
-	line, err := rulefile.Save(file.File, rule)
-	if err != nil {
-		return output.Advise(err, byHand)
+	line, added, err := rulefile.Save(ctx, file.File, rule)
+	switch {
+	case errors.Is(err, rulefile.ErrByHand):
+		return output.Advise(err, byHand+rule.Text(false))
+	case errors.Is(err, rulefile.ErrTaken):
+		return output.Advise(err, "change that rule by hand, or name another host port")
+	case err != nil:
+		return err
 	}
-	_, err = fmt.Fprintf(w, "%s:%d has it now, and the agent that follows the file uses it at once\n", output.Clean(file.File), line)
+	what := "has it now, and the agent that follows the file uses it at once"
+	if !added {
+		what = "has it already"
+	}
+	_, err = fmt.Fprintf(w, "%s:%d %s\n", output.Clean(file.File), line, what)
 	return err
 }
 
@@ -98,7 +108,7 @@ func (o *Forward) List(ctx context.Context, w io.Writer, socket string) error {
 	all, err := control.NewClient(socket).Forwards(ctx, o.VM)
 	switch {
 	case err != nil:
-		return Advise(socket, err)
+		return refused(socket, err)
 	case o.JSON:
 		return indented(w, struct {
 			Forwards []status.Added `json:"forwards"`

@@ -40,6 +40,7 @@ func TestMistakesAreNamedByFileLineColumnAndKey(t *testing.T) {
 		{p + "guest = 1\non_conflict = 'nxt'\n", `3:1: ports.on_conflict: "nxt" is not known; did you mean "next"?`},
 		{p + "guest = 1\nopen = 'yes'\n", `3:1: ports.open: want true or false, not a string`},
 		{p + "guest = 1\nproto = 'udp'\nopen = true\n", `4:1: ports.open: is for tcp only, and this rule is for udp: say proto = "tcp"`},
+		{p + "guest = 1\nlabel = \"  \"\n", `3:1: ports.label: is blank; leave the key out instead`},
 		{p + "guest = 1\nlabel = \"the\\u001b[31m shop\"\n", `3:1: ports.label: "the\x1b[31m shop" cannot be shown in a column`},
 		{"ports = 1", `1:1: ports: want tables, each under a [[ports]] of its own, not an integer`},
 		{"[ports]\nguest = 80", `1:1: ports: want tables, each under a [[ports]] of its own, not a table`},

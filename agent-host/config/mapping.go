@@ -61,6 +61,24 @@ func (m Mapping) Rival(rules Rules, vm string) *Rule {
 	return nil
 }
 
+// Written is the first of the rules of a VM that maps the ports of the mapping to each other, for
+// whatever listens on them; nil for none.
+func (m Mapping) Written(rules Rules, vm string) *Rule {
+	for i := range rules {
+		r := &rules[i]
+		if r.Guest == m.Guest && r.Host == m.Host && r.Proto == m.Proto && r.forVM(vm) && r.auto == nil && !r.Reverse && !r.Ignore && !r.ofCommand &&
+			!r.ProxyProtocol && !r.ofProgram() && r.GuestIP == (GuestIP{}) {
+			return r
+		}
+	}
+	return nil
+}
+
+// NameAsGlob is the pattern of [Rule.VM] that a name alone matches.
+func NameAsGlob(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
+
 func overlap(a, b Ports) bool {
 	return a.Len() > 0 && b.Len() > 0 && a.First <= b.Last && b.First <= a.Last
 }

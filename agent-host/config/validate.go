@@ -195,6 +195,9 @@ func (t table) label() string {
 	if len(text) > maxLabel {
 		t.errorf(keyLabel, "%d bytes are more than %d, which is the most", len(text), maxLabel)
 	}
+	if text != "" && strings.TrimSpace(text) == "" {
+		t.errorf(keyLabel, "is blank; leave the key out instead")
+	}
 	if i := strings.IndexFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }); i >= 0 {
 		t.errorf(keyLabel, "%q cannot be shown in a column", shorten(text))
 	}

@@ -32,7 +32,7 @@ func FuzzWhatWasThereStays(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		line, err := rulefile.Save(path, rulefile.Rule{Mapping: m})
+		line, _, err := rulefile.Save(t.Context(), path, rulefile.Rule{Mapping: m})
 		now := read(t, path)
 		if err != nil {
 			if now != text {

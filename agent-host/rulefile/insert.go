@@ -1,7 +1,6 @@
 package rulefile
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 type Rule struct {
 	config.Mapping
 	Hold time.Duration // 0 for none
+	VM   string        // the only one that it is for; empty for all, as in the file of a project
 }
 
 // Text is the rule as a file has it, in the table that rum reads too or in ours. A rule of the
@@ -24,6 +24,9 @@ func (r Rule) Text(forRum bool) string {
 		fmt.Fprintf(&b, "[[ports]]\nguest = %v\nhost = %v\nhost_ip = %q\n", r.Guest, r.Host, config.WordLocalhost)
 	} else {
 		fmt.Fprintf(&b, "[[forward]]\nguest = %s\nhost = %s\n", value(r.Guest), value(r.Host))
+	}
+	if r.VM != "" {
+		fmt.Fprintf(&b, "vm = %q\n", config.NameAsGlob(r.VM))
 	}
 	if r.Proto != config.TCP {
 		fmt.Fprintf(&b, "proto = %q\n", r.Proto)
@@ -57,20 +60,22 @@ func insert(path, text string, r Rule) (with string, line int, err error) {
 		return "", 0, fmt.Errorf("it has a mistake, which is to be corrected first: %w", first(err))
 	}
 	vm := config.DomainName(path)
-	if rival := r.Rival(was.Rules, vm); rival != nil {
-		return "", 0, fmt.Errorf("%s has host port %d already", rival.Name, max(rival.Host.First, r.Host.First))
+	shadow := r.Shadow(was.Rules, vm)
+	if shadow != nil && shadow == r.Written(was.Rules, vm) && r.isAsWritten(shadow) {
+		return text, shadow.Line, nil
 	}
-	err = errors.New("its rules are not in tables of their own, each under a [[ports]] or [[forward]]")
-	for _, at := range places(text, r.Shadow(was.Rules, vm)) {
+	if rival := r.Rival(was.Rules, vm); rival != nil {
+		return "", 0, &refusal{fmt.Sprintf("%s has host port %d already", rival.Name, max(rival.Host.First, r.Host.First)), ErrTaken}
+	}
+	for _, at := range places(text, shadow) {
 		for _, forRum := range []bool{true, false} {
 			if forRum && !r.forRum() {
 				continue
 			}
 			with, line := put(text, at, r.Text(forRum))
-			now, parseErr := config.ParseProject(path, []byte(with))
-			if parseErr != nil {
-				err = first(parseErr)
-				continue
+			now, err := config.ParseProject(path, []byte(with))
+			if err != nil {
+				continue // what it says is about a text that nobody has written
 			}
 			// A text of several lines may look like a place for a rule, and is none.
 			is := func(o config.Rule) bool { return o.Line == line && o.Guest == r.Guest && o.Host == r.Host }
@@ -79,7 +84,17 @@ func insert(path, text string, r Rule) (with string, line int, err error) {
 			}
 		}
 	}
-	return "", 0, fmt.Errorf("the rule finds no place there: %w", err)
+	if shadow != nil {
+		return "", 0, byHand("the rule finds no place there: it has to come before what line %d says, which is no table of its own under a [[ports]] or [[forward]]", shadow.Line)
+	}
+	return "", 0, byHand("the rule finds no place there: it is full, or its rules are in no tables of their own, each under a [[ports]] or [[forward]]")
+}
+
+// isAsWritten reports whether a rule that maps the same ports does it on the same addresses and
+// holds clients as long.
+func (r Rule) isAsWritten(o *config.Rule) bool {
+	added, err := r.Rule("", r.Hold)
+	return err == nil && o.Hold == r.Hold && slices.Equal(o.HostIP, added.HostIP)
 }
 
 func first(err error) error {

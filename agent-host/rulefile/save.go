@@ -1,6 +1,7 @@
 package rulefile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,49 +15,72 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 )
 
-// Save puts a rule into a project's file, at once or not at all, and returns its line. The file
-// keeps mode, owner and group. One that is behind a symbolic link, or another user's, or has
-// no name that rum gives to its files, is left alone, also by root.
-func Save(path string, r Rule) (line int, err error) {
+// Save puts a rule into a project's file, at once or not at all, and returns its line. One that
+// is there already, word for word and where it decides, stays as it is, which is not added.
+//
+// The file keeps mode, owner and group. One that is behind a symbolic link, has several names,
+// is another user's or in a directory that another may change, is read-only, or has no name that
+// rum gives to its files, is left alone, also by root: the error wraps [ErrByHand]. Of several
+// that save at a time each has its turn.
+func Save(ctx context.Context, path string, r Rule) (line int, added bool, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 	}()
 	if !ofProject.MatchString(filepath.Base(path)) {
-		return 0, errors.New("it is called neither rum.toml nor NAME.rum.toml, as the file of a project is, and is not changed")
+		return 0, false, byHand("it is called neither rum.toml nor NAME.rum.toml, as the file of a project is, and is not changed")
 	}
 	switch real, err := filepath.EvalSymlinks(path); {
 	case err != nil:
-		return 0, bare(err)
+		return 0, false, bare(err)
 	case real != path:
-		return 0, errors.New("it is behind a symbolic link, and is not changed")
+		return 0, false, byHand("it is behind a symbolic link, and is not changed")
 	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return 0, false, bare(err)
+	}
+	defer dir.Close()
+	if err := own(dir); err != nil {
+		return 0, false, err
+	}
+	if err := lock(ctx, dir); err != nil {
+		return 0, false, err
+	}
+	text, info, err := read(path)
+	if err != nil {
+		return 0, false, err
+	}
+	with, line, err := insert(path, text, r)
+	if err != nil || with == text {
+		return line, false, err
+	}
+	return line, true, replace(path, with, info)
+}
+
+// read reads a file that may be replaced.
+func read(path string) (text string, info os.FileInfo, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return 0, bare(err)
+		return "", nil, bare(err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return 0, bare(err)
+	if info, err = f.Stat(); err != nil {
+		return "", nil, bare(err)
 	}
-	owner := info.Sys().(*syscall.Stat_t)
-	switch {
+	switch st := info.Sys().(*syscall.Stat_t); {
 	case !info.Mode().IsRegular():
-		return 0, errors.New("it is not a regular file")
-	case int(owner.Uid) != os.Geteuid():
-		return 0, fmt.Errorf("it belongs to user %d, and only that user changes it this way", owner.Uid)
+		return "", nil, errors.New("it is not a regular file")
+	case int(st.Uid) != os.Geteuid():
+		return "", nil, byHand("it belongs to user %d, and only that user changes it this way", st.Uid)
+	case st.Nlink > 1:
+		return "", nil, byHand("it is one file under %d names (hard links), which a new one in its place would part", st.Nlink)
+	case info.Mode().Perm()&0o200 == 0:
+		return "", nil, byHand("it is read-only (mode %04o), and is not changed", info.Mode().Perm())
 	}
-	text, err := io.ReadAll(io.LimitReader(f, config.MaxSize+1))
-	if err != nil {
-		return 0, bare(err)
-	}
-	with, line, err := insert(path, string(text), r)
-	if err != nil {
-		return 0, err
-	}
-	return line, replace(path, with, info)
+	all, err := io.ReadAll(io.LimitReader(f, config.MaxSize+1))
+	return string(all), info, bare(err)
 }
 
 // ofProject is what rum calls the file of a project.
@@ -87,12 +111,4 @@ func replace(path, text string, info os.FileInfo) (err error) {
 		return errors.New("it was changed meanwhile; try again")
 	}
 	return os.Rename(f.Name(), path)
-}
-
-// bare is an error without the path that it names.
-func bare(err error) error {
-	if p, ok := errors.AsType[*os.PathError](err); ok {
-		return p.Err
-	}
-	return err
 }

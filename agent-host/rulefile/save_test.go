@@ -1,11 +1,14 @@
 package rulefile_test
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -72,7 +75,7 @@ func TestARuleIsPutBeforeTheFirstThatMightDecideInItsPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before, after, _ := strings.Cut(row.text, "↓")
 			path := project(t, before+after)
-			line, err := rulefile.Save(path, rule(t, "8080:80", config.TCP, 0))
+			line, _, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +105,7 @@ func TestWhatIsSavedMeansWhatWasAdded(t *testing.T) {
 	} {
 		path := project(t, rum+"[[ports]]\nguest = 22\nhost = 2222\n[[forward]]\nignore = true\n")
 		r := rule(t, row.ports, row.proto, row.hold)
-		if _, err := rulefile.Save(path, r); err != nil {
+		if _, _, err := rulefile.Save(t.Context(), path, r); err != nil {
 			t.Fatal(err)
 		}
 		text := read(t, path)
@@ -142,7 +145,7 @@ func TestTheFileKeepsItsModeAndGroupAndIsReplacedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	if _, err := rulefile.Save(path, rule(t, "8080:80", config.TCP, 0)); err != nil {
+	if _, _, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0)); err != nil {
 		t.Fatal(err)
 	}
 	now, _ := os.Stat(path)
@@ -162,7 +165,7 @@ func TestAFileThatIsNotTheUsersOwnOrCannotHaveTheRuleIsLeftAlone(t *testing.T) {
 	refused := func(path, words string) {
 		t.Helper()
 		text := read(t, path)
-		_, err := rulefile.Save(path, rule(t, "8080:80", config.TCP, 0))
+		_, _, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0))
 		if err == nil || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%v, want %s", err, words)
 		}
@@ -196,6 +199,22 @@ func TestAFileThatIsNotTheUsersOwnOrCannotHaveTheRuleIsLeftAlone(t *testing.T) {
 	refused(project(t, rum+"[[ports]]\nguest = 80\nhost = 8080\n"), "shop.rum.toml:6 has host port 8080 already")
 	refused(project(t, rum+"[[ports]]\ngust = 81\n"), "it has a mistake, which is to be corrected first: ")
 	refused(project(t, "ports = [{guest = 81, host = 8081}]\nforward = [{guest = 82}]\n"+rum), "the rule finds no place there")
+	// What every editor asks about first.
+	readOnly := project(t, rum)
+	if err := os.Chmod(readOnly, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	refused(readOnly, "it is read-only (mode 0444)")
+	linked := project(t, rum)
+	if err := os.Link(linked, filepath.Join(filepath.Dir(linked), "web.rum.toml")); err != nil {
+		t.Fatal(err)
+	}
+	refused(linked, "it is one file under 2 names (hard links)")
+	open := project(t, rum)
+	if err := os.Chmod(filepath.Dir(open), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	refused(open, "every user may change its directory")
 	if os.Geteuid() != 0 {
 		t.Log("another user's file: needs root")
 		return
@@ -204,4 +223,66 @@ func TestAFileThatIsNotTheUsersOwnOrCannotHaveTheRuleIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(path, "it belongs to user 65534")
+	theirs := project(t, rum)
+	if err := os.Chown(filepath.Dir(theirs), 65534, -1); err != nil {
+		t.Fatal(err)
+	}
+	refused(theirs, "its directory belongs to user 65534")
+}
+
+// Each has its turn, and none takes out what another has put in.
+func TestRulesThatAreSavedAtOnceAreAllThere(t *testing.T) {
+	path := project(t, rum)
+	var all sync.WaitGroup
+	for i := range 30 {
+		r := rule(t, fmt.Sprint(3000+i), config.TCP, 0)
+		all.Go(func() {
+			if _, added, err := rulefile.Save(t.Context(), path, r); err != nil || !added {
+				t.Errorf("%v: %v, %v", r.Mapping, added, err)
+			}
+		})
+	}
+	all.Wait()
+	c, err := config.ParseProject(path, []byte(read(t, path)))
+	if err != nil || len(c.Rules) != 30 {
+		t.Errorf("%d rules, %v", len(c.Rules), err)
+	}
+}
+
+func TestWhatAFileSaysAlreadyIsNotSavedAgain(t *testing.T) {
+	path := project(t, rum+"[[forward]]\nguest = 443\nhost = 443\n")
+	r := rule(t, "8080:80", config.TCP, 5*time.Second)
+	at, added, err := rulefile.Save(t.Context(), path, r)
+	if err != nil || !added {
+		t.Fatal(at, added, err)
+	}
+	text := read(t, path)
+	if line, added, err := rulefile.Save(t.Context(), path, r); err != nil || added || line != at || read(t, path) != text {
+		t.Errorf("line %d, %v, %v\n%s", line, added, err, read(t, path))
+	}
+	// What differs is taken by that rule.
+	for _, other := range []rulefile.Rule{rule(t, "8080:80", config.TCP, 0), rule(t, "8080:81", config.TCP, 5*time.Second)} {
+		if _, _, err := rulefile.Save(t.Context(), path, other); !errors.Is(err, rulefile.ErrTaken) {
+			t.Errorf("%+v: %v", other, err)
+		}
+	}
+	// One behind another that decides before it says nothing.
+	path = project(t, rum+"[[forward]]\nguest = 80\nignore = true\n[[ports]]\nguest = 80\nhost = 8080\nhost_ip = \"localhost\"\n")
+	if _, added, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0)); added || !errors.Is(err, rulefile.ErrTaken) {
+		t.Errorf("%v, %v", added, err)
+	}
+}
+
+// No error is about a line that nobody has written.
+func TestAFileWithoutAPlaceForTheRuleIsToldOfItsOwnLines(t *testing.T) {
+	for text, want := range map[string]string{
+		"ports = [{guest = 80, host = 81}]\n" + rum:                              "it has to come before what line 1 says",
+		"# ports\nforward = [\n  {guest = \"1-100\", ignore = true},\n]\n" + rum: "it has to come before what line 3 says",
+		"ports = [{guest = 81, host = 8081}]\nforward = [{guest = 82}]\n" + rum:  "its rules are in no tables of their own",
+	} {
+		_, _, err := rulefile.Save(t.Context(), project(t, text), rule(t, "8080:80", config.TCP, 0))
+		if err == nil || !errors.Is(err, rulefile.ErrByHand) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "unknown key") {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
 }
