@@ -9,6 +9,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // remediedError is an error that says what to do, which is known apart.
@@ -48,6 +49,12 @@ func (v *vm) remedy(err error) string {
 		return fmt.Sprintf("let this user open it, or run the agent as one who may: sudo setfacl -m u:%d:rw %s", os.Getuid(), at.Path)
 	case errors.Is(err, fs.ErrPermission):
 		return "run the agent as a user who may open the device"
+	case at.Scheme == endpoint.SchemeExec:
+		return "run the command of " + v.Name + " by hand: it has to lead into the VM, to rum-guest-agent --stdio"
+	case errors.Is(err, wire.ErrNotOurs):
+		return fmt.Sprintf("another program than a guest agent answers at %s: name the endpoint that the agent has, or install it with: %s", at, install)
+	case at.Scheme == endpoint.SchemeSerial && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
+		return "start " + v.Name + ", or name the socket that it has"
 	case at.Scheme == endpoint.SchemeUnix && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
 		return "start the guest agent there with: rum-guest-agent --listen unix:" + at.Path
 	case errors.Is(err, fs.ErrNotExist):

@@ -3,7 +3,6 @@ package ask
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -24,9 +23,9 @@ type Port struct {
 
 // target reads a port of the command line.
 func (o *Port) target(text string) (control.Target, error) {
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || port == 0 {
-		return control.Target{}, output.Misuse(fmt.Errorf("%q is not a port, from 1 to 65535", text))
+	var port Number
+	if err := port.Set(text); err != nil {
+		return control.Target{}, output.Misuse(err)
 	}
 	t := control.Target{VM: o.VM, Proto: "tcp", Port: uint16(port)}
 	if o.UDP {

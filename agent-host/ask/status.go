@@ -25,7 +25,7 @@ const maxRows = 200
 // Show is how a status is to be shown.
 type Show struct {
 	VM    string // the only one; empty for all
-	Port  uint16 // the only one, in the VM or here; 0 for all
+	Port  Number // the only one, in the VM or here; 0 for all
 	State string // of forwards, or of VMs; empty for all
 	JSON  bool
 	Look  output.Look
@@ -46,7 +46,7 @@ func (s *Show) Check() error {
 }
 
 func (s *Show) query() status.Query {
-	q := status.Query{VM: s.VM, Port: s.Port, Rows: maxRows}
+	q := status.Query{VM: s.VM, Port: uint16(s.Port), Rows: maxRows}
 	if slices.Contains(forwardStates, s.State) {
 		q.State = s.State
 	}
@@ -65,6 +65,40 @@ func (s *Show) of(st status.Status) status.Status {
 		return (s.State != "" || s.Port != 0) && len(vm.Forwards) == 0
 	})
 	return st
+}
+
+// maxServed bounds how many VMs are named where none is shown.
+const maxServed = 10
+
+// none is what is said where of VMs, which there are, none has what is asked for.
+func (s *Show) none(vms []status.VM) string {
+	if len(vms) == 0 {
+		return ""
+	}
+	var names, wanted []string
+	for _, vm := range vms[:min(len(vms), maxServed)] {
+		names = append(names, output.Clean(vm.Name))
+	}
+	of := strings.Join(names, ", ")
+	if more := len(vms) - len(names); more > 0 {
+		of += fmt.Sprintf(" and %d more", more)
+	}
+	if s.Port != 0 {
+		wanted = append(wanted, fmt.Sprintf("has port %d", s.Port))
+	}
+	if s.State != "" {
+		wanted = append(wanted, "is "+s.State)
+	}
+	if slices.Contains(vmStates, s.State) {
+		return fmt.Sprintf("none of %s %s", of, strings.Join(wanted, " and "))
+	}
+	return fmt.Sprintf("no forward of %s %s", of, strings.Join(wanted, " and "))
+}
+
+// table writes for people what is wanted of a status.
+func (s *Show) table(w io.Writer, st status.Status, look output.Look) error {
+	look.None = s.none(st.VMs)
+	return output.Status(w, s.of(st), look)
 }
 
 // Status writes the status of the agent at a socket. The error also tells a script what a
@@ -87,7 +121,7 @@ func (s *Show) Status(ctx context.Context, w io.Writer, socket string) error {
 	case s.JSON:
 		err = indented(w, s.of(st))
 	default:
-		err = output.Status(w, s.of(st), s.Look)
+		err = s.table(w, st, s.Look)
 	}
 	if err != nil {
 		return err
@@ -122,20 +156,22 @@ const (
 )
 
 // Watch writes the status again and again, with the rates of forwards, until ctx ends, which is
-// no error. On a terminal of so many lines each takes the place of the one before; 0 is none.
-func (s *Show) Watch(ctx context.Context, w io.Writer, socket string, height int) error {
+// no error. On a terminal, of which size gives the columns and lines at that moment, each
+// takes the place of the one before; no lines are no terminal.
+func (s *Show) Watch(ctx context.Context, w io.Writer, socket string, size func() (width, height int)) error {
 	if err := s.Check(); err != nil {
 		return err
-	}
-	q := s.query()
-	if height > 0 {
-		q.Rows = max(1, min(q.Rows, height-aroundRows))
 	}
 	var before status.Status
 	var at time.Time
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
+		q, look := s.query(), s.Look
+		var height int
+		if look.Width, height = size(); height > 0 {
+			q.Rows = max(1, min(q.Rows, height-aroundRows))
+		}
 		st, err := s.ask(ctx, socket, q)
 		switch {
 		case ctx.Err() != nil:
@@ -146,14 +182,13 @@ func (s *Show) Watch(ctx context.Context, w io.Writer, socket string, height int
 			return err
 		}
 		now := time.Now()
-		look := s.Look
 		look.Rates = output.RatesOf(before, st, now.Sub(at))
 		before, at = st, now
 		var b strings.Builder
 		if height > 0 {
 			b.WriteString("\x1b[H\x1b[2J") // home, and clear the screen
 		}
-		if err := output.Status(&b, s.of(st), look); err != nil {
+		if err := s.table(&b, st, look); err != nil {
 			return err
 		}
 		if height == 0 {

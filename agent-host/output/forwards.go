@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,10 +33,12 @@ func writeForwards(b *strings.Builder, vm status.VM, look Look) {
 		func(t *table) { t.drop("PATH") },
 		func(t *table) { t.shortenTo("PROCESS", 8) },
 		func(t *table) { t.shortenTo("LABEL", 8) },
-		func(t *table) { t.shortenTo("HOST", 12) },
+		(*table).sayOneHost,
 		func(t *table) { t.drop("PROCESS") },
-		func(t *table) { t.drop("LABEL") },
 		func(t *table) { t.drop("CONNS") },
+		func(t *table) { t.shortenTo("HOST", maxHost) },
+		func(t *table) { t.drop("LABEL") },
+		func(t *table) { t.shortenTo("HOST", 12) },
 	})
 	t.write(b, look)
 }
@@ -167,6 +170,24 @@ func (t *table) sayLocalhost() {
 			}
 		}
 		row[at].text = strings.Join(parts, ",")
+	}
+}
+
+// maxHost is the columns of an address in 127/8 with its port, which no one but a socket's path or an address of IPv6 exceeds.
+const maxHost = len("127.255.255.255:65535")
+
+// sayOneHost leaves all but the first of the host addresses of a forward out, and says how many those are.
+func (t *table) sayOneHost() {
+	at := slices.Index(t.names, "HOST")
+	for _, row := range t.rows[1:] {
+		parts := strings.Split(row[at].text, ",")
+		more := len(parts) - 1
+		if more > 0 {
+			if n, err := strconv.Atoi(parts[more]); err == nil {
+				more += n - 1 // of a "+3"
+			}
+			row[at].text = fmt.Sprintf("%s,+%d", parts[0], more)
+		}
 	}
 }
 

@@ -17,6 +17,8 @@ type Look struct {
 	Colour bool
 	Width  int   // in columns of a terminal; 0 for no limit
 	Rates  Rates // shown where there are some
+	// None is what is said where there is no VM to show; empty for that alone.
+	None string
 	// Flag is what commands that are told need besides, as with the agent at another socket; it begins with a space.
 	Flag string
 }

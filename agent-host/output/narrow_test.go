@@ -61,6 +61,22 @@ dev  connected  vsock:3:1021  auth psk  agent 1.2  loopback 127.77.3.9
 	}
 }
 
+func TestTheHostPortIsTheLastToBeCut(t *testing.T) {
+	st := status.Status{VMs: []status.VM{{Name: "dev", State: status.Connected, Forwards: []status.Forward{
+		{Proto: "tcp", Port: 18080, State: status.Active, Label: "the web shop", Host: []string{"127.0.0.1:18080", "[::1]:18080", "192.168.50.1:18080"},
+			Guest: []string{"0.0.0.0:18080"}, Path: "vsock", Process: "python3.13[812]", ConnectionsTotal: 12345},
+	}}}}
+	for _, width := range []int{45, 50, 60, 70, 80} {
+		var b strings.Builder
+		if err := Status(&b, st, Look{Width: width}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), "localhost:18080") {
+			t.Errorf("in %d columns:\n%s", width, b.String())
+		}
+	}
+}
+
 func TestReverseRowsAndSocketsAreMarked(t *testing.T) {
 	for want, f := range map[string]status.Forward{
 		"8080/tcp rev": {Proto: "tcp", Port: 8080, Reverse: true}, "socket": {Proto: "unix"}, "socket rev": {Proto: "unix", Reverse: true}, "53/udp": {Proto: "udp", Port: 53},

@@ -60,7 +60,7 @@ func Status(w io.Writer, st status.Status, look Look) error {
 		writeVM(&b, vm, look)
 	}
 	if len(st.VMs) == 0 {
-		b.WriteString("no VMs\n")
+		say(cmp.Or(look.None, "no VMs"))
 	}
 	others := ""
 	if len(st.Projects) > 0 {

@@ -25,9 +25,9 @@ type Port struct {
 
 // Parse reads the number of a port on the command line.
 func (p *Port) Parse(text string) error {
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || n == 0 {
-		return output.Misuse(fmt.Errorf("%q is not a port, from 1 to 65535", text))
+	var n ask.Number
+	if err := n.Set(text); err != nil {
+		return output.Misuse(err)
 	}
 	p.Number = uint16(n)
 	return nil

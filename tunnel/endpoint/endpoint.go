@@ -180,8 +180,10 @@ func Dial(ctx context.Context, e Endpoint, logOutput func(string)) (net.Conn, er
 	switch e.Scheme {
 	case SchemeVsock:
 		conn, err = dialVsock(ctx, e.CID, e.Port)
-	case SchemeUnix, SchemeSerial:
+	case SchemeUnix:
 		conn, err = dialAgent(ctx, e.Path)
+	case SchemeSerial:
+		conn, err = dialSerial(ctx, e.Path)
 	case SchemeHybrid:
 		conn, err = dialHybrid(ctx, e.Path, e.Port)
 	case SchemeExec:

@@ -31,6 +31,15 @@ func dialAgent(ctx context.Context, path string) (net.Conn, error) {
 	return conn, err
 }
 
+// dialSerial connects to the socket that a VMM has for a serial port.
+func dialSerial(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := dialUnix(ctx, path)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		err = fmt.Errorf("%w: no VM that runs has its serial port there", err)
+	}
+	return conn, err
+}
+
 // SocketListener is a unix socket with a name, listening. Closing it removes the file, as
 // long as it is still the one that was made.
 type SocketListener struct {

@@ -79,7 +79,8 @@ func (f *FrameReader) Next() (FrameKind, []byte, error) {
 	}
 }
 
-var errNotOurs = errors.New("not the protocol of a rum agent")
+// ErrNotOurs is the error of bytes that no agent of ours sends.
+var ErrNotOurs = errors.New("not the protocol of a rum agent")
 
 // header reads what is in front of a body, and returns what follows the magic.
 func (f *FrameReader) header() ([3]byte, error) {
@@ -90,7 +91,7 @@ func (f *FrameReader) header() ([3]byte, error) {
 	}
 	for [magic]byte(got[:]) != FrameMagic {
 		if !f.Resync {
-			return [3]byte{}, fmt.Errorf("%w: starts with %q", errNotOurs, got[:magic])
+			return [3]byte{}, fmt.Errorf("%w: starts with %q", ErrNotOurs, got[:magic])
 		}
 		// Move on to the next byte that could begin the magic.
 		skip := 1 + bytes.IndexByte(got[1:], FrameMagic[0])

@@ -130,12 +130,16 @@ func command(ts *testscript.TestScript, args []string) (*printed, error) {
 	return &out, c.Run()
 }
 
-// web ADDRESS [tls] is a web server where / is there, /broken fails, /slow never answers, and nothing else is.
+// web ADDRESS|unix:PATH [tls] is a web server where / is there, /broken fails, /slow never answers, and nothing else is.
 func web() {
 	http.HandleFunc("/{$}", func(http.ResponseWriter, *http.Request) {})
 	http.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", http.StatusInternalServerError) })
 	http.HandleFunc("/slow", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	l, err := net.Listen("tcp", os.Args[1])
+	network, addr := "tcp", os.Args[1]
+	if path, is := strings.CutPrefix(addr, "unix:"); is {
+		network, addr = "unix", path
+	}
+	l, err := net.Listen(network, addr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

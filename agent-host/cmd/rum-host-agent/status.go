@@ -34,14 +34,16 @@ It is as wide as the terminal, or as COLUMNS says, and of any width in a pipe.`,
 			case watch && show.JSON:
 				return output.Misuse(errors.New("--watch is for people; for programs there is: rum-host-agent watch --json"))
 			case watch:
-				return show.Watch(c.Context(), c.OutOrStdout(), s.socket, output.Height(os.Stdout))
+				return show.Watch(c.Context(), c.OutOrStdout(), s.socket, func() (width, height int) {
+					return output.Width(os.Stdout), output.Height(os.Stdout)
+				})
 			}
 			return show.Status(c.Context(), c.OutOrStdout(), s.socket)
 		},
 	}
 	c.Flags().BoolVar(&show.JSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&watch, "watch", false, "show it anew each second, with what forwards carry")
-	c.Flags().Uint16Var(&show.Port, "port", 0, "only this `PORT`, in the VM or here")
+	c.Flags().Var(&show.Port, "port", "only this `PORT`, in the VM or here")
 	c.Flags().StringVar(&show.State, "state", "", "only what is in this `STATE`: active, claim, denied or ignored for a forward;\nconnected, connecting, paused, down or incompatible for a VM")
 	return c
 }
