@@ -1,6 +1,7 @@
 package hostagent
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -25,7 +26,7 @@ func (a *Agent) AddForward(vm, ports, proto string, hold time.Duration) (status.
 		return status.Added{}, err
 	}
 	a.cfg.Log.Info("forward added", "vm", f.VM, "forward", f.Mapping)
-	return a.statusOf(f), nil
+	return a.statusOf(f, a.forwardsOf(f.VM)), nil
 }
 
 // RemoveForward takes back what AddForward has added. The error wraps
@@ -40,7 +41,7 @@ func (a *Agent) RemoveForward(vm, ports, proto string) (status.Added, error) {
 			f = there
 		}
 	}
-	was := a.statusOf(f)
+	was := a.statusOf(f, a.forwardsOf(f.VM))
 	if err := a.changeAdded(func() error { return a.adds.Remove(f.VM, f.Mapping) }); err != nil {
 		if r := f.Written(a.rulesOf(f.VM), f.VM); r != nil {
 			err = fmt.Errorf("%w; %s has it, and is where it is taken out", err, r.Name)
@@ -67,8 +68,12 @@ func (a *Agent) changeAdded(change func() error) error {
 // error wraps [fs.ErrNotExist] where there is no such VM, and nothing was added to one.
 func (a *Agent) AddedForwards(vm string) ([]status.Added, error) {
 	all := []status.Added{}
+	forwards := make(map[string][]status.Forward)
 	for _, f := range a.adds.List(vm) {
-		all = append(all, a.statusOf(f))
+		if _, known := forwards[f.VM]; !known {
+			forwards[f.VM] = a.forwardsOf(f.VM)
+		}
+		all = append(all, a.statusOf(f, forwards[f.VM]))
 	}
 	if len(all) == 0 && vm != "" && !slices.Contains(a.Names(), vm) {
 		return nil, a.noVM(vm)
@@ -112,21 +117,35 @@ type noVMError struct{ name, serves string }
 func (e *noVMError) Error() string { return fmt.Sprintf("there is no VM %q; %s", e.name, e.serves) }
 func (e *noVMError) Unwrap() error { return fs.ErrNotExist }
 
-// statusOf tells what has become of a forward that was added.
-func (a *Agent) statusOf(f added.Forward) status.Added {
+// forwardsOf are those of a VM, by protocol and port; nil where that is not there.
+func (a *Agent) forwardsOf(vm string) []status.Forward {
+	a.mu.Lock()
+	v := a.find(vm)
+	a.mu.Unlock()
+	if v == nil {
+		return nil
+	}
+	return append([]status.Forward{}, v.forwards.Status()...)
+}
+
+// statusOf tells what has become of a forward that was added, among those of its VM.
+func (a *Agent) statusOf(f added.Forward, forwards []status.Forward) status.Added {
 	st := status.Added{VM: f.VM, Proto: string(f.Proto), Host: f.Host.String(), Guest: f.Guest.String(), Rule: f.RuleName(), AddedAt: f.At}
 	if f.Hold > 0 {
 		st.Hold = f.Hold.String()
 	}
-	a.mu.Lock()
-	v := a.find(f.VM)
-	a.mu.Unlock()
-	if v == nil {
+	if forwards == nil {
 		st.Reason = "the VM is not there now"
 		return st
 	}
-	for _, row := range v.forwards.Status() {
-		of := row.Rule == st.Rule && row.Proto == st.Proto && f.Guest.Has(row.Port) && row.OnHost(f.Host.First+row.Port-f.Guest.First)
+	first, _ := slices.BinarySearchFunc(forwards, st.Proto, func(row status.Forward, proto string) int {
+		return cmp.Or(cmp.Compare(row.Proto, proto), cmp.Compare(row.Port, f.Guest.First), 1) // before the first of the port
+	})
+	for _, row := range forwards[first:] {
+		if row.Proto != st.Proto || !f.Guest.Has(row.Port) {
+			break
+		}
+		of := row.Rule == st.Rule && row.OnHost(f.Host.First+row.Port-f.Guest.First)
 		if of && (st.State == "" || st.State == status.Active) {
 			st.State, st.Reason = row.State, row.Reason
 		}

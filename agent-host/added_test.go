@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -83,5 +84,42 @@ func TestForwardsAreAddedWhileVMsComeAndGo(t *testing.T) {
 	all.Wait()
 	if left, err := a.AddedForwards(""); err != nil || len(left) != 0 {
 		t.Errorf("%+v", left)
+	}
+}
+
+// A list of what was added looks at a VM's forwards once, and not for each that it lists.
+func TestAListOfManyAddedForwardsTakesNoLongerThanAStatus(t *testing.T) {
+	const many = 300
+	a, g := startAgent(t), newGuest(t)
+	ports := make([]uint16, many)
+	for i := range ports {
+		ports[i] = uint16(21000 + i)
+	}
+	g.announce(ports...)
+	g.start()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "announced", func(vms []status.VM) bool { return len(vms[0].Forwards) == many })
+	for _, port := range ports {
+		if _, err := a.AddForward("", fmt.Sprint(port), "tcp", 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quickest := func(do func()) time.Duration {
+		best := time.Hour
+		for range 5 {
+			began := time.Now()
+			do()
+			best = min(best, time.Since(began))
+		}
+		return best
+	}
+	one := quickest(func() { a.Status() })
+	all := quickest(func() {
+		if n := len(a.AddedForwards("")); n != many {
+			t.Fatalf("%d are listed", n)
+		}
+	})
+	if all > 20*one {
+		t.Errorf("a list of %d takes %v, and a status %v", many, all, one)
 	}
 }
