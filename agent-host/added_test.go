@@ -115,8 +115,8 @@ func TestAListOfManyAddedForwardsTakesNoLongerThanAStatus(t *testing.T) {
 	}
 	one := quickest(func() { a.Status() })
 	all := quickest(func() {
-		if n := len(a.AddedForwards("")); n != many {
-			t.Fatalf("%d are listed", n)
+		if all, err := a.AddedForwards(""); err != nil || len(all) != many {
+			t.Fatalf("%d are listed, %v", len(all), err)
 		}
 	})
 	if all > 20*one {
