@@ -31,15 +31,12 @@ type Show struct {
 	Look  output.Look
 }
 
-// states are those that may be asked for, of VMs and of forwards.
-var (
-	vmStates      = []string{status.Connected, status.Connecting, status.Paused, status.Down, status.Incompatible}
-	forwardStates = []string{status.Active, status.Claim, status.Denied, status.Ignored}
-)
+// vmStates are those of VMs that may be asked for.
+var vmStates = []string{status.Connected, status.Connecting, status.Paused, status.Down, status.Incompatible}
 
 // Check tells of a command line that cannot be carried out.
 func (s *Show) Check() error {
-	if all := slices.Concat(forwardStates, vmStates); s.State != "" && !slices.Contains(all, s.State) {
+	if all := slices.Concat(status.ForwardStates, vmStates); s.State != "" && !slices.Contains(all, s.State) {
 		return output.Misuse(fmt.Errorf("--state %q: want one of %s", s.State, strings.Join(all, ", ")))
 	}
 	return nil
@@ -47,7 +44,7 @@ func (s *Show) Check() error {
 
 func (s *Show) query() status.Query {
 	q := status.Query{VM: s.VM, Port: uint16(s.Port), Rows: maxRows}
-	if slices.Contains(forwardStates, s.State) {
+	if slices.Contains(status.ForwardStates, s.State) {
 		q.State = s.State
 	}
 	if s.VM != "" {

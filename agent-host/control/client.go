@@ -115,6 +115,9 @@ func (c *Client) failed(err error) error {
 	if s, ok := errors.AsType[*StrangerError](err); ok {
 		return s
 	}
+	if asked, ok := errors.AsType[*url.Error](err); ok {
+		err = asked.Err // the address is made up
+	}
 	return fmt.Errorf("ask the agent at %s: %w", c.path, err)
 }
 
@@ -126,7 +129,7 @@ func refusal(res *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
 	e := &RefusedError{Status: res.StatusCode, Text: strings.TrimSpace(string(text))}
 	if e.Status == http.StatusNotFound && e.Text == notServed {
-		e = &RefusedError{http.StatusNotImplemented, "it does not do this; it may be older than this program, or its socket there for status alone"}
+		e = &RefusedError{http.StatusNotImplemented, "the socket is there for status alone, or the agent is older than this program"}
 	}
 	return e
 }

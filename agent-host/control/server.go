@@ -12,7 +12,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -116,6 +118,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	port, err := strconv.ParseUint(cmp.Or(form.Get("port"), "0"), 10, 16)
 	if err != nil {
 		http.Error(w, "port is not a port", http.StatusBadRequest)
+		return
+	}
+	if state := form.Get("state"); state != "" && !slices.Contains(status.ForwardStates, state) {
+		http.Error(w, "state is none of "+strings.Join(status.ForwardStates, ", "), http.StatusBadRequest)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

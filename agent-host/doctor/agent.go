@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/ask"
@@ -40,6 +42,10 @@ func agent(_ context.Context, x *exam) (all []status.Check) {
 			all = append(all, ill(nameAgent, "see it with: "+ask.Seeing(o), "an agent of %s runs, and is not the one that is asked", ask.Of(o)))
 			text = "no agent answers at " + x.Socket
 		}
+		if dir := filepath.Dir(x.Socket); !isDir(dir) {
+			return append(all, ill(nameAgent, "set XDG_RUNTIME_DIR to a directory of this user, as a login does, or name a socket with --socket",
+				"no agent can have its socket at %s: there is no directory %s", x.Socket, dir))
+		}
 		return append(all, ill(nameAgent, hintOf(x.agentErr), "%s", text))
 	case x.agentErr != nil:
 		return []status.Check{ill(nameAgent, hintOf(x.agentErr), "%v", x.agentErr)}
@@ -58,6 +64,11 @@ func agent(_ context.Context, x *exam) (all []status.Check) {
 		}
 	}
 	return all
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // configuration tells of files that are not used as they are.

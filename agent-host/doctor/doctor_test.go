@@ -198,7 +198,7 @@ func TestWhatTheAgentKnowsOfItselfIsPassedOn(t *testing.T) {
 	want(t, d, "agent", false, "it is down", "")
 	want(t, d, "configuration", false, "/r.toml:3: bad", "")
 	want(t, d, "configuration", false, "/w/x: it is another user's", "")
-	want(t, d, "libvirt", false, "/nowhere", "systemctl start libvirtd.socket")
+	want(t, d, "libvirt", false, "/nowhere", "sudo systemctl start libvirtd.socket")
 }
 
 func TestVMsAndTheirPortsAreExplained(t *testing.T) {

@@ -36,6 +36,10 @@ func vms(ctx context.Context, x *exam) (all []status.Check) {
 		}
 	}
 	if x.VM != "" && len(x.agent.VMs) == 0 {
+		if x.agentErr == nil && len(x.agent.Discovery) == 0 {
+			err := ask.NoVM(ctx, x.Socket, x.VM)
+			return append(all, ill(x.VM, hintOf(err), "%v", err))
+		}
 		all = append(all, x.domain(ctx)...)
 	}
 	return all

@@ -151,6 +151,6 @@ func (d daemon) dial(ctx context.Context) (net.Conn, error) {
 	case errors.Is(first, fs.ErrNotExist) && d.driver == SessionURI:
 		return nil, Advise(err, "start the session daemon with: virsh -c qemu:///session version")
 	default:
-		return nil, Advise(err, "start libvirt with: systemctl start libvirtd.socket")
+		return nil, Advise(err, "start libvirt with: sudo systemctl start libvirtd.socket")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -22,8 +23,13 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	host = cmp.Or(host, "127.0.0.1")
+	network := "tcp"
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		network = "tcp4" // or 0.0.0.0 would be all of IPv6 too
+	}
 	var l net.ListenConfig
-	return l.Listen(ctx, "tcp", net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port))
+	return l.Listen(ctx, network, net.JoinHostPort(host, port))
 }
 
 // Serve answers GET /metrics on l until ctx ends, which gives nil. It closes l.

@@ -57,7 +57,7 @@ func Event(e events.Event, now time.Time, colour bool) string {
 	}
 	add(CleanError(e.Words))
 	if e.Kind == events.Missed {
-		add(fmt.Sprintf("%d events that were not read in time", e.Count))
+		add(fmt.Sprintf("%d events that are not remembered any more", e.Count))
 	}
 	return b.String()
 }

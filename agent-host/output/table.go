@@ -158,7 +158,7 @@ const MaxRowsOfVM = 1000
 func more(vm status.VM, flag string) string {
 	left := 0
 	var parts []string
-	for _, state := range []string{status.Active, status.Claim, status.Denied, status.Ignored} {
+	for _, state := range status.ForwardStates {
 		if n := vm.More[state]; n > 0 {
 			left += n
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -46,7 +47,11 @@ func (p *Port) Join(ctx context.Context, in, out *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err = join(ctx, relay.TCP(conn.(*net.TCPConn)), in, out); err == nil {
+	var to io.WriteCloser = out
+	if info, err := out.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		to = copied{out, out} // to devices there is no splice(2), and what it took would be lost
+	}
+	if err = join(ctx, relay.TCP(conn.(*net.TCPConn)), in, to); err == nil {
 		return nil
 	}
 	ended := fmt.Errorf("port %d of %s: %w", p.Number, output.Clean(p.VM), err)
@@ -54,6 +59,12 @@ func (p *Port) Join(ctx context.Context, in, out *os.File) error {
 		return output.Advise(ended, "see why with: "+p.explain())
 	}
 	return ended
+}
+
+// copied is a file that is written to, and nothing else.
+type copied struct {
+	io.Writer
+	io.Closer
 }
 
 // HandOver passes the connection to the port on to who is at the other end of a unix socket, whose

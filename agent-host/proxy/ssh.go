@@ -136,7 +136,11 @@ func (s *SSH) proxyCommand(vm string) (string, error) {
 		return "", errors.New("ssh takes no command with a line break, as the path of this program or of its socket has")
 	}
 	plain := strings.NewReplacer("%", "%%") // of the tokens of ssh_config(5)
-	return shellword.Join(plain.Replace(self), "proxy", "--fdpass", "--socket", plain.Replace(socket), vm) + " %p", nil
+	words := []string{plain.Replace(self), "proxy", "--fdpass", "--socket", plain.Replace(socket)}
+	if strings.HasPrefix(vm, "-") {
+		words = append(words, "--") // which would be a flag
+	}
+	return shellword.Join(append(words, vm)...) + " %p", nil
 }
 
 // self is where this program is found: by a name that stays when it is replaced, if there is one.

@@ -34,6 +34,9 @@ const (
 	Denied = "denied"
 )
 
+// ForwardStates are all states of a forward.
+var ForwardStates = []string{Active, Claim, Denied, Ignored}
+
 // Held is the reason of a forward that is active while nothing listens in the guest:
 // clients wait, as their rule says, and most often the service is back before long.
 const Held = "held"

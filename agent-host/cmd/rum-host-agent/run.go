@@ -129,7 +129,11 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 
-	for _, text := range ask.Rivals(ctx, o.socket) {
+	var served []string
+	if !o.usesLibvirt() {
+		served = agent.Names()
+	}
+	for _, text := range ask.Rivals(ctx, o.socket, served) {
 		log.Warn(text)
 	}
 	public, err := o.listenPublic(ctx)
