@@ -2,6 +2,7 @@ package hostagent
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/added"
 	"github.com/rum-vm/rum-agent/agent-host/config"
+	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -22,11 +24,33 @@ func (a *Agent) AddForward(vm, ports, proto string, hold time.Duration) (status.
 		return status.Added{}, err
 	}
 	f.Hold, f.At = hold, time.Now()
+	began := a.cfg.Events.Now()
 	if err := a.changeAdded(func() error { return a.adds.Add(f) }); err != nil {
 		return status.Added{}, err
 	}
 	a.cfg.Log.Info("forward added", "vm", f.VM, "forward", f.Mapping)
-	return a.statusOf(f, a.forwardsOf(f.VM)), nil
+	st := a.statusOf(f, a.forwardsOf(f.VM))
+	if st.State == status.Claim {
+		a.awaitHolder(f, began)
+		st = a.statusOf(f, a.forwardsOf(f.VM))
+	}
+	return st, nil
+}
+
+// holderWait bounds how long it may take to find out which program has a host port.
+const holderWait = 2 * time.Second
+
+// awaitHolder waits until it is known what a forward that was added waits for, which is when a
+// claim is told of.
+func (a *Agent) awaitHolder(f added.Forward, began uint64) {
+	ctx, cancel := context.WithTimeout(context.Background(), holderWait)
+	defer cancel()
+	_ = a.cfg.Events.Follow(ctx, began, func(all []events.Event) error {
+		if slices.ContainsFunc(all, func(e events.Event) bool { return e.VM == f.VM && e.Rule == f.RuleName() }) {
+			return errHappened
+		}
+		return nil
+	})
 }
 
 // RemoveForward takes back what AddForward has added. The error wraps

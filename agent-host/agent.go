@@ -63,7 +63,7 @@ type Config struct {
 	// ControlSocket is the path to which the control socket is bound, which no guest is
 	// given; empty for none.
 	ControlSocket string
-	// Events are told what happens; nil for nobody.
+	// Events are told what happens; nil for a history of the agent's own.
 	Events *events.History
 	Log    *slog.Logger
 }
@@ -98,6 +98,9 @@ func New(cfg Config) *Agent {
 			return status.OwnMetrics // what else this process listens at is a forward
 		}
 		return libvirt.NameHolder(name)
+	}
+	if cfg.Events == nil {
+		cfg.Events = events.New()
 	}
 	rules := ruleSet{all: cfg.Rules}
 	table := forward.New(forward.Config{

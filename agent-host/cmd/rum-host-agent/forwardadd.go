@@ -18,7 +18,7 @@ func newForwardAdd(s *shared) *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return o.Add(c.Context(), c.OutOrStdout(), s.socket, args[0])
 	}
-	c.Flags().DurationVar(&o.Hold, "hold", 0, "let clients wait for the service for this `DURATION`, such as 5s")
+	c.Flags().DurationVar(&o.Hold, "hold", 0, "keep the port open when the service goes, and let clients wait this `DURATION`,\nsuch as 5s, for it to come back; one that never ran is not waited for")
 	c.Flags().BoolVar(&o.Save, "save", false, "write it into the rum.toml of the VM's project, before the first rule that would\ndecide in its place; then it stays")
 	return c
 }
