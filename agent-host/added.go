@@ -174,5 +174,20 @@ func (a *Agent) statusOf(f added.Forward, forwards []status.Forward) status.Adde
 			st.State, st.Reason = row.State, row.Reason
 		}
 	}
+	behind, before := f.Around(a.rulesOf(f.VM), f.VM, st.Rule)
+	for _, r := range behind {
+		st.InPlaceOf = append(st.InPlaceOf, placeOf(r))
+	}
+	if len(before) > 0 && (st.State == "" || st.State == status.Active) {
+		st.Reason = "what was added later takes ports of it: " + placeOf(before[0])
+	}
 	return st
+}
+
+// placeOf names a rule, and for one that no file has what it says.
+func placeOf(r *config.Rule) string {
+	if strings.HasPrefix(r.Name, status.AddedPrefix) {
+		return fmt.Sprintf("%v:%v (%s)", r.Host, r.Guest, r.Name)
+	}
+	return r.Name
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,5 +123,46 @@ func TestAListOfManyAddedForwardsTakesNoLongerThanAStatus(t *testing.T) {
 	})
 	if all > 20*one {
 		t.Errorf("a list of %d takes %v, and a status %v", many, all, one)
+	}
+}
+
+// A list says of a forward whose service listens what has become of it, also where that is not
+// forwarded.
+func TestAnAddedForwardThatIsNotThereSaysWhy(t *testing.T) {
+	a, g, released, taken := startAgent(t), newGuest(t), echo(t), echo(t)
+	g.announce(released, taken)
+	g.start()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "announced", active(0, 2))
+	if _, err := a.Release("dev", "tcp", released); err != nil {
+		t.Fatal(err)
+	}
+	f, err := a.AddForward("", fmt.Sprint(released), "tcp", 0)
+	if err != nil || f.State != status.Ignored || f.Reason != status.Released {
+		t.Errorf("what was given back: %+v, %v", f, err)
+	}
+
+	host := ownnet.FreePort(t)
+	first, err := a.AddForward("", fmt.Sprintf("%d:%d", host, taken), "tcp", 0)
+	if err != nil || first.State != status.Active || first.InPlaceOf != nil {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	beside, err := a.AddForward("", fmt.Sprintf("%d:%d", ownnet.FreePort(t), taken), "tcp", 0)
+	if err != nil || beside.State != status.Active || beside.InPlaceOf != nil {
+		t.Fatalf("%+v, %v", beside, err)
+	}
+	more := fmt.Sprintf("17000-17001:%d-%d", taken, taken+1)
+	over, err := a.AddForward("", more, "tcp", 0)
+	if err != nil || len(over.InPlaceOf) != 2 || !slices.Contains(over.InPlaceOf, fmt.Sprintf("%d:%d (%s)", host, taken, first.Rule)) {
+		t.Errorf("%+v, %v", over, err)
+	}
+	all, err := a.AddedForwards("dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if want := f.Ports() == first.Ports() || f.Ports() == beside.Ports(); want != strings.Contains(f.Reason, "takes ports of it: "+more) || want && f.State != "" {
+			t.Errorf("%+v", f)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -77,6 +78,25 @@ func (m Mapping) Written(rules Rules, vm string) *Rule {
 // NameAsGlob is the pattern of [Rule.VM] that a name alone matches.
 func NameAsGlob(name string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
+
+// Around are the rules of a VM that take ports of the guest from one another, of which one is that
+// of the mapping, of that name: those behind it, from which it takes some, and those before it.
+// Rules for all ports are about what others leave, and not meant.
+func (m Mapping) Around(rules Rules, vm, name string) (behind, before []*Rule) {
+	self := slices.IndexFunc(rules, func(r Rule) bool {
+		return r.ofCommand && r.Name == name && r.Guest == m.Guest && r.Host == m.Host && r.Proto == m.Proto
+	})
+	for i := range rules {
+		if r := &rules[i]; self < 0 || i == self || !r.namesPort || r.auto != nil || r.Reverse || !overlap(r.Guest, m.Guest) || !r.forVM(vm) || !r.shareProto(&rules[self]) {
+			continue
+		} else if i > self && !r.joins(&rules[self]) {
+			behind = append(behind, r)
+		} else if i < self && !rules[self].joins(r) {
+			before = append(before, r)
+		}
+	}
+	return behind, before
 }
 
 func overlap(a, b Ports) bool {

@@ -9,6 +9,9 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
+// maxNamed bounds how many rules a text names.
+const maxNamed = 3
+
 // ForwardAdded writes for people what has become of a forward that was added.
 func ForwardAdded(w io.Writer, f status.Added, look Look) error {
 	vm := Clean(f.VM)
@@ -23,7 +26,14 @@ func ForwardAdded(w io.Writer, f status.Added, look Look) error {
 			says += ": " + CleanError(f.Reason)
 		}
 	}
-	text := wrapped(fmt.Sprintf("%s/%s of this host is %s of %s until the agent ends: %s", Clean(f.Host), Clean(f.Proto), Clean(f.Guest), vm, says), "", look.Width) +
+	instead := ""
+	if n := len(f.InPlaceOf); n > 0 {
+		instead = ", in the place of " + Clean(strings.Join(f.InPlaceOf[:min(n, maxNamed)], " and "))
+		if n > maxNamed {
+			instead += fmt.Sprintf(" and %d more", n-maxNamed)
+		}
+	}
+	text := wrapped(fmt.Sprintf("%s/%s of this host is %s of %s until the agent ends%s: %s", Clean(f.Host), Clean(f.Proto), Clean(f.Guest), vm, instead, says), "", look.Width) +
 		wrapped(fmt.Sprintf("take it back with: rum-host-agent forward rm %s --vm %s%s", Clean(f.Ports()), vm, udp), "", look.Width)
 	_, err := io.WriteString(w, text)
 	return err

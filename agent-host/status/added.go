@@ -18,8 +18,10 @@ type Added struct {
 	AddedAt time.Time `json:"added_at"`
 	// State is that of its forward, of several one that is not active; empty where nothing
 	// listens in the guest.
-	State  string `json:"state"`
-	Reason string `json:"reason"`
+	State string `json:"state"`
+	// InPlaceOf are the rules from which it takes ports of the guest.
+	InPlaceOf []string `json:"in_place_of,omitempty"`
+	Reason    string   `json:"reason"`
 }
 
 // Ports are those of the host and the guest, as the command has them.

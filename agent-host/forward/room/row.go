@@ -132,6 +132,11 @@ func (r *Row) listens(g *policy.Group) {
 func (r *Row) Describe(g *policy.Group) (waits bool) {
 	r.listens(g)
 	r.process = g.Process
+	if k := keyOf(g); !r.waiting && k != r.consumer.key {
+		was := r.consumer
+		r.consumer = was.vm.join(k) // as another rule's, or another program's
+		was.leave()
+	}
 	reason := r.reason
 	if g.Decision.Verdict != "" {
 		reason = g.Decision.Reason
