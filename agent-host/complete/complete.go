@@ -45,16 +45,43 @@ func (s Source) VMs(ctx context.Context) (words []string) {
 	return words
 }
 
-// Ports are those that a VM has, or without a name all have, with who listens there; without a protocol those of both. With
-// here, those that they have on this host come too.
-func (s Source) Ports(ctx context.Context, vm, proto string, here bool) (words []string) {
+// Sides are where ports are that are wanted.
+type Sides int
+
+const (
+	// Guest is in VMs.
+	Guest Sides = 1 << iota
+	// Here is on this host.
+	Here
+)
+
+// Added are the forwards that were added to a VM, or without a name to all, as [HOST:]GUEST.
+func (s Source) Added(ctx context.Context, vm, proto string) (words []string) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	all, err := control.NewClient(s.Socket).Forwards(ctx, vm)
+	if err != nil {
+		return nil
+	}
+	for _, a := range all {
+		if a.Proto == proto {
+			words = append(words, a.Ports()+"\t"+output.Clean(a.VM))
+		}
+	}
+	slices.Sort(words)
+	return words
+}
+
+// Ports are those that a VM has, or without a name all have, on some sides, with who listens there; without a protocol
+// those of both.
+func (s Source) Ports(ctx context.Context, vm, proto string, where Sides) (words []string) {
 	ports := make(map[uint16]string)
 	note := func(port uint16, text string) { ports[port] = cmp.Or(ports[port], text) }
 	is := func(f status.Forward) bool { return f.Port != 0 && !f.Reverse && (proto == "" || f.Proto == proto) }
 	all := s.ask(ctx, status.Query{VM: vm, Rows: rows})
 	for _, v := range all {
 		for _, f := range v.Forwards {
-			if !is(f) {
+			if where&Guest == 0 || !is(f) {
 				continue
 			}
 			note(f.Port, fmt.Sprintf("%s, %s in %s", output.Clean(cmp.Or(f.Label, f.Process, "a program")), f.State, v.Name))
@@ -63,8 +90,11 @@ func (s Source) Ports(ctx context.Context, vm, proto string, here bool) (words [
 	for _, v := range all {
 		for _, f := range v.Forwards {
 			for _, a := range f.Host {
+				if where&Guest == 0 && f.State == status.Ignored {
+					continue // it is not there
+				}
 				at, err := netip.ParseAddrPort(a)
-				if here && err == nil && is(f) {
+				if where&Here != 0 && err == nil && is(f) {
 					note(at.Port(), fmt.Sprintf("port %d of %s", f.Port, v.Name))
 				}
 			}

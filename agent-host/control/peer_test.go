@@ -37,7 +37,7 @@ func listenAs(t *testing.T, path string, uid int) net.Listener {
 		}
 	}
 	as(uid)
-	err = unix.Listen(fd, 1)
+	err = unix.Listen(fd, 16)
 	as(os.Getuid())
 	if err != nil {
 		t.Fatal(err)

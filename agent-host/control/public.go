@@ -44,7 +44,7 @@ func ListenFor(ctx context.Context, path, group string) (net.Listener, error) {
 }
 
 // ServePublic is Serve for others than the agent's user: they see what there is and what
-// happens, and have nothing done. Directories are left out of all paths.
+// happens, and have nothing done. Of the directories of all paths it says … alone.
 func (s *Server) ServePublic(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	s.handleReads(mux)
@@ -56,11 +56,11 @@ func (s *Server) ServePublic(ctx context.Context, l net.Listener) error {
 // directories are those of absolute paths in a text of JSON.
 var directories = regexp.MustCompile(`(^|[\s"'=(,:])/(?:[^/\s"',:;()]+/)+`)
 
-// withoutPaths leaves directories out. Each write has whole strings.
+// withoutPaths has … in the place of directories, so that nobody takes a path, or a command with it, for whole. Each write has whole strings.
 type withoutPaths struct{ http.ResponseWriter }
 
 func (w *withoutPaths) Write(b []byte) (int, error) {
-	_, err := w.ResponseWriter.Write(directories.ReplaceAll(b, []byte("$1")))
+	_, err := w.ResponseWriter.Write(directories.ReplaceAll(b, []byte("$1…/")))
 	return len(b), err
 }
 

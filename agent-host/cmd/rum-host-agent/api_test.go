@@ -207,6 +207,9 @@ func TestTheStatusSocketIsTheGroupsAndTellsNoDirectories(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v: %v", args, err)
 		}
+		if strings.Contains(out, "none.sock") && !strings.Contains(out, "…/none.sock") {
+			t.Errorf("%v shows a path as if it were whole:\n%s", args, out)
+		}
 		if strings.Contains(out, dir) {
 			t.Errorf("%v tells of %s:\n%s", args, dir, out)
 		}

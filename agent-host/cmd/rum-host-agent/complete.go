@@ -52,8 +52,21 @@ func offered(c *cobra.Command, s *shared, what string, args, words []string) ([]
 	switch strings.Trim(what, "[]") {
 	case "VM", "DOMAIN":
 		all = from.VMs(c.Context())
-	case "PORT", "HOST:]GUEST":
-		all = from.Ports(c.Context(), vm, proto, what == "PORT" && c.Name() != "proxy")
+	case "HOST:]GUEST":
+		if c.Name() == "rm" {
+			all = from.Added(c.Context(), vm, proto)
+			break
+		}
+		all = from.Ports(c.Context(), vm, proto, complete.Guest)
+	case "PORT":
+		where := complete.Guest | complete.Here
+		switch c.Name() {
+		case "proxy":
+			where = complete.Guest
+		case "release":
+			where = complete.Here
+		}
+		all = from.Ports(c.Context(), vm, proto, where)
 	case "STATE":
 		all = from.States(c.Context())
 	}

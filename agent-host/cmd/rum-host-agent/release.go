@@ -16,7 +16,7 @@ func newRelease(s *shared) *cobra.Command {
 		Short: "Give a port of this host back",
 		Long: `Give a port of this host back to whoever wants it here now. The forwards that have it,
 on the addresses of their VMs too, stay in the VMs until what listens there stops; their
-connections go on. With --vm only that VM's do, and another VM's may have it next.`,
+connections go on. An agent that starts anew has forgotten it. With --vm only that VM's do, and another VM's may have it next.`,
 		Example: "  rum-host-agent release 8080 && npm start",
 		Args:    exactlyOne("PORT"),
 		RunE: func(c *cobra.Command, args []string) error {

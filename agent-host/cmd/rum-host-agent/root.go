@@ -36,6 +36,7 @@ func newRoot() *cobra.Command {
 		newSetup(), newNetwork(), newInit(&s),
 		newCloudInit(), newInstall(), newUninstall(), newKeys(), newVersion())
 	completeWords(root, &s)
+	mendCompletion(root)
 	return root
 }
 
