@@ -81,7 +81,11 @@ func configuration(_ context.Context, x *exam) (all []status.Check) {
 		if !file.Found() {
 			return []status.Check{well(nameConfig, "there is no rum.toml, and ports are forwarded to the same ones here")}
 		}
-		return []status.Check{well(nameConfig, "%s is good", file.Path())}
+		all = []status.Check{well(nameConfig, "%s is good", file.Path())}
+		if errors.Is(x.agentErr, control.ErrNoAgent) && len(control.Others(x.Socket)) == 0 {
+			all = append(all, ruledPorts(file.Current().Rules)...)
+		}
+		return all
 	}
 	for _, c := range append([]status.Config{x.agent.Config}, x.agent.Projects...) {
 		if c.Error != "" && (x.VM == "" || c.VM == "" || c.VM == x.VM) {

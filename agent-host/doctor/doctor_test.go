@@ -3,12 +3,15 @@ package doctor_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -184,6 +187,24 @@ func TestAMistakeInRumTomlIsFoundWithoutAnAgent(t *testing.T) {
 		}
 	}
 	t.Errorf("%+v", d.Examine(t.Context()))
+}
+
+func TestAProgramThatHasAPortOfARuleIsFoundWithoutAnAgent(t *testing.T) {
+	d := alone(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken, free := l.Addr().(*net.TCPAddr).Port, ownnet.FreePort(t)
+	put(t, d, "rum-agent/rum.toml", fmt.Sprintf("[[ports]]\nguest = 80\nhost = %d\n\n[[ports]]\nguest = 81\nhost = %d\n", taken, free))
+	want(t, d, "configuration", false, fmt.Sprintf("127.0.0.1:%d, which the rule at", taken), "")
+	want(t, d, "configuration", true, "rum.toml is good", "")
+	for _, c := range d.Examine(t.Context()) {
+		if !c.OK && strings.Contains(c.Text, strconv.Itoa(int(free))) {
+			t.Errorf("nobody has it: %+v", c)
+		}
+	}
 }
 
 func TestWhatTheAgentKnowsOfItselfIsPassedOn(t *testing.T) {

@@ -51,14 +51,22 @@ func (s *SSH) Run(ctx context.Context, vm string, command []string) error {
 	return os.NewSyscallError("exec "+ssh, unix.Exec(ssh, args, os.Environ()))
 }
 
-// Config writes what ~/.ssh/config needs for a VM or, without a name, for all that the agent serves.
+// Config writes what ~/.ssh/config needs for a VM or, without a name, for all that the agent serves. Why one of those
+// has no place there is a comment, and the error where none has.
 func (s *SSH) Config(ctx context.Context, w io.Writer, vm string) error {
 	names, err := s.vms(ctx, vm)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
+	var none error
+	for i, name := range names {
 		options, err := s.options(name)
+		switch {
+		case err == nil:
+			none = nil
+		case i == 0 || none != nil:
+			none = err
+		}
 		switch {
 		case err != nil && vm != "":
 			return err
@@ -75,7 +83,7 @@ func (s *SSH) Config(ctx context.Context, w io.Writer, vm string) error {
 			return err
 		}
 	}
-	return nil
+	return none
 }
 
 // vms are the names of the VMs that are meant, which the agent serves.
