@@ -286,3 +286,22 @@ func TestAFileWithoutAPlaceForTheRuleIsToldOfItsOwnLines(t *testing.T) {
 		}
 	}
 }
+
+// As what is put by hand into a file for several VMs.
+func TestARuleForOneVMIsForThatNameAlone(t *testing.T) {
+	for _, name := range []string{"blog", "a[1]", `x*?\y`} {
+		r := rule(t, "8080:80", config.TCP, 0)
+		r.VM = name
+		c, err := config.Parse("rum.toml", []byte(r.Text(false)))
+		if err != nil {
+			t.Errorf("%v\n%s", err, r.Text(false))
+			continue
+		}
+		for _, vm := range []string{name, "a1", `xaay`, `x*z\y`, `xz?\y`, "other"} {
+			d := c.Rules.Decide(vm, portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), 80)})
+			if got := d.Rule == "rum.toml:1"; got != (vm == name) {
+				t.Errorf("the rule for %s is for %s: %v", name, vm, got)
+			}
+		}
+	}
+}

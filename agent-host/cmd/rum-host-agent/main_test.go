@@ -180,7 +180,7 @@ func fakeAgent() {
 	}
 	if err == nil { // whoever calls it last is the one who listens
 		rc, _ := l.(*net.UnixListener).SyscallConn()
-		_ = rc.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 8) })
+		_ = rc.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 128) })
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
