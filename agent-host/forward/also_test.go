@@ -111,6 +111,7 @@ func TestAPlaceThatStaysKeepsItsListenerWhileOthersComeAndGo(t *testing.T) {
 		{place(a, place(b)), []string{first, second, own}},
 		{place(b, place(a)), []string{first, second, own}},
 		{place(a), []string{first, own}},
+		{place(b, place(a)), []string{first, second, own}},
 	} {
 		decided = now.decided
 		table.SetRules(rules, nil, nil, nil)
