@@ -47,7 +47,7 @@ func (p *Port) Join(ctx context.Context, in, out *os.File) error {
 	if err != nil {
 		return err
 	}
-	var to io.WriteCloser = out
+	var to io.WriteCloser = file{out}
 	if info, err := out.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 		to = copied{out, out} // to devices there is no splice(2), and what it took would be lost
 	}
@@ -59,6 +59,17 @@ func (p *Port) Join(ctx context.Context, in, out *os.File) error {
 		return output.Advise(ended, "see why with: "+p.explain())
 	}
 	return ended
+}
+
+// file is one whose end its reader is told. Of a socket that is standard input as well, as inetd
+// has it, there is another descriptor, and to close one tells nobody.
+type file struct{ *os.File }
+
+func (f file) Close() error {
+	if raw, err := f.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) }) // which is no socket mostly
+	}
+	return f.File.Close()
 }
 
 // copied is a file that is written to, and nothing else.

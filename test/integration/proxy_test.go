@@ -82,6 +82,33 @@ func resets(c *net.TCPConn) {
 
 var bothPaths = []string{"unix", "mux"}
 
+// inetd and its like give a program one socket for both.
+func TestAProxyWithOneSocketForBothDirectionsPassesTheServicesEndOn(t *testing.T) {
+	g := newGuest(t, "dev")
+	h := startHost(t, "", g)
+	greet(g.listen(t, "127.0.0.1:703"), "hello")
+	h.awaitListed(t, "dev", 703)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close()
+	p := h.proxy(t, "dev", 703)
+	p.Stdin, p.Stdout = theirs, theirs
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = theirs.Close()
+	if got, err := io.ReadAll(ours); err != nil || string(got) != "hello" { // the proxy is killed if there is no end
+		t.Errorf("%q, %v", got, err)
+	}
+	_ = ours.Close()
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAProxyEndsAsItsConnectionDid(t *testing.T) {
 	for _, path := range bothPaths {
 		t.Run(path, func(t *testing.T) {
