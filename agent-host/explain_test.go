@@ -1,11 +1,15 @@
 package hostagent_test
 
 import (
+	"context"
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
+	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/status"
@@ -73,5 +77,52 @@ func TestExplainTellsHowAPortThatWorksGetsHere(t *testing.T) {
 	}
 	if got := strings.Join(names, ", "); got != "listener, announced, rule, host address, link, last error" {
 		t.Error(got)
+	}
+}
+
+func TestExplainKnowsTheHostPortOfARuleWhileNothingListens(t *testing.T) {
+	t.Parallel()
+	const file = "[[ports]]\nguest = 80\nhost = 8080\nvm = \"dev\"\n[[ports]]\nguest = 81\nignore = true\n" +
+		"[[ports]]\nguest = 81\nhost = 8081\n[[forward]]\nguest = \"4000-4009\"\nguest_ip = \"loopback\"\nhost = \"14000-14009\"\n"
+	rules, err := config.Parse("rum.toml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := startAgentWith(t, hostagent.Config{Version: "test", Events: events.New(), Rules: rules.Rules, Log: quiet})
+	for _, name := range []string{"dev", "other"} {
+		g := newGuest(t)
+		g.start()
+		add(t, a, g.vm(name))
+	}
+	within(t, a, patience, "linked", func(vms []status.VM) bool {
+		return vms[0].State == status.Connected && vms[1].State == status.Connected
+	})
+	if _, err := a.AddForward("dev", "8083:83", "tcp", 0); err != nil {
+		t.Fatal(err)
+	}
+	for port, want := range map[uint16]string{
+		8080:  "dev 80 rum.toml:1 puts 80/tcp on port 8080 of this host; nothing is announced on 80/tcp",
+		8083:  "dev 83 forward add at .* puts 83/tcp on port 8083 of this host; nothing is announced on 83/tcp",
+		14003: "dev 4003 rum.toml:11 puts 4003/tcp on port 14003 of this host; nothing is announced on 4003/tcp",
+		// A rule that never decides puts nothing anywhere.
+		8081: "dev 8081 nothing is announced on 8081/tcp",
+	} {
+		all := a.Explain("", "tcp", port)
+		if len(all) == 0 || len(all[0].Steps) == 0 {
+			t.Fatalf("%d: %+v", port, all)
+		}
+		e := all[0]
+		if got := fmt.Sprint(e.VM, " ", e.Port, " ", e.Steps[0].Text); !regexp.MustCompile("^"+want).MatchString(got) || !strings.HasPrefix(e.Remedy, "start the service in the guest") {
+			t.Errorf("%d: %s; %s", port, got, e.Remedy)
+		}
+		// A VM of which nothing is said is not in between.
+		if port == 8080 && len(all) != 1 {
+			t.Errorf("%+v", all)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := a.Wait(ctx, "", "tcp", 8080); err == nil || !strings.HasPrefix(err.Error(), "rum.toml:1 puts 80/tcp on port 8080 of this host; nothing is announced on 80/tcp") {
+		t.Error(err)
 	}
 }

@@ -160,7 +160,7 @@ func (rs Rules) Static(vm string) []portlist.Listener {
 		for _, proto := range []string{"tcp", "udp"} {
 			for n := range r.Guest.Len() {
 				port := r.Guest.First + uint16(n)
-				l := portlist.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.expected(), port)}
+				l := portlist.Listener{Proto: proto, Addr: netip.AddrPortFrom(r.GuestIP.Expected(), port)}
 				// A rule before this one may decide otherwise.
 				if r.matches(vm, l) && rs.Decide(vm, l).of(r.Name) && !slices.Contains(out, l) {
 					out = append(out, l)

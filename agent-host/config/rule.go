@@ -251,8 +251,8 @@ func (g GuestIP) matches(ip netip.Addr) bool {
 	return !g.IP.IsValid() || g.IP == ip
 }
 
-// expected is the address that a listener nobody has seen yet is taken to have.
-func (g GuestIP) expected() netip.Addr {
+// Expected is the address that a listener nobody has seen yet is taken to have.
+func (g GuestIP) Expected() netip.Addr {
 	switch {
 	case g.IP.IsValid():
 		return g.IP

@@ -14,9 +14,13 @@ import (
 type Facts struct {
 	VM    status.VM
 	Proto string
-	Port  uint16 // as it was asked for
+	Port  uint16 // as it was asked for, or in the guest where Rule is there
 	// Forward is what became of it; nil where nothing is announced there.
 	Forward *status.Forward
+	// Rule is the one that puts Port at HostPort of this host, where that is what was asked for and
+	// nothing is announced; empty for none.
+	Rule     string
+	HostPort uint16
 	// Off says that the VM does not run.
 	Off bool
 	// Own says that what listens there is this host agent itself.
@@ -88,21 +92,24 @@ func (c *chain) link() (why, remedy string) {
 
 // absent explains a port on which nothing is announced.
 func (c *chain) absent(link, remedy string) {
-	at := fmt.Sprintf("%d/%s", c.Port, c.Proto)
+	at, puts := fmt.Sprintf("%d/%s", c.Port, c.Proto), ""
+	if c.Rule != "" {
+		puts = fmt.Sprintf("%s puts %s on port %d of this host; ", c.Rule, at, c.HostPort)
+	}
 	switch {
 	case link != "":
-		c.fail(status.StepListener, remedy, "nobody knows whether something listens on %s: the guest agent does not answer", at)
+		c.fail(status.StepListener, remedy, "%snobody knows whether something listens on %s: the guest agent does not answer", puts, at)
 		c.linkFailed(link, remedy)
 		return
 	case c.Own:
 		c.fail(status.StepListener, "nothing: connections would come back to the agent; another program in the guest may take another port",
-			"what listens on %s in the guest is this host agent itself: both are in one network, and its own listeners are not forwarded", at)
+			"%swhat listens on %s in the guest is this host agent itself: both are in one network, and its own listeners are not forwarded", puts, at)
 	case !c.Stopped.IsZero():
-		c.fail(status.StepListener, "start it again in the guest", "nothing listens on %s any more; %s did until %s ago",
-			at, cmp.Or(c.Process, "something"), short(c.Now.Sub(c.Stopped)))
+		c.fail(status.StepListener, "start it again in the guest", "%snothing listens on %s any more; %s did until %s ago",
+			puts, at, cmp.Or(c.Process, "something"), short(c.Now.Sub(c.Stopped)))
 	default:
 		c.fail(status.StepListener, "start the service in the guest; if it runs, this says there why it is not announced: rum-guest-agent ports",
-			"nothing is announced on %s; sockets at a multicast or broadcast address are not, as nobody can connect to them", at)
+			"%snothing is announced on %s; sockets at a multicast or broadcast address are not, as nobody can connect to them", puts, at)
 	}
 	c.ok(status.StepLink, "%s is connected over %s", c.VM.Name, c.VM.Endpoint)
 }
