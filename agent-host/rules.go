@@ -127,7 +127,7 @@ func decider(rules ruleSet) policy.Rules {
 func decision(d config.Decision) policy.Decision {
 	out := policy.Decision{
 		Host: d.Host, HostSocket: inHome(d.HostSocket), ProxyProtocol: d.ProxyProtocol, Hold: d.Hold,
-		NextFree: d.NextFree, Open: d.Open,
+		Static: d.Static, NextFree: d.NextFree, Open: d.Open,
 		Automatic: d.Automatic, Rule: d.Rule, Label: d.Label, Reason: d.Reason,
 	}
 	if d.Ignored {

@@ -106,6 +106,12 @@ func TestStaticPortsNeedNoAgentInTheGuest(t *testing.T) {
 		return active(0, 1)(vms) && len(vms[1].Forwards) == 1 && vms[1].Forwards[0].State == status.Claim
 	})
 	say(t, open(t, onHost(other)), "hello")
+
+	// What another rule adds for the same port waits for a service.
+	a.SetRules(rules(t, "[[forward]]\nvm = \"dev\"\nguest = 3000\nhost = %d\nstatic = true\n[[forward]]\nguest = 3000\nhost = %d\n", port, other))
+	within(t, a, patience, "the static rule's place alone", func(vms []status.VM) bool {
+		return active(0, 1)(vms) && len(vms[1].Forwards) == 0 && vms[0].Forwards[0].OnHost(port)
+	})
 }
 
 func TestAStatusOfManyPortsHasAllOfThoseWithFewAndCountsTheOthers(t *testing.T) {

@@ -31,6 +31,8 @@ type Decision struct {
 	// Ignored listeners stay in the guest, and Reason says why.
 	Ignored bool
 	Reason  string
+	// Static is at its place before anything is seen to listen; see [Rules.Static].
+	Static bool
 	// NextFree takes the next free port where a conflict is, and Open is that of the rule.
 	NextFree bool
 	Open     string
@@ -124,7 +126,7 @@ func within(dir string, p portlist.Program) bool {
 }
 
 func (r *Rule) decision(l portlist.Listener) Decision {
-	d := Decision{Rule: r.Name, Label: r.Label, ProxyProtocol: r.ProxyProtocol, NextFree: r.NextFree, Open: r.Open}
+	d := Decision{Rule: r.Name, Label: r.Label, ProxyProtocol: r.ProxyProtocol, Static: r.Static, NextFree: r.NextFree, Open: r.Open}
 	if l.Proto == string(TCP) {
 		d.Hold = r.Hold
 	}
@@ -149,7 +151,7 @@ func (d Decision) of(rule string) bool {
 
 // Static returns a listener for each port that static rules keep open for a
 // VM, whether or not anything is seen to listen there. [Rules.Decide] says
-// where they go.
+// where they go, and which of those places are static.
 func (rs Rules) Static(vm string) []portlist.Listener {
 	var out []portlist.Listener
 	for i := range rs {

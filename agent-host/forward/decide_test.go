@@ -109,7 +109,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 		}
 		return listeners(port, "0.0.0.0")
 	}
-	table := newTable(t, forward.Config{Static: static})
+	table := newTable(t, forward.Config{Rules: asStatic(policy.SamePort), Static: static})
 	other := table.Add("other")
 	other.Announce(nil)
 	vm := table.Add("dev")
@@ -250,7 +250,7 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 		"expected": func(string) []portlist.Listener { return listeners(port, "0.0.0.0") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			vm := newTable(t, forward.Config{Static: static}).Add("dev")
+			vm := newTable(t, forward.Config{Rules: asStatic(policy.SamePort), Static: static}).Add("dev")
 			bound := listeners(port, "0.0.0.0")
 			bound[0].Interface = "eth0"
 			vm.Announce(bound)
@@ -307,7 +307,7 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 		}
 		return all
 	}
-	table := newTable(t, forward.Config{Rules: aside("a", 0), Static: static})
+	table := newTable(t, forward.Config{Rules: asStatic(aside("a", 0)), Static: static})
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
 	var rules policy.Rules
@@ -324,7 +324,7 @@ func TestManyAnnouncementsComeToWhatTheLastOneComesTo(t *testing.T) {
 			}
 		}
 		if n%50 == 0 {
-			rules = aside(fmt.Sprint(n), uint16(n/50%2))
+			rules = asStatic(aside(fmt.Sprint(n), uint16(n/50%2)))
 			table.SetRules(rules, static, nil, nil)
 		}
 		vm.Announce(last)

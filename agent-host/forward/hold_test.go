@@ -27,6 +27,15 @@ func held(d time.Duration) policy.Rules {
 	}
 }
 
+// asStatic are rules that are static, for what Static tells of.
+func asStatic(rules policy.Rules) policy.Rules {
+	return func(vm string, l portlist.Listener) policy.Decision {
+		d := rules(vm, l)
+		d.Static = true
+		return d
+	}
+}
+
 // restarting is an echo server in the guest that stops and starts, on a port that
 // nothing else takes meanwhile.
 type restarting struct {
@@ -168,7 +177,7 @@ func TestClientsOfAStaticRuleWaitForItsFirstService(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newRestarting(t)
 			static := func(string) []portlist.Listener { return listeners(s.port, "0.0.0.0") }
-			vm := newTable(t, forward.Config{Rules: held(time.Minute), Static: static}).Add("dev")
+			vm := newTable(t, forward.Config{Rules: asStatic(held(time.Minute)), Static: static}).Add("dev")
 			if link {
 				vm.SetLink(linkTo(s.address))
 			}
@@ -190,7 +199,7 @@ func TestClientsOfAStaticRuleWaitForItsFirstService(t *testing.T) {
 func TestAClientOfAStaticRuleWaitsNoLongerThanItSays(t *testing.T) {
 	s := newRestarting(t)
 	static := func(string) []portlist.Listener { return listeners(s.port, "0.0.0.0") }
-	vm := newTable(t, forward.Config{Rules: held(100 * time.Millisecond), Static: static}).Add("dev")
+	vm := newTable(t, forward.Config{Rules: asStatic(held(100 * time.Millisecond)), Static: static}).Add("dev")
 	vm.SetLink(linkTo(s.address))
 	vm.Announce(nil)
 	if err := <-asks(t, addr("127.0.0.1", s.port)); !errors.Is(err, unix.ECONNRESET) {

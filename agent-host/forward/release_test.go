@@ -125,7 +125,7 @@ func TestAPortThatNothingListensOnIsReleasedUntilSomethingDoes(t *testing.T) {
 				return d
 			}}
 			if name == "static" {
-				cfg = forward.Config{Static: func(string) []portlist.Listener { return listeners(port, "0.0.0.0") }}
+				cfg = forward.Config{Rules: asStatic(policy.SamePort), Static: func(string) []portlist.Listener { return listeners(port, "0.0.0.0") }}
 			}
 			table := newTable(t, cfg)
 			vm := table.Add("dev")

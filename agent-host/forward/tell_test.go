@@ -48,7 +48,7 @@ func TestAGuestIsToldWhatBecameOfItsPorts(t *testing.T) {
 		return policy.Decision{Host: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}}
 	}
 	table := newTable(t, forward.Config{
-		Rules:  rules,
+		Rules:  asStatic(rules),
 		Static: func(string) []portlist.Listener { return listeners(static, "0.0.0.0") },
 	})
 	vm := table.Add("dev")

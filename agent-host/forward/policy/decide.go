@@ -92,6 +92,9 @@ func (p Policy) Decide(vm string, of Ports, announced, gone []portlist.Listener,
 	}
 	for _, l := range static {
 		for d := range p.rules(vm, l).all() {
+			if !d.Static {
+				continue // another rule's place of the same port
+			}
 			k := w.keyOf(l, d).Localhost()
 			if first, ok := w.first[k]; ok {
 				w.Groups[first].Decision.Automatic = false

@@ -13,7 +13,7 @@ import (
 type Rules func(vm string, l portlist.Listener) Decision
 
 // Static tells what is to be forwarded in the VM of that name although nothing is
-// seen to listen there. It is called by several goroutines at once.
+// seen to listen there, to the places that [Decision.Static] says. It is called by several goroutines at once.
 type Static func(vm string) []portlist.Listener
 
 // Names tells up to which port of the host, in a row from at on, rules name what is theirs in
@@ -38,6 +38,9 @@ type Decision struct {
 	// Automatic says that no rule names the port. The forward gives way to those of the
 	// same VM that rules name.
 	Automatic bool
+	// Static says that it is forwarded before anything is seen to listen, as far as
+	// [Static] tells of the port. What is Also does not follow it.
+	Static bool
 	// NextFree takes the next port that is free, and that no rule names, where one of Host is
 	// in use. It is for addresses alone.
 	NextFree bool
