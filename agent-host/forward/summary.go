@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/excerpt"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
@@ -22,9 +23,8 @@ func (v *VM) Status() []status.Forward {
 // does not wait for the status of thousands.
 const shownAtOnce = 128
 
-// Summary is Status of so many forwards, and counts the others by state. Shown are
-// those of programs and rules that have few: a port among a thousand says little.
-// 0 rows is all.
+// Summary is Status of so many forwards, which [excerpt.Rank] chooses, and counts the
+// others by state. 0 rows is all.
 func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	if rows > 0 {
 		s := v.table.Summaries([]*VM{v}, rows)[0]
@@ -100,35 +100,14 @@ func (v *VM) summary(most int) (s Summary) {
 		s.Shown = v.show(slices.Grow(s.Shown, n), v.ports())
 		return s
 	}
-	if v.chosen == nil || len(v.chosen.ports) != left {
-		v.chosen = v.choose(left)
+	// A VM has its choice until something changes, or a second: status may be asked ten times in one. To
+	// go through thousands of ports takes the table, and the processor, from who opens one.
+	if !v.chosen.Good(left) {
+		v.chosen = excerpt.Choose(v.ports(), left, port.rank, port.compare)
 	}
-	s.Shown = v.show(slices.Grow(s.Shown, left), slices.Values(v.chosen.ports))
-	s.More = v.chosen.others
+	s.Shown = v.show(slices.Grow(s.Shown, left), slices.Values(v.chosen.Shown))
+	s.More = v.chosen.Others
 	return s
-}
-
-// chosen are the ports that a summary shows, and how many others there are by state. A VM
-// has them until something changes, for status may be asked ten times a second: to go
-// through thousands of ports takes the table, and the processor, from who opens one.
-type chosen struct {
-	ports  []port
-	others map[string]int // not to be changed
-}
-
-// choose chooses n ports of those who have fewest. It needs table.mu.
-func (v *VM) choose(n int) *chosen {
-	compare := func(a, b port) int {
-		_, ac := a.of()
-		_, bc := b.of()
-		if c := cmp.Compare(ac.Ports(), bc.Ports()); c != 0 {
-			return c
-		}
-		return a.compare(b)
-	}
-	c := &chosen{others: make(map[string]int)}
-	c.ports = excerpt.Least(v.ports(), n, compare, func(p port) { c.others[p.state()]++ })
-	return c
 }
 
 // port is a forward, or a row.
@@ -166,6 +145,17 @@ func (p port) state() string {
 		return p.row.State()
 	}
 	return p.forward.state()
+}
+
+// failing is how long ago a connection may have failed for its forward to come first.
+const failing = 10 * time.Minute
+
+func (p port) rank() excerpt.Rank {
+	_, c := p.of()
+	if p.row != nil {
+		return excerpt.Rank{State: p.state(), NoRoom: p.row.Waits(), Ports: c.Ports()}
+	}
+	return excerpt.Rank{State: p.state(), Failing: p.service.Tally.Errors.Within(failing), Ports: c.Ports()}
 }
 
 func (p port) compare(o port) int {

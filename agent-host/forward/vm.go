@@ -7,6 +7,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/contest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
+	"github.com/rum-vm/rum-agent/agent-host/forward/excerpt"
 	"github.com/rum-vm/rum-agent/agent-host/forward/held"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/reverse"
@@ -44,7 +45,7 @@ type VM struct {
 	suggested suggest.Ports[*forward]
 	owns      map[policy.Key]*binding  // to the own address, by [policy.Key.Anywhere]
 	named     contest.Wishes[*binding] // what rules name; see takePrecedence
-	chosen    *chosen                  // for a summary; nil after a change
+	chosen    *excerpt.Choice[port]    // for a summary; nil after a change
 	untold    bool                     // the guest is to be told what became of its ports
 	detected  relay.Latency
 	told      told.Guest // the teller's

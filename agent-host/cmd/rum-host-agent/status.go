@@ -23,8 +23,8 @@ runs, and 1 where rum.toml, a project of rum's or libvirt is in error, as far as
 has to do with it.
 
 It is as wide as the terminal, or as COLUMNS says, and of any width in a pipe. Of all VMs
-it shows about 200 forwards and counts the others, in a pipe too; of one VM it shows 1000,
-and with --json all.`,
+it shows about 200 forwards, problems before others, and counts the rest, in a pipe too; of
+one VM it shows 1000, and with --json all.`,
 		Example: "  rum-host-agent status dev --port 8080\n  rum-host-agent status --state claim --watch",
 		Args:    atMost(1),
 		RunE: func(c *cobra.Command, args []string) error {

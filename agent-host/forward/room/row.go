@@ -199,6 +199,9 @@ func (r *Row) State() string { return r.state }
 // Reason is why the row has no host addresses.
 func (r *Row) Reason() string { return r.reason }
 
+// Waits reports whether the row waits for room.
+func (r *Row) Waits() bool { return r.waiting }
+
 // Listens reports whether something listens in the guest, and is not expected only.
 func (r *Row) Listens() bool { return r.guest != nil }
 

@@ -50,6 +50,13 @@ func (e *LastError) noteUnix(err error) {
 	e.Note(fmt.Errorf("%w (on a unix socket this reads as an end; %d of its clients so far)", err, e.ending.Add(1)))
 }
 
+// Within reports whether something went wrong so long ago or less. What was the link's doing does
+// not count: the state of its VM says so.
+func (e *LastError) Within(d time.Duration) bool {
+	f := e.last.Load()
+	return f != nil && f.kind != status.ErrorCut && f.kind != status.ErrorNoWay && time.Since(f.at) <= d
+}
+
 // Show puts it into a status.
 func (e *LastError) Show(st *status.Forward) {
 	if f := e.last.Load(); f != nil {
