@@ -72,7 +72,7 @@ func (o *Forward) save(ctx context.Context, w io.Writer, socket, ports string) e
 		rule.VM = st.VMs[0].Name // the file is for others too
 		return output.Advise(fmt.Errorf("%s has no project, and with that no file of its own: its rules are those of %s", rule.VM, st.Config.File), byHand+rule.Text(false))
 	}
-	line, added, err := rulefile.Save(ctx, file.File, rule)
+	saved, err := rulefile.Save(ctx, file.File, rule)
 	switch {
 	case errors.Is(err, rulefile.ErrByHand):
 		return output.Advise(err, byHand+rule.Text(false))
@@ -81,11 +81,11 @@ func (o *Forward) save(ctx context.Context, w io.Writer, socket, ports string) e
 	case err != nil:
 		return err
 	}
-	what := "has it now, and the agent that follows the file uses it at once"
-	if !added {
+	what := "has it now" + output.InPlaceOf(saved.InPlaceOf) + ", and the agent that follows the file uses it at once"
+	if !saved.Added {
 		what = "has it already"
 	}
-	_, err = fmt.Fprintf(w, "%s:%d %s\n", output.Clean(file.File), line, what)
+	_, err = fmt.Fprintf(w, "%s:%d %s\n", output.Clean(file.File), saved.Line, what)
 	return err
 }
 

@@ -85,7 +85,7 @@ func NameAsGlob(name string) string {
 // Rules for all ports are about what others leave, and not meant.
 func (m Mapping) Around(rules Rules, vm, name string) (behind, before []*Rule) {
 	self := slices.IndexFunc(rules, func(r Rule) bool {
-		return r.ofCommand && r.Name == name && r.Guest == m.Guest && r.Host == m.Host && r.Proto == m.Proto
+		return r.Name == name && r.Guest == m.Guest && r.Host == m.Host && r.Proto == m.Proto
 	})
 	for i := range rules {
 		if r := &rules[i]; self < 0 || i == self || !r.namesPort || r.auto != nil || r.Reverse || !overlap(r.Guest, m.Guest) || !r.forVM(vm) || !r.shareProto(&rules[self]) {

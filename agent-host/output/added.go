@@ -26,17 +26,23 @@ func ForwardAdded(w io.Writer, f status.Added, look Look) error {
 			says += ": " + CleanError(f.Reason)
 		}
 	}
-	instead := ""
-	if n := len(f.InPlaceOf); n > 0 {
-		instead = ", in the place of " + Clean(strings.Join(f.InPlaceOf[:min(n, maxNamed)], " and "))
-		if n > maxNamed {
-			instead += fmt.Sprintf(" and %d more", n-maxNamed)
-		}
-	}
-	text := wrapped(fmt.Sprintf("%s/%s of this host is %s of %s until the agent ends%s: %s", Clean(f.Host), Clean(f.Proto), Clean(f.Guest), vm, instead, says), "", look.Width) +
+	text := wrapped(fmt.Sprintf("%s/%s of this host is %s of %s until the agent ends%s: %s", Clean(f.Host), Clean(f.Proto), Clean(f.Guest), vm, InPlaceOf(f.InPlaceOf), says), "", look.Width) +
 		wrapped(fmt.Sprintf("take it back with: rum-host-agent forward rm %s --vm %s%s", Clean(f.Ports()), vm, udp), "", look.Width)
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// InPlaceOf says for people from which rules another takes ports; "" for none.
+func InPlaceOf(rules []string) string {
+	n := len(rules)
+	if n == 0 {
+		return ""
+	}
+	text := ", in the place of " + Clean(strings.Join(rules[:min(n, maxNamed)], " and "))
+	if n > maxNamed {
+		text += fmt.Sprintf(" and %d more", n-maxNamed)
+	}
+	return text
 }
 
 // ForwardsAdded writes for people what was added.

@@ -32,7 +32,7 @@ func FuzzWhatWasThereStays(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		line, _, err := rulefile.Save(t.Context(), path, rulefile.Rule{Mapping: m})
+		saved, err := rulefile.Save(t.Context(), path, rulefile.Rule{Mapping: m})
 		now := read(t, path)
 		if err != nil {
 			if now != text {
@@ -43,9 +43,9 @@ func FuzzWhatWasThereStays(f *testing.F) {
 		if _, err := config.ParseProject(path, []byte(now)); err != nil {
 			t.Fatalf("%v\n%s", err, now)
 		}
-		rule := strings.Split(now, "\n")[line-1:]
+		rule := strings.Split(now, "\n")[saved.Line-1:]
 		if head := strings.TrimPrefix(strings.TrimSpace(rule[0]), "\ufeff"); head != "[[ports]]" && head != "[[forward]]" {
-			t.Fatalf("line %d is %q\n%s", line, rule[0], now)
+			t.Fatalf("line %d is %q\n%s", saved.Line, rule[0], now)
 		}
 		same := 0
 		for same < len(text) && same < len(now) && text[same] == now[same] {

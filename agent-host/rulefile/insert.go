@@ -49,23 +49,23 @@ func value(p config.Ports) string {
 func (r Rule) forRum() bool { return r.Guest.Len() == 1 && r.Proto == config.TCP }
 
 // insert puts a rule into the text of a project's file, before the first rule that might decide
-// in its place, else at the end. Everything else stays as it is, to the byte. It returns the
-// line of the rule.
-func insert(path, text string, r Rule) (with string, line int, err error) {
+// in its place, else at the end. Everything else stays as it is, to the byte. It returns
+// where the rule is.
+func insert(path, text string, r Rule) (with string, at Saved, err error) {
 	if _, err := r.Rule("", r.Hold); err != nil {
-		return "", 0, err
+		return "", Saved{}, err
 	}
 	was, err := config.ParseProject(path, []byte(text))
 	if err != nil {
-		return "", 0, fmt.Errorf("it has a mistake, which is to be corrected first: %w", first(err))
+		return "", Saved{}, fmt.Errorf("it has a mistake, which is to be corrected first: %w", first(err))
 	}
 	vm := config.DomainName(path)
 	shadow := r.Shadow(was.Rules, vm)
 	if shadow != nil && shadow == r.Written(was.Rules, vm) && r.isAsWritten(shadow) {
-		return text, shadow.Line, nil
+		return text, Saved{Line: shadow.Line}, nil
 	}
 	if rival := r.Rival(was.Rules, vm); rival != nil {
-		return "", 0, &refusal{fmt.Sprintf("%s has host port %d already", rival.Name, max(rival.Host.First, r.Host.First)), ErrTaken}
+		return "", Saved{}, &refusal{fmt.Sprintf("%s has host port %d already", rival.Name, max(rival.Host.First, r.Host.First)), ErrTaken}
 	}
 	for _, at := range places(text, shadow) {
 		for _, forRum := range []bool{true, false} {
@@ -79,15 +79,20 @@ func insert(path, text string, r Rule) (with string, line int, err error) {
 			}
 			// A text of several lines may look like a place for a rule, and is none.
 			is := func(o config.Rule) bool { return o.Line == line && o.Guest == r.Guest && o.Host == r.Host }
-			if len(now.Rules) == len(was.Rules)+1 && slices.ContainsFunc(now.Rules, is) {
-				return with, line, nil
+			if i := slices.IndexFunc(now.Rules, is); i >= 0 && len(now.Rules) == len(was.Rules)+1 {
+				at := Saved{Line: line, Added: true}
+				behind, _ := r.Around(now.Rules, vm, now.Rules[i].Name)
+				for _, o := range behind {
+					at.InPlaceOf = append(at.InPlaceOf, o.Name)
+				}
+				return with, at, nil
 			}
 		}
 	}
 	if shadow != nil {
-		return "", 0, byHand("the rule finds no place there: it has to come before what line %d says, which is no table of its own under a [[ports]] or [[forward]]", shadow.Line)
+		return "", Saved{}, byHand("the rule finds no place there: it has to come before what line %d says, which is no table of its own under a [[ports]] or [[forward]]", shadow.Line)
 	}
-	return "", 0, byHand("the rule finds no place there: it is full, or its rules are in no tables of their own, each under a [[ports]] or [[forward]]")
+	return "", Saved{}, byHand("the rule finds no place there: it is full, or its rules are in no tables of their own, each under a [[ports]] or [[forward]]")
 }
 
 // isAsWritten reports whether a rule that maps the same ports does it on the same addresses and

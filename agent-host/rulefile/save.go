@@ -15,48 +15,56 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 )
 
-// Save puts a rule into a project's file, at once or not at all, and returns its line. One that
-// is there already, word for word and where it decides, stays as it is, which is not added.
+// Saved is where a rule is that was put into a file.
+type Saved struct {
+	Line  int
+	Added bool // not where it was there already
+	// InPlaceOf are the rules behind it from which it takes ports of the guest.
+	InPlaceOf []string
+}
+
+// Save puts a rule into a project's file, at once or not at all. One that is there already, word
+// for word and where it decides, stays as it is.
 //
 // The file keeps mode, owner and group. One that is behind a symbolic link, has several names,
 // is another user's or in a directory that another may change, is read-only, or has no name that
 // rum gives to its files, is left alone, also by root: the error wraps [ErrByHand]. Of several
 // that save at a time each has its turn.
-func Save(ctx context.Context, path string, r Rule) (line int, added bool, err error) {
+func Save(ctx context.Context, path string, r Rule) (saved Saved, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 	}()
 	if !ofProject.MatchString(filepath.Base(path)) {
-		return 0, false, byHand("it is called neither rum.toml nor NAME.rum.toml, as the file of a project is, and is not changed")
+		return Saved{}, byHand("it is called neither rum.toml nor NAME.rum.toml, as the file of a project is, and is not changed")
 	}
 	switch real, err := filepath.EvalSymlinks(path); {
 	case err != nil:
-		return 0, false, bare(err)
+		return Saved{}, bare(err)
 	case real != path:
-		return 0, false, byHand("it is behind a symbolic link, and is not changed")
+		return Saved{}, byHand("it is behind a symbolic link, and is not changed")
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return 0, false, bare(err)
+		return Saved{}, bare(err)
 	}
 	defer dir.Close()
 	if err := own(dir); err != nil {
-		return 0, false, err
+		return Saved{}, err
 	}
 	if err := lock(ctx, dir); err != nil {
-		return 0, false, err
+		return Saved{}, err
 	}
 	text, info, err := read(path)
 	if err != nil {
-		return 0, false, err
+		return Saved{}, err
 	}
-	with, line, err := insert(path, text, r)
-	if err != nil || with == text {
-		return line, false, err
+	with, saved, err := insert(path, text, r)
+	if err != nil || !saved.Added {
+		return saved, err
 	}
-	return line, true, replace(path, with, info)
+	return saved, replace(path, with, info)
 }
 
 // read reads a file that may be replaced.

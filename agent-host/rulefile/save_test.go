@@ -75,7 +75,7 @@ func TestARuleIsPutBeforeTheFirstThatMightDecideInItsPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before, after, _ := strings.Cut(row.text, "↓")
 			path := project(t, before+after)
-			line, _, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0))
+			saved, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,8 +83,8 @@ func TestARuleIsPutBeforeTheFirstThatMightDecideInItsPlace(t *testing.T) {
 			if want := before + row.rule + after; got != want {
 				t.Fatalf("\n%q\nwant\n%q", got, want)
 			}
-			if at := strings.Split(got, "\n")[line-1]; !strings.HasSuffix(strings.TrimSpace(at), "]]") {
-				t.Errorf("line %d is %q", line, at)
+			if at := strings.Split(got, "\n")[saved.Line-1]; !strings.HasSuffix(strings.TrimSpace(at), "]]") {
+				t.Errorf("line %d is %q", saved.Line, at)
 			}
 		})
 	}
@@ -105,7 +105,7 @@ func TestWhatIsSavedMeansWhatWasAdded(t *testing.T) {
 	} {
 		path := project(t, rum+"[[ports]]\nguest = 22\nhost = 2222\n[[forward]]\nignore = true\n")
 		r := rule(t, row.ports, row.proto, row.hold)
-		if _, _, err := rulefile.Save(t.Context(), path, r); err != nil {
+		if _, err := rulefile.Save(t.Context(), path, r); err != nil {
 			t.Fatal(err)
 		}
 		text := read(t, path)
@@ -145,7 +145,7 @@ func TestTheFileKeepsItsModeAndGroupAndIsReplacedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	if _, _, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0)); err != nil {
+	if _, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0)); err != nil {
 		t.Fatal(err)
 	}
 	now, _ := os.Stat(path)
@@ -165,7 +165,7 @@ func TestAFileThatIsNotTheUsersOwnOrCannotHaveTheRuleIsLeftAlone(t *testing.T) {
 	refused := func(path, words string) {
 		t.Helper()
 		text := read(t, path)
-		_, _, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0))
+		_, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0))
 		if err == nil || !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%v, want %s", err, words)
 		}
@@ -237,8 +237,8 @@ func TestRulesThatAreSavedAtOnceAreAllThere(t *testing.T) {
 	for i := range 30 {
 		r := rule(t, fmt.Sprint(3000+i), config.TCP, 0)
 		all.Go(func() {
-			if _, added, err := rulefile.Save(t.Context(), path, r); err != nil || !added {
-				t.Errorf("%v: %v, %v", r.Mapping, added, err)
+			if saved, err := rulefile.Save(t.Context(), path, r); err != nil || !saved.Added {
+				t.Errorf("%v: %+v, %v", r.Mapping, saved, err)
 			}
 		})
 	}
@@ -252,24 +252,40 @@ func TestRulesThatAreSavedAtOnceAreAllThere(t *testing.T) {
 func TestWhatAFileSaysAlreadyIsNotSavedAgain(t *testing.T) {
 	path := project(t, rum+"[[forward]]\nguest = 443\nhost = 443\n")
 	r := rule(t, "8080:80", config.TCP, 5*time.Second)
-	at, added, err := rulefile.Save(t.Context(), path, r)
-	if err != nil || !added {
-		t.Fatal(at, added, err)
+	at, err := rulefile.Save(t.Context(), path, r)
+	if err != nil || !at.Added {
+		t.Fatal(at, err)
 	}
 	text := read(t, path)
-	if line, added, err := rulefile.Save(t.Context(), path, r); err != nil || added || line != at || read(t, path) != text {
-		t.Errorf("line %d, %v, %v\n%s", line, added, err, read(t, path))
+	if again, err := rulefile.Save(t.Context(), path, r); err != nil || again.Added || again.Line != at.Line || read(t, path) != text {
+		t.Errorf("%+v, %v\n%s", again, err, read(t, path))
 	}
 	// What differs is taken by that rule.
 	for _, other := range []rulefile.Rule{rule(t, "8080:80", config.TCP, 0), rule(t, "8080:81", config.TCP, 5*time.Second)} {
-		if _, _, err := rulefile.Save(t.Context(), path, other); !errors.Is(err, rulefile.ErrTaken) {
+		if _, err := rulefile.Save(t.Context(), path, other); !errors.Is(err, rulefile.ErrTaken) {
 			t.Errorf("%+v: %v", other, err)
 		}
 	}
 	// One behind another that decides before it says nothing.
 	path = project(t, rum+"[[forward]]\nguest = 80\nignore = true\n[[ports]]\nguest = 80\nhost = 8080\nhost_ip = \"localhost\"\n")
-	if _, added, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0)); added || !errors.Is(err, rulefile.ErrTaken) {
-		t.Errorf("%v, %v", added, err)
+	if saved, err := rulefile.Save(t.Context(), path, rule(t, "8080:80", config.TCP, 0)); saved.Added || !errors.Is(err, rulefile.ErrTaken) {
+		t.Errorf("%+v, %v", saved, err)
+	}
+}
+
+// The user's own rule is not taken out of use without a word.
+func TestWhatIsSavedTellsFromWhichRulesItTakesPorts(t *testing.T) {
+	const rules = "[[ports]]\nguest = 4001\nhost = 15000\n[[forward]]\nguest = \"4000-4009\"\nhost = \"14000-14009\"\n"
+	for ports, want := range map[string]string{
+		"17000-17009:4000-4009": "[shop.rum.toml:10]", // the range has one more place too
+		"17005:4005":            "[shop.rum.toml:14]",
+		"16000:4001":            "[shop.rum.toml:14]", // for rum's own rule it is one more place
+		"8080:80":               "[]",
+	} {
+		saved, err := rulefile.Save(t.Context(), project(t, rum+rules), rule(t, ports, config.TCP, 0))
+		if err != nil || !saved.Added || fmt.Sprint(saved.InPlaceOf) != want {
+			t.Errorf("%s: %+v, %v, want %s", ports, saved, err, want)
+		}
 	}
 }
 
@@ -280,7 +296,7 @@ func TestAFileWithoutAPlaceForTheRuleIsToldOfItsOwnLines(t *testing.T) {
 		"# ports\nforward = [\n  {guest = \"1-100\", ignore = true},\n]\n" + rum: "it has to come before what line 3 says",
 		"ports = [{guest = 81, host = 8081}]\nforward = [{guest = 82}]\n" + rum:  "its rules are in no tables of their own",
 	} {
-		_, _, err := rulefile.Save(t.Context(), project(t, text), rule(t, "8080:80", config.TCP, 0))
+		_, err := rulefile.Save(t.Context(), project(t, text), rule(t, "8080:80", config.TCP, 0))
 		if err == nil || !errors.Is(err, rulefile.ErrByHand) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "unknown key") {
 			t.Errorf("%v, want %s", err, want)
 		}
