@@ -92,8 +92,8 @@ ignore = true
 		s.host.awaitForward(t, "dev", 80, "active", active)
 		s.host.awaitForward(t, "dev", 5173, "active", active)
 		s.host.awaitForward(t, "dev", 6379, "a claim", func(f status.Forward) bool {
-		return f.State == status.Claim && strings.Contains(f.Reason, "redis-server") // which is looked for
-	})
+			return f.State == status.Claim && strings.Contains(f.Reason, "redis-server") // which is looked for
+		})
 		s.host.awaitForward(t, "dev", 9229, "ignored", func(f status.Forward) bool { return f.State == status.Ignored })
 		for _, port := range []int{80, 5173, 6379, 9229} { // names come after the ports
 			s.host.awaitForward(t, "dev", port, "named", func(f status.Forward) bool { return f.Process != "" })
