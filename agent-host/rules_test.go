@@ -108,7 +108,7 @@ func TestStaticPortsNeedNoAgentInTheGuest(t *testing.T) {
 	say(t, open(t, onHost(other)), "hello")
 
 	// What another rule adds for the same port waits for a service.
-	a.SetRules(rules(t, "[[forward]]\nvm = \"dev\"\nguest = 3000\nhost = %d\nstatic = true\n[[forward]]\nguest = 3000\nhost = %d\n", port, other))
+	a.SetRules(rules(t, "[[forward]]\nvm = \"dev\"\nguest = 3000\nhost = %d\nstatic = true\n[[forward]]\nvm = \"dev\"\nguest = 3000\nhost = %d\n", port, other))
 	within(t, a, patience, "the static rule's place alone", func(vms []status.VM) bool {
 		return active(0, 1)(vms) && len(vms[1].Forwards) == 0 && vms[0].Forwards[0].OnHost(port)
 	})

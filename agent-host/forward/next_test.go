@@ -186,3 +186,25 @@ func TestTheNextPortIsNoneThatARuleOfAnyVMNames(t *testing.T) {
 		t.Errorf("it moved to %d for nothing", got)
 	}
 }
+
+// What a rule took in the place of its own is what it gives back: its own was never the forward's.
+func TestWhatIsGivenBackIsTheNextPortAndNotTheRulesOwn(t *testing.T) {
+	guest, port := ownnet.FreePort(t), ownnet.FreePort(t)
+	table := newTable(t, forward.Config{Rules: orNext(map[uint16]uint16{guest: port})})
+	hold(t, addr("127.0.0.1", port))
+	vm := table.Add("dev")
+	vm.Announce(listeners(guest, "0.0.0.0"))
+	next := nextOf(t, vm, guest)
+	want := []string{addr("127.0.0.1", next), addr("::1", next)}
+
+	if all := table.Release("", "tcp", next); len(all) != 1 || !slices.Equal(all[0].Host, want) {
+		t.Fatalf("%+v", all)
+	}
+	if f := one(t, vm); !isReleased(f) || !slices.Equal(f.Host, want) || f.OnHost(port) {
+		t.Errorf("%+v, want it at %q alone", f, want)
+	}
+	vm.Announce(listeners(guest, "0.0.0.0", "127.0.0.1"))
+	if f := one(t, vm); !isReleased(f) || !slices.Equal(f.Host, want) {
+		t.Errorf("after another announcement: %+v, want %q", f, want)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -51,10 +52,7 @@ func (f *forward) isAt(port uint16) bool {
 
 // release needs table.mu.
 func (v *VM) release(f *forward) status.GivenBack {
-	if v.released == nil {
-		v.released = make(policy.Released)
-	}
-	v.released[policy.Place{Proto: f.key.Proto, Guest: f.key.Port, Host: f.decision.Host[0].Port()}] = true
+	v.released.Add(f.key, f.decision, host.AddrPorts(f.main.wanted))
 	v.stale.Add(f.service.Listeners())
 	st := f.status()
 	f.moved()

@@ -25,6 +25,15 @@ func (h Addr) String() string {
 	return h.Addr.String()
 }
 
+// AddrPorts are those of addresses that are no paths.
+func AddrPorts(all []Addr) []netip.AddrPort {
+	out := make([]netip.AddrPort, len(all))
+	for i, h := range all {
+		out[i] = h.Addr
+	}
+	return out
+}
+
 // Wildcard is all addresses of the family and port of h.
 func Wildcard(h Addr) Addr {
 	any := netip.IPv4Unspecified()
