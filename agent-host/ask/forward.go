@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
@@ -67,15 +68,15 @@ func (o *Forward) save(ctx context.Context, w io.Writer, socket, ports string) e
 		return output.Misuse(errors.New("into the file of which VM? name it with --vm"))
 	}
 	rule, file := rulefile.Rule{Mapping: m, Hold: o.Hold}, st.VMs[0].Config
-	const byHand = "put it there by hand:\n"
+	vm := st.VMs[0].Name
 	if file == nil {
-		rule.VM = st.VMs[0].Name // the file is for others too
-		return output.Advise(fmt.Errorf("%s has no project, and with that no file of its own: its rules are those of %s", rule.VM, st.Config.File), byHand+rule.Text(false))
+		rule.VM = vm // the file is for others too
+		return output.Advise(fmt.Errorf("%s has no project, and with that no file of its own: its rules are those of %s", vm, st.Config.File), byHand(st.Config.File, vm, rule))
 	}
 	saved, err := rulefile.Save(ctx, file.File, rule)
 	switch {
 	case errors.Is(err, rulefile.ErrByHand):
-		return output.Advise(err, byHand+rule.Text(false))
+		return output.Advise(err, byHand(file.File, vm, rule))
 	case errors.Is(err, rulefile.ErrTaken):
 		return output.Advise(err, "change that rule by hand, or name another host port")
 	case err != nil:
@@ -87,6 +88,16 @@ func (o *Forward) save(ctx context.Context, w io.Writer, socket, ports string) e
 	}
 	_, err = fmt.Fprintf(w, "%s:%d %s\n", output.Clean(file.File), saved.Line, what)
 	return err
+}
+
+// byHand says what to put into a file, and where, so that it decides about the ports of a VM.
+func byHand(path, vm string, r rulefile.Rule) string {
+	above := ""
+	// A relative path is one of the agent's directory, and means another file here.
+	if line := rulefile.Above(path, vm, r); line > 0 && filepath.IsAbs(path) {
+		above = fmt.Sprintf(", above line %d, which decides in its place otherwise", line)
+	}
+	return "put it there by hand" + above + ":\n" + r.Text(false)
 }
 
 // Remove takes back what Add has added.

@@ -2,9 +2,13 @@ package rulefile
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rum-vm/rum-agent/agent-host/config"
 )
@@ -93,6 +97,28 @@ func insert(path, text string, r Rule) (with string, at Saved, err error) {
 		return "", Saved{}, byHand("the rule finds no place there: it has to come before what line %d says, which is no table of its own under a [[ports]] or [[forward]]", shadow.Line)
 	}
 	return "", Saved{}, byHand("the rule finds no place there: it is full, or its rules are in no tables of their own, each under a [[ports]] or [[forward]]")
+}
+
+// Above is the line in a file of the first rule that might decide about a VM in the place of
+// another one, were that behind it; 0 where none does, and for a file that cannot be read.
+func Above(path, vm string, r Rule) (line int) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, config.MaxSize+1))
+	if err != nil {
+		return 0
+	}
+	c, err := config.Parse(path, text)
+	if err != nil {
+		return 0
+	}
+	if shadow := r.Shadow(c.Rules, vm); shadow != nil {
+		return shadow.Line
+	}
+	return 0
 }
 
 // isAsWritten reports whether a rule that maps the same ports does it on the same addresses and

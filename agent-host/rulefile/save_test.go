@@ -303,6 +303,31 @@ func TestAFileWithoutAPlaceForTheRuleIsToldOfItsOwnLines(t *testing.T) {
 	}
 }
 
+// What is put by hand where it is told decides, as at the end of the file it would not.
+func TestARuleThatIsPutAboveTheLineThatIsToldDecides(t *testing.T) {
+	r := rule(t, "8085:80", config.TCP, 0)
+	r.VM = "dev"
+	const text = "[[ports]]\nguest = 22\nhost = 2222\n[[forward]]\nguest = \"70-90\"\nhost = \"7070-7090\"\n[[ports]]\nguest = 80\nhost = 8080\n"
+	line := rulefile.Above(project(t, text), "dev", r)
+	if line != 4 {
+		t.Fatalf("line %d", line)
+	}
+	lines := strings.SplitAfter(text, "\n")
+	c, err := config.Parse("rum.toml", []byte(strings.Join(lines[:line-1], "")+r.Text(false)+strings.Join(lines[line-1:], "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := c.Rules.Decide("dev", portlist.Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), 80)}); d.Rule != "rum.toml:4" {
+		t.Errorf("%+v", d)
+	}
+	r = rule(t, "8085:443", config.TCP, 0)
+	for _, path := range []string{project(t, text), project(t, "[[ports"), "/nowhere/rum.toml"} {
+		if line := rulefile.Above(path, "dev", r); line != 0 {
+			t.Errorf("%s: line %d", path, line)
+		}
+	}
+}
+
 // As what is put by hand into a file for several VMs.
 func TestARuleForOneVMIsForThatNameAlone(t *testing.T) {
 	for _, name := range []string{"blog", "a[1]", `x*?\y`} {
