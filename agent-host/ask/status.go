@@ -145,16 +145,12 @@ func indented(w io.Writer, value any) error {
 	return err
 }
 
-const (
-	// watchEvery is the time between two looks, over which rates are taken.
-	watchEvery = time.Second
-	// aroundRows is what a screen has besides forwards, with a few VMs.
-	aroundRows = 8
-)
+// watchEvery is the time between two looks, over which rates are taken.
+const watchEvery = time.Second
 
 // Watch writes the status again and again, with the rates of forwards, until ctx ends, which is
 // no error. On a terminal, of which size gives the columns and lines at that moment, each
-// takes the place of the one before; no lines are no terminal.
+// fits and takes the place of the one before; no lines are no terminal.
 func (s *Show) Watch(ctx context.Context, w io.Writer, socket string, size func() (width, height int)) error {
 	if err := s.Check(); err != nil {
 		return err
@@ -167,7 +163,8 @@ func (s *Show) Watch(ctx context.Context, w io.Writer, socket string, size func(
 		q, look := s.query(), s.Look
 		var height int
 		if look.Width, height = size(); height > 0 {
-			q.Rows = max(1, min(q.Rows, height-aroundRows))
+			q.Rows = min(q.Rows, height)
+			look.Height = max(1, height-1) // the cursor has a line of its own
 		}
 		st, err := s.ask(ctx, socket, q)
 		switch {

@@ -1,7 +1,6 @@
 package output
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,8 +14,7 @@ import (
 // writeForwards writes the forwards of a VM, problems first and marked. What does not fit is
 // left out or shortened step by step, reasons last: those get lines of their own.
 func writeForwards(b *strings.Builder, vm status.VM, look Look) {
-	all := slices.Clone(vm.Forwards)
-	slices.SortStableFunc(all, func(a, b status.Forward) int { return cmp.Compare(urgency(&vm, &a), urgency(&vm, &b)) })
+	all := bySeverity(&vm)
 	names := []string{"PORT", "LABEL", "STATE", "HOST", "GUEST", "PATH", "PROCESS", "CONNS"}
 	if !slices.ContainsFunc(all, func(f status.Forward) bool { return f.Label != "" }) {
 		names = slices.Delete(names, 1, 2)

@@ -16,6 +16,7 @@ import (
 type Look struct {
 	Colour bool
 	Width  int   // in columns of a terminal; 0 for no limit
+	Height int   // in lines; 0 for no limit
 	Rates  Rates // shown where there are some
 	// None is what is said where there is no VM to show; empty for that alone.
 	None string

@@ -24,6 +24,12 @@ type Cell struct{ text, colour string }
 
 // Status writes VMs and forwards for people.
 func Status(w io.Writer, st status.Status, look Look) error {
+	_, err := io.WriteString(w, fitted(st, look))
+	return err
+}
+
+// statusText is a status in as many lines as it takes.
+func statusText(st status.Status, look Look) string {
 	var b strings.Builder
 	say := func(text string) { b.WriteString(wrapped(text, "", look.Width)) }
 	if st.Config.Error != "" {
@@ -73,8 +79,7 @@ func Status(w io.Writer, st status.Status, look Look) error {
 		b.WriteByte('\n')
 		say(others + "default rules; there is no " + Clean(c.File) + ", " + Clean(c.Why))
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // trouble is lower for VMs that should be seen to.

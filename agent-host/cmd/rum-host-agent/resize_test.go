@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A status that stays on the screen is as wide as the terminal is at that moment.
+// A status that stays on the screen is as wide and as high as the terminal is at that moment.
 func TestAWatchedStatusFollowsTheSizeOfTheTerminal(t *testing.T) {
 	socket, _ := served(t)
 	ours, theirs := terminal(t)
-	resize := func(columns uint16) {
+	resize := func(lines, columns uint16) {
 		t.Helper()
-		if err := unix.IoctlSetWinsize(int(ours.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: columns}); err != nil {
+		if err := unix.IoctlSetWinsize(int(ours.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: lines, Col: columns}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	resize(200)
+	resize(40, 200)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -38,10 +38,11 @@ func TestAWatchedStatusFollowsTheSizeOfTheTerminal(t *testing.T) {
 	watchdog := time.AfterFunc(20*time.Second, func() { _ = c.Process.Kill() })
 	defer watchdog.Stop()
 	theirs.Close()
-	until := func(is func(screen []byte) bool) {
+	const clear = "\x1b[2J"
+	until := func(is func(screens [][]byte) bool) {
 		t.Helper()
 		var seen []byte
-		for !is(seen[bytes.LastIndex(seen, []byte("\x1b[2J"))+1:]) {
+		for !is(bytes.Split(seen, []byte(clear))) {
 			b := make([]byte, 4096)
 			n, err := ours.Read(b)
 			if err != nil {
@@ -51,10 +52,21 @@ func TestAWatchedStatusFollowsTheSizeOfTheTerminal(t *testing.T) {
 		}
 	}
 	ended := func(screen []byte) bool { return bytes.Contains(screen, []byte("CONNS")) }
-	until(func(screen []byte) bool { return ended(screen) && bytes.Contains(screen, []byte("GUEST")) })
-	resize(50)
-	until(func(screen []byte) bool {
-		return bytes.Contains(screen, []byte("localhost:")) && !bytes.Contains(screen, []byte("GUEST"))
+	until(func(screens [][]byte) bool {
+		last := screens[len(screens)-1]
+		return ended(last) && bytes.Contains(last, []byte("GUEST"))
+	})
+	resize(40, 50)
+	until(func(screens [][]byte) bool {
+		last := screens[len(screens)-1]
+		return bytes.Contains(last, []byte("localhost:")) && !bytes.Contains(last, []byte("GUEST"))
+	})
+	resize(3, 50)
+	until(func(screens [][]byte) bool {
+		whole := screens[:len(screens)-1]
+		return slices.ContainsFunc(whole, func(screen []byte) bool {
+			return bytes.Contains(screen, []byte("dev  ")) && bytes.Count(screen, []byte("\n")) < 3
+		})
 	})
 	if err := c.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
