@@ -23,6 +23,7 @@ func (a *Agent) Explain(vm, proto string, port uint16) []status.Explanation {
 		known := len(found)
 		for i := range st.Forwards {
 			f := &st.Forwards[i]
+			facts.Twin = facts.Twin || isTwin(f, proto)
 			if (f.Proto == proto || f.Proto == "unix" && proto == "tcp") && !f.Reverse {
 				facts.Forward = f
 				found = append(found, explain.Port(facts))
@@ -56,6 +57,11 @@ func (a *Agent) Explain(vm, proto string, port uint16) []status.Explanation {
 		}
 	}
 	return absent
+}
+
+// isTwin reports whether a forward of a port is of the other protocol.
+func isTwin(f *status.Forward, proto string) bool {
+	return (f.Proto == "tcp" || f.Proto == "udp") && f.Proto != proto && !f.Reverse
 }
 
 // ruledTo is which other port of a guest the rules put on a port of the host, and the name of the

@@ -3,6 +3,7 @@ package hostagent_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
+	"github.com/rum-vm/rum-agent/test/ownnet"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
@@ -123,6 +126,31 @@ func TestExplainKnowsTheHostPortOfARuleWhileNothingListens(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := a.Wait(ctx, "", "tcp", 8080); err == nil || !strings.HasPrefix(err.Error(), "rum.toml:1 puts 80/tcp on port 8080 of this host; nothing is announced on 80/tcp") {
+		t.Error(err)
+	}
+}
+
+func TestAPortOfTheOtherProtocolIsPointedTo(t *testing.T) {
+	t.Parallel()
+	a, g, port := startAgentWith(t, hostagent.Config{Version: "test", Events: events.New(), Log: quiet}), newGuest(t), ownnet.FreePort(t)
+	g.mu.Lock()
+	g.now.Generation++
+	g.now.Listeners = []portlist.Listener{{Proto: "udp", Addr: netip.AddrPortFrom(guestIP, port)}}
+	g.mu.Unlock()
+	g.start()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "port open", active(0, 1))
+	hint := fmt.Sprintf("%d/udp is there: add --udp", port)
+	want := fmt.Sprintf("nothing is announced on %d/tcp; %s", port, hint)
+	if all := a.Explain("", "tcp", port); len(all) != 1 || all[0].Works || all[0].Steps[0].Text != want || all[0].Remedy != hint {
+		t.Errorf("%+v", all)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := a.Wait(ctx, "", "tcp", port); err == nil || err.Error() != want {
+		t.Error(err)
+	}
+	if _, err := a.Release("", "tcp", port); err == nil || !strings.HasSuffix(err.Error(), "or wants it; "+hint) {
 		t.Error(err)
 	}
 }

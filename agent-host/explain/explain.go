@@ -21,6 +21,8 @@ type Facts struct {
 	// nothing is announced; empty for none.
 	Rule     string
 	HostPort uint16
+	// Twin says that the port of the other protocol is known.
+	Twin bool
 	// Off says that the VM does not run.
 	Off bool
 	// Own says that what listens there is this host agent itself.
@@ -107,11 +109,21 @@ func (c *chain) absent(link, remedy string) {
 	case !c.Stopped.IsZero():
 		c.fail(status.StepListener, "start it again in the guest", "%snothing listens on %s any more; %s did until %s ago",
 			puts, at, cmp.Or(c.Process, "something"), short(c.Now.Sub(c.Stopped)))
+	case c.Twin:
+		c.fail(status.StepListener, TwinHint(c.Proto, c.Port), "nothing is announced on %s; %s", at, TwinHint(c.Proto, c.Port))
 	default:
 		c.fail(status.StepListener, "start the service in the guest; if it runs, this says there why it is not announced: rum-guest-agent ports",
 			"%snothing is announced on %s; sockets at a multicast or broadcast address are not, as nobody can connect to them", puts, at)
 	}
 	c.ok(status.StepLink, "%s is connected over %s", c.VM.Name, c.VM.Endpoint)
+}
+
+// TwinHint says what to do where only the port of the other protocol is known.
+func TwinHint(proto string, port uint16) string {
+	if proto == "udp" {
+		return fmt.Sprintf("%d/tcp is there: leave --udp out", port)
+	}
+	return fmt.Sprintf("%d/udp is there: add --udp", port)
 }
 
 // present explains a port that is announced, or expected.
