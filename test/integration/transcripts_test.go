@@ -137,8 +137,8 @@ func (s *stage) say(t *testing.T, command string) string {
 }
 
 // changing is what differs from one run to the next: times, durations, numbers of processes, addresses that
-// come from a VM's identity, the build.
-var changing = regexp.MustCompile(`\d{4}-\d\d-\d\dT?|\d\d:\d\d:\d\d(\.\d+)?Z?|\b[\d.]+ ?(ms|µs|s|m|h)\b|\[\d+\]|\bpid \d+|127\.(\d{2,3}|[1-9])\.\d+\.\d+|\(devel\)|agent \S+|[─-]{3,}`)
+// come from a VM's identity, the build, and whether what has an address was found already when that was told.
+var changing = regexp.MustCompile(`is in use|is held by \S+|\d{4}-\d\d-\d\dT?|\d\d:\d\d:\d\d(\.\d+)?Z?|\b[\d.]+ ?(ms|µs|s|m|h)\b|\[\d+\]|\bpid \d+|127\.(\d{2,3}|[1-9])\.\d+\.\d+|\(devel\)|agent \S+|[─-]{3,}`)
 
 // settled is a text without what differs from one run to the next.
 func settled(text string) string {
