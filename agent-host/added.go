@@ -174,6 +174,9 @@ func (a *Agent) statusOf(f added.Forward, forwards []status.Forward) status.Adde
 			st.State, st.Reason = row.State, row.Reason
 		}
 	}
+	if st.State == "" && !a.linked(f.VM) {
+		st.Reason = "the guest agent does not answer now; it is forwarded as soon as that does, and something listens there"
+	}
 	behind, before := f.Around(a.rulesOf(f.VM), f.VM, st.Rule)
 	for _, r := range behind {
 		st.InPlaceOf = append(st.InPlaceOf, placeOf(r))
@@ -182,6 +185,14 @@ func (a *Agent) statusOf(f added.Forward, forwards []status.Forward) status.Adde
 		st.Reason = "what was added later takes ports of it: " + placeOf(before[0])
 	}
 	return st
+}
+
+// linked reports whether the guest agent of a VM answers.
+func (a *Agent) linked(vm string) bool {
+	a.mu.Lock()
+	v := a.find(vm)
+	a.mu.Unlock()
+	return v != nil && v.linked()
 }
 
 // placeOf names a rule, and for one that no file has what it says.

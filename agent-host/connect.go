@@ -74,6 +74,8 @@ func (a *Agent) way(ctx context.Context, v *vm, port uint16) (func(*relay.Client
 	switch {
 	case s == nil && port == sshPort && v.Endpoint.Vsock():
 		return func(c *relay.Client) error { return a.serveSSH(ctx, v, c) }, nil
+	case s == nil && !v.linked():
+		return nil, fmt.Errorf("nobody knows whether something listens on port %d of %s: the guest agent does not answer", port, v.Name)
 	case s == nil:
 		return nil, fmt.Errorf("nothing is announced on port %d of %s", port, v.Name)
 	case s.Path() == "":

@@ -81,6 +81,13 @@ func newVM(a *Agent, c VM) *vm {
 	return v
 }
 
+// linked reports whether there is a link.
+func (v *vm) linked() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.link != nil
+}
+
 // supervise keeps a link until ctx ends.
 func (v *vm) supervise(ctx context.Context) {
 	defer v.lost.Stop()

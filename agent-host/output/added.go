@@ -20,7 +20,10 @@ func ForwardAdded(w io.Writer, f status.Added, look Look) error {
 		udp = " --udp"
 	}
 	says := "nothing listens there yet; it is forwarded as soon as something does"
-	if f.State != "" {
+	switch {
+	case f.State == "" && f.Reason != "":
+		says = CleanError(f.Reason)
+	case f.State != "":
 		says = f.State
 		if f.Reason != "" {
 			says += ": " + CleanError(f.Reason)
