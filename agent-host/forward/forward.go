@@ -34,7 +34,7 @@ type forward struct {
 
 // newForward needs the tally of the port's earlier connections; nil for none.
 func newForward(v *VM, k policy.Key, g *policy.Group, earlier *serve.Tally) *forward {
-	f := &forward{vm: v, key: k, decision: g.Decision, service: v.guest.Service(k, earlier), life: life{announced: time.Now()}}
+	f := &forward{vm: v, key: k, decision: g.Decision, service: v.guest.Service(k, earlier), life: life{announced: v.since.Since(g.Guest, time.Now())}}
 	f.describe(g)
 	f.main = newBinding(f, false, f.ruled()...)
 	f.own = f.ownBinding()

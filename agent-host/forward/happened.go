@@ -15,7 +15,7 @@ import (
 
 // life is the state of a forward as it changed last, and as it was published last.
 type life struct {
-	announced time.Time // when the forward began
+	announced time.Time // when what listens was, or when the forward began where nothing does
 	since     time.Time // when it got the state that it has
 	lasted    time.Duration
 	published string

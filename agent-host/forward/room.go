@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"time"
+
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/agent-host/forward/room"
@@ -14,7 +16,7 @@ import (
 // addRow has a port stay in the guest.
 func (v *VM) addRow(k policy.Key, g *policy.Group, state, reason string, tally *serve.Tally) {
 	v.publishRow(events.Denied, k, state, reason)
-	if v.room.AddRow(k, g, state, reason, tally) {
+	if v.room.AddRow(k, g, state, reason, tally, v.since.Since(g.Guest, time.Now())) {
 		v.outOfRoom(k.Port, reason)
 	}
 	v.changed()

@@ -35,6 +35,7 @@ type VM struct {
 	announced []portlist.Listener // last, sorted
 	stale     policy.Ports        // where the forwards are not what is wanted
 	heard     time.Time           // when it was announced what they are to be; the zero time if it was not
+	since     policy.Announced
 	released  policy.Released
 	gone      held.Listeners // no more announced, and held
 	forwards  map[policy.Key]*forward
@@ -116,7 +117,7 @@ func (v *VM) LinkGone() {
 func (v *VM) forgetUnreached(r *serve.Route) {
 	if r.Gone && !r.Bridge.IsValid() {
 		v.noteGone(nil)
-		v.announced, v.released = nil, nil
+		v.announced, v.since, v.released = nil, nil, nil
 	}
 }
 
@@ -166,6 +167,7 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 		added, removed := portlist.Diff(v.announced, sorted)
 		v.stale.Add(added)
 		v.stale.Add(removed)
+		v.since.Note(added, removed, time.Now())
 		v.released.End(v.announced, added)
 		v.stale.All = v.stale.All || !v.started
 		v.announced, v.started = sorted, true

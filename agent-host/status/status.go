@@ -189,7 +189,7 @@ type Forward struct {
 	Label   string `json:"label,omitempty"` // what the rule is for, in its author's words
 	Open    bool   `json:"open,omitempty"`  // the rule has a browser opened on it
 	Process string `json:"process"`
-	// AnnouncedAt is when the host agent heard of it, and Since when it got its state.
+	// AnnouncedAt is when the host agent heard of what listens in the guest, and Since when it got its state.
 	AnnouncedAt time.Time `json:"announced_at,omitzero"`
 	Since       time.Time `json:"since,omitzero"`
 

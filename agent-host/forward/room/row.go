@@ -20,11 +20,12 @@ type Row struct {
 
 	consumer *Consumer
 	*outcome
-	guest   []netip.AddrPort // that listen there; nil if it is expected
-	process string
-	tally   *serve.Tally // of its connections; nil if it never had any
-	since   int64        // when it came, as [time.Time.UnixMilli] has it
-	waiting bool         // for room, in consumer.waiting
+	guest     []netip.AddrPort // that listen there; nil if it is expected
+	process   string
+	tally     *serve.Tally // of its connections; nil if it never had any
+	since     int64        // when it came, as [time.Time.UnixMilli] has it
+	announced int64        // when what listens did
+	waiting   bool         // for room, in consumer.waiting
 }
 
 // rows are sorted by key and kept by page, each a number of ports: that takes a tenth of
@@ -106,10 +107,10 @@ func (c *Consumer) outcomeOf(k policy.Key, d *policy.Decision, state, reason str
 	return c.outcome
 }
 
-// AddRow has a port stay in the guest. It reports whether it waits for room.
-func (v *VM) AddRow(k policy.Key, g *policy.Group, state, reason string, tally *serve.Tally) (waits bool) {
+// AddRow has a port stay in the guest, of listeners announced at a time. It reports whether it waits for room.
+func (v *VM) AddRow(k policy.Key, g *policy.Group, state, reason string, tally *serve.Tally, announced time.Time) (waits bool) {
 	c := v.join(keyOf(g))
-	r := &Row{Key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process, tally: tally, since: time.Now().UnixMilli()}
+	r := &Row{Key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process, tally: tally, since: time.Now().UnixMilli(), announced: announced.UnixMilli()}
 	r.listens(g)
 	v.rows.add(r)
 	return r.wait()
@@ -250,9 +251,8 @@ func (r *Row) HostPort() uint16 {
 
 // Status tells about the row.
 func (r *Row) Status() status.Forward {
-	came := time.UnixMilli(r.since)
 	st := status.Forward{
-		AnnouncedAt: came, Since: came,
+		AnnouncedAt: time.UnixMilli(r.announced), Since: time.UnixMilli(r.since),
 		Proto: r.Key.Proto, Port: r.Key.Port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
 		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: texts(r.guest),
 	}
