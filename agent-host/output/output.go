@@ -34,9 +34,10 @@ func Hinted(err error, hint string) error {
 	return Advise(err, hint)
 }
 
-// Misuse reports a command line that cannot be carried out. A remedy that err knows stays.
+// Misuse reports a command line that cannot be carried out. A remedy that err knows stays;
+// without one there is no hint, and the command's help is one.
 func Misuse(err error) error {
-	hint := "run rum-host-agent --help to see the usage"
+	hint := ""
 	if p, ok := errors.AsType[*Problem](err); ok {
 		hint = p.Hint
 	}

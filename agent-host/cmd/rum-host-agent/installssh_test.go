@@ -193,7 +193,7 @@ func TestAUserThatNoSystemHasIsNotUsed(t *testing.T) {
 		}
 		_, said, err := runHere(t, "install", "shop", "--to", "127.0.0.1", "--agent", vm.agent)
 		var shown bytes.Buffer
-		report(&shown, err)
+		report(&shown, "rum-host-agent install", err)
 		if err == nil || !strings.Contains(err.Error(), "user") || !strings.Contains(hintOf(err), "--to USER@HOST") || strings.Contains(shown.String()+said, user) {
 			t.Errorf("%q: %v; %s\n%s", user, err, hintOf(err), said)
 		}

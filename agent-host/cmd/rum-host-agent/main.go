@@ -12,6 +12,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends a program that does not stop.
 	context.AfterFunc(ctx, stop)
-	root := newRoot()
-	os.Exit(report(os.Stderr, root.ExecuteContext(ctx)))
+	c, err := newRoot().ExecuteContextC(ctx)
+	os.Exit(report(os.Stderr, c.CommandPath(), err))
 }

@@ -18,8 +18,8 @@ const (
 	exitNoAgent = 3
 )
 
-// report prints an error and returns the exit code that goes with it.
-func report(stderr io.Writer, err error) int {
+// report prints an error of a command and returns the exit code that goes with it.
+func report(stderr io.Writer, command string, err error) int {
 	if err == nil {
 		return exitOK
 	}
@@ -28,7 +28,11 @@ func report(stderr io.Writer, err error) int {
 	if !ok {
 		return exitFailure
 	}
-	for line := range strings.Lines(p.Hint) {
+	hint := p.Hint
+	if p.Usage && hint == "" {
+		hint = "run " + command + " --help to see the usage"
+	}
+	for line := range strings.Lines(hint) {
 		fmt.Fprintln(stderr, output.CleanHint(strings.TrimSuffix(line, "\n")))
 	}
 	switch {
