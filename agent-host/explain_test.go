@@ -154,3 +154,19 @@ func TestAPortOfTheOtherProtocolIsPointedTo(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// While the link is gone the last that was heard of a listener is no news.
+func TestExplainDoesNotSayThatAServiceListensWhileTheGuestAgentIsAway(t *testing.T) {
+	t.Parallel()
+	a, g, port := startAgentWith(t, hostagent.Config{Version: "test", Events: events.New(), Log: quiet}), newGuest(t), echo(t)
+	g.announce(port)
+	g.start()
+	add(t, a, g.vm("dev"))
+	within(t, a, patience, "port open", active(0, 1))
+	g.stop()
+	within(t, a, patience, "down", func(vms []status.VM) bool { return vms[0].State != status.Connected })
+	want := fmt.Sprintf("a program listened on 127.0.0.2:%d when the guest agent last answered", port)
+	if all := a.Explain("", "tcp", port); len(all) != 1 || all[0].Works || all[0].Steps[0].Text != want {
+		t.Errorf("%+v, want %s", all, want)
+	}
+}

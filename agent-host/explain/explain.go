@@ -138,6 +138,8 @@ func (c *chain) present(link, remedy string) {
 		c.fail(status.StepListener, "start the service in the guest", "nothing listens there now; the rule keeps the port open for it")
 	case f.Proto == "unix":
 		c.ok(status.StepListener, "%s, a socket of the guest that is not looked at", f.Guest[0])
+	case link != "":
+		c.ok(status.StepListener, "%s listened on %s when the guest agent last answered", who, strings.Join(f.Guest, ", "))
 	default:
 		c.ok(status.StepListener, "%s listens on %s", who, strings.Join(f.Guest, ", "))
 	}
