@@ -176,6 +176,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		group.Go(func() error { return server.ServePublic(ctx, public) })
 	}
 	if scraped != nil {
+		log.Info("metrics are served", "address", scraped.Addr().String()) // port 0 becomes one that is free
 		group.Go(func() error { return metrics.Serve(ctx, scraped, scrape, log) })
 	}
 	group.Go(func() error { browser.FollowRules(ctx, agent.Events(), agent.Ask, log); return nil })
