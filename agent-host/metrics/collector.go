@@ -35,7 +35,7 @@ var (
 	detections = desc("vm_detection_seconds", "From when the guest announced a port until its listener on the host was open.", ofVM)
 	summed     = desc("vm_summed_ports", "Ports of the VM that are summed under the port other, for want of series.", ofVM)
 
-	portOpen    = desc("port_open", "1 if every host address of the port's rule listens, 0 if not.", ofPort)
+	portOpen    = desc("port_open", "1 if every host address of the port listens, 0 if not; one that was given back with release does not count.", ofPort)
 	active      = desc("port_connections", "Connections, or UDP flows, that there are.", ofPort)
 	connections = desc("port_connections_total", "Connections, or UDP flows, that there were.", ofPort)
 	traffic     = desc("port_bytes_total", "Bytes carried, in from the guest to clients and out from clients to the guest.", ofPort, "direction")
