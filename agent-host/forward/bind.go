@@ -89,6 +89,9 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 			t.occupy(b.wanted[i], b)
 		}
 	}
+	if b.insteadOf == nil {
+		b.because = ""
+	}
 	b.seat.Open()
 	b.open = &opening{listeners, done}
 	b.become(status.Active, "")

@@ -19,7 +19,7 @@ type binding struct {
 	first int
 
 	// insteadOf are the addresses of the rule while the wanted ones are others, and because
-	// says why they are.
+	// says why they are, or that none was found.
 	insteadOf []host.Addr
 	because   string
 

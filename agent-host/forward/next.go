@@ -25,7 +25,7 @@ func isConflict(err error) bool {
 }
 
 // openNext opens all addresses of b at the next port where all are free and no rule names one,
-// after err at that of the rule. The error is err where there is none, and b as it was.
+// after err at that of the rule. The error is err where there is none, and b wants what it did.
 func (t *Table) openNext(b *binding, err error, mayEvict bool) ([]host.Listener, error) {
 	rule, first := b.wanted, b.first
 	port := int(rule[0].Addr.Port())
@@ -46,10 +46,12 @@ func (t *Table) openNext(b *binding, err error, mayEvict bool) ([]host.Listener,
 			return listeners, nil
 		}
 		if !isConflict(nextErr) {
-			break
+			b.wanted, b.first = rule, first
+			return nil, err
 		}
 	}
 	b.wanted, b.first = rule, first
+	b.because = fmt.Sprintf("no free port was found after %d", port)
 	return nil, err
 }
 

@@ -1,6 +1,8 @@
 package forward_test
 
 import (
+	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -91,13 +93,29 @@ func TestWhereNoNextPortIsFreeThereIsAClaim(t *testing.T) {
 	})
 	vm := table.Add("dev")
 	vm.Announce(listeners(guest, "0.0.0.0"))
-	if f := one(t, vm); f.State != status.Claim || f.Host[0] != addr("127.0.0.1", host) || f.InsteadOf != nil {
-		t.Errorf("%+v", f)
+	said := fmt.Sprintf("no free port was found after %d; %s ", host, addr("127.0.0.1", host))
+	if f := one(t, vm); f.State != status.Claim || f.Host[0] != addr("127.0.0.1", host) || f.InsteadOf != nil || !strings.HasPrefix(f.Reason, said) {
+		t.Errorf("%+v, want a reason that begins with %q", f, said)
 	}
 	vm.Announce(nil)
 	if all := vm.Status(); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}
+}
+
+func TestTheLastPortHasNoNextOneAndSaysSoUntilItIsFree(t *testing.T) {
+	guest := ownnet.FreePort(t)
+	table := newTable(t, forward.Config{Rules: orNext(map[uint16]uint16{guest: math.MaxUint16})})
+	holder := hold(t, addr("127.0.0.1", math.MaxUint16))
+	vm := table.Add("dev")
+	vm.Announce(listeners(guest, "0.0.0.0"))
+	eventually(t, vm, "a claim, and why", func(all []status.Forward) bool {
+		return all[0].State == status.Claim && strings.HasPrefix(all[0].Reason, "no free port was found after 65535; 127.0.0.1:65535 is held by ")
+	})
+	holder.Close()
+	eventually(t, vm, "open at its own port, without a reason", func(all []status.Forward) bool {
+		return all[0].State == status.Active && all[0].Reason == ""
+	})
 }
 
 // What one VM has is in use for another, and a rule that took a port comes before what is
