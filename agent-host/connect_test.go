@@ -86,7 +86,7 @@ func TestTheSSHServerOfSystemdIsReachedWhereNoneIsAnnounced(t *testing.T) {
 	if got, err := io.ReadAll(c); err != nil || string(got) != text {
 		t.Errorf("%d bytes of %d: %v", len(got), len(text), err)
 	}
-	if _, err := connect(t, a, 23); err == nil || err.Error() != "nothing is announced on port 23 of dev" {
+	if _, err := connect(t, a, 23); err == nil || err.Error() != "nobody knows whether something listens on port 23 of dev: the guest agent does not answer" {
 		t.Errorf("another port: %v", err)
 	}
 }
