@@ -117,7 +117,7 @@ func (v *VM) LinkGone() {
 func (v *VM) forgetUnreached(r *serve.Route) {
 	if r.Gone && !r.Bridge.IsValid() {
 		v.noteGone(nil)
-		v.announced, v.since, v.released = nil, nil, nil
+		v.announced, v.since, v.released = nil, policy.Announced{}, nil
 	}
 }
 
@@ -167,7 +167,7 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 		added, removed := portlist.Diff(v.announced, sorted)
 		v.stale.Add(added)
 		v.stale.Add(removed)
-		v.since.Note(added, removed, time.Now())
+		v.since = v.since.Next(sorted, time.Now())
 		v.released.End(v.announced, added)
 		v.stale.All = v.stale.All || !v.started
 		v.announced, v.started = sorted, true

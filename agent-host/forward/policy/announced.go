@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
@@ -9,36 +9,32 @@ import (
 
 // Announced is since when each listener of a guest has been announced. What becomes of it on
 // the host changes with rules and releases; this does not. The zero value knows of none.
-type Announced map[socket]int64 // as [time.Time.UnixMilli] has it: there may be thousands
-
-// socket tells listeners apart.
-type socket struct {
-	proto string
-	addr  netip.AddrPort
+type Announced struct {
+	listeners []portlist.Listener // sorted; those of the VM, which may be thousands
+	at        []int64             // of each, as [time.Time.UnixMilli] has it
 }
 
-// Note takes note at a time of what is announced, and what is not any more, as
-// [portlist.Diff] has it.
-func (a *Announced) Note(added, removed []portlist.Listener, now time.Time) {
-	if *a == nil {
-		*a = make(Announced)
-	}
-	for _, l := range removed {
-		delete(*a, socket{l.Proto, l.Addr})
-	}
-	for _, l := range added {
-		if s := (socket{l.Proto, l.Addr}); (*a)[s] == 0 {
-			(*a)[s] = now.UnixMilli()
+// Next is what it is once these listeners, sorted, are announced, at a time.
+func (a Announced) Next(listeners []portlist.Listener, now time.Time) Announced {
+	next := Announced{listeners, make([]int64, len(listeners))}
+	before := 0
+	for i, l := range listeners {
+		for before < len(a.listeners) && portlist.Compare(a.listeners[before], l) < 0 {
+			before++
+		}
+		if next.at[i] = now.UnixMilli(); before < len(a.listeners) && portlist.Compare(a.listeners[before], l) == 0 {
+			next.at[i] = a.at[before]
 		}
 	}
+	return next
 }
 
 // Since is when the first of the listeners of a forward was announced; now where none is.
 func (a Announced) Since(listeners []portlist.Listener, now time.Time) time.Time {
 	first := now.UnixMilli()
 	for _, l := range listeners {
-		if at, ok := a[socket{l.Proto, l.Addr}]; ok {
-			first = min(first, at)
+		if i, ok := slices.BinarySearchFunc(a.listeners, l, portlist.Compare); ok {
+			first = min(first, a.at[i])
 		}
 	}
 	return time.UnixMilli(first)
