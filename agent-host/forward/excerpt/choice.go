@@ -54,12 +54,27 @@ type Choice[T any] struct {
 	at     time.Time
 }
 
+// ranked is a forward with its rank, which takes longer to find out than to compare.
+type ranked[T any] struct {
+	of   T
+	rank Rank
+}
+
 // Choose chooses n of all by rank. compare orders those of the same.
 func Choose[T any](all iter.Seq[T], n int, rank func(T) Rank, compare func(a, b T) int) *Choice[T] {
 	c := &Choice[T]{Others: make(map[string]int), at: time.Now()}
-	c.Shown = Least(all, n, func(a, b T) int {
-		return cmp.Or(rank(a).Compare(rank(b)), compare(a, b))
-	}, func(x T) { c.Others[rank(x).State]++ })
+	each := func(yield func(ranked[T]) bool) {
+		for x := range all {
+			if !yield(ranked[T]{x, rank(x)}) {
+				return
+			}
+		}
+	}
+	for _, r := range Least(each, n, func(a, b ranked[T]) int {
+		return cmp.Or(a.rank.Compare(b.rank), compare(a.of, b.of))
+	}, func(r ranked[T]) { c.Others[r.rank.State]++ }) {
+		c.Shown = append(c.Shown, r.of)
+	}
 	return c
 }
 
