@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-guest/logring"
+	"github.com/rum-vm/rum-agent/agent-guest/upgrade"
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -33,11 +35,15 @@ type Agent struct {
 	Hosts string
 	// AllowCID are vsock context IDs that may connect beside the host.
 	AllowCID []uint32
-	// Version is told to hosts.
-	Version string
-	Log     *slog.Logger
-	// StatusDir is where what hosts tell is kept for [ReadStatus]; "" for nowhere.
+	// Version is told to hosts, and Packager what [packagers.OfAgent] says of this agent.
+	Version, Packager string
+	Log               *slog.Logger
+	// Recent are the last lines of the log, for hosts that have proved the key; nil for none.
+	Recent *logring.Ring
+	// StatusDir is where what hosts tell is kept for [ReadStatus], and [OpenURL] is served; "" for nowhere.
 	StatusDir string
+	// Upgrades replaces the agent's binary by order of hosts that have proved the key; nil for not at all.
+	Upgrades *upgrade.Upgrader
 	// Ready is called once every endpoint is open; nil for nobody to tell.
 	Ready func()
 }
@@ -57,13 +63,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		announce.elsewhere = announce.watcher.Elsewhere()
 	}
 	server := &tunnel.Server{
-		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Log: a.Log.With(LogFrom, "host")},
+		Config: tunnel.Config{Key: a.Key, AgentVersion: a.Version, Packager: a.Packager, Log: a.Log.With(LogFrom, "host")},
 		Source: announce.source,
 		Own:    own,
 		Also:   announce.contains,
 	}
 
 	g, gctx := errgroup.WithContext(ctx)
+	server.Itself = a.newItself(gctx, g).open
 	var listeners []net.Listener
 	for _, e := range a.Listen {
 		if !e.Many() {
@@ -89,6 +96,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		server.Changed = status.change
 		status.write()
 		g.Go(func() error { status.run(gctx); return nil })
+		opener := newURLOpener(server, a.Log)
+		g.Go(func() error { opener.run(gctx, a.StatusDir); return nil })
+	}
+	if a.Upgrades != nil {
+		server.Changed = tellLinked(a.Upgrades.Begin(), server)
 	}
 	for _, l := range listeners {
 		g.Go(func() error { return server.Serve(gctx, l) })

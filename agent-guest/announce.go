@@ -25,8 +25,6 @@ const (
 	maxTranslated, maxRange = 512, 64
 	// addressesEvery is how often it is looked which address of this machine leads there.
 	addressesEvery = 30 * time.Second
-	// maxContained bounds the listeners of other namespaces that are announced.
-	maxContained = 512
 	// namespacesEvery is how often other namespaces are looked into although nothing is
 	// told, and namespacesPolled where the kernel does not tell.
 	namespacesEvery, namespacesPolled = 5 * time.Second, time.Second
@@ -68,7 +66,10 @@ func (a *announcer) run(ctx context.Context) error {
 	g.Go(func() error { return a.watcher.Run(ctx) })
 	g.Go(func() error { nat.Watch(ctx, a.translated); return nil })
 	if a.elsewhere != nil {
-		g.Go(func() error { netns.Watch(ctx, ownAddresses, a.elsewhere, a.namespacesPause, a.inside); return nil })
+		g.Go(func() error {
+			netns.Watch(ctx, containerNetworks, a.elsewhere, a.namespacesPause, a.inside)
+			return nil
+		})
 	}
 	g.Go(func() error {
 		for {
@@ -145,6 +146,8 @@ func (a *announcer) update(state portwatch.State) (again bool) {
 		next.ScanError = state.Err.Error()
 	} else if len(next.Listeners) < len(state.Listeners) && state.Listeners[0].Unusable == portwatch.LoopbackDown {
 		next.ScanError = "only what the bridge reaches is served: " + portwatch.LoopbackDown
+	} else if len(state.Over) > 0 {
+		next.ScanError = fmt.Sprintf("user %d listens at more than %d addresses; the others are not announced", state.Over[0], portlist.MaxOfUser)
 	}
 	more := others{taken: make(map[listenerPort]bool)}
 	if len(a.translations)+len(a.contained) > 0 {
@@ -196,15 +199,11 @@ func (o *others) take(listening []portlist.Listener) {
 
 // contain adds what listens in other namespaces, of a port that several have the first's.
 func (o *others) contain(all []portlist.Listener) {
-	n := 0
 	for _, l := range all {
-		p := listenerPort{l.Proto, l.Addr.Port()}
-		if o.taken[p] || n == maxContained {
-			continue
+		if p := (listenerPort{l.Proto, l.Addr.Port()}); !o.taken[p] {
+			o.taken[p] = true
+			o.all = append(o.all, l)
 		}
-		o.taken[p] = true
-		o.all = append(o.all, l)
-		n++
 	}
 }
 
@@ -264,4 +263,30 @@ func ownAddresses() (own []netip.Prefix) {
 		}
 	}
 	return own
+}
+
+// containerNetworks are those in which containers may be that are led to: of the interfaces
+// that programs have made, such as bridges. In the network of a card are other machines, and
+// a container that gives itself the address of one is not to have it announced.
+func containerNetworks() (networks []netip.Prefix) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil // there will be another look
+	}
+	kinds := linkKinds()
+	for _, i := range interfaces {
+		if kinds[i.Index] == "" {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				networks = append(networks, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()))
+			}
+		}
+	}
+	return networks
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -24,9 +25,16 @@ func serveSerial(ctx context.Context, server *tunnel.Server, path string, log *s
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !errors.Is(err, io.EOF) && err.Error() != logged {
+		// The host went, perhaps in the middle of what it said: what it told an agent that is no more waits in
+		// the line for the next one.
+		left := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !left && err.Error() != logged {
 			logged = err.Error()
-			log.Warn("serial port", "path", path, "err", err)
+			level := slog.LevelWarn
+			if errors.Is(err, fs.ErrNotExist) {
+				level = slog.LevelInfo // as at every boot that starts the agent early
+			}
+			log.Log(ctx, level, "serial port", "path", path, "err", err)
 		}
 		if err == nil {
 			logged = ""

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,11 +17,11 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/added"
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/fdstore"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
-	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // ErrNameTaken is the error of adding a second VM under one name.
@@ -63,6 +62,10 @@ type Config struct {
 	// ControlSocket is the path to which the control socket is bound, which no guest is
 	// given; empty for none.
 	ControlSocket string
+	// OpenURL is given each URL that a VM wants opened and whose of its users does, and calls answer once; nil where none is. It takes a moment.
+	OpenURL func(vm string, user uint32, url string, answer func(wire.OpenOutcome, string))
+	// Kept is where listeners are kept while this process is replaced; nil for nowhere.
+	Kept *fdstore.Store
 	// Events are told what happens; nil for a history of the agent's own.
 	Events *events.History
 	Log    *slog.Logger
@@ -85,29 +88,28 @@ type Agent struct {
 
 	discovery []status.Discovery
 
+	ownMu sync.Mutex
+	own   []netip.AddrPort // listeners of this agent that are no forwards
+
 	rulesMu sync.Mutex // taken after mu
 	rules   ruleSet
 	adds    added.Set // changed with rulesMu only
+
+	upgrading sync.Map // has the names of VMs whose agent is being replaced
 }
 
 // New returns an agent with no VMs.
 func New(cfg Config) *Agent {
-	holder := func(proto string, addr netip.AddrPort) string {
-		name := portwatch.Holder(proto, addr)
-		if strings.HasSuffix(name, fmt.Sprintf("[%d]", os.Getpid())) {
-			return status.OwnMetrics // what else this process listens at is a forward
-		}
-		return libvirt.NameHolder(name)
-	}
 	if cfg.Events == nil {
 		cfg.Events = events.New()
 	}
 	rules := ruleSet{all: cfg.Rules}
-	table := forward.New(forward.Config{
+	a := &Agent{cfg: cfg, rules: rules, started: time.Now()}
+	a.table = forward.New(forward.Config{
 		Rules: decider(rules), Static: statics(rules), Sockets: sockets(rules), Names: names(rules), Reverse: reverses(rules),
-		ControlSocket: cfg.ControlSocket, Holder: holder, Events: cfg.Events, Log: cfg.Log,
+		ControlSocket: cfg.ControlSocket, Holder: a.holder, Kept: cfg.Kept, Events: cfg.Events, Log: cfg.Log,
 	})
-	return &Agent{cfg: cfg, table: table, rules: rules, started: time.Now()}
+	return a
 }
 
 // Run serves the VMs until ctx ends, and returns nil then: with every listener
@@ -115,12 +117,17 @@ func New(cfg Config) *Agent {
 // once.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.table.Close()
-	group, ctx := errgroup.WithContext(ctx)
+	asked := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	group := new(errgroup.Group)
 	group.Go(func() error {
-		<-ctx.Done()
+		<-asked.Done()
 		a.mu.Lock() // after which nothing is added to the group
 		a.stopped = true
 		a.mu.Unlock()
+		// Before links end: who connects from now on waits for the next process, if listeners are kept.
+		a.table.Leave()
+		cancel()
 		return nil
 	})
 	a.mu.Lock()
@@ -136,8 +143,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) start(v *vm) {
 	ctx, cancel := context.WithCancel(a.ctx)
 	v.cancel = cancel
-	// Static forwards need no guest to say anything.
-	v.forwards.Announce(nil)
+	v.unheard()
 	a.group.Go(func() error { defer cancel(); v.supervise(ctx); return nil })
 }
 
@@ -257,7 +263,7 @@ func (a *Agent) VMs(q status.Query) iter.Seq[status.VM] {
 				s.Shown = q.Of(s.Shown)
 			}
 			st := v.status(s)
-			if p := a.project(v.Name); p != nil {
+			if p := a.Project(v.Name); p != nil {
 				c := p.Status()
 				st.Config = &c
 			}

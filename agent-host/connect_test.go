@@ -58,11 +58,11 @@ func startAgentOn(t *testing.T, path string) *hostagent.Agent {
 	return a
 }
 
-func connect(t *testing.T, a *hostagent.Agent, port uint16) (*net.TCPConn, error) {
+func connect(t *testing.T, a *hostagent.Agent, port uint16, as hostagent.Connection) (net.Conn, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, err := a.Connect(ctx, "dev", port)
+	c, err := a.Connect(ctx, "dev", port, as)
 	if c != nil {
 		t.Cleanup(func() { _ = c.Close() })
 		_ = c.SetDeadline(time.Now().Add(patience))
@@ -74,19 +74,24 @@ func connect(t *testing.T, a *hostagent.Agent, port uint16) (*net.TCPConn, error
 func TestTheSSHServerOfSystemdIsReachedWhereNoneIsAnnounced(t *testing.T) {
 	t.Parallel()
 	a := startAgentOn(t, vmm(t, 22))
-	c, err := connect(t, a, 22)
-	if err != nil || c == nil {
-		t.Fatal(err)
+	for _, handOver := range []bool{false, true} {
+		c, err := connect(t, a, 22, hostagent.Connection{HandOver: handOver})
+		if err != nil || c == nil {
+			t.Fatal(err)
+		}
+		if _, itself := c.(*net.UnixConn); itself != handOver {
+			t.Errorf("handed over: %v, and it is %T", handOver, c)
+		}
+		text := strings.Repeat("SSH-2.0\r\n", 100_000)
+		go func() {
+			_, _ = io.WriteString(c, text)
+			_ = c.(interface{ CloseWrite() error }).CloseWrite()
+		}()
+		if got, err := io.ReadAll(c); err != nil || string(got) != text {
+			t.Errorf("%d bytes of %d: %v", len(got), len(text), err)
+		}
 	}
-	text := strings.Repeat("SSH-2.0\r\n", 100_000)
-	go func() {
-		_, _ = io.WriteString(c, text)
-		_ = c.CloseWrite()
-	}()
-	if got, err := io.ReadAll(c); err != nil || string(got) != text {
-		t.Errorf("%d bytes of %d: %v", len(got), len(text), err)
-	}
-	if _, err := connect(t, a, 23); err == nil || err.Error() != "nobody knows whether something listens on port 23 of dev: the guest agent does not answer" {
+	if _, err := connect(t, a, 23, hostagent.Connection{HandOver: true}); err == nil || err.Error() != "nobody knows whether something listens on port 23 of dev: the guest agent does not answer" {
 		t.Errorf("another port: %v", err)
 	}
 }
@@ -95,10 +100,10 @@ func TestWithoutAnySSHServerItIsSaidWhereItWasLookedFor(t *testing.T) {
 	t.Parallel()
 	path := vmm(t, 1)
 	a := startAgentOn(t, path)
-	if c, err := connect(t, a, 22); c != nil || err == nil || !strings.Contains(err.Error(), "no SSH server of systemd's answers: hybrid:"+path+":22: ") {
+	if c, err := connect(t, a, 22, hostagent.Connection{}); c != nil || err == nil || !strings.Contains(err.Error(), "no SSH server of systemd's answers: hybrid:"+path+":22: ") {
 		t.Errorf("%v", err)
 	}
-	if c, err := a.Connect(t.Context(), "other", 22); c != nil || err != nil {
+	if c, err := a.Connect(t.Context(), "other", 22, hostagent.Connection{}); c != nil || err != nil {
 		t.Errorf("a VM that is not there: %v", err)
 	}
 }
@@ -106,11 +111,11 @@ func TestWithoutAnySSHServerItIsSaidWhereItWasLookedFor(t *testing.T) {
 // What ends with the agent is reset.
 func TestConnectionsOfCommandsEndWithTheAgent(t *testing.T) {
 	t.Parallel()
-	var c *net.TCPConn
+	var c net.Conn
 	t.Run("agent", func(t *testing.T) {
 		a := startAgentOn(t, vmm(t, 22))
 		var err error
-		if c, err = a.Connect(t.Context(), "dev", 22); err != nil {
+		if c, err = a.Connect(t.Context(), "dev", 22, hostagent.Connection{}); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
 // expect reads events until one of that kind comes, and returns it.
@@ -93,6 +94,37 @@ func TestWhatHappensToAVMAndItsPortsIsPublished(t *testing.T) {
 	}
 }
 
+// That nothing listens any more follows from it, and is in the status.
+func TestThatAVMHasGoneIsToldOnce(t *testing.T) {
+	t.Parallel()
+	history := events.New()
+	a := startAgentWith(t, hostagent.Config{Version: "test", Events: history, Log: quiet})
+	g := newGuest(t)
+	g.start()
+	add(t, a, g.vm("dev"))
+	connected := func(vms []status.VM) bool { return vms[0].State == status.Connected }
+	within(t, a, patience, "a link", connected)
+	before := history.Now()
+	g.stop()
+	within(t, a, patience, "another reason", func(vms []status.VM) bool { return strings.Contains(vms[0].Error, "no guest agent listens there") })
+	g.start()
+	within(t, a, patience, "a link again", connected)
+	var told []string
+	ctx, cancel := context.WithCancel(t.Context())
+	_ = history.Follow(ctx, before, func(all []events.Event) error {
+		for _, e := range all {
+			if told = append(told, e.Kind); e.Kind == events.VMUp {
+				cancel()
+			}
+		}
+		return nil
+	})
+	cancel()
+	if !slices.Equal(told, []string{events.VMDown, events.VMUp}) {
+		t.Errorf("%q is told", told)
+	}
+}
+
 func TestAClaimAndItsEndArePublishedWithTheHolderAndHowLongItWaited(t *testing.T) {
 	t.Parallel()
 	a, expect := startWatched(t)
@@ -104,8 +136,8 @@ func TestAClaimAndItsEndArePublishedWithTheHolderAndHowLongItWaited(t *testing.T
 	defer holder.Close()
 	g.announce(port)
 	g.start()
+	began := time.Now() // before the agent knows of the VM
 	add(t, a, g.vm("dev"))
-	began := time.Now()
 	if e := expect(events.Claim); e.Port != port || !strings.Contains(e.Words, "is held by") {
 		t.Errorf("%+v", e)
 	}

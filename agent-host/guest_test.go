@@ -20,6 +20,8 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -60,10 +62,12 @@ func startAgentWith(t *testing.T, config hostagent.Config) *hostagent.Agent {
 // guest is a guest agent in this process. What it announces is on 127.0.0.2,
 // so that the host's 127.0.0.1 has the same ports free.
 type guest struct {
-	t       *testing.T
-	path    string
-	version string
-	key     []byte
+	t        *testing.T
+	path     string
+	version  string
+	packager string
+	key      []byte
+	itself   func(wire.Target) (relay.Conn, error) // what it does besides; nil for nothing
 
 	mu      sync.Mutex
 	now     announce.Announcement
@@ -84,7 +88,7 @@ func newGuest(t *testing.T) *guest {
 
 func (g *guest) start() {
 	g.t.Helper()
-	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: g.version, Key: g.key, Log: quiet}, Source: func() (announce.Announcement, <-chan struct{}) {
+	s := &tunnel.Server{Config: tunnel.Config{AgentVersion: g.version, Packager: g.packager, Key: g.key, Log: quiet}, Itself: g.itself, Source: func() (announce.Announcement, <-chan struct{}) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return g.now, g.changed

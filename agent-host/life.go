@@ -16,6 +16,7 @@ type life struct {
 
 	mu    sync.Mutex
 	up    bool
+	lived bool      // it has been up
 	since time.Time // of that
 	words string    // why it is not
 }
@@ -25,15 +26,17 @@ func (l *life) isUp(words string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.up {
+		l.lived = true
 		l.change(true, words)
 	}
 }
 
-// isDown tells why it does not. Each reason is told once, until it does again.
-func (l *life) isDown(words string) {
+// isDown tells why it does not: once for each time that it goes, and of what never came each reason once. Later
+// reasons say what follows from that, but those for which somebody has to do something.
+func (l *life) isDown(words string, remediable bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.up || l.words != words {
+	if l.up || l.words != words && (!l.lived || remediable) {
 		l.change(false, words)
 	}
 }
@@ -70,7 +73,7 @@ func (v *vm) silence(silent bool) {
 		}
 	}
 	if silent {
-		v.life.isDown("it gives no sign of life, and may be paused; its connections stay")
+		v.life.isDown("it gives no sign of life, and may be paused; its connections stay", false)
 		path(v.path(), "bridge")
 		return
 	}

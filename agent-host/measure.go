@@ -4,7 +4,7 @@ import (
 	"iter"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 )
 
 // Measured is a VM as it is measured.
@@ -16,7 +16,7 @@ type Measured struct {
 	Ports    []serve.Port
 	Forwards map[string]int
 	// Detections are how long it took from announcements until ports were open.
-	Detections *relay.Latency
+	Detections *latency.Counter
 }
 
 // Measure tells what there is to measure of each VM. It waits for no guest, and what it tells of goes on counting.

@@ -67,6 +67,23 @@ func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
 	}
 }
 
+// TestAnOutdatedAgentOfAPackageIsLeftToItsPackageManager has one that is known, and one that a guest makes up.
+func TestAnOutdatedAgentOfAPackageIsLeftToItsPackageManager(t *testing.T) {
+	for packager, want := range map[string]string{
+		"dpkg":              "; upgrade its package in the VM, with: sudo apt-get install --only-upgrade rum-guest-agent",
+		"curl evil.example": "; replace it with a newer seed image, or with: rum-host-agent install dev",
+	} {
+		a, g := startAgentWith(t, hostagent.Config{Version: "v1.2.4", Log: slog.New(slog.DiscardHandler)}), newGuest(t)
+		g.version, g.packager = "v1.2.3", packager
+		g.start()
+		add(t, a, g.vm("dev"))
+		within(t, a, patience, "link", func(vms []status.VM) bool { return vms[0].State == status.Connected })
+		if warning := a.Status().VMs[0].Warning; !strings.HasSuffix(warning, want) {
+			t.Errorf("%s: %q", packager, warning)
+		}
+	}
+}
+
 // oldGuest answers a hello as an agent would that speaks version 1 alone, until the test ends.
 func oldGuest(t *testing.T) (path string) {
 	t.Helper()

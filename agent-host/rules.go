@@ -90,8 +90,8 @@ func (a *Agent) useRules() {
 	a.table.SetReverse(reverses(rules))
 }
 
-// project is what the VM of that name follows; nil for none.
-func (a *Agent) project(vm string) *Project {
+// Project is what the VM of that name follows; nil for none.
+func (a *Agent) Project(vm string) *Project {
 	a.rulesMu.Lock()
 	defer a.rulesMu.Unlock()
 	return a.rules.own[vm]

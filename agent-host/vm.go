@@ -10,14 +10,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/backoff"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
+	"github.com/rum-vm/rum-agent/agent-host/intake"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
-	"github.com/rum-vm/rum-agent/tunnel/budget"
+	"github.com/rum-vm/rum-agent/tunnel/builds"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -43,8 +45,7 @@ type vm struct {
 	log        *slog.Logger
 	forwards   *forward.VM
 	cancel     context.CancelFunc
-	budget     *budget.Budget // for announcements
-	unnamed    unnamed
+	intake     *intake.Intake
 	lost       *time.Timer   // calls linkAway
 	hearKnocks func()        // has them heard
 	knocks     chan struct{} // has a token when the guest has knocked
@@ -70,12 +71,12 @@ type vm struct {
 func newVM(a *Agent, c VM) *vm {
 	v := &vm{
 		VM: c, cfg: a.cfg, log: a.cfg.Log.With("vm", c.Name),
-		forwards: a.table.Add(c.Name), cancel: func() {}, budget: budget.New(announceBudget), down: time.Now(),
+		forwards: a.table.Add(c.Name), cancel: func() {}, down: time.Now(),
 		hearKnocks: a.hearKnocks, knocks: make(chan struct{}, 1),
 		life: life{vm: c.Name, events: a.cfg.Events, since: time.Now()},
 	}
-	v.unnamed.announce = v.forwards.Announce
-	v.unnamed.asks = func(l portlist.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
+	asks := func(l portlist.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
+	v.intake = intake.New(asks, v.forwards.Announce)
 	v.forwards.SetBridge(c.Bridge)
 	v.lost = time.AfterFunc(withdrawAfter, v.linkAway)
 	return v
@@ -96,7 +97,7 @@ func (v *vm) supervise(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	var wait backoff
+	var wait backoff.Backoff
 	logged := ""
 	for {
 		began := time.Now()
@@ -110,7 +111,7 @@ func (v *vm) supervise(ctx context.Context) {
 		}
 		now := time.Now()
 		if announced {
-			wait.lostLink(now, now.Sub(began))
+			wait.LostLink(now, now.Sub(began))
 			logged = ""
 			v.log.Warn("lost the guest agent", "error", err)
 		} else if text := err.Error(); text != logged {
@@ -119,7 +120,7 @@ func (v *vm) supervise(ctx context.Context) {
 		}
 		// An attempt on a serial port lasts until the guest answers, or for seconds: the
 		// next one follows soon.
-		v.pause(ctx, max(backoffMin, wait.next(now)-now.Sub(began)), socket)
+		v.pause(ctx, max(backoff.Min, wait.Next(now)-now.Sub(began)), socket)
 		if ctx.Err() != nil {
 			return
 		}
@@ -142,7 +143,7 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 			announced = true
 			v.connected(link)
 		}
-		v.announced(ctx, a)
+		v.announced(a)
 	})
 	if err == nil {
 		err = errEnded
@@ -150,9 +151,9 @@ func (v *vm) serve(ctx context.Context) (announced bool, err error) {
 	if announced {
 		v.disconnected(link)
 		if words := err.Error(); ctx.Err() == nil {
-			v.life.isDown(words)
+			v.life.isDown(words, false)
 		} else {
-			v.life.isDown("it is not served any more")
+			v.life.isDown("it is not served any more", false)
 		}
 	} else {
 		v.dialFailed(ctx, err)
@@ -171,7 +172,13 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	link, err := tunnel.Dial(ctx, v.Endpoint, tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Silence: v.silence, Log: v.log})
+	cfg := tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Silence: v.silence, Log: v.log}
+	if v.cfg.OpenURL != nil {
+		cfg.OpenURL = func(user uint32, url string, answer func(wire.OpenOutcome, string)) {
+			v.cfg.OpenURL(v.Name, user, url, answer)
+		}
+	}
+	link, err := tunnel.Dial(ctx, v.Endpoint, cfg)
 	if _, ok := errors.AsType[*handshake.AuthError](err); ok {
 		err = withRemedy(err, v.keyHint(key))
 	}
@@ -197,6 +204,23 @@ func (v *vm) keyHint(key []byte) string {
 	return hint
 }
 
+// unheard opens static forwards although the guest has not said anything. While listeners of the process before
+// this one wait for it, with the clients in their queues, that has time.
+func (v *vm) unheard() {
+	if v.cfg.Kept.Await(v.Name, v.announceNothing) {
+		return
+	}
+	v.announceNothing()
+}
+
+func (v *vm) announceNothing() {
+	v.changing.Lock()
+	defer v.changing.Unlock()
+	if v.links.Load() == 0 {
+		v.forwards.Announce(nil)
+	}
+}
+
 // dialFailed notes why an attempt came to nothing. A guest that shakes hands
 // and never says what listens there is no better than one that does not answer.
 func (v *vm) dialFailed(ctx context.Context, err error) {
@@ -204,7 +228,9 @@ func (v *vm) dialFailed(ctx context.Context, err error) {
 	v.failed = err
 	v.mu.Unlock()
 	if ctx.Err() == nil {
-		v.life.isDown(err.Error())
+		_, auth := errors.AsType[*handshake.AuthError](err)
+		_, incompatible := errors.AsType[*handshake.IncompatibleError](err)
+		v.life.isDown(err.Error(), auth || incompatible)
 	}
 }
 
@@ -224,6 +250,7 @@ func (v *vm) connected(link *tunnel.Link) {
 		Reverse:  link.SetReverse,
 		Tell:     link.TellPorts,
 		RelayNow: link.RelayNow,
+		HandOver: link.HandOver,
 		Open: func(ctx context.Context, t wire.Target, early []byte) (relay.Conn, string, error) {
 			s, err := link.Open(ctx, t, early)
 			if err != nil {
@@ -233,7 +260,7 @@ func (v *vm) connected(link *tunnel.Link) {
 		},
 	})
 	peer := link.Peer()
-	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" && peer.AgentVersion != last.AgentVersion {
+	if how := builds.Outdated(peer.AgentVersion, v.cfg.Version); how != "" && peer.AgentVersion != last.AgentVersion {
 		v.outdatedAgent(how, peer.AgentVersion)
 	}
 	v.log.Info("linked to the guest agent", "endpoint", v.Endpoint, "auth", peer.Auth, "agent", peer.AgentVersion,
@@ -272,22 +299,11 @@ func (v *vm) disconnected(link *tunnel.Link) {
 // announced takes over what listens in the guest. After a scan that failed there
 // it is what the last good one saw, and before the first good one it is unknown:
 // the forwards stay as they are.
-func (v *vm) announced(ctx context.Context, a announce.Announcement) {
-	// Owed still where a link before this one ended meanwhile.
-	heard := time.Now()
-	if v.budget.Wait(ctx.Done()) != nil {
-		return
-	}
-	began, changed := time.Now(), false
-	defer func() {
-		if changed {
-			v.budget.Spend(withWhatCame * time.Since(began))
-			_ = v.budget.Wait(ctx.Done()) // what is announced meanwhile is joined
-		}
-	}()
+func (v *vm) announced(a announce.Announcement) {
 	if a.Generation > 0 {
-		v.forwards.Heard(heard)
-		changed = v.unnamed.take(a.Listeners)
+		v.forwards.Heard(time.Now())
+		v.intake.Take(a.Listeners)
+		v.cfg.Kept.Settle(v.Name)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -308,16 +324,6 @@ func skipped(a announce.Announcement) string {
 	return fmt.Sprintf("%d listeners of the guest cannot be forwarded, such as %s", a.Skipped, a.SkipReason)
 }
 
-// announceBudget is what announcements of a VM may take of a processor, so that a guest
-// whose ports come and go or change all the time does not keep this agent busy. As much
-// again is done about them elsewhere, where listeners are opened and closed. Paid for are
-// those that change what was there: there is an end to how much can come otherwise, and
-// one program that opens many ports is not to hold up another's.
-var announceBudget = budget.Limits{Share: 0.03, Burst: 300 * time.Millisecond}
-
-// withWhatCame counts a change three times, for those that brought what goes and its name.
-const withWhatCame = 3
-
 // linkAway notes that there has been no link for withdrawAfter.
 func (v *vm) linkAway() {
 	v.changing.Lock()
@@ -326,6 +332,7 @@ func (v *vm) linkAway() {
 	away := v.link == nil && time.Since(v.down) >= withdrawAfter
 	v.mu.Unlock()
 	if away {
+		v.intake.Forget()
 		v.forwards.LinkGone()
 	}
 }
@@ -335,22 +342,23 @@ func (v *vm) status(of forward.Summary) status.VM {
 	loopback := v.forwards.Loopback()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	peer, seen := v.peer, v.lastSeen
+	peer, seen, ahead := v.peer, v.lastSeen, time.Duration(0)
 	if v.link != nil {
-		peer, seen = v.link.Peer(), v.link.LastSeen()
+		peer, seen, ahead = v.link.Peer(), v.link.LastSeen(), v.link.ClockAhead()
 	}
 	st := status.VM{
 		Name: v.Name, State: v.state(),
-		Auth: peer.Auth, AgentVersion: peer.AgentVersion, Generation: v.generation,
+		Auth: peer.Auth, AgentVersion: peer.AgentVersion, AgentArch: peer.Arch, Generation: v.generation,
+		ClockAhead: ahead.Seconds(),
 	}
 	st.Forwards, st.More = of.Shown, of.More
 	st.Warning = v.skipped
-	if how := outdated(peer.AgentVersion, v.cfg.Version); how != "" {
+	if how := builds.Outdated(peer.AgentVersion, v.cfg.Version); how != "" {
 		if st.Warning != "" {
 			st.Warning += "; "
 		}
 		st.Warning += "the guest agent is " + how + " this host agent, " + v.cfg.Version +
-			"; replace it with a newer seed image, or with: rum-host-agent install " + v.Name
+			"; " + v.replacing(peer)
 	}
 	if v.Endpoint != (endpoint.Endpoint{}) {
 		st.Endpoint = v.Endpoint.String()

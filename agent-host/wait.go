@@ -57,10 +57,15 @@ func (a *Agent) try(ctx context.Context, vm, proto string, port uint16) (status.
 			failed = err
 		}
 	}
+	all := a.Explain(vm, proto, port)
+	for _, e := range all {
+		if i := slices.IndexFunc(e.Steps, func(s status.Step) bool { return s.Name == status.StepLink && !s.OK }); i >= 0 {
+			return status.Answer{}, errors.New(e.Steps[i].Text) // and all else for this
+		}
+	}
 	if failed != nil {
 		return status.Answer{}, failed
 	}
-	all := a.Explain(vm, proto, port)
 	for _, e := range all {
 		if i := slices.IndexFunc(e.Steps, func(s status.Step) bool { return !s.OK }); i >= 0 {
 			return status.Answer{}, errors.New(e.Steps[i].Text)

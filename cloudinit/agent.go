@@ -34,6 +34,14 @@ var arches = map[elf.Machine]string{
 // ReadAgent reads the guest agent at path and finds out what it runs on. A file that is not a guest agent, or
 // that needs a dynamic loader which the guest may not have, is an error.
 func ReadAgent(path string) (Agent, error) {
+	// A pipe would be waited for without end.
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		return Agent{}, fmt.Errorf("guest agent: %w", err)
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return Agent{}, fmt.Errorf("guest agent: %w", err)
@@ -51,12 +59,12 @@ func ReadAgent(path string) (Agent, error) {
 			return Agent{}, fmt.Errorf("guest agent %s: dynamically linked: build it with CGO_ENABLED=0", path)
 		}
 	}
-	info, err := buildinfo.Read(bytes.NewReader(data))
+	built, err := buildinfo.Read(bytes.NewReader(data))
 	if err != nil {
 		return Agent{}, fmt.Errorf("guest agent %s: %w", path, err)
 	}
-	if info.Path != agentMain {
-		return Agent{}, fmt.Errorf("guest agent %s: this is %s, not rum-guest-agent", path, info.Path)
+	if built.Path != agentMain {
+		return Agent{}, fmt.Errorf("guest agent %s: this is %s, not rum-guest-agent", path, built.Path)
 	}
 	return Agent{Arch: arch, Binary: data}, nil
 }

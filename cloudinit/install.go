@@ -23,6 +23,10 @@ var (
 	systemdUnit []byte
 	//go:embed guest/rum-guest-agent.openrc
 	openrcScript []byte
+	//go:embed guest/rum-open
+	openScript []byte
+	//go:embed guest/rum-open.profile
+	openProfile []byte
 )
 
 // shebang begins guest/install.sh; the settings go behind it.
@@ -53,6 +57,8 @@ func (s *Seed) agentFiles() []file {
 		{"key", s.Key.Encode(), 0o600},
 		{"rum-guest-agent.service", systemdUnit, 0o644},
 		{"rum-guest-agent.openrc", openrcScript, 0o755},
+		{"rum-open", openScript, 0o755},
+		{"rum-open.profile", openProfile, 0o644},
 	}
 	for _, a := range s.Agents {
 		files = append(files, file{a.file(), a.Binary, 0o755})
@@ -74,6 +80,8 @@ func (s *Seed) installer(m mode) ([]byte, error) {
 	set("key", s.Key.Encode())
 	set("systemd", systemdUnit)
 	set("openrc", openrcScript)
+	set("open", openScript)
+	set("profile", openProfile)
 	agents := slices.SortedFunc(slices.Values(s.Agents), func(x, y Agent) int { return strings.Compare(x.Arch, y.Arch) })
 	var names []string
 	for _, a := range agents {

@@ -231,7 +231,7 @@ func TestUninstallerLeavesNothing(t *testing.T) {
 			t.Errorf("%s: error %v, output %s", name, err, out)
 		}
 		wantCalls(t, calls, row.calls...)
-		for _, gone := range []string{"local/bin/rum-guest-agent", unit, "etc/init.d/rum-guest-agent", "etc/rum-agent", "var/lib/rum-agent"} {
+		for _, gone := range []string{"local/bin/rum-guest-agent", "local/bin/rum-open", "etc/profile.d/rum-open.sh", unit, "etc/init.d/rum-guest-agent", "etc/rum-agent", "var/lib/rum-agent"} {
 			if _, err := os.Stat(filepath.Join(g.Dir, gone)); !os.IsNotExist(err) {
 				t.Errorf("%s: %s is still there: %v", name, gone, err)
 			}
@@ -315,6 +315,30 @@ func TestScriptParsesInEveryShell(t *testing.T) {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s: %v\n%s", shell[0], err, out)
 			}
+		}
+	}
+}
+
+// TestProgramsOfTheVMOpenPagesByTheShimUnlessTheUserHasABrowser evaluates what login shells do.
+func TestProgramsOfTheVMOpenPagesByTheShimUnlessTheUserHasABrowser(t *testing.T) {
+	script, err := newSeed(t).Installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := systemdGuest(t)
+	if err := os.MkdirAll(filepath.Join(g.Dir, "etc/profile.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g.mustRun(script)
+	if info, err := os.Stat(filepath.Join(g.Dir, "local/bin/rum-open")); err != nil || info.Mode() != 0o755 {
+		t.Errorf("the shim: %v (%v)", info, err)
+	}
+	profile := g.Read("etc/profile.d/rum-open.sh")
+	for env, want := range map[string]string{"A=1": "/usr/local/bin/rum-open", "BROWSER=firefox": "firefox", "DISPLAY=:0": "", "WAYLAND_DISPLAY=wayland-0": ""} {
+		cmd := exec.Command("/bin/sh", "-euc", profile+"printf %s \"${BROWSER-}\"")
+		cmd.Env = []string{env}
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+			t.Errorf("with %s: %q (%v), want %q", env, out, err, want)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,7 +63,7 @@ func TestSeedImageIsReadByXorriso(t *testing.T) {
 		"rum-agent/rum-guest-agent-linux-arm64": string(s.Agents[0].Binary),
 		"rum-agent/rum-guest-agent-linux-amd64": string(s.Agents[1].Binary),
 	}
-	for _, name := range []string{"rum-guest-agent.service", "rum-guest-agent.openrc"} {
+	for _, name := range []string{"rum-guest-agent.service", "rum-guest-agent.openrc", "rum-open", "rum-open.profile"} {
 		data, err := os.ReadFile(filepath.Join("guest", name))
 		if err != nil {
 			t.Fatal(err)
@@ -249,7 +250,7 @@ func TestUserDataOnlyCarriesTheFiles(t *testing.T) {
 		}
 		got[header.Name] = string(data)
 	}
-	if len(got) != 5 || got["rum-agent/key"] != string(s.Key.Encode()) ||
+	if len(got) != 7 || got["rum-agent/key"] != string(s.Key.Encode()) ||
 		got["rum-agent/rum-guest-agent-linux-amd64"] != string(s.Agents[1].Binary) {
 		t.Errorf("payload: %q", got)
 	}
@@ -283,11 +284,16 @@ func TestWhatIsNotAnAgentIsRefused(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{
 		source:                     "not a Linux executable",
 		tool(t, "ls", "coreutils"): "dynamically linked",
 		other:                      "not rum-guest-agent",
-		dir:                        "is a directory",
+		dir:                        "not a regular file",
+		pipe:                       "not a regular file",
 	} {
 		if _, err := cloudinit.ReadAgent(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: error %v", path, err)

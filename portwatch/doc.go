@@ -20,8 +20,9 @@
 // An event says no more than where to look. What is shown is always what the kernel's
 // tables say: those of one port after an event, and all of them every 30 seconds, and
 // when events got lost or the machine's networks changed. Looking uses a tenth of one
-// CPU in the long run, whatever happens. What one user's sockets do is shown 40 times a
-// second in the long run, or less often among thousands, and delays nobody else's.
+// CPU in the long run, whatever happens. What one user's sockets do is looked at 40 times a
+// second in the long run, or less often among thousands; meanwhile it wakes nobody, and it
+// delays nobody else's.
 //
 // Out of scope: unix and vsock sockets, listeners in other network namespaces
 // (package netns), ports that exist as rules of the packet filter only (package nat), and the zone of an

@@ -105,6 +105,23 @@ func TestWithoutSockDiagOlderSocketsAreSeenToGoToo(t *testing.T) {
 	})
 }
 
+func TestWithoutSockDiagEventsTellOfWhatComesAndGoes(t *testing.T) {
+	alone(t, func(cgroup string) {
+		w := portwatch.WatchFrom(&portwatch.Scanner{Proc: "/proc/"}, never, slog.New(slog.DiscardHandler), openCgroup(t, cgroup))
+		w.LookRarely()
+		run(t, w)
+		until(t, w, "the first look", func(s portwatch.State) bool { return s.Generation > 0 })
+		for _, s := range slices.Concat(tcpSockets, udpSockets) {
+			addr, closeIt := s.open(t)
+			until(t, w, fmt.Sprintf("%v to come", s), has(s.proto(), addr))
+			if err := closeIt(); err != nil {
+				t.Fatal(err)
+			}
+			until(t, w, fmt.Sprintf("%v to go", s), hasNot(s.proto(), addr))
+		}
+	})
+}
+
 func TestAListenerThatIsShutDownIsGone(t *testing.T) {
 	alone(t, func(cgroup string) {
 		w, _ := follow(t, never, openCgroup(t, cgroup))

@@ -34,7 +34,7 @@ func (k *Kernel) Stop() { k.mu.Lock(); k.Wake() }
 func (k *Kernel) Go() { k.mu.Unlock() }
 
 // Wait waits for events while not stopped.
-func (k *Kernel) Wait(deadline time.Time, batch []events.Event) ([]events.Event, bool, error) {
+func (k *Kernel) Wait(deadline time.Time, batch []events.Event) ([]events.Event, events.Lost, error) {
 	k.waits.Add(1)
 	k.awaitGo()
 	return k.source.Wait(deadline, batch)
@@ -95,3 +95,7 @@ func WatchFrom(s *Scanner, safety time.Duration, log *slog.Logger, kernels ...*K
 	}
 	return w
 }
+
+// LookRarely has a Watcher that was told of sockets whose cookies it does not know look for
+// their end an hour later.
+func (w *Watcher) LookRarely() { w.interval = time.Hour }

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/cpushare"
 	"github.com/rum-vm/rum-agent/portwatch/events"
 	"github.com/rum-vm/rum-agent/portwatch/netevents"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,9 +56,11 @@ func opened(p *events.Programs, err error) (source, error) {
 type source interface {
 	// Of is where the events of a protocol come from, SourcePoll for nowhere.
 	Of(proto string) string
-	// Wait appends what has happened to batch, once something has, at the deadline,
-	// or when woken. lost says that more has happened than is known.
-	Wait(deadline time.Time, batch []events.Event) (_ []events.Event, lost bool, err error)
+	// Wait appends what has happened to batch, once something has that no quiet user has
+	// done, at the deadline, or when woken. lost says that more has happened than is known.
+	Wait(deadline time.Time, batch []events.Event) (_ []events.Event, lost events.Lost, err error)
+	// SetQuiet says whether what a user does ends a Wait.
+	SetQuiet(user uint32, quiet bool)
 	// Wake ends a wait, now or the next one.
 	Wake()
 	// Alive reports whether events can still come.
@@ -64,7 +68,7 @@ type source interface {
 	// BindOf says how a UDP socket came to its port.
 	BindOf(cookie uint64) events.Bind
 	// TellClose asks for an event when a socket goes whose beginning there was none for.
-	TellClose(proto string, family uint8, port uint16, cookie uint64)
+	TellClose(proto string, family uint8, port uint16, cookie uint64, user uint32)
 	Close() error
 }
 
@@ -80,8 +84,8 @@ type follower struct {
 	pending   map[place]*pending
 	due       map[string]time.Time // when to look at all of a protocol
 	aliveAt   time.Time            // when to ask next whether events can still come
-	budget    budget
-	turns     turns
+	turns     cpushare.Turns
+	blamed    map[uint32]int // who pays for the next look at everything: who made it necessary
 	batch     []events.Event
 }
 
@@ -91,7 +95,7 @@ func newFollower(w *Watcher, src source) *follower {
 		w: w, src: src, picture: newPicture(w.scanner),
 		told: make(map[uint64]events.Bind), older: make(map[uint64]place), pending: make(map[place]*pending),
 		due:     map[string]time.Time{"tcp": now, "udp": now},
-		aliveAt: now.Add(w.safety), budget: newBudget(lookShare, lookCost, now), turns: newTurns(),
+		aliveAt: now.Add(w.safety), turns: cpushare.NewTurns(lookShares, now, src.SetQuiet),
 	}
 }
 
@@ -108,7 +112,7 @@ func (f *follower) run(ctx context.Context) error {
 		}
 		// Who has used up what there is neither looks nor reads, so that a flood of events
 		// is read at once, or for the most part lost, which is a look at everything.
-		if wait := min(f.budget.wait(time.Now()), maxPause); wait > 0 {
+		if wait := min(f.turns.Wait(time.Now()), maxPause); wait > 0 {
 			if !netevents.Sleep(ctx, wait) {
 				return nil
 			}
@@ -116,36 +120,39 @@ func (f *follower) run(ctx context.Context) error {
 				return err
 			}
 		}
-		now := time.Now()
-		if now.Before(f.next(now)) {
-			continue
+		if now := time.Now(); !now.Before(f.next(now)) {
+			f.lookAndPay(now)
 		}
-		runtime.LockOSThread() // the CPU time is that of a thread
-		spent := f.w.cpuTime()
-		changed := f.look(now)
-		spent = f.w.cpuTime() - spent
-		if changed {
-			f.budget.spendChange(time.Now(), spent, f.picture.count)
-			f.turns.paid(time.Now(), spent, f.picture.count)
-		} else {
-			f.budget.spend(time.Now(), spent)
-		}
-		runtime.UnlockOSThread()
+		f.turns.Pay(time.Now())
 	}
 }
 
-// next is when the next look is due.
+// lookAndPay looks at what is due.
+func (f *follower) lookAndPay(now time.Time) {
+	runtime.LockOSThread() // the CPU time is that of a thread
+	defer runtime.UnlockOSThread()
+	spent := f.w.cpuTime()
+	changed, users := f.look(now)
+	spent = f.w.cpuTime() - spent
+	f.w.lookTook.Store(int64(spent))
+	if changed {
+		spent = costOfChange(spent, f.picture.count)
+	}
+	f.turns.Share(time.Now(), spent, users)
+}
+
+// next is when the next look is due, or a quiet user's turn.
 func (f *follower) next(now time.Time) time.Time {
-	next := f.due["tcp"]
+	next := f.turns.Next(f.due["tcp"], now)
 	if udp := f.due["udp"]; udp.Before(next) {
 		next = udp
 	}
 	for _, p := range f.pending {
-		if p.due.Before(next) {
-			next = p.due
+		if due := f.turns.Of(p.users, p.due, now); due.Before(next) {
+			next = due
 		}
 	}
-	return f.turns.next(next, now)
+	return next
 }
 
 // take takes in what happens until a deadline, or nothing but what has happened.
@@ -156,19 +163,29 @@ func (f *follower) take(deadline time.Time) error {
 	}
 	f.batch = batch
 	now := time.Now()
-	if len(batch) > 0 {
-		f.budget.spend(now, wakeCost+time.Duration(len(batch))*eventCost)
+	if lost.Any {
+		f.blamed = most(batch)
 	}
-	for _, e := range batch {
+	for i, e := range batch {
+		if i == 0 {
+			f.turns.Owe(now, wakeCost, e.User)
+		}
+		f.turns.Owe(now, eventCost, e.User)
 		if e.Elsewhere || !e.Opened && e.Cookie != 0 && !f.picture.has(e.Cookie) {
 			f.w.tellElsewhere()
 		}
 		if e.Elsewhere {
 			continue
 		}
-		f.note(event{place{e.Proto, e.Family, e.Port}, e.Cookie, e.Opened}, now)
+		f.note(event{place{e.Proto, e.Family, e.Port}, e.Cookie, e.Opened, e.User}, now)
 	}
-	if lost || f.w.nudged.Swap(false) || len(f.pending) > maxPending {
+	if lost.OfQuiet {
+		for user := range f.turns.Quiet() {
+			f.noteAll("tcp", user, now)
+			f.noteAll("udp", user, now)
+		}
+	}
+	if lost.Any || f.w.nudged.Swap(false) || len(f.pending) > maxPending {
 		clear(f.pending)
 		f.due["tcp"], f.due["udp"] = now, now
 	}
@@ -177,6 +194,17 @@ func (f *follower) take(deadline time.Time) error {
 	}
 	f.aliveAt = now.Add(f.w.safety)
 	return f.src.Alive()
+}
+
+// most is who has done most of what has happened.
+func most(batch []events.Event) map[uint32]int {
+	done, by := make(map[uint32]int), events.NoUser
+	for _, e := range batch {
+		if done[e.User]++; done[e.User] > done[by] {
+			by = e.User
+		}
+	}
+	return map[uint32]int{by: 1}
 }
 
 // note takes in an event.
@@ -188,23 +216,34 @@ func (f *follower) note(e event, now time.Time) {
 		f.noteOlder(e, now)
 		return
 	}
+	known := f.picture.has(e.cookie)
+	if f.picture.procfs { // which tells no cookies
+		e.cookie, known = 0, len(f.picture.rows[e.place]) > 0
+	}
+	if e.user == events.NoUser {
+		e.user = f.picture.user(e)
+	}
 	p := f.pending[e.place]
 	if p == nil {
-		if e.cookie != 0 && !e.opened && !f.picture.has(e.cookie) {
+		if !e.opened && !known && (e.cookie != 0 || f.picture.procfs) {
 			delete(f.told, e.cookie)
 			return // it was gone before anybody knew of it
 		}
-		p = &pending{due: now, want: make(map[uint64]bool)}
+		if f.crowded(e.user) {
+			f.noteAll(e.proto, e.user, now)
+			return
+		}
+		p = f.await(e.place, now)
 		if e.proto == "udp" && e.opened && f.ephemeral.has(e.port) {
 			p.due = now.Add(ephemeralDelay)
 		}
-		f.pending[e.place] = p
 	}
 	p.tries = 0
+	p.by(e.user)
 	switch {
 	case e.cookie == 0:
 		p.blind = true
-	case !e.opened && !f.picture.has(e.cookie):
+	case !e.opened && !known:
 		delete(p.want, e.cookie)
 		delete(f.told, e.cookie)
 		if len(p.want) == 0 && !p.blind {
@@ -218,6 +257,39 @@ func (f *follower) note(e event, now time.Time) {
 	}
 	if e.opened && e.cookie != 0 && e.proto == "tcp" {
 		f.told[e.cookie] = events.BindUnknown
+	}
+}
+
+// await is what a place waits for, from a time on if it does not wait yet.
+func (f *follower) await(at place, due time.Time) *pending {
+	p := f.pending[at]
+	if p == nil {
+		p = &pending{due: due, want: make(map[uint64]bool)}
+		f.pending[at] = p
+	}
+	return p
+}
+
+// crowded reports whether as many places wait for a user as may.
+func (f *follower) crowded(user uint32) bool {
+	if len(f.pending) < maxPlacesOfUser {
+		return false
+	}
+	n := 0
+	for _, p := range f.pending {
+		if slices.Contains(p.users, user) {
+			n++
+		}
+	}
+	return n >= maxPlacesOfUser
+}
+
+// noteAll takes in that a user has changed more of a protocol than is known.
+func (f *follower) noteAll(proto string, user uint32, now time.Time) {
+	for _, at := range tables(proto) {
+		p := f.await(at, now)
+		p.blind, p.tries = true, 0
+		p.by(user)
 	}
 }
 
@@ -239,31 +311,28 @@ func (f *follower) noteOlder(e event, now time.Time) {
 		f.olderAt = now
 	}
 	if len(f.older) > maxPlaces {
-		f.pending[e.place] = &pending{due: f.olderAt, want: make(map[uint64]bool), blind: true}
+		f.pending[e.place] = &pending{due: f.olderAt, want: make(map[uint64]bool), blind: true, users: []uint32{e.user}}
 		return
 	}
 	for _, at := range f.older {
-		if p := f.pending[at]; p == nil {
-			f.pending[at] = &pending{due: f.olderAt, want: make(map[uint64]bool), blind: true}
-		} else {
-			p.blind, p.tries = true, 0
-		}
+		p := f.await(at, f.olderAt)
+		p.blind, p.tries = true, 0
+		p.by(e.user)
 	}
 }
 
-// look looks at what is due and shows what it finds. It reports whether
-// that has changed anything.
-func (f *follower) look(now time.Time) bool {
-	f.turns.paying = nil
+// look looks at what is due and shows what it finds. It reports whether that has changed
+// anything, and for how many ports of which users it was.
+func (f *follower) look(now time.Time) (changed bool, users map[uint32]int) {
 	a := f.ask(now)
 	if len(a.places) == 0 {
-		return f.show(now, nil)
+		return false, nil
 	}
-	places, gone, come, err := f.picture.look(a.places)
+	places, gone, come, err := f.picture.look(a.places, f.pending)
 	if err != nil {
 		clear(f.pending)
 		f.due["tcp"], f.due["udp"] = now.Add(maxPause), now.Add(maxPause)
-		return f.w.update(nil, err)
+		return f.w.update(nil, err), nil
 	}
 	for _, proto := range a.whole {
 		f.due[proto] = now.Add(f.w.safety)
@@ -272,26 +341,26 @@ func (f *follower) look(now time.Time) bool {
 		}
 		f.ephemeral = readEphemeral(f.w.scanner.root())
 	}
-	f.settle(now, slices.Concat(gone, come))
+	different := slices.Concat(gone, come)
+	f.settle(now, different)
 	f.tell(now, places, gone)
 	f.w.forget(gone)
-	if a.everything || !slices.Equal(places, a.places) {
-		f.turns.all(now)
-		return f.w.showAll(f.picture.at(wholeTables))
+	for _, s := range different {
+		a.add(s.both(), portlist.UserOf(s.uid))
 	}
-	f.turns.add(gone)
-	f.turns.add(come)
-	return f.show(now, a.ports)
+	if !slices.Equal(places, a.places) {
+		return f.w.showAll(f.picture.at(wholeTables)), a.users
+	}
+	if a.everything {
+		f.turns.Forget(now)
+		users, f.blamed = f.blamed, nil
+		return f.w.showAll(f.picture.at(wholeTables)), users
+	}
+	return f.show(a.ports), a.users
 }
 
-// show shows some ports where nothing has come or gone, and what has elsewhere as far
-// as it is its users' turn.
-func (f *follower) show(now time.Time, ports []port) bool {
-	ports = slices.DeleteFunc(ports, f.turns.waits)
-	ports = append(ports, f.turns.take(now)...)
-	if len(ports) == 0 {
-		return false
-	}
+// show shows some ports anew.
+func (f *follower) show(ports []port) bool {
 	both := make([]place, 0, 2*len(ports))
 	for _, p := range ports {
 		both = append(both, place{p.proto, unix.AF_INET, p.number}, place{p.proto, unix.AF_INET6, p.number})
@@ -327,7 +396,7 @@ func (f *follower) tell(now time.Time, places []place, gone []socket) {
 				known = bind != events.BindUnknown
 			}
 			if !known {
-				f.src.TellClose(s.proto, s.family, s.addr.Port(), s.cookie)
+				f.src.TellClose(s.proto, s.family, s.addr.Port(), s.cookie, portlist.UserOf(s.uid))
 				untold = append(untold, *s)
 				if s.proto == "tcp" {
 					f.older[s.cookie] = at
@@ -340,9 +409,9 @@ func (f *follower) tell(now time.Time, places []place, gone []socket) {
 		at := s.place()
 		switch {
 		case len(untold) > maxPlaces:
-			f.due[s.proto] = now
+			f.noteAll(s.proto, portlist.UserOf(s.uid), now)
 		case f.pending[at] == nil:
-			f.pending[at] = &pending{due: now, want: make(map[uint64]bool)}
+			f.pending[at] = &pending{due: now, want: make(map[uint64]bool), users: []uint32{portlist.UserOf(s.uid)}}
 		default:
 			f.pending[at].due = now
 		}

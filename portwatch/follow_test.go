@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,4 +159,50 @@ var tcpSockets = []opener{
 
 var udpSockets = []opener{
 	{"udp4", "127.0.0.1:5201"}, {"udp4", "0.0.0.0:0"}, {"udp6", "[::1]:5201"}, {"udp6", "[::]:0"}, {"udp", ":60001"},
+}
+
+// TestListenersThatShareAnAddressOrAreAtAnUnusualOneAreSeen: the kernel finds neither by the cookie of an event alone.
+func TestListenersThatShareAnAddressOrAreAtAnUnusualOneAreSeen(t *testing.T) {
+	alone(t, func(cgroup string) {
+		w, _ := follow(t, never, openCgroup(t, cgroup))
+		shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+			err = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+			return err
+		}}
+		listen := func(addr string) net.Listener {
+			l, err := shared.Listen(t.Context(), "tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+			return l
+		}
+		unusual := netip.MustParseAddrPort("127.9.9.9:8080")
+		listen(unusual.String())
+		until(t, w, "the one at an unusual address", has("tcp", unusual))
+
+		addr := netip.MustParseAddrPort("127.0.0.1:8080")
+		all := []net.Listener{listen(addr.String())}
+		until(t, w, "the first of those that share an address", has("tcp", addr))
+		for range 7 {
+			all = append(all, listen(addr.String()))
+		}
+		for i, l := range all {
+			if s, _ := w.State(); index(s, "tcp", addr) < 0 {
+				t.Fatalf("%d of %d are left, and none is seen", len(all)-i, len(all))
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			// Another that comes and goes, so that the events of this one have been taken in.
+			other, end := opener{"tcp4", "127.0.0.1:8081"}.open(t)
+			until(t, w, "another", has("tcp", other))
+			if err := end(); err != nil {
+				t.Fatal(err)
+			}
+			until(t, w, "another to go", hasNot("tcp", other))
+		}
+		until(t, w, "the last of those that share an address to go", hasNot("tcp", addr))
+		until(t, w, "the one at an unusual address to stay", has("tcp", unusual))
+	})
 }

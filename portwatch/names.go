@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/cpushare"
 	"github.com/rum-vm/rum-agent/portwatch/events"
 	"github.com/rum-vm/rum-agent/portwatch/netevents"
 	"github.com/rum-vm/rum-agent/portwatch/process"
@@ -13,9 +14,17 @@ import (
 
 // nameAfter are the times after a change at which processes are looked up: as soon as the
 // change has been told, for a descriptor that a parent was passing to its child, for a
-// server that became a daemon or another program meanwhile. A search keeps a processor for
-// milliseconds, and whoever tells of the change would wait for it.
+// server that became a daemon or another program meanwhile.
 var nameAfter = []time.Duration{2 * time.Millisecond, 50 * time.Millisecond, time.Second, 5 * time.Second}
+
+const (
+	// nameLooks is how many times as long as the look that has found the change it takes at
+	// least to tell of the change and for a first client to be served. A search keeps a
+	// processor for many times as long, and both would wait for it.
+	nameLooks = 10
+	// maxNameDelay leaves time for a search, of that which a host waits for a name.
+	maxNameDelay = 25 * time.Millisecond
+)
 
 // maxNamePause is the longest time between two searches for names that are due.
 const maxNamePause = 10 * time.Second
@@ -29,7 +38,7 @@ const clientAge = time.Second
 func (w *Watcher) nameAll(ctx context.Context) {
 	known := process.Owners{Root: w.scanner.root()}
 	since := make(map[uint64]time.Time)
-	budget := newBudget(nameShare, changeCost, time.Now())
+	budget := cpushare.NewBudget(nameShare, changeCost, time.Now())
 	step := len(nameAfter)
 	for {
 		var later <-chan time.Time
@@ -40,7 +49,8 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.nameless:
-			if step = 0; !netevents.Sleep(ctx, nameAfter[step]) {
+			first := max(nameAfter[0], min(nameLooks*time.Duration(w.lookTook.Load()), maxNameDelay))
+			if step = 0; !netevents.Sleep(ctx, first) {
 				return
 			}
 		case <-later:
@@ -58,11 +68,10 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		spent = w.cpuTime() - spent
 		runtime.UnlockOSThread()
 		if changed {
-			budget.spendChange(time.Now(), spent, len(sockets))
-		} else {
-			budget.spend(time.Now(), spent)
+			spent = costOfChange(spent, len(sockets))
 		}
-		if wait := min(budget.wait(time.Now()), maxNamePause); wait > 0 && !netevents.Sleep(ctx, wait) {
+		budget.Spend(time.Now(), spent)
+		if wait := min(budget.Wait(time.Now()), maxNamePause); wait > 0 && !netevents.Sleep(ctx, wait) {
 			return
 		}
 	}

@@ -10,8 +10,9 @@ const (
 	// is cheaper. The kernel walks all of it for each of them, and hands out both
 	// families' for two of them, but each row of these costs about a fiftieth of a walk.
 	minPlaces, maxPlaces, rowsForAPlace = 2, 8, 50
-	// maxPending bounds the places that wait to be looked at.
-	maxPending = 256
+	// maxPending bounds the places that wait to be looked at, maxPlacesOfUser those that
+	// wait for one user, and maxUsersOfPlace the users that one is looked at for.
+	maxPending, maxPlacesOfUser, maxUsersOfPlace = 512, 128, 8
 )
 
 // retries are the times after which a place is looked at again where the kernel has
@@ -31,6 +32,7 @@ type event struct {
 	place
 	cookie uint64 // 0 where it is not known
 	opened bool   // or closed
+	user   uint32 // events.NoUser where it is not known
 }
 
 // pending is a place that is to be looked at.
@@ -41,32 +43,57 @@ type pending struct {
 	want map[uint64]bool
 	// blind: something has happened to a socket whose cookie is not known.
 	blind bool
+	users []uint32 // who has made something happen there
+}
+
+// by notes one of them.
+func (p *pending) by(user uint32) {
+	if len(p.users) < maxUsersOfPlace && !slices.Contains(p.users, user) {
+		p.users = append(p.users, user)
+	}
 }
 
 // asked is what to look at.
 type asked struct {
 	places []place
-	ports  []port   // of what has happened
-	whole  []string // the protocols of which places are all
+	ports  []port         // of what has happened
+	users  map[uint32]int // who has made it happen, and at how many ports
+	whole  []string       // the protocols of which places are all
 	// everything is that all of a protocol is due, whatever has happened.
 	everything bool
 }
 
-func (f *follower) ask(now time.Time) (a asked) {
+// wholeWeight is how many ports a user counts for who is looked at as a whole.
+const wholeWeight = 64
+
+// add adds a port where users have made something happen.
+func (a *asked) add(p port, users ...uint32) {
+	weight := wholeWeight
+	if p.number != 0 {
+		weight = 1
+		if !slices.Contains(a.ports, p) {
+			a.ports = append(a.ports, p)
+		}
+	}
+	for _, user := range users {
+		a.users[user] += weight
+	}
+}
+
+func (f *follower) ask(now time.Time) asked {
+	a := asked{users: make(map[uint32]int)}
 	most := min(minPlaces+f.picture.count/rowsForAPlace, maxPlaces)
 	for _, proto := range []string{"tcp", "udp"} {
 		var some []place
 		for at, p := range f.pending {
-			if at.proto != proto || p.due.After(now) {
+			if at.proto != proto || f.turns.Of(p.users, p.due, now).After(now) {
 				continue
 			}
 			some = append(some, at)
-			if p := at.both(); !slices.Contains(a.ports, p) {
-				a.ports = append(a.ports, p)
-			}
+			a.add(at.both(), p.users...)
 		}
-		due := slices.ContainsFunc(some, place.isTable) || !f.due[proto].After(now)
-		if due || len(some) > most {
+		due := !f.due[proto].After(now)
+		if due || slices.ContainsFunc(some, place.isTable) || len(some) > most {
 			some, a.whole = tables(proto), append(a.whole, proto)
 		}
 		a.everything = a.everything || due

@@ -3,9 +3,12 @@ package portwatch
 import (
 	"errors"
 	"iter"
+	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/events"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,6 +20,7 @@ type picture struct {
 	rows    map[place][]socket // by the port where they are
 	count   int
 	cookies map[uint64]bool // of the rows
+	procfs  bool            // the rows were read from procfs
 }
 
 func newPicture(s *Scanner) picture {
@@ -25,6 +29,16 @@ func newPicture(s *Scanner) picture {
 
 // has reports whether a socket was there when it was looked for.
 func (p *picture) has(cookie uint64) bool { return p.cookies[cookie] }
+
+// user is whose socket an event is about, events.NoUser if it is not among the rows.
+func (p *picture) user(e event) uint32 {
+	for _, s := range p.rows[e.place] {
+		if e.cookie == 0 || e.cookie == s.cookie {
+			return portlist.UserOf(s.uid)
+		}
+	}
+	return events.NoUser
+}
 
 // anonymous reports whether there are sockets whose cookies are not known, since only
 // procfs told of them: no event can be recognized as theirs.
@@ -38,10 +52,10 @@ func (p *picture) anonymous(proto string) bool {
 }
 
 // look brings some places up to date, and returns them, or all where only that could
-// be, and the sockets that came or went.
-func (p *picture) look(places []place) (at []place, gone, come []socket, err error) {
-	rows, err := p.read(places)
-	if err != nil {
+// be, and the sockets that came or went. What waits for a look there says what to look for.
+func (p *picture) look(places []place, waits map[place]*pending) (at []place, gone, come []socket, err error) {
+	rows, err := p.read(places, waits)
+	if p.procfs = err != nil; err != nil {
 		places = wholeTables
 		rows, err = p.twice(places, p.scanner.sockets)
 	}
@@ -69,16 +83,64 @@ func (p *picture) look(places []place) (at []place, gone, come []socket, err err
 var errNoDiag = errors.New("sock_diag has failed a short while ago")
 
 // read asks sock_diag.
-func (p *picture) read(places []place) ([]socket, error) {
+func (p *picture) read(places []place, waits map[place]*pending) (rows []socket, err error) {
 	if p.scanner.Proc != "" || time.Now().Before(p.scanner.diagAfter) {
 		return nil, errNoDiag
 	}
-	ask := func() ([]socket, error) { return p.scanner.fromDiag(places...) }
-	if !slices.ContainsFunc(places, place.isTable) {
-		rows, err := ask()
-		return p.scanner.Own.without(rows), err
+	if slices.ContainsFunc(places, place.isTable) {
+		return p.twice(places, func() ([]socket, error) { return p.scanner.fromDiag(places...) })
 	}
-	return p.twice(places, ask)
+	for _, at := range places {
+		some, known := p.rowsAfter(at, waits[at])
+		if !known {
+			if some, err = p.scanner.fromDiag(at); err != nil {
+				return nil, err
+			}
+		}
+		rows = append(rows, some...)
+	}
+	return p.scanner.Own.without(rows), nil
+}
+
+// maxLookups is how many sockets of a place are asked for one by one.
+const maxLookups = 4
+
+// rowsAfter makes the rows of a place what they are after the events that it waits for, by asking the kernel for
+// these sockets alone: for the rows of a port it walks over all that listen on this machine, and a table of
+// thousands of empty chains. known is whether that told everything. It does not where a socket shares its
+// address with others, and where it is neither at any address nor at loopback's.
+func (p *picture) rowsAfter(at place, waits *pending) (rows []socket, known bool) {
+	if at.proto != "tcp" || p.procfs || waits == nil || waits.blind || len(waits.want) == 0 || len(waits.want) > maxLookups {
+		return nil, false
+	}
+	rows = slices.Clone(p.rows[at])
+	for cookie, there := range waits.want {
+		i := slices.IndexFunc(rows, func(s socket) bool { return s.cookie == cookie })
+		switch {
+		case there && i < 0:
+			s, err := p.scanner.listener(cookie, usualAddresses(at)...)
+			if err != nil || s.place() != at {
+				return nil, false
+			}
+			rows = append(rows, s)
+		case !there && i >= 0:
+			if _, err := p.scanner.listener(cookie, rows[i].addr); !errors.Is(err, unix.ENOENT) {
+				return nil, false
+			}
+			rows = slices.Delete(rows, i, i+1)
+		}
+	}
+	return rows, true
+}
+
+// usualAddresses are those at which most listeners of a place are.
+func usualAddresses(at place) []netip.AddrPort {
+	if at.family == unix.AF_INET6 {
+		return []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), at.port), netip.AddrPortFrom(netip.IPv6Loopback(), at.port)}
+	}
+	return []netip.AddrPort{
+		netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.port), netip.AddrPortFrom(netip.IPv4Unspecified(), at.port),
+	}
 }
 
 // twice reads tables, and once more where a socket is missing. The kernel hands out

@@ -41,7 +41,7 @@ func listener(proto, addr string) portlist.Listener {
 }
 
 var compareAddr = cmp.Options{
-	cmpopts.EquateComparable(netip.AddrPort{}),
+	cmpopts.EquateComparable(netip.AddrPort{}, portlist.Program{}),
 	cmpopts.IgnoreFields(portlist.Listener{}, "Inode", "UID"),
 }
 

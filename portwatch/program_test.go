@@ -43,8 +43,8 @@ func TestAProgramIsItsCommandLineDirectoryAndHome(t *testing.T) {
 			symlink(t, row.cwd, filepath.Join(root, "90/cwd"))
 		}
 		got := onlyProgram(t, &portwatch.Scanner{Proc: root})
-		if got.Command != row.wantCommand || got.Dir != row.wantCwd || got.Home != "/root" {
-			t.Errorf("%s: %q in %q of %q", row.name, got.Command, got.Dir, got.Home)
+		if got.Command() != row.wantCommand || got.Dir() != row.wantCwd || got.Home() != "/root" {
+			t.Errorf("%s: %q in %q of %q", row.name, got.Command(), got.Dir(), got.Home())
 		}
 	}
 }
@@ -55,12 +55,12 @@ func TestAProcessThatBecomesAnotherProgramIsReadAgain(t *testing.T) {
 	addProcess(t, root, 90, 1, "sh", 700)
 	write(t, root, "90/cmdline", "sh\x00start\x00")
 	s := &portwatch.Scanner{Proc: root}
-	if got := onlyProgram(t, s).Command; got != "sh start" {
+	if got := onlyProgram(t, s).Command(); got != "sh start" {
 		t.Errorf("%q", got)
 	}
 	write(t, root, "90/comm", "node\n")
 	write(t, root, "90/cmdline", "node\x00server.js\x00")
-	if got := onlyProgram(t, s).Command; got != "node server.js" {
+	if got := onlyProgram(t, s).Command(); got != "node server.js" {
 		t.Errorf("%q", got)
 	}
 }
@@ -78,14 +78,14 @@ func TestAProgramOfThisMachineIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Program.Dir != dir || !strings.HasPrefix(got.Program.Command, os.Args[0]) {
-		t.Errorf("%q in %q", got.Program.Command, got.Program.Dir)
+	if got.Program.Dir() != dir || !strings.HasPrefix(got.Program.Command(), os.Args[0]) {
+		t.Errorf("%q in %q", got.Program.Command(), got.Program.Dir())
 	}
 }
 
 // A command line may hold a password.
 func TestAProgramIsNeverPrinted(t *testing.T) {
-	l := portlist.Listener{Proto: "tcp", Program: portlist.Program{Command: "secret", Dir: "/secret", Home: "/secret"}}
+	l := portlist.Listener{Proto: "tcp", Program: portlist.NewProgram("secret", "/secret", "/secret")}
 	inJSON, err := json.Marshal(l)
 	if err != nil {
 		t.Fatal(err)

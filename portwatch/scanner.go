@@ -81,6 +81,8 @@ type Scanner struct {
 	broadcasts broadcasts
 	interfaces interfaces
 
+	loopbackDown bool // when all was listed last
+
 	ephemeral   ephemeral // as readEphemeral has found it
 	ephemeralAt time.Time
 }
@@ -102,10 +104,11 @@ func (s *Scanner) Scan() ([]portlist.Listener, error) {
 	return s.list(sockets, s.processes.Of(inodesOf(sockets))), nil
 }
 
-// listMore is list for some sockets beside those that are listed already.
+// listMore is list for some sockets beside those that are listed already, while this
+// machine's networks are as they were then.
 func (s *Scanner) listMore(sockets []socket, owners map[uint64]process.Owner) []portlist.Listener {
 	broadcasts, interfaces := s.broadcasts, s.interfaces
-	listeners := s.list(sockets, owners)
+	listeners := s.listeners(sockets, owners)
 	maps.Copy(s.broadcasts, broadcasts)
 	maps.Copy(s.interfaces, interfaces)
 	return listeners
@@ -113,17 +116,22 @@ func (s *Scanner) listMore(sockets []socket, owners map[uint64]process.Owner) []
 
 // list makes listeners of sockets, whose owners are by inode.
 func (s *Scanner) list(sockets []socket, owners map[uint64]process.Owner) []portlist.Listener {
+	s.loopbackDown = s.Proc == "" && loopbackDown()
+	return s.listeners(sockets, owners)
+}
+
+func (s *Scanner) listeners(sockets []socket, owners map[uint64]process.Owner) []portlist.Listener {
 	// The order by inode decides who names an address that several sockets
 	// share through SO_REUSEPORT: the oldest whose owner is known.
 	slices.SortFunc(sockets, func(a, b socket) int { return cmp.Compare(a.inode, b.inode) })
 	unusable := s.broadcasts.unusable(sockets)
-	down, ipv6 := s.Proc == "" && loopbackDown(), make(ipv6)
+	ipv6 := make(ipv6)
 	devices := s.interfaces.names(sockets)
 	listeners := make([]portlist.Listener, 0, len(sockets))
 	for _, sock := range sockets {
 		why := unusable[sock.addr]
 		switch {
-		case down:
+		case s.loopbackDown:
 			why = LoopbackDown
 		case why == "" && s.Proc == "" && ipv6.off(sock):
 			why = IPv6Off
@@ -207,4 +215,20 @@ func (s *Scanner) fromDiag(places ...place) (sockets []socket, err error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return sockets, nil
+}
+
+// listener asks sock_diag for one TCP listener, which may be at one of some addresses. The error is errNotAlone,
+// or that of sock_diag.
+func (s *Scanner) listener(cookie uint64, at ...netip.AddrPort) (found socket, err error) {
+	if s.diag == nil {
+		if s.diag, err = dialDiag(); err != nil {
+			return socket{}, err
+		}
+	}
+	for _, addr := range at {
+		if found, err = s.diag.one(addr, cookie); err == nil || !errors.Is(err, errNotAlone) {
+			break
+		}
+	}
+	return found, err
 }

@@ -119,7 +119,15 @@ func (w *Watcher) relist(ports []port) (changed bool) {
 		from, to := span(all, p)
 		all = slices.Replace(all, from, to, now...)
 	}
-	return w.set(all, differ, nil)
+	over := w.state.Over
+	if differ {
+		// Who has more than are listed has them still, or the next look at everything tells.
+		var also []uint32
+		all, also = portlist.Limit(all, w.state.Listeners)
+		over = slices.Compact(slices.Sorted(slices.Values(slices.Concat(over, also))))
+		differ = !slices.Equal(all, w.state.Listeners)
+	}
+	return w.set(all, over, differ, nil)
 }
 
 // span is where the listeners of a port are in a sorted list.

@@ -2,6 +2,7 @@ package portwatch
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -84,6 +85,35 @@ func (d *diag) dump(p place, each func(socket)) error {
 	return nil
 }
 
+// errNotAlone is what one says of a socket that is not there, or not the one that packets to its address are for.
+var errNotAlone = errors.New("no such socket, or not the only one")
+
+// one asks for the TCP listener with a cookie at an address. It is found as for a packet, without a walk over all
+// that listen; so is another one that takes what comes there.
+func (d *diag) one(at netip.AddrPort, cookie uint64) (socket, error) {
+	req := make([]byte, diagReqLen)
+	req[0], req[1] = unix.AF_INET, unix.IPPROTO_TCP
+	if at.Addr().Is6() {
+		req[0] = unix.AF_INET6
+	}
+	binary.NativeEndian.PutUint32(req[4:], 1<<stateListen)
+	binary.BigEndian.PutUint16(req[8:], at.Port())
+	copy(req[12:28], at.Addr().AsSlice())
+	binary.NativeEndian.PutUint32(req[48:], uint32(cookie))
+	binary.NativeEndian.PutUint32(req[52:], uint32(cookie>>32))
+	replies, err := d.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.SOCK_DIAG_BY_FAMILY, Flags: netlink.Request},
+		Data:   req,
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESTALE): // sock_diag_check_cookie in net/core/sock_diag.c
+		return socket{}, errors.Join(errNotAlone, err)
+	case err != nil || len(replies) != 1:
+		return socket{}, fmt.Errorf("ask for the listener at %v: %d replies, %w", at, len(replies), err)
+	}
+	return parseDiag("tcp", replies[0].Data)
+}
+
 // parseDiag decodes a struct inet_diag_msg, and of the attributes after it the
 // one that says whether an IPv6 socket takes IPv4 too.
 func parseDiag(proto string, b []byte) (socket, error) {
@@ -104,10 +134,12 @@ func parseDiag(proto string, b []byte) (socket, error) {
 	local, _ := netip.AddrFromSlice(b[8 : 8+size])
 	remote, _ := netip.AddrFromSlice(b[24 : 24+size])
 	v6only := false
-	if attrs, err := netlink.NewAttributeDecoder(b[diagMsgLen:]); err == nil {
-		for attrs.Next() {
-			if attrs.Type() == diagV6Only {
-				v6only = attrs.Uint8() == 1
+	if b[0] == unix.AF_INET6 { // else there is none, in any of thousands of rows
+		if attrs, err := netlink.NewAttributeDecoder(b[diagMsgLen:]); err == nil {
+			for attrs.Next() {
+				if attrs.Type() == diagV6Only {
+					v6only = attrs.Uint8() == 1
+				}
 			}
 		}
 	}

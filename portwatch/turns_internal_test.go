@@ -2,7 +2,7 @@ package portwatch
 
 import (
 	"log/slog"
-	"net/netip"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -11,49 +11,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a program opens and closes all the time is shown now and then, and another user's
-// port at once.
-func TestAUserWhoIsShownOftenWaitsAndNobodyElse(t *testing.T) {
+// What a user does who opens and closes more than may wait for him is looked at once, at
+// his turn, and costs another's port nothing.
+func TestAUserWhoOpensTooMuchIsLookedAtAsAWholeAtHisTurn(t *testing.T) {
 	const busy, other = 1001, 1002
-	of := func(uid uint32, number uint16) []socket {
-		return []socket{{proto: "tcp", family: unix.AF_INET, uid: uid, addr: netip.AddrPortFrom(netip.IPv4Unspecified(), number)}}
+	f := newFollower(Watch(new(Scanner), 0, slog.New(slog.DiscardHandler)), silent{quiet: make(map[uint32]bool)})
+	now := time.Now()
+	f.due["tcp"], f.due["udp"] = now.Add(time.Hour), now.Add(time.Hour)
+	open := func(user uint32, port int) {
+		f.note(event{place{"tcp", unix.AF_INET, uint16(port)}, uint64(user)<<32 | uint64(port), true, user}, now)
 	}
-	turns, now, shown := newTurns(), time.Now(), 0
-	for ms := range 10_000 {
-		at := now.Add(time.Duration(ms) * time.Millisecond)
-		turns.add(of(busy, uint16(20_000+ms%500)))
-		if ports := turns.take(at); len(ports) > 0 {
-			shown++
-			turns.paid(at, 0, 0)
-		}
+	for port := range 10_000 {
+		open(busy, 20_000+port)
 	}
-	// 50 at first, and 40 a second.
-	if shown < 400 || shown > 500 {
-		t.Errorf("the busy user's ports were shown %d times in 10 s", shown)
+	f.turns.Owe(now, time.Second, busy)
+	f.turns.Pay(now)
+	if len(f.pending) > maxPlacesOfUser+2 {
+		t.Errorf("%d places wait", len(f.pending))
 	}
-	end := now.Add(10 * time.Second)
-	turns.add(of(busy, 20_000))
-	turns.add(of(other, 8080))
-	if next := turns.next(end.Add(time.Hour), end); next.After(end) {
-		t.Errorf("the other user's turn is after %v", next.Sub(end))
+	open(other, 8080)
+	if a := f.ask(now); !slices.Equal(a.places, []place{{"tcp", unix.AF_INET, 8080}}) || !maps.Equal(a.users, map[uint32]int{other: 1}) {
+		t.Errorf("%v is looked at for %v, want the other user's port", a.places, a.users)
 	}
-	if ports := turns.take(end); !slices.Equal(ports, []port{{"tcp", 8080}}) {
-		t.Errorf("shown is %v, want the other user's port", ports)
-	}
-	if next := turns.next(end.Add(time.Hour), end); next.Sub(end) > time.Second {
-		t.Errorf("the busy user waits for %v", next.Sub(end))
-	}
-	if ports := turns.take(end.Add(time.Second)); len(ports) == 0 {
-		t.Error("the busy user's ports are never shown")
+	if a := f.ask(now.Add(time.Minute)); !slices.Equal(a.whole, []string{"tcp"}) || a.everything {
+		t.Errorf("all is looked at of %v, everything is %v, want all of tcp", a.whole, a.everything)
 	}
 }
 
 // silent is a source that never tells anything.
-type silent struct{ source }
+type silent struct {
+	source
+	quiet map[uint32]bool
+}
 
-func (silent) Of(string) string                        { return SourceEBPF }
-func (silent) BindOf(uint64) events.Bind               { return events.BindUnknown }
-func (silent) TellClose(string, uint8, uint16, uint64) {}
+func (silent) Of(string) string                                { return SourceEBPF }
+func (silent) BindOf(uint64) events.Bind                       { return events.BindUnknown }
+func (silent) TellClose(string, uint8, uint16, uint64, uint32) {}
+func (s silent) SetQuiet(user uint32, quiet bool)              { s.quiet[user] = quiet }
 
 // Any Go program has listeners of MPTCP, and the kernel does not say where the one was
 // that is gone. That is no reason to look at thousands of sockets.

@@ -22,9 +22,11 @@ type State struct {
 	// Generation counts the changes of Listeners; 0 means that no scan has
 	// succeeded yet.
 	Generation uint64
-	// Listeners is the complete list, sorted as by Scan. It is shared:
-	// do not modify it.
+	// Listeners are sorted as by Scan. The list is complete, but for users who have more than
+	// there may be of one (portlist.MaxOfUser). It is shared: do not modify it.
 	Listeners []portlist.Listener
+	// Over are those users, as of the latest scan that was not of some ports only.
+	Over []uint32
 	// Sources are what tells the Watcher when to look.
 	Sources Sources
 	// Err is why the latest scan failed, or nil. Listeners is then what the
@@ -59,6 +61,7 @@ type Watcher struct {
 
 	elsewhere chan struct{} // has a token when something happened in other network namespaces; nil for nobody to tell
 	nameless  chan struct{} // has a token when sockets were shown
+	lookTook  atomic.Int64  // the CPU time of the last look
 	showing   sync.Mutex
 	shown     map[port][]socket        // last
 	owners    map[uint64]process.Owner // of the sockets, by inode
@@ -168,14 +171,18 @@ func (w *Watcher) confirmedScan() ([]portlist.Listener, error) {
 func (w *Watcher) update(listeners []portlist.Listener, err error) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.set(listeners, w.state.Generation == 0 || !slices.Equal(listeners, w.state.Listeners), err)
+	listeners, over := portlist.Limit(listeners, w.state.Listeners)
+	return w.set(listeners, over, w.state.Generation == 0 || !slices.Equal(listeners, w.state.Listeners), err)
 }
 
 // set is update where it is known whether the listeners differ. It needs w.mu.
-func (w *Watcher) set(listeners []portlist.Listener, differ bool, err error) bool {
+func (w *Watcher) set(listeners []portlist.Listener, over []uint32, differ bool, err error) bool {
 	next := w.state
 	next.Err = err
 	changed := (err == nil) != (w.state.Err == nil)
+	if err == nil && !slices.Equal(over, next.Over) {
+		next.Over, changed = over, true
+	}
 	if err == nil && differ {
 		next.Generation++
 		next.Listeners = listeners

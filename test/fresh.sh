@@ -39,7 +39,7 @@ if [ "${2:-}" != inside ]; then
 	fi
 	# Not under exec, so that the directory is removed afterwards.
 	env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb \
-		GOPROXY="$(go env GOPROXY)" GOSUMDB="$(go env GOSUMDB)" \
+		GOPROXY="$(go env GOPROXY)" GOSUMDB="$(go env GOSUMDB)" TESTFLAGS="${TESTFLAGS:-}" \
 		unshare --mount --pid --fork --kill-child sh test/fresh.sh "$suite" inside "$dir/root"
 	exit
 fi

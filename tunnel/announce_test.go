@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -31,7 +32,7 @@ func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
 		slices.SortFunc(set, func(a, b portlist.Listener) int { return a.Addr.Compare(b.Addr) })
 		g.source.set(announce.Announcement{Generation: uint64(i + 1), Listeners: set})
 		got := awaitGeneration(t, heard, uint64(i+1))
-		if d := cmp.Diff(set, got.Listeners, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), equateEmpty); d != "" {
+		if d := cmp.Diff(set, got.Listeners, cmpopts.EquateComparable(netip.AddrPort{}, portlist.Program{}), equateEmpty); d != "" {
 			t.Fatalf("generation %d: %s", i+1, d)
 		}
 	}
@@ -45,7 +46,7 @@ func TestTheHostAlwaysHasTheWholeSet(t *testing.T) {
 func TestWithoutAKeyNothingIsToldOfProgramsButTheirNames(t *testing.T) {
 	web := listener("0.0.0.0:8080")
 	web.Process = "node[9]"
-	web.Program = portlist.Program{Command: "node --password=x", Dir: "/srv/shop", Home: "/root"}
+	web.Program = portlist.NewProgram("node --password=x", "/srv/shop", "/root")
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte{7}, keyfile.Size)} {
 		g := startGuest(t, stream.PathRaw, tunnel.Config{Key: key})
 		g.source.set(announce.Announcement{Generation: 1, Listeners: []portlist.Listener{web}})

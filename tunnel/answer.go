@@ -3,13 +3,23 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 
 	"github.com/rum-vm/rum-agent/tunnel/dial"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
+
+// itself connects to what the agent serves itself.
+func (s *Server) itself(t wire.Target) (relay.Conn, error) {
+	if s.Itself == nil {
+		return nil, fmt.Errorf("%v: %w", t, os.ErrNotExist)
+	}
+	return s.Itself(t)
+}
 
 // answerTo is the answer that a dial makes.
 func answerTo(err error) (wire.AnswerStatus, string) {

@@ -80,32 +80,6 @@ func TestMessagesOfUseAreNotHeldUp(t *testing.T) {
 	})
 }
 
-func TestSilenceIsJudgedOnlyWhileWeListen(t *testing.T) {
-	var p pings
-	at := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-	p.beat(at(0), pingInterval)
-	heard := at(0.5)
-	for s := 1.0; s <= 5; s++ {
-		if !p.beat(at(s), pingInterval) {
-			t.Errorf("the heartbeat at %v s counts as late", s)
-		}
-	}
-	if got := p.silence(at(5.1), heard); got != at(4.6) {
-		t.Errorf("silent for %v, want 4.6 s", got)
-	}
-	// Stopped until 20 s: nothing is judged before the next heartbeat, nor by what
-	// was not heard before it.
-	if got := p.silence(at(20), heard); got != 0 {
-		t.Errorf("judged %v of silence while our own heartbeat was late", got)
-	}
-	if p.beat(at(20), pingInterval) {
-		t.Error("a heartbeat 15 s late counts as on time")
-	}
-	if got := p.silence(at(20.5), heard); got != at(0.5) {
-		t.Errorf("silent for %v, want 0.5 s: the guest has just been asked", got)
-	}
-}
-
 // largeConn is a control stream on which a large message comes every second.
 type largeConn struct {
 	message []byte

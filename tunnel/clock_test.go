@@ -49,7 +49,7 @@ func answerForAnHour(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	lost := make(chan error, 2)
 	server := &Server{Source: func() (announce.Announcement, <-chan struct{}) { return announce.Announcement{Generation: 1}, nil }}
-	guest := newGuestLink(server, handshake.Agreed{}, false)
+	guest := newGuestLink(server, accepting{}, handshake.Agreed{}, false)
 	accepted := make(chan *stream.Stream, 1)
 	guest.serve = func(_ context.Context, conn net.Conn, o wire.OpenRequest) {
 		s := stream.NewAnswered(o.ID, &guest.ends)

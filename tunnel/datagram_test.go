@@ -41,7 +41,10 @@ func datagrams(t *testing.T, l *link) (*udp.Datagrams, <-chan answer) {
 	done := make(chan error, 1)
 	go func() {
 		done <- d.Run(ctx, s, udp.Handler{
-			Reply:   func(flow uint32, b []byte) bool { answers <- answer{flow: flow, payload: bytes.Clone(b)}; return true },
+			Reply: func(flow uint32, b []byte, _ int, _ *udp.Burst) (useless int) {
+				answers <- answer{flow: flow, payload: bytes.Clone(b)}
+				return 0
+			},
 			Trouble: func(flow, lost uint32, reason string) { answers <- answer{flow: flow, lost: lost, reason: reason} },
 		})
 	}()
@@ -57,6 +60,12 @@ func datagrams(t *testing.T, l *link) (*udp.Datagrams, <-chan answer) {
 		}
 	})
 	return d, answers
+}
+
+// send has a datagram go out at once.
+func send(d *udp.Datagrams, flow uint32, to netip.AddrPort, payload []byte) bool {
+	defer d.Flush()
+	return d.Add(flow, to, payload)
 }
 
 func next(t *testing.T, answers <-chan answer) answer {
@@ -110,7 +119,7 @@ func TestDatagramsArriveWholeAndByTheirFlow(t *testing.T) {
 					b[i] = byte(dice.Uint32())
 				}
 				sent[flow] = sha256.Sum256(b)
-				if !d.Send(flow, addr, b) {
+				if !send(d, flow, addr, b) {
 					t.Fatalf("round %d: no room", n)
 				}
 			}
@@ -122,7 +131,7 @@ func TestDatagramsArriveWholeAndByTheirFlow(t *testing.T) {
 				delete(sent, a.flow)
 			}
 		}
-		if d.Send(1, addr, make([]byte, wire.MaxDatagram+1)) {
+		if send(d, 1, addr, make([]byte, wire.MaxDatagram+1)) {
 			t.Error("a datagram that is too long was taken")
 		}
 	})
@@ -135,7 +144,7 @@ func TestAServiceSeesEveryFlowAtAPortOfItsOwn(t *testing.T) {
 	seen := make(map[uint32]string)
 	for range 3 {
 		for flow := range uint32(10) {
-			d.Send(flow, addr, nil)
+			send(d, flow, addr, nil)
 		}
 		for range 10 {
 			a := next(t, answers)
@@ -146,7 +155,7 @@ func TestAServiceSeesEveryFlowAtAPortOfItsOwn(t *testing.T) {
 		}
 	}
 	d.End(3)
-	d.Send(3, addr, nil)
+	send(d, 3, addr, nil)
 	if a := next(t, answers); string(a.payload) == seen[3] {
 		t.Error("a flow that ended kept its socket")
 	}
@@ -164,7 +173,7 @@ func TestAServiceOnAnotherLoopbackAddressSeesLocalhost(t *testing.T) {
 	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)
 	addr, _ := udpService(t, "127.0.0.9:0", func(_ []byte, from net.Addr) []byte { return []byte(from.String()) })
-	d.Send(1, addr, []byte("who am I"))
+	send(d, 1, addr, []byte("who am I"))
 	if a := next(t, answers); !strings.HasPrefix(string(a.payload), "127.0.0.1:") {
 		t.Errorf("the service sees %s%s", a.payload, a.reason)
 	}
@@ -175,12 +184,12 @@ func TestAFlowSurvivesARestartOfItsService(t *testing.T) {
 	d, answers := datagrams(t, l)
 	where := func(_ []byte, from net.Addr) []byte { return []byte(from.String()) }
 	addr, stop := udpService(t, "127.0.0.1:0", where)
-	d.Send(1, addr, nil)
+	send(d, 1, addr, nil)
 	first := next(t, answers)
 	// answered sends until an answer is as wanted. Late ones come in between.
 	answered := func(text string, ok func(answer) bool) {
 		for end := time.Now().Add(10 * time.Second); ; {
-			d.Send(1, addr, []byte(text))
+			send(d, 1, addr, []byte(text))
 			if a := next(t, answers); ok(a) {
 				return
 			}
@@ -234,20 +243,20 @@ func TestAServiceThatAnswersFromAnotherPortIsFollowed(t *testing.T) {
 		}
 		for range 2 { // a client may use its socket for the next file
 			transfer := listen()
-			d.Send(1, to, []byte("request"))
+			send(d, 1, to, []byte("request"))
 			client := take(front, "request")
 			_, _ = transfer.WriteTo([]byte("block 1"), client)
 			expect("block 1")
-			d.Send(1, to, []byte("ack 1"))
+			send(d, 1, to, []byte("ack 1"))
 			take(transfer, "ack 1")
 			_, _ = transfer.WriteTo([]byte("block 2"), client)
 			expect("block 2")
 			_ = transfer.Close()
 			// As a client does that gets no answer: once to a port where nobody is,
 			// then again.
-			d.Send(1, to, []byte("to nobody"))
+			send(d, 1, to, []byte("to nobody"))
 			eventually(t, "the front again", func() bool {
-				d.Send(1, to, []byte("again"))
+				send(d, 1, to, []byte("again"))
 				_ = front.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 				_, _, err := front.ReadFrom(make([]byte, 100))
 				return err == nil
@@ -258,7 +267,7 @@ func TestAServiceThatAnswersFromAnotherPortIsFollowed(t *testing.T) {
 			}
 		}
 		// One that has answered from where it was asked is believed from there alone.
-		d.Send(2, to, []byte("hello"))
+		send(d, 2, to, []byte("hello"))
 		client := take(front, "hello")
 		_, _ = front.WriteTo([]byte("from the front"), client)
 		expect("from the front")
@@ -271,7 +280,7 @@ func TestAServiceThatAnswersFromAnotherPortIsFollowed(t *testing.T) {
 func TestDatagramsReachOnlyTheGuestItself(t *testing.T) {
 	l := startLink(t, startGuest(t, stream.PathRaw, tunnel.Config{}), tunnel.Config{})
 	d, answers := datagrams(t, l)
-	d.Send(1, netip.MustParseAddrPort("192.0.2.1:53"), []byte("hello"))
+	send(d, 1, netip.MustParseAddrPort("192.0.2.1:53"), []byte("hello"))
 	if a := next(t, answers); a.lost != 1 || !strings.Contains(a.reason, "not an address of this machine") {
 		t.Errorf("%+v", a)
 	}
@@ -287,7 +296,7 @@ func TestAFloodOfDatagramsDoesNotStopTCP(t *testing.T) {
 		sent, dropped := 0, 0
 		flood.Go(func() {
 			for b := make([]byte, 60_000); ctx.Err() == nil; {
-				if sent++; !d.Send(uint32(sent%8), addr, b) {
+				if sent++; !send(d, uint32(sent%8), addr, b) {
 					dropped++
 					time.Sleep(50 * time.Microsecond)
 				}
@@ -326,7 +335,7 @@ func TestALinkHasFewDatagramStreams(t *testing.T) {
 	addr, _ := udpService(t, "127.0.0.1:0", same)
 	for range 2 {
 		d, answers := datagrams(t, l)
-		d.Send(1, addr, nil)
+		send(d, 1, addr, nil)
 		next(t, answers)
 	}
 	s, err := l.Open(t.Context(), wire.UDPTarget(), nil)
@@ -370,7 +379,7 @@ func TestGarbageEndsADatagramStreamWithAReason(t *testing.T) {
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		replies := 0
 		err = udp.NewDatagrams().Run(t.Context(), relay.TCP(c.(*net.TCPConn)), udp.Handler{
-			Reply: func(uint32, []byte) bool { replies++; return true },
+			Reply: func(uint32, []byte, int, *udp.Burst) int { replies++; return 0 },
 		})
 		if err == nil || replies != 1 || strings.Contains(err.Error(), "timeout") {
 			t.Errorf("%s: %v after %d replies", name, err, replies)

@@ -39,9 +39,9 @@ func (s *script) message() []byte {
 		}
 		return ls
 	}
-	switch s.byte() % 12 {
+	switch s.byte() % 14 {
 	case 0:
-		return wire.AppendMessage(nil, hello("fuzz"))
+		return wire.AppendMessage(nil, hello(Config{AgentVersion: "fuzz"}))
 	case 1:
 		return wire.AppendMessage(nil, &wire.SnapshotMessage{Generation: uint64(s.byte() % 4), Listeners: listeners()})
 	case 2:
@@ -51,7 +51,7 @@ func (s *script) message() []byte {
 	case 4:
 		return wire.AppendMessage(nil, &wire.PingMessage{Seq: uint64(s.byte() % 4)})
 	case 5:
-		return wire.AppendMessage(nil, &wire.PongMessage{Seq: uint64(s.byte() % 4)})
+		return wire.AppendMessage(nil, &wire.PongMessage{Seq: uint64(s.byte() % 4), Now: int64(s.byte()) << 55})
 	case 6, 7:
 		id := uint64(s.byte() % 4)
 		if s.byte()%2 == 1 {
@@ -68,6 +68,10 @@ func (s *script) message() []byte {
 		return wire.AppendMessage(nil, &wire.ReverseStateMessage{ID: uint64(s.byte() % 3), State: wire.ReverseState(s.byte() % 5)})
 	case 10:
 		return wire.AppendMessage(nil, &wire.PortStatesMessage{Ports: []wire.PortState{{Proto: "tcp", Port: 1 + uint16(s.byte()), Outcome: wire.PortOutcome(s.byte() % 6)}}})
+	case 11:
+		return wire.AppendMessage(nil, &wire.OpenURLMessage{ID: uint64(s.byte() % 3), URL: "http://localhost/", Proof: []byte{s.byte()}})
+	case 12:
+		return wire.AppendMessage(nil, &wire.OpenURLAnswerMessage{ID: uint64(s.byte() % 3), Outcome: wire.OpenOutcome(s.byte() % 6)})
 	}
 	body := make([]byte, 1+s.byte()%8) // any kind, any body
 	for i := range body {
@@ -182,7 +186,7 @@ func FuzzAHostOnALink(f *testing.F) {
 			return announce.Announcement{Generation: 1, Listeners: []portlist.Listener{{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80")}}}, nil
 		}}
 		server.init()
-		g := newGuestLink(server, handshake.Agreed{Auth: "none"}, false)
+		g := newGuestLink(server, accepting{}, handshake.Agreed{Auth: "none"}, false)
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- g.run(ctx, guestEnd) }()

@@ -22,19 +22,22 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
+	"github.com/rum-vm/rum-agent/tunnel/urls"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // guestLink is the guest's end of a link.
 type guestLink struct {
 	server  *Server
+	in      accepting
 	agreed  handshake.Agreed
 	session *mux.Session
 	control *control
 	orders  *handshake.Verifier // nil without a key
-	work    *budget.Budget      // for messages that serve no client
+	urls    urls.Guest
+	work    *budget.Budget // for messages that serve no client
 	ends    stream.Ends
-	refused refusals
+	refused budget.Refusals
 	streams sync.WaitGroup
 	serve   func(context.Context, net.Conn, wire.OpenRequest) // serveStream, but in tests
 	started chan struct{}                                     // closed once control is there, or will never be
@@ -56,18 +59,18 @@ type guestLink struct {
 	ended    bool
 }
 
-func newGuestLink(s *Server, a handshake.Agreed, many bool) *guestLink {
+func newGuestLink(s *Server, in accepting, a handshake.Agreed, many bool) *guestLink {
 	l := &guestLink{
-		server: s, agreed: a, many: many, started: make(chan struct{}),
+		server: s, in: in, agreed: a, many: many, started: make(chan struct{}),
 		endsCame: make(chan net.Conn, 1), waiting: make(map[*waitingConn]bool),
 		dials: make(chan struct{}, dial.MaxPending),
 	}
-	l.work, l.refused = budget.New(budget.Link), newRefusals(budget.Link, maxHeld)
+	l.work, l.refused = budget.New(budget.Link), budget.NewRefusals(budget.Link, maxHeld)
 	if a.OrderKey != nil {
-		l.orders = &handshake.Verifier{Key: *a.OrderKey}
+		l.orders, l.urls.Orders = &handshake.Verifier{Key: *a.OrderKey}, &handshake.Signer{Key: *a.GuestOrderKey}
 	}
 	if l.untrusted() {
-		l.work, l.refused = budget.New(keylessBudget), newRefusals(keylessBudget, maxHeldKeyless)
+		l.work, l.refused = budget.New(keylessBudget), budget.NewRefusals(keylessBudget, maxHeldKeyless)
 	}
 	l.datagrams = budget.New(l.limitsOf(budget.Datagrams))
 	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened == 0 }
@@ -129,7 +132,7 @@ func (l *guestLink) start(ctx context.Context, conn io.ReadWriteCloser) (err err
 		}
 		l.ends.Tell = l.endsConn.Tell
 	}
-	l.control.send(hello(l.server.AgentVersion))
+	l.control.send(hello(l.server.Config))
 	return nil
 }
 
@@ -172,7 +175,7 @@ func (l *guestLink) serveSession(ctx context.Context) error {
 func (l *guestLink) handle(m wire.Message) (useful bool, err error) {
 	switch m := m.(type) {
 	case *wire.PingMessage:
-		l.control.send(&wire.PongMessage{Seq: m.Seq})
+		l.control.send(&wire.PongMessage{Seq: m.Seq, Now: time.Now().UnixNano()})
 	case *wire.EndMessage:
 		useful = l.ends.Deliver(*m)
 	case *wire.ReverseMessage:
@@ -188,6 +191,8 @@ func (l *guestLink) handle(m wire.Message) (useful bool, err error) {
 		l.ports = m.Ports
 		l.mu.Unlock()
 		l.server.hostsChanged()
+	case *wire.OpenURLAnswerMessage:
+		l.urls.Answered(*m)
 	default:
 		return false, fmt.Errorf("host sent a control message that only guests send: %T", m)
 	}
@@ -274,7 +279,7 @@ func (l *guestLink) dropped(err error) {
 // has its answer at once. One without is any user there, who pays with the connections
 // that he may make.
 func (l *guestLink) payRefusal() (answer bool) {
-	if l.refused.pay(l.session.CloseChan()) {
+	if l.refused.Pay(l.session.CloseChan()) {
 		return true
 	}
 	if !l.untrusted() {
@@ -287,8 +292,8 @@ func (l *guestLink) payRefusal() (answer bool) {
 // newStream makes the stream that a request opens. Nothing carries it yet.
 func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*stream.Stream, error) {
 	s := stream.NewAnswered(open.ID, &l.ends)
-	if open.Reuse {
-		s.Reuse(func(raw *relay.Descriptor) { l.again(ctx, open.ID, raw) })
+	if id := open.ID; open.Reuse { // the stream holds no more of the request
+		s.Reuse(func(raw *relay.Descriptor) { l.again(ctx, id, raw) })
 	}
 	return s, l.ends.Add(s)
 }
@@ -309,9 +314,12 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 		return
 	}
 	var target relay.Conn
-	if l.full() {
+	switch {
+	case l.full():
 		err = errTooManyKeyless
-	} else {
+	case open.HandOver && s.Path() == stream.PathMux:
+		err = errOneConnection
+	default:
 		target, err = l.dial(ctx, s, open)
 	}
 	if err == nil || l.payRefusal() {
@@ -324,16 +332,23 @@ func (l *guestLink) serveStream(ctx context.Context, conn net.Conn, open wire.Op
 		s.Die(net.ErrClosed)
 		return
 	}
+	if open.HandOver {
+		l.handOver(s, target, open.Target)
+		return
+	}
 	l.streams.Add(1)
 	relay.Relay(target, s, new(relay.Counters), l.streamEnded(open.Target))
 }
 
 // dial connects to what a stream is for, as long as that is wanted.
 func (l *guestLink) dial(ctx context.Context, s *stream.Stream, open wire.OpenRequest) (relay.Conn, error) {
-	if open.Target.Network == wire.NetworkUnix {
-		if err := l.orders.Verify(handshake.OrderOpen, open.Order(), open.Proof); err != nil {
+	if kind := handshake.OrderTo(open.Target); kind != "" {
+		if err := l.orders.Verify(kind, open.Order(), open.Proof); err != nil {
 			return nil, err
 		}
+	}
+	if open.Target.Network == wire.NetworkAgent {
+		return l.server.itself(open.Target)
 	}
 	select {
 	case l.dials <- struct{}{}:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,68 +15,28 @@ import (
 // Heartbeats.
 const (
 	pingInterval = time.Second
-	// idleInterval is that of a link that carries nothing, while the guest answers.
-	idleInterval = 5 * time.Second
+	// idleInterval is that of a link that carries nothing, while the guest answers: each costs
+	// either agent about twenty context switches. A connection that begins asks at once.
+	idleInterval = 10 * time.Second
 	// silentAfter is how long without a reply makes a link silent.
 	silentAfter = 4 * time.Second
 	// probeInterval is how often a silent guest is tried anew beside the
 	// link, where the endpoint allows it.
 	probeInterval = 3 * time.Second
-	// late is how much later than it should a heartbeat of ours is when this
-	// process, or the machine, did not run meanwhile.
-	late = pingInterval
 )
-
-// pings is the host's side of the heartbeat. Time is package clock's, which stands still
-// while the machine sleeps and does not follow the clock on the wall.
-type pings struct {
-	asked, answered atomic.Uint64 // sequence numbers of pings and pongs
-	askedAt         atomic.Int64  // when the first ping was sent that is not answered yet
-	due             atomic.Int64  // when the next heartbeat is due
-	since           atomic.Int64  // silence before this says nothing: we did not run, or did not ask
-}
-
-// ask is the sequence number of the next ping.
-func (p *pings) ask(now time.Duration) uint64 {
-	if !p.waiting() {
-		p.askedAt.Store(int64(now))
-	}
-	return p.asked.Add(1)
-}
-
-// waiting reports whether the guest owes an answer.
-func (p *pings) waiting() bool { return p.asked.Load() != p.answered.Load() }
-
-// beat notes a heartbeat, after which the next is due in so long. It reports whether we
-// can judge the guest by what was heard since the last one: one that comes late was not
-// there to ask or to listen.
-func (p *pings) beat(now, next time.Duration) bool {
-	onTime := now < time.Duration(p.due.Swap(int64(now+next)))+late
-	if !onTime {
-		p.since.Store(int64(now))
-	}
-	return onTime
-}
-
-// silence is how long the guest has been silent while we listened, when it was heard
-// last at the time heard. It is 0 while our own heartbeat is late: then the guest is
-// asked before it is judged.
-func (p *pings) silence(now, heard time.Duration) time.Duration {
-	if now >= time.Duration(p.due.Load())+late {
-		return 0
-	}
-	return now - max(heard, time.Duration(p.since.Load()))
-}
 
 // LastSeen is when the guest was last heard.
 func (l *Link) LastSeen() time.Time { return time.Now().Add(l.control.lastHeard() - clock.Now()) }
+
+// ClockAhead is [heartbeat.Pings.Ahead] of the guest.
+func (l *Link) ClockAhead() time.Duration { return l.pings.Ahead() }
 
 // Silent reports that the guest has stopped answering although the connection
 // stands: most likely the VM is paused. A guest that was not asked is not silent. What
 // it reports is in the log.
 func (l *Link) Silent() bool {
-	heard := max(l.control.lastHeard(), time.Duration(l.pings.askedAt.Load()))
-	silent := l.pings.waiting() && l.pings.silence(clock.Now(), heard) > silentAfter
+	heard := max(l.control.lastHeard(), l.pings.AskedAt())
+	silent := l.pings.Waiting() && l.pings.Silence(clock.Now(), heard) > silentAfter
 	if l.silent.Load() != silent && l.silent.CompareAndSwap(!silent, silent) {
 		if silent {
 			l.cfg.log().Info("guest gives no sign of life; it may be paused")
@@ -126,19 +85,20 @@ func (l *Link) heartbeat(ctx context.Context) error {
 		case <-l.busy: // what has begun is not to wait for the next heartbeat of an idle link
 		}
 		now, interval := clock.Now(), pingInterval
-		if !l.pings.waiting() && l.becomeIdle() {
+		if !l.pings.Waiting() && l.becomeIdle() {
 			interval = idleInterval
 		}
-		onTime := l.pings.beat(now, interval)
+		onTime := l.pings.Beat(now, interval)
 		next.Reset(interval)
 		// One ping that waits for a paused guest is as good as many.
 		if !onTime || !l.Silent() || beats%8 == 0 {
-			l.control.send(&wire.PingMessage{Seq: l.pings.ask(now)})
+			l.control.send(&wire.PingMessage{Seq: l.pings.Ask(now)})
 		}
 		if !l.Silent() || !l.endpoint.Many() || time.Since(lastProbe) < probeInterval {
 			continue
 		}
 		lastProbe = time.Now()
+		l.pings.Beat(now, interval+probeInterval) // the next one may have to wait for the probe, and is not late by that
 		if err := l.probe(ctx); err != nil {
 			return err
 		}

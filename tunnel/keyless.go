@@ -18,6 +18,10 @@ var keylessLimits = mux.Limits{Waiting: 4 << 20, Held: 12 << 20}
 // with a guest agent.
 var keylessBudget = budget.Limits{Share: 0.01, Burst: 20 * time.Millisecond}
 
+// maxHeld is how many streams that serve no client wait at a time for what they cost, and
+// maxHeldKeyless that on a link without a key.
+const maxHeld, maxHeldKeyless = 256, 32
+
 // untrusted reports whether the host may be any user there: without a key, and where many
 // connect. A line is opened by who has it.
 func (l *guestLink) untrusted() bool { return l.many && l.orders == nil }
@@ -69,7 +73,7 @@ func (l *guestLink) full() bool {
 	if l.orders != nil {
 		return false // how many there are is for the host to say
 	}
-	n := 0
+	n := int(l.server.handedOver.Load())
 	for _, o := range l.server.allLinks() {
 		o.mu.Lock()
 		n += len(o.waiting) + o.reading

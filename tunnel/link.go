@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,8 +21,10 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/heartbeat"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
+	"github.com/rum-vm/rum-agent/tunnel/urls"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -31,14 +34,17 @@ import (
 type Config struct {
 	// Key is the [keyfile.Size] bytes that both ends prove; nil for no key.
 	Key []byte
-	// AgentVersion is told to the other end.
-	AgentVersion string
+	// AgentVersion is told to the other end, and Packager, the name of the package manager that this agent is from; "" for none.
+	AgentVersion, Packager string
 	// Budget is what the host lets messages of a guest cost that serve no client; nil
 	// for one of each link's own. A server has its own.
 	Budget *budget.Budget
 	// Silence is told when a guest gives no sign of life any more, and when it does again; nil
 	// for nobody. It takes a moment, and asks nothing of the link.
 	Silence func(silent bool)
+	// OpenURL is given each URL that the guest agent asks its host to open, as it came and over a link with a
+	// key only, and calls answer once, whenever that is. It takes a moment. A host without one opens none.
+	OpenURL func(user uint32, url string, answer func(o wire.OpenOutcome, reason string))
 	// Log gets one line for each event; nil for none.
 	Log *slog.Logger
 }
@@ -55,8 +61,12 @@ type Peer struct {
 	AgentVersion, Hostname string
 	// BootID changes when the guest boots, Instance when its agent starts.
 	BootID, Instance string
+	// Arch is the GOARCH of the agent, and Packager what [Config] has; "" where it does not say.
+	Arch, Packager string
 	// Auth is "psk" when both ends proved the same key, else "none".
 	Auth string
+	// ServesItself is whether the agent knows targets of [wire.NetworkAgent].
+	ServesItself bool
 }
 
 // announceInterval is the time between two announcements in the long run, after
@@ -75,12 +85,13 @@ type Link struct {
 	endpoint endpoint.Endpoint
 	cfg      Config
 	agreed   handshake.Agreed
-	pings    pings
+	pings    heartbeat.Pings
 	silent   atomic.Bool       // as last logged
 	idle     atomic.Bool       // it carries nothing, and heartbeats are rare
 	busy     chan struct{}     // has a token when a connection begins on an idle link
 	orders   *handshake.Signer // nil without a key
-	work     *budget.Budget    // for what serves no client
+	urls     *handshake.Verifier
+	work     *budget.Budget // for what serves no client
 	session  *mux.Session
 	control  *control
 	ends     stream.Ends
@@ -144,14 +155,14 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a handsha
 		cfg:      cfg,
 		agreed:   a,
 		opening:  make(chan struct{}, 128),
-		peer:     Peer{Auth: a.Auth, Instance: fmt.Sprintf("%x", a.Instance)},
+		peer:     Peer{Auth: a.Auth, Instance: fmt.Sprintf("%x", a.Instance), ServesItself: a.ServesItself()},
 	}
 	if cfg.Budget == nil {
 		cfg.Budget = budget.New(budget.Link)
 	}
 	l.work = cfg.Budget
 	if a.OrderKey != nil {
-		l.orders = &handshake.Signer{Key: *a.OrderKey}
+		l.orders, l.urls = &handshake.Signer{Key: *a.OrderKey}, &handshake.Verifier{Key: *a.GuestOrderKey}
 	}
 	session, err := mux.New(conn, true, linkLimits, l.work, cfg.log(), l.reverse.admit)
 	if err != nil {
@@ -166,13 +177,13 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a handsha
 	l.ends.Tell = func(m wire.EndMessage) { l.control.send(&m) }
 	l.ends.Heard = l.control.lastHeard
 	l.ends.KeepEarly = func(id uint64) bool { return id&wire.GuestOpened != 0 }
-	l.pings.beat(clock.Now(), pingInterval)
+	l.pings.Beat(clock.Now(), pingInterval)
 	l.busy = make(chan struct{}, 1)
 	l.ends.Began = l.becomeBusy
 	l.reverse.streams = make(chan struct{}, maxReverseStreams)
 	l.pool = stream.NewPool(l.dialRaw, func() []byte { return l.frame(wire.FrameRaw) })
 	l.ends.Reuse = l.pool.Put
-	l.control.send(hello(cfg.AgentVersion))
+	l.control.send(hello(cfg))
 	return l, nil
 }
 
@@ -211,19 +222,15 @@ func saidByPeer(err error) bool {
 	return auth || incompatible
 }
 
-func hello(version string) *wire.HelloMessage {
-	h := &wire.HelloMessage{AgentVersion: version}
+func hello(c Config) *wire.HelloMessage {
+	h := &wire.HelloMessage{AgentVersion: c.AgentVersion, Arch: runtime.GOARCH, BootID: bootID(), Packager: c.Packager}
 	h.Hostname, _ = os.Hostname()
-	h.BootID = bootID()
 	return h
 }
 
 // bootID is the number that the running kernel gave itself, "" if it cannot be read.
 func bootID() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(id))
 }
 
@@ -244,16 +251,18 @@ func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
 			a.SameKernel = m.BootID != "" && m.BootID == bootID()
 			l.mu.Lock()
 			l.peer.AgentVersion, l.peer.Hostname, l.peer.BootID = m.AgentVersion, m.Hostname, m.BootID
+			l.peer.Arch, l.peer.Packager = m.Arch, m.Packager
 			l.mu.Unlock()
 		case *wire.EndMessage:
 			useful = l.ends.Deliver(*m)
 		case *wire.PongMessage:
-			if m.Seq != l.pings.answered.Load()+1 || m.Seq > l.pings.asked.Load() {
-				return false, fmt.Errorf("guest: an answer to heartbeat %d, which is not the next one", m.Seq)
+			if err := l.pings.Answered(m.Seq, m.Now, clock.Now(), time.Now()); err != nil {
+				return false, fmt.Errorf("guest: %w", err)
 			}
-			l.pings.answered.Store(m.Seq)
 		case *wire.ReverseStateMessage:
 			l.reverseState(m)
+		case *wire.OpenURLMessage:
+			urls.Take(m, l.urls, l.cfg.OpenURL, l.control.send)
 		default:
 			changed, err := a.Apply(m)
 			if err != nil {

@@ -83,15 +83,7 @@ func TestHostsWithoutAKeyHaveABoundedNumberOfConnections(t *testing.T) {
 	go func() { _ = l.Run(t.Context(), func(announce.Announcement) {}) }()
 	target := service(t, echo)
 	const most = 512
-	var before unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-		t.Fatal(err)
-	}
-	few := unix.Rlimit{Cur: 8 * most, Max: before.Max}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &before)
+	limitDescriptors(t, 8*most)
 	refused := 0
 	for range most + 64 {
 		s, err := l.Open(t.Context(), target, nil)
@@ -109,4 +101,18 @@ func TestHostsWithoutAKeyHaveABoundedNumberOfConnections(t *testing.T) {
 	if refused < 32 || refused > 80 { // idle connections count too
 		t.Errorf("%d of %d connections are refused", refused, most+64)
 	}
+}
+
+// limitDescriptors has this process have no more of them until the test ends.
+func limitDescriptors(t *testing.T, most uint64) {
+	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	few := unix.Rlimit{Cur: most, Max: before.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) })
 }

@@ -31,12 +31,12 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.S
 			if !ok {
 				break
 			}
-			if s, err := l.openOn(raw.Conn(), nil, t, early); err == nil {
+			if s, err := l.openOn(raw.Conn(), nil, wire.OpenRequest{Target: t}, early); err == nil {
 				return s, nil // else it had gone stale
 			}
 		}
 		if conn, err := l.dialRaw(ctx); err == nil {
-			if s, err := l.openOn(conn, l.frame(wire.FrameRaw), t, early); err == nil {
+			if s, err := l.openOn(conn, l.frame(wire.FrameRaw), wire.OpenRequest{Target: t}, early); err == nil {
 				return s, nil
 			}
 		}
@@ -45,7 +45,7 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.S
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to %v: %w", t, err)
 	}
-	s, err := l.openOn(conn, nil, t, early)
+	s, err := l.openOn(conn, nil, wire.OpenRequest{Target: t}, early)
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to %v: %w", t, err)
 	}
@@ -69,16 +69,16 @@ func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.C
 	}
 }
 
-// newStream makes a stream, which nothing carries yet, and the request that opens
-// it, after what is to come before.
-func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*stream.Stream, []byte, error) {
+// newStream makes a stream, which nothing carries yet, and completes the request that
+// opens it, after what is to come before.
+func (l *Link) newStream(request wire.OpenRequest, before []byte) (*stream.Stream, []byte, error) {
 	s := stream.New(l.nextID.Add(1), &l.ends)
-	if reuse {
+	if request.Reuse {
 		s.Reuse(func(raw *relay.Descriptor) { l.ends.AwaitRelease(s, raw) })
 	}
-	request := wire.OpenRequest{ID: s.ID(), Target: t, Reuse: reuse}
-	if t.Network == wire.NetworkUnix && t.Check() == nil {
-		request.Proof = l.orders.Sign(handshake.OrderOpen, request.Order())
+	request.ID = s.ID()
+	if kind := handshake.OrderTo(request.Target); kind != "" && request.Target.Check() == nil {
+		request.Proof = l.orders.Sign(kind, request.Order())
 	}
 	first, err := request.Append(before)
 	if err == nil {
@@ -90,7 +90,7 @@ func (l *Link) newStream(t wire.Target, reuse bool, before []byte) (*stream.Stre
 // openNow makes a stream of a raw connection that can be used again afterwards.
 // It returns nil if the connection has gone stale, or the link has ended.
 func (l *Link) openNow(raw *relay.Descriptor, t wire.Target, early []byte) *stream.Stream {
-	s, first, err := l.newStream(t, true, nil)
+	s, first, err := l.newStream(wire.OpenRequest{Target: t, Reuse: true}, nil)
 	if err != nil {
 		raw.Close()
 		return nil
@@ -114,8 +114,8 @@ func (l *Link) openNow(raw *relay.Descriptor, t wire.Target, early []byte) *stre
 
 // openOn makes a stream of a connection to the guest agent: what comes before
 // the request, the request, and the client's first bytes go in one write.
-func (l *Link) openOn(conn net.Conn, before []byte, t wire.Target, early []byte) (*stream.Stream, error) {
-	s, first, err := l.newStream(t, false, before)
+func (l *Link) openOn(conn net.Conn, before []byte, request wire.OpenRequest, early []byte) (*stream.Stream, error) {
+	s, first, err := l.newStream(request, before)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err

@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/socketpair"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -40,6 +43,18 @@ func TestWithoutAKeyAGuestAgentConnectsToPortsOnly(t *testing.T) {
 			}
 			_ = s.Close()
 
+			for _, target := range []wire.Target{wire.LogRequest{Lines: 10}.Target(), wire.UpgradeRequest{Size: 10, Version: "v2"}.Target()} {
+				s, err = l.Open(t.Context(), target, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = s.Read(make([]byte, 1))
+				if refused, ok := errors.AsType[*wire.AnswerError](err); !ok || refused.Status != wire.AnswerDenied {
+					t.Errorf("%v: %v", target, err)
+				}
+				_ = s.Close()
+			}
+
 			path := t.TempDir() + "/planted.sock"
 			port, socket := reverseTo(freeAddr(t), service(t, echo)), reverseTo(wire.UnixTarget(path), service(t, echo))
 			if err := l.SetReverse([]*announce.Reverse{port.Reverse, socket.Reverse}); err != nil {
@@ -56,6 +71,48 @@ func TestWithoutAKeyAGuestAgentConnectsToPortsOnly(t *testing.T) {
 			if c, err := net.Dial("tcp", port.Listen.Addrs[0].String()); err == nil {
 				_ = c.Close()
 				t.Error("the agent listens")
+			}
+		})
+	}
+}
+
+func TestWhatAnAgentServesItselfComesOverEveryKindOfConnection(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			g := startGuest(t, kind, keyed)
+			want := randomBytes(1 << 20)
+			g.server.Itself = func(to wire.Target) (relay.Conn, error) {
+				if to.Path != wire.ServiceLog {
+					return nil, errors.New("only the log")
+				}
+				theirs, ours, err := socketpair.New(t.Context())
+				if err != nil {
+					return nil, err
+				}
+				go func() {
+					defer ours.Close()
+					_, _ = ours.Write(want)
+					_ = ours.(*net.UnixConn).CloseWrite()
+					_, _ = io.Copy(io.Discard, ours)
+				}()
+				return relay.Unix(theirs.(*net.UnixConn)), nil
+			}
+			l := startLink(t, g, keyed)
+			s, err := l.Open(t.Context(), wire.LogRequest{Lines: 10}.Target(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%d of %d bytes come: %v", len(got), len(want), err)
+			}
+			other, err := l.Open(t.Context(), wire.UpgradeRequest{Version: "v2"}.Target(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			if refused, ok := errors.AsType[*wire.AnswerError](other.Answer(t.Context())); !ok || refused.Reason != "only the log" {
+				t.Errorf("what it does not serve: %v", refused)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/announce"
+	"github.com/rum-vm/rum-agent/tunnel/budget"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
@@ -128,7 +129,7 @@ func (l *Link) acceptStreams(ctx context.Context) error {
 // for as long as it likes.
 func (l *Link) refuse(s *mux.Conn, why string) {
 	l.logRefusal(why)
-	l.work.Spend(refusalCost)
+	l.work.Spend(budget.RefusalCost)
 	_ = s.Close()
 }
 
@@ -161,7 +162,7 @@ func (l *Link) serveReverse(ctx context.Context, conn *mux.Conn) {
 		return
 	}
 	if err := s.Attach(conn); err != nil {
-		l.work.Spend(refusalCost)
+		l.work.Spend(budget.RefusalCost)
 		return // reset by the guest already, or the link has ended
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, wire.DialTimeout)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -18,6 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/portwatch"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/strangers"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -52,6 +54,8 @@ type Server struct {
 	// Also tells which of the announced addresses are not this machine's, and are
 	// connected to all the same: those of its containers; nil for none.
 	Also func(netip.AddrPort) bool
+	// Itself connects to what the agent serves itself, for a host that has proved the key; nil for nothing.
+	Itself func(wire.Target) (relay.Conn, error)
 	// Changed is called when [Server.Hosts] returns something else; nil for nobody to
 	// tell. It does not wait.
 	Changed func()
@@ -60,6 +64,8 @@ type Server struct {
 	instance  [16]byte
 	strangers *strangers.Set
 	keyless   *rate.Limiter // of links
+
+	handedOver atomic.Int64 // connections of no link any more
 
 	mu    sync.Mutex
 	links []*guestLink
@@ -117,12 +123,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = conn.Close()
 			return nil
 		}
-		conns.Go(func() { s.serveConn(ctx, conn, st) })
+		conns.Go(func() { s.serveConn(accepting{ctx, &conns}, conn, st) })
 	}
 }
 
 // serveConn finds out whether a connection is to be a link or a stream.
-func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *strangers.Stranger) {
+func (s *Server) serveConn(in accepting, conn net.Conn, st *strangers.Stranger) {
+	ctx := in.ctx
 	known := func() { s.strangers.Known(st) }
 	defer known()
 	ours := true
@@ -141,7 +148,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, st *strangers.Str
 		switch kind {
 		case wire.FrameHello:
 			done := func() { known(); _ = conn.SetDeadline(time.Time{}) }
-			if err = s.serveLink(ctx, conn, false, body, done); err == nil {
+			if err = s.serveLink(in, conn, false, body, done); err == nil {
 				return
 			}
 		case wire.FrameRaw, wire.FrameEnds:
@@ -188,7 +195,7 @@ func (s *Server) ServeLine(ctx context.Context, line net.Conn, fresh bool) error
 			return fmt.Errorf("serve %v: %w", line.LocalAddr(), err)
 		}
 	}
-	if err := s.serveLink(ctx, handshake.NewLine(line), true, nil, func() {}); err != nil {
+	if err := s.serveLink(accepting{ctx: ctx}, handshake.NewLine(line), true, nil, func() {}); err != nil {
 		return fmt.Errorf("serve %v: %w", line.LocalAddr(), err)
 	}
 	return nil
@@ -196,7 +203,7 @@ func (s *Server) ServeLine(ctx context.Context, line net.Conn, fresh bool) error
 
 // serveLink shakes hands and serves the link to its end. The error is the
 // handshake's; done is called when it went well.
-func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync bool, hello []byte, done func()) error {
+func (s *Server) serveLink(in accepting, conn io.ReadWriteCloser, resync bool, hello []byte, done func()) error {
 	var l *guestLink
 	defer func() {
 		if l != nil {
@@ -214,7 +221,7 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 		if s.Key == nil && len(s.links) >= maxKeyless {
 			return errTooManyLinks
 		}
-		l = newGuestLink(s, a, !resync)
+		l = newGuestLink(s, in, a, !resync)
 		s.links = append(s.links, l)
 		return nil
 	})
@@ -224,8 +231,8 @@ func (s *Server) serveLink(ctx context.Context, conn io.ReadWriteCloser, resync 
 	done()
 	s.log().Info("host connected", "auth", l.agreed.Auth)
 	s.hostsChanged()
-	err = l.run(ctx, conn)
-	if ctx.Err() == nil {
+	err = l.run(in.ctx, conn)
+	if in.ctx.Err() == nil {
 		s.log().Info("host disconnected", "why", err)
 	}
 	return nil

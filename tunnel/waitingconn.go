@@ -103,7 +103,7 @@ func (w *waitingConn) open(l *relay.Loop) bool {
 		return true
 	}
 	request, early, ok := wire.SplitOpen(buf[:n])
-	if !ok || request.Target.Network != wire.NetworkTCP {
+	if !ok || request.HandOver || request.Target.Network != wire.NetworkTCP {
 		return false
 	}
 	target, ok := dial.Now(request.Target)

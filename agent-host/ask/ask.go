@@ -41,7 +41,13 @@ func Advise(socket string, err error) error {
 		}
 		return output.Advise(err, hint)
 	case errors.Is(err, fs.ErrPermission):
-		return output.Advise(err, "ask as the user who runs the agent")
+		hint := "ask as the user who runs the agent"
+		if _, looks := errors.AsType[*control.RefusedError](err); looks {
+			hint += ", at that agent's own socket"
+		} else if o, ok := control.OwnerOf(socket); ok {
+			hint = "an agent of " + Of(o) + " runs there; see it with: " + Seeing(o)
+		}
+		return output.Advise(err, hint)
 	}
 	return err
 }

@@ -45,7 +45,11 @@ func (o *Forward) Add(ctx context.Context, w io.Writer, socket, ports string) er
 	if err != nil {
 		return refused(socket, err)
 	}
-	return output.ForwardAdded(w, added, o.Look)
+	undo := []string{"forward", "rm", added.Ports(), "--vm", added.VM}
+	if added.Proto == "udp" {
+		undo = append(undo, "--udp")
+	}
+	return output.ForwardAdded(w, added, Command(socket, undo...), o.Look)
 }
 
 // save puts the rule into the file of the VM's project, which the agent follows.
@@ -108,8 +112,7 @@ func (o *Forward) Remove(ctx context.Context, w io.Writer, socket, ports string)
 	if err != nil {
 		return refused(socket, err)
 	}
-	_, err = fmt.Fprintf(w, "%s/%s of %s is taken back; what the file says of the port counts\n", f.Ports(), f.Proto, output.Clean(f.VM))
-	return err
+	return output.ForwardRemoved(w, f, o.Look)
 }
 
 // List writes what was added.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os/exec"
 
 	"github.com/rum-vm/rum-agent/agent-host/browser"
+	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
@@ -25,11 +27,11 @@ func (o *Port) Open(ctx context.Context, stdout, stderr io.Writer, socket, port 
 	case o.VM != "" && len(st.VMs) == 0:
 		return NoVM(ctx, socket, o.VM)
 	}
-	addr, ok := browser.Address(st, t.Port)
+	at, ok := browser.Find(st, t.Port)
 	if !ok {
 		return output.Advise(fmt.Errorf("no port %d of a VM is open on this host", t.Port), "see why with: "+o.explain(socket, t.Port))
 	}
-	url := browser.URL(ctx, addr)
+	url := browser.URL(ctx, at.Addr, func(ctx context.Context) (net.Conn, error) { return connectApart(ctx, socket, at) })
 	if print {
 		_, err := fmt.Fprintln(stdout, url)
 		return err
@@ -42,4 +44,15 @@ func (o *Port) Open(ctx context.Context, stdout, stderr io.Writer, socket, port 
 		return output.Advise(fmt.Errorf("xdg-open: %w", err), "the address is "+url)
 	}
 	return nil
+}
+
+// connectApart connects to what is open at a place, by a connection that leaves no trace in what is known of the forward:
+// a service may end it with an error that is no client's. Who may only look at the agent has the place itself for that.
+func connectApart(ctx context.Context, socket string, at browser.Place) (net.Conn, error) {
+	f, err := control.NewClient(socket).Connect(ctx, at.VM, at.Port, control.Connection{Apart: true})
+	if err != nil {
+		return new(net.Dialer).DialContext(ctx, "tcp", at.Addr.String())
+	}
+	defer f.Close()
+	return net.FileConn(f)
 }

@@ -47,8 +47,8 @@ func TestAPortIsOpenedOnLocalhostIfItIsThereAndByItsNumberOnTheHost(t *testing.T
 		{3000, []status.Forward{forward(3000, "/run/a.sock"), {Proto: "udp", Port: 3000, Listening: []string{"127.0.0.1:3000"}},
 			{Proto: "tcp", Port: 3000, Reverse: true, Listening: []string{"127.0.0.1:3000"}}, forward(3000)}, ""},
 	} {
-		got, ok := browser.Address(status.Status{VMs: []status.VM{{Forwards: row.forwards}}}, row.port)
-		if ok != (row.want != "") || ok && got.String() != row.want {
+		got, ok := browser.Find(status.Status{VMs: []status.VM{{Forwards: row.forwards}}}, row.port)
+		if ok != (row.want != "") || ok && got.Addr.String() != row.want {
 			t.Errorf("%d of %+v: %v, want %q", row.port, row.forwards, got, row.want)
 		}
 	}
@@ -75,7 +75,9 @@ func serve(t *testing.T, with func(net.Conn)) string {
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
-	return browser.URL(t.Context(), netip.MustParseAddrPort(l.Addr().String()))
+	return browser.URL(t.Context(), netip.MustParseAddrPort(l.Addr().String()), func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+	})
 }
 
 func TestWhatSpeaksTLSIsHTTPSAndNothingElseIs(t *testing.T) {
@@ -212,4 +214,58 @@ func (u untilFirst) Handle(ctx context.Context, r slog.Record) error {
 
 func (u untilFirst) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return untilFirst{u.Handler.WithAttrs(attrs), u.then}
+}
+
+// command has a program of a name be a script, which may use $DIR.
+func command(t *testing.T, name, script string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nDIR="+dir+"\n"+script+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return dir
+}
+
+func TestADesktopThatCannotOpenAURLIsAnErrorAndABrowserThatStaysIsNone(t *testing.T) {
+	for script, want := range map[string]bool{"exit 3": false, "exit 0": true, "exec sleep 600": true} {
+		command(t, "xdg-open", script)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		if err := browser.Start(ctx, "https://example.com/", func() { close(ended) }); (err == nil) != want {
+			t.Errorf("%s: %v", script, err)
+		}
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: it goes on", script)
+		}
+	}
+	t.Setenv("PATH", t.TempDir())
+	if err := browser.Start(t.Context(), "https://example.com/", func() {}); err == nil {
+		t.Error("without xdg-open")
+	}
+}
+
+func TestTheDesktopIsAskedInPlainTextAndItsAnswerTaken(t *testing.T) {
+	for script, want := range map[string]string{
+		"echo open": "true true", "echo refuse": "false true", ":": "false false", "echo open; exit 1": "false false", "echo what": "false false",
+	} {
+		dir := command(t, "notify-send", `for a; do echo "[$a]"; done >"$DIR/args"; `+script)
+		accept, decided := browser.Notify(t.Context(), "--dev asks", `On a: https://a/?<b>"&c`)
+		if got := fmt.Sprint(accept, decided); got != want {
+			t.Errorf("%s: %s, want %s", script, got, want)
+		}
+		args, err := os.ReadFile(filepath.Join(dir, "args"))
+		if err != nil || !strings.HasSuffix(string(args), "[--]\n[--dev asks]\n[On a: https://a/?&lt;b&gt;&#34;&amp;c]\n") {
+			t.Errorf("it is given %s (%v)", args, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	command(t, "notify-send", "exec sleep 600")
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if _, decided := browser.Notify(ctx, "dev", "asks"); decided {
+		t.Error("who says nothing has decided")
+	}
 }

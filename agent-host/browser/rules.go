@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -46,16 +45,16 @@ func FollowRules(ctx context.Context, history *events.History, connect Connect, 
 }
 
 func openForward(ctx context.Context, e events.Event, connect Connect) error {
-	if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
-		return errors.New("this agent has no display: DISPLAY and WAYLAND_DISPLAY are not set")
+	if err := Display(); err != nil {
+		return err
 	}
 	f := status.Forward{Proto: e.Proto, Port: e.Port, Listening: e.Host}
-	addr, ok := Address(status.Status{VMs: []status.VM{{Forwards: []status.Forward{f}}}}, e.Port)
+	at, ok := Find(status.Status{VMs: []status.VM{{Forwards: []status.Forward{f}}}}, e.Port)
 	if !ok {
 		return errors.New("it has no address here")
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	url := urlOf(ctx, addr, func(ctx context.Context) (net.Conn, error) { return connect(ctx, e) })
+	url := URL(ctx, at.Addr, func(ctx context.Context) (net.Conn, error) { return connect(ctx, e) })
 	return Open(ctx, url, io.Discard)
 }

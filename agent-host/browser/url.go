@@ -16,8 +16,15 @@ import (
 // probeTimeout bounds how long a service may take to show that it speaks TLS.
 const probeTimeout = 2 * time.Second
 
-// Address is where a port is open on this host: best on localhost, and best by that number.
-func Address(st status.Status, port uint16) (best netip.AddrPort, ok bool) {
+// Place is where a port of a VM is open on this host.
+type Place struct {
+	Addr netip.AddrPort
+	VM   string
+	Port uint16 // in the VM
+}
+
+// Find returns where a port is open on this host: best on localhost, and best by that number.
+func Find(st status.Status, port uint16) (best Place, ok bool) {
 	rank := 0
 	for _, vm := range st.VMs {
 		for _, f := range vm.Forwards {
@@ -37,7 +44,7 @@ func Address(st status.Status, port uint16) (best netip.AddrPort, ok bool) {
 					r++
 				}
 				if r > rank {
-					best, rank = addr, r
+					best, rank = Place{addr, vm.Name, f.Port}, r
 				}
 			}
 		}
@@ -50,13 +57,6 @@ func isLocalhost(ip netip.Addr) bool {
 	return ip.IsUnspecified() || slices.Contains([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, ip)
 }
 
-// URL is that of a service at an address of this host. Whether that speaks TLS it is asked: no number of a port says so.
-func URL(ctx context.Context, addr netip.AddrPort) string {
-	return urlOf(ctx, addr, func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", hostOf(addr))
-	})
-}
-
 func hostOf(addr netip.AddrPort) string {
 	if isLocalhost(addr.Addr()) {
 		return fmt.Sprintf("localhost:%d", addr.Port())
@@ -64,8 +64,9 @@ func hostOf(addr netip.AddrPort) string {
 	return addr.String()
 }
 
-// urlOf is URL of a service that is asked over a connection of its own.
-func urlOf(ctx context.Context, addr netip.AddrPort, connect func(context.Context) (net.Conn, error)) string {
+// URL is that of a service at an address of this host. Whether that speaks TLS it is asked over a connection that connect
+// makes: no number of a port says so.
+func URL(ctx context.Context, addr netip.AddrPort, connect func(context.Context) (net.Conn, error)) string {
 	host, scheme := hostOf(addr), "http"
 	if speaksTLS(ctx, host, connect) {
 		scheme = "https"

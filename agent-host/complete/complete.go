@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -24,6 +25,8 @@ const (
 // Source asks the agent at a socket. A word that it returns may have a description behind a tab.
 type Source struct {
 	Socket string
+	// Begun is what has been typed of the word.
+	Begun string
 }
 
 func (s Source) ask(ctx context.Context, q status.Query) []status.VM {
@@ -78,7 +81,11 @@ func (s Source) Ports(ctx context.Context, vm, proto string, where Sides) (words
 	ports := make(map[uint16]string)
 	note := func(port uint16, text string) { ports[port] = cmp.Or(ports[port], text) }
 	is := func(f status.Forward) bool { return f.Port != 0 && !f.Reverse && (proto == "" || f.Proto == proto) }
-	all := s.ask(ctx, status.Query{VM: vm, Rows: rows})
+	of := status.Query{VM: vm, Rows: rows}
+	if s.Begun != "" {
+		of.Rows = 0 // it may be any of thousands
+	}
+	all := s.ask(ctx, of)
 	for _, v := range all {
 		for _, f := range v.Forwards {
 			if where&Guest == 0 || !is(f) {
@@ -101,10 +108,12 @@ func (s Source) Ports(ctx context.Context, vm, proto string, where Sides) (words
 		}
 	}
 	for port, text := range ports {
-		words = append(words, strconv.Itoa(int(port))+"\t"+text)
+		if number := strconv.Itoa(int(port)); strings.HasPrefix(number, s.Begun) {
+			words = append(words, number+"\t"+text)
+		}
 	}
 	slices.Sort(words)
-	return words
+	return words[:min(len(words), rows)]
 }
 
 // States are those that VMs and forwards are in, with how many are.

@@ -22,6 +22,8 @@ type Config struct {
 	// Rules are those of the file, in its order; nil for none. What they leave
 	// open is decided by [auto_ports], which is the last of them if it is written.
 	Rules Rules
+	// VMs are the [[vm]] tables, in the order of the file.
+	VMs []VMTable
 	// LibvirtURI is that of [advanced], if it is one of this machine's two daemons;
 	// empty for none.
 	LibvirtURI string
@@ -87,6 +89,7 @@ const (
 	tablePorts   = "ports"   // rum's, with keys of ours
 	tableForward = "forward" // ours alone
 	tableAuto    = "auto_ports"
+	tableVM      = "vm" // of settings
 )
 
 func (d *document) config(root table) *Config {
@@ -129,6 +132,7 @@ func (d *document) config(root table) *Config {
 		line, _ := d.position(t.path)
 		c.Rules = append(c.Rules, t.auto(fmt.Sprintf("%s:%d", filepath.Base(d.file), line)))
 	}
+	c.VMs = root.vmTables()
 	slices.SortStableFunc(d.warnings, compareErrors)
 	c.Warnings = d.warnings
 	return c
@@ -166,6 +170,9 @@ const (
 	minSubnetBits = 8
 	maxSubnetBits = 29
 )
+
+// autoKeys are those of [auto_ports].
+var autoKeys = []string{"enabled", "range", "bind"}
 
 // networkKeys are those that rum does not have.
 var networkKeys = []string{"mode", "host_only", "subnet"}

@@ -111,18 +111,18 @@ func (r *Rule) matchesProgram(l portlist.Listener) bool {
 	if l.Process == "" || r.Dir != "" && !within(r.Dir, p) {
 		return false
 	}
-	return r.Process == nil || r.Process.MatchString(processName(l.Process)) || p.Command != "" && r.Process.MatchString(p.Command)
+	return r.Process == nil || r.Process.MatchString(processName(l.Process)) || p.Command() != "" && r.Process.MatchString(p.Command())
 }
 
 // within reports whether a program works in a directory or in one below it.
 func within(dir string, p portlist.Program) bool {
 	if rest, ok := strings.CutPrefix(dir, "~"); ok {
-		if p.Home == "" {
+		if p.Home() == "" {
 			return false
 		}
-		dir = path.Join(p.Home, rest)
+		dir = path.Join(p.Home(), rest)
 	}
-	return p.Dir == dir || strings.HasPrefix(p.Dir, strings.TrimSuffix(dir, "/")+"/")
+	return p.Dir() == dir || strings.HasPrefix(p.Dir(), strings.TrimSuffix(dir, "/")+"/")
 }
 
 func (r *Rule) decision(l portlist.Listener) Decision {
@@ -186,7 +186,7 @@ type auto struct {
 }
 
 func (t table) auto(name string) Rule {
-	t.allow("enabled", "range", "bind")
+	t.allow(autoKeys...)
 	r := impliedRule()
 	r.Name = name
 	if on, ok := get[bool](t, "enabled", "true or false"); ok {

@@ -13,7 +13,7 @@ import (
 func program(process, command, dir, home string) portlist.Listener {
 	return portlist.Listener{
 		Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), 3000), Process: process,
-		Program: portlist.Program{Command: command, Dir: dir, Home: home},
+		Program: portlist.NewProgram(command, dir, home),
 	}
 }
 

@@ -58,7 +58,7 @@ func (t table) rule() Rule {
 	r := Rule{namesPort: t.has(keyGuest)}
 	r.Guest, _ = t.ports(keyGuest)
 	r.Host, _ = t.ports(keyHost)
-	r.VM = t.glob()
+	r.VM = t.glob(keyVM)
 	r.Process = t.process()
 	r.Dir = t.cwd()
 	r.GuestIP = t.guestIP()
@@ -106,10 +106,10 @@ func (t table) proto() Proto {
 	return Any
 }
 
-func (t table) glob() string {
-	glob, _ := t.text(keyVM)
+func (t table) glob(key string) string {
+	glob, _ := t.text(key)
 	if _, err := path.Match(glob, ""); err != nil {
-		t.errorf(keyVM, "%q is not a pattern: a [ without ], or a \\ at the end", shorten(glob))
+		t.errorf(key, "%q is not a pattern: a [ without ], or a \\ at the end", shorten(glob))
 	}
 	return glob
 }

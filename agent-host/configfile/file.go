@@ -148,18 +148,19 @@ func (f *File) Forgotten() error {
 	return f.forgotten
 }
 
-// Follow calls changed after each new version of the file, and after each value
-// of now even if it has not changed, until ctx ends. The error tells why the new
-// version is not used and the last good one stays; nil for one that is.
-func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*config.Config, error)) {
+// Follow calls changed after each new version of the file, and after each value of now even if it has not
+// changed, until ctx ends; what now has is called after that. The error tells why the new version is not used
+// and the last good one stays; nil for one that is.
+func (f *File) Follow(ctx context.Context, now <-chan func(), changed func(*config.Config, error)) {
 	w := filewatch.New()
 	defer w.Close()
 	for {
 		w.Expect(f.Changing(), []string{f.path})
+		done := func() {}
 		select {
 		case <-ctx.Done():
 			return
-		case <-now:
+		case done = <-now:
 			f.Reread()
 		case <-w.C:
 			if !f.Poll() {
@@ -167,6 +168,7 @@ func (f *File) Follow(ctx context.Context, now <-chan os.Signal, changed func(*c
 			}
 		}
 		changed(f.Current(), f.Err())
+		done()
 	}
 }
 

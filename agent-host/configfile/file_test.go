@@ -25,16 +25,16 @@ type change struct {
 }
 
 // follow follows a file until the test ends.
-func follow(t *testing.T, f *configfile.File) (changes <-chan change, hup chan<- os.Signal) {
+func follow(t *testing.T, f *configfile.File) (changes <-chan change, now chan<- func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	out, now, done := make(chan change, 10), make(chan os.Signal, 1), make(chan struct{})
+	out, asked, done := make(chan change, 10), make(chan func(), 1), make(chan struct{})
 	go func() {
 		defer close(done)
-		f.Follow(ctx, now, func(c *config.Config, err error) { out <- change{c, err} })
+		f.Follow(ctx, asked, func(c *config.Config, err error) { out <- change{c, err} })
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	return out, now
+	return out, asked
 }
 
 func next(t *testing.T, changes <-chan change) change {
@@ -62,7 +62,7 @@ func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changes, hup := follow(t, f)
+	changes, now := follow(t, f)
 
 	write(t, path, "[[ports]]\nguest = 2\n[[ports]]\nguest = 3\n")
 	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 2 || f.Current() != c.config {
@@ -77,7 +77,7 @@ func TestAChangedFileIsReadAndABrokenOneChangesNothing(t *testing.T) {
 		t.Errorf("%v, %v", f.Err(), f.Current())
 	}
 	// It says so when asked again, too.
-	hup <- syscall.SIGHUP
+	now <- func() {}
 	if c := next(t, changes); c.err == nil {
 		t.Error("broken, but no error when told to look again")
 	}
@@ -103,7 +103,7 @@ func TestAnOptionalFileMayComeButNotGo(t *testing.T) {
 	if err != nil || len(f.Current().Rules) != 0 || f.Path() != path || f.Found() {
 		t.Fatal(f.Current(), err)
 	}
-	changes, hup := follow(t, f)
+	changes, now := follow(t, f)
 	write(t, path, "[[ports]]\nguest = 1\n")
 	if c := next(t, changes); c.err != nil || len(c.config.Rules) != 1 || !f.Found() {
 		t.Errorf("%+v", c)
@@ -115,7 +115,7 @@ func TestAnOptionalFileMayComeButNotGo(t *testing.T) {
 		if c := next(t, changes); !errors.Is(c.err, fs.ErrNotExist) || len(c.config.Rules) != 1 || f.Err() == nil {
 			t.Errorf("%+v", c)
 		}
-		hup <- syscall.SIGHUP // says so when asked again, too
+		now <- func() {} // says so when asked again, too
 	}
 	next(t, changes)
 	write(t, path, "") // is how to have no rules

@@ -44,6 +44,16 @@ func NewClient(path string) *Client {
 	return c
 }
 
+// patient returns a client for what a guest is asked for, which may take longer.
+func (c *Client) patient() *Client {
+	p := &Client{path: c.path, own: c.own}
+	p.http.Transport = &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
+	}
+	return p
+}
+
 // Status asks for everything the agent knows. The error is ErrNoAgent when
 // there is none, and wraps fs.ErrPermission when it is another user's.
 func (c *Client) Status(ctx context.Context) (status.Status, error) {
@@ -90,9 +100,13 @@ func (c *Client) get(ctx context.Context, path string, form url.Values) (io.Read
 
 // send is get with another method.
 func (c *Client) send(ctx context.Context, method, path string, form url.Values) (io.ReadCloser, error) {
+	return c.sendBody(ctx, method, path, form, nil)
+}
+
+func (c *Client) sendBody(ctx context.Context, method, path string, form url.Values, body io.Reader) (io.ReadCloser, error) {
 	path += "?" + form.Encode()
 	// The host in the address is never looked up: there is only one.
-	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +143,7 @@ func refusal(res *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
 	e := &RefusedError{Status: res.StatusCode, Text: strings.TrimSpace(string(text))}
 	if e.Status == http.StatusNotFound && e.Text == notServed {
-		e = &RefusedError{http.StatusNotImplemented, "the socket is there for status alone, or the agent is older than this program"}
+		e = &RefusedError{http.StatusNotImplemented, "it is older than this program, and does not know that yet"}
 	}
 	return e
 }
@@ -147,6 +161,11 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string { return "the agent refuses: " + e.Text }
+
+// Is tells of [fs.ErrPermission]: what another socket of the agent's is for.
+func (e *RefusedError) Is(target error) bool {
+	return target == fs.ErrPermission && e.Status == http.StatusForbidden
+}
 
 // Events yields what happens to a VM, or with an empty name to all, line by line as the agent
 // sends it, until ctx ends, which is no error, or yield fails. since is a cursor or a duration

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,13 +19,34 @@ import (
 
 const connectPath = "/v1/connect"
 
+// Connection is how a connection to a port is wanted.
+type Connection struct {
+	// HandOver: as one that leads to the service itself, if there can be one.
+	HandOver bool
+	// Apart: as none of its forward's, so that it is counted nowhere.
+	Apart bool
+}
+
+// connectionOf reads what a client wants.
+func connectionOf(form url.Values) (as Connection, err error) {
+	for name, is := range map[string]*bool{"handover": &as.HandOver, "apart": &as.Apart} {
+		if *is, err = strconv.ParseBool(cmp.Or(form.Get(name), "false")); err != nil {
+			return as, fmt.Errorf("%s is neither true nor false", name)
+		}
+	}
+	return as, nil
+}
+
 // connected is the answer that a descriptor comes with.
 const connected = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 // connect answers with a connection to a port of a VM: its descriptor comes with the first byte.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 	t, err := targetOf(r)
+	as, asErr := connectionOf(r.URL.Query())
 	switch {
+	case err == nil && asErr != nil:
+		err = asErr
 	case err == nil && t.VM == "":
 		err = errors.New("vm is missing")
 	case err == nil && t.Proto != "tcp":
@@ -38,7 +61,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no descriptor can be passed over this connection", http.StatusBadRequest)
 		return
 	}
-	conn, err := s.Connect(r.Context(), t.VM, t.Port)
+	conn, err := s.Connect(r.Context(), t.VM, t.Port, as)
 	switch {
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadGateway)
@@ -55,14 +78,15 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 	}
 	defer hijacked.Close()
 	_ = socket.SetWriteDeadline(time.Now().Add(answerWithin))
-	f, err := conn.File()
+	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return // which the client sees as an answer that is none
 	}
-	defer f.Close()
-	// An error here is a client that has gone. Fd makes the connection one that blocks, as who does not
-	// know Go expects.
-	_, _, _ = socket.WriteMsgUnix([]byte(connected), unix.UnixRights(int(f.Fd())), nil)
+	_ = raw.Control(func(fd uintptr) {
+		// Who does not know Go expects a connection that blocks. An error here is a client that has gone.
+		_ = unix.SetNonblock(int(fd), false)
+		_, _, _ = socket.WriteMsgUnix([]byte(connected), unix.UnixRights(int(fd)), nil)
+	})
 }
 
 // lastAccepted knows the connection that it accepted last, which is wrapped on the way to a handler.
@@ -84,10 +108,10 @@ func (l *lastAccepted) remember(ctx context.Context, _ net.Conn) context.Context
 	return context.WithValue(ctx, acceptedKey{}, l.conn)
 }
 
-// Connect returns a connection to a TCP port of a VM: the descriptor of a TCP socket that blocks.
-// The error is a [*RefusedError] with status 404 where there is no such VM, and with 502 where
+// Connect returns a connection to a TCP port of a VM: the descriptor of a socket that blocks, of TCP or,
+// where it is handed over, of any kind. The error is a [*RefusedError] with status 404 where there is no such VM, and with 502 where
 // the port cannot be reached.
-func (c *Client) Connect(ctx context.Context, vm string, port uint16) (*os.File, error) {
+func (c *Client) Connect(ctx context.Context, vm string, port uint16, as Connection) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*answerTimeout) // the agent waits for no guest
 	defer cancel()
 	conn, err := c.dial(ctx)
@@ -97,7 +121,8 @@ func (c *Client) Connect(ctx context.Context, vm string, port uint16) (*os.File,
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	form := url.Values{"vm": {vm}, "port": {strconv.Itoa(int(port))}}
+	form := url.Values{"vm": {vm}, "port": {strconv.Itoa(int(port))},
+		"handover": {strconv.FormatBool(as.HandOver)}, "apart": {strconv.FormatBool(as.Apart)}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+connectPath+"?"+form.Encode(), nil)
 	if err != nil {
 		return nil, err

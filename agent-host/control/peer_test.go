@@ -77,7 +77,7 @@ func TestAnAgentOfAnotherUserIsNotAskedWhereOwnIsWanted(t *testing.T) {
 	if !ok || stranger.UID != 65534 || !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), path) || asked.Load() != 0 {
 		t.Errorf("%v, asked %d times", err, asked.Load())
 	}
-	if _, err := control.NewOwnClient(path).Connect(t.Context(), "dev", 80); !errors.Is(err, fs.ErrPermission) {
+	if _, err := control.NewOwnClient(path).Connect(t.Context(), "dev", 80, control.Connection{}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("connect: %v", err)
 	}
 	if st, err := control.NewClient(path).Status(t.Context()); err != nil || st.Version != "2" {

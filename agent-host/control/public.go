@@ -21,10 +21,10 @@ func ListenFor(ctx context.Context, path, group string) (net.Listener, error) {
 		if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
 			g, err = user.LookupGroupId(group)
 		}
-		if err == nil {
-			gid, err = strconv.Atoi(g.Gid)
-		}
 		if err != nil {
+			return nil, fmt.Errorf("there is no group %s for the status socket", group)
+		}
+		if gid, err = strconv.Atoi(g.Gid); err != nil {
 			return nil, fmt.Errorf("group %s of the status socket: %w", group, err)
 		}
 	}
@@ -48,6 +48,11 @@ func ListenFor(ctx context.Context, path, group string) (net.Listener, error) {
 func (s *Server) ServePublic(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	s.handleReads(mux)
+	for _, path := range []string{waitPath, connectPath, forwardsPath, releasePath, reloadPath, linkPath, requestsPath, logPath, upgradePath} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "this socket is there for status alone", http.StatusForbidden)
+		})
+	}
 	return s.serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mux.ServeHTTP(&withoutPaths{w}, r)
 	}))

@@ -48,7 +48,11 @@ type Server struct {
 	// Wait returns as soon as a port answers, or with why it did not when ctx ended.
 	Wait func(ctx context.Context, vm, proto string, port uint16) (status.Answer, error)
 	// Connect connects to a TCP port of a VM; nil, without an error, where there is no VM of that name.
-	Connect func(ctx context.Context, vm string, port uint16) (*net.TCPConn, error)
+	Connect func(ctx context.Context, vm string, port uint16, as Connection) (net.Conn, error)
+	// GuestLog opens the log of a VM's guest agent; its error wraps [fs.ErrNotExist] where there is no such VM.
+	GuestLog func(ctx context.Context, vm string, lines uint32, follow bool) (io.ReadCloser, error)
+	// Upgrade has a VM's guest agent replaced by a binary; its error is as that of GuestLog.
+	Upgrade func(ctx context.Context, vm string, u Upgrade, binary io.Reader) error
 	// AddForward adds a rule to those of a VM, RemoveForward takes it back, and Forwards are
 	// those that were added to a VM, or with an empty name to all. Errors wrap [fs.ErrNotExist]
 	// where something is not there, and [fs.ErrExist] where something is in the way.
@@ -57,6 +61,15 @@ type Server struct {
 	Forwards      func(vm string) ([]status.Added, error)
 	// Release gives a port of the host back; its errors are as those.
 	Release func(vm, proto string, port uint16) ([]status.GivenBack, error)
+	// Requests are the pages that VMs ask to open, and Answer is the user's to one; its error wraps [fs.ErrNotExist]
+	// where that does not wait for it, and else is why nothing could be opened.
+	Requests func() []status.Request
+	Answer   func(ctx context.Context, id string, accept bool) error
+	// Link returns a URL of the page, which opens a session; nil where there is no page. Its error is told as
+	// that of something in the way.
+	Link func() (string, error)
+	// Reload has the configuration files read anew, and returns then. Its error is that of ctx.
+	Reload func(ctx context.Context) error
 	// Events are what happened.
 	Events *events.History
 	// Metrics answers Prometheus; nil for nobody.
@@ -69,12 +82,25 @@ type Server struct {
 // Serve answers on l until ctx ends, which gives nil. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
+	mux.Handle("/", s.Handler())
+	mux.HandleFunc("POST "+connectPath, s.connect)
+	mux.HandleFunc("POST "+linkPath, s.link)
+	mux.HandleFunc("GET "+logPath, s.log)
+	mux.HandleFunc("POST "+upgradePath, s.upgrade)
+	return s.serve(ctx, l, mux)
+}
+
+// Handler answers as the control socket does, but for what needs a unix socket, what opens sessions of
+// the page, and what guest agents do themselves. Whether a client may ask is for the caller to know.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
 	s.handleReads(mux)
 	mux.HandleFunc("GET "+waitPath, s.wait)
-	mux.HandleFunc("POST "+connectPath, s.connect)
 	s.handleForwards(mux)
 	mux.HandleFunc("POST "+releasePath, s.release)
-	return s.serve(ctx, l, mux)
+	mux.HandleFunc("POST "+reloadPath, s.reload)
+	s.handleRequests(mux)
+	return mux
 }
 
 func (s *Server) serve(ctx context.Context, l net.Listener, handler http.Handler) error {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"io"
 	"iter"
 	"log/slog"
 	"net"
@@ -53,7 +54,7 @@ func TestClientsThatDoNotReadKeepNobodyFromAnAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	asking, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	asking, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
 	for {
 		_, err := NewClient(path).Status(asking)
@@ -63,5 +64,52 @@ func TestClientsThatDoNotReadKeepNobodyFromAnAnswer(t *testing.T) {
 		if asking.Err() != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestAGuestThatDoesNotEndItsLogIsCutOffUnlessItIsFollowed has one that sends a line at a time without end.
+func TestAGuestThatDoesNotEndItsLogIsCutOffUnlessItIsFollowed(t *testing.T) {
+	before := logWithin
+	t.Cleanup(func() { logWithin = before })
+	logWithin = 200 * time.Millisecond
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		s := &Server{Log: slog.New(slog.DiscardHandler), GuestLog: func(context.Context, string, uint32, bool) (io.ReadCloser, error) {
+			theirs, ours := net.Pipe()
+			running.Go(func() {
+				for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+					if _, err := ours.Write([]byte("line\n")); err != nil {
+						return
+					}
+				}
+			})
+			return theirs, nil
+		}}
+		_ = s.Serve(ctx, l)
+	})
+	t.Cleanup(func() { cancel(); running.Wait() })
+	within, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	log, err := NewClient(path).Log(within, "dev", 10, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if _, err := io.Copy(io.Discard, log); err == nil || within.Err() != nil {
+		t.Errorf("the log ends with %v", err)
+	}
+	followed, err := NewClient(path).Log(within, "dev", 10, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer followed.Close()
+	if _, err := io.CopyN(io.Discard, followed, 5*100); err != nil { // for five times as long, or longer
+		t.Errorf("a log that is followed ends with %v", err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 const (
 	nameAgent  = "agent"
+	namePage   = "page"
 	nameConfig = "configuration"
 	nameKeys   = "keys"
 )
@@ -63,6 +64,10 @@ func agent(_ context.Context, x *exam) (all []status.Check) {
 			all = append(all, ill(nameAgent, "mend libvirt, and the agent goes on by itself", "it cannot ask %s: %s", d.Source, d.Error))
 		}
 	}
+	if p := st.Page; p != nil && p.State != status.Active {
+		all = append(all, ill(namePage, "run the agent at another port with: rum-host-agent run --http localhost:7071; or end what has this one, and it is taken over",
+			"the page and the names of ports are not served: %s", p.Reason))
+	}
 	return all
 }
 
@@ -72,18 +77,18 @@ func isDir(path string) bool {
 }
 
 // configuration tells of files that are not used as they are.
-func configuration(_ context.Context, x *exam) (all []status.Check) {
+func configuration(ctx context.Context, x *exam) (all []status.Check) {
 	if x.agentErr != nil {
 		file, err := userconfig.Open("", "")
 		if err != nil {
 			return []status.Check{ill(nameConfig, hintOf(err), "%v", err)}
 		}
-		if !file.Found() {
-			return []status.Check{well(nameConfig, "there is no rum.toml, and ports are forwarded to the same ones here")}
+		all = []status.Check{well(nameConfig, "there is no rum.toml, and ports are forwarded to the same ones here")}
+		if file.Found() {
+			all = []status.Check{well(nameConfig, "%s is good", file.Path())}
 		}
-		all = []status.Check{well(nameConfig, "%s is good", file.Path())}
 		if errors.Is(x.agentErr, control.ErrNoAgent) && len(control.Others(x.Socket)) == 0 {
-			all = append(all, ruledPorts(file.Current().Rules)...)
+			all = append(all, x.ruledPorts(ctx)...)
 		}
 		return all
 	}
@@ -98,7 +103,7 @@ func configuration(_ context.Context, x *exam) (all []status.Check) {
 	if all == nil {
 		all = append(all, well(nameConfig, "all files are used as they are"))
 	}
-	return all
+	return append(all, x.ruledPorts(ctx)...)
 }
 
 // keyStore tells of keys that cannot be used.

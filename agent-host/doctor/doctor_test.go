@@ -23,6 +23,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/ownnet"
+	"github.com/rum-vm/rum-agent/test/rumproject"
 )
 
 func TestMain(m *testing.M) {
@@ -137,6 +138,30 @@ func TestAClockThatCannotBeRightIsFound(t *testing.T) {
 	want(t, d, "clock", false, "1970-01-01 00:05:00", "sudo timedatectl set-ntp true")
 }
 
+func TestAGuestWhoseClockIsOffIsFound(t *testing.T) {
+	d := alone(t)
+	vm := func(name string, ahead float64) status.VM {
+		return status.VM{Name: name, State: status.Connected, Auth: "psk", ClockAhead: ahead}
+	}
+	paused := vm("paused", -3600)
+	paused.State = status.Paused
+	served(t, d, status.Status{Version: "v1", VMs: []status.VM{vm("behind", -4000.5), vm("ahead", 2.5), vm("good", -2), vm("mad", 9.2e9), paused}})
+	command := func(vm string) string {
+		return "rum-host-agent ssh " + vm + " --socket " + d.Socket + " -- sudo date -s @$(date +%s)"
+	}
+	if d.Socket == control.DefaultSocket() {
+		command = func(vm string) string { return "rum-host-agent ssh " + vm + " -- sudo date -s @$(date +%s)" }
+	}
+	want(t, d, "behind clock", false, "1h6m40s behind this machine's", command("behind"))
+	want(t, d, "ahead clock", false, "2s ahead of this machine's", command("ahead"))
+	want(t, d, "mad clock", false, "106481 days ahead", command("mad"))
+	for _, c := range d.Examine(t.Context()) {
+		if c.Name == "good clock" || c.Name == "paused clock" {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 func TestLoopbackThatIsDownIsFound(t *testing.T) {
 	d := alone(t)
 	run(t, "ip", "link", "set", "lo", "down")
@@ -207,16 +232,62 @@ func TestAProgramThatHasAPortOfARuleIsFoundWithoutAnAgent(t *testing.T) {
 	}
 }
 
+func TestAProgramThatHasAPortOfARangeOrOfAProjectIsFound(t *testing.T) {
+	d := alone(t)
+	dual, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dual.Close()
+	inRange := dual.Addr().(*net.TCPAddr).Port
+	u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	ofProject := u.LocalAddr().(*net.UDPAddr).Port
+	put(t, d, "rum-agent/rum.toml", fmt.Sprintf("[[forward]]\nguest = \"%d-%d\"\n\n[[forward]]\nguest = \"1-65535\"\n", inRange-1, inRange+1))
+	rumproject.New(t, filepath.Join(os.Getenv("XDG_DATA_HOME"), "rum"), "shop.rum.toml", fmt.Sprintf("[[forward]]\nguest = 53\nhost = %d\nproto = \"udp\"\n", ofProject))
+	want(t, d, "configuration", false, fmt.Sprintf("127.0.0.1:%d, which the rule at rum.toml:1", inRange), "")
+	want(t, d, "configuration", false, fmt.Sprintf("127.0.0.1:%d, which the rule at ", ofProject), "")
+	taken := 0
+	for _, c := range d.Examine(t.Context()) {
+		if strings.Contains(c.Text, "is held by") {
+			taken++
+		}
+	}
+	if taken != 2 {
+		t.Errorf("%d ports are told of, and 2 are taken: nobody means each of 65535", taken)
+	}
+}
+
+func TestPortsOfManyProgramsAreCounted(t *testing.T) {
+	d := alone(t)
+	rules := ""
+	for range 13 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		rules += fmt.Sprintf("[[forward]]\nguest = %d\n", l.Addr().(*net.TCPAddr).Port)
+	}
+	put(t, d, "rum-agent/rum.toml", rules)
+	want(t, d, "configuration", false, "3 more host ports that rules want are held", "ss -lntup")
+}
+
 func TestWhatTheAgentKnowsOfItselfIsPassedOn(t *testing.T) {
 	d := alone(t)
 	served(t, d, status.Status{
 		Version: "v0.9", PID: 77, Warning: "descriptors are spent", Config: status.Config{File: "/r.toml", Error: "/r.toml:3: bad"},
 		Discovery: []status.Discovery{{Source: "qemu+unix:///system?socket=/nowhere", Error: "it is down"}},
+		Page:      &status.Page{State: status.Claim, Reason: "127.0.0.1:7070 is held by web[12]"},
 		Refused:   []status.Refused{{Path: "/w/x", Reason: "it is another user's", Remedy: "remove it"}},
 	})
 	want(t, d, "agent", false, "is v0.9, and this program v1", "kill 77 && rum-host-agent run")
 	want(t, d, "agent", false, "descriptors are spent", "")
 	want(t, d, "agent", false, "it is down", "")
+	want(t, d, "page", false, "not served: 127.0.0.1:7070 is held by web[12]", "rum-host-agent run --http localhost:7071")
 	want(t, d, "configuration", false, "/r.toml:3: bad", "")
 	want(t, d, "configuration", false, "/w/x: it is another user's", "")
 	want(t, d, "libvirt", false, "/nowhere", "sudo systemctl start libvirtd.socket")
@@ -231,6 +302,8 @@ func TestVMsAndTheirPortsAreExplained(t *testing.T) {
 	forward := func(port uint16, state, reason string, host ...string) status.Forward {
 		return status.Forward{Proto: "tcp", Port: port, State: state, Reason: reason, Guest: []string{"0.0.0.0:80"}, Host: host, Rule: "rum.toml:3"}
 	}
+	ofAnother := forward(70, status.Claim, "127.0.0.1:7000 is held by VM down", "127.0.0.1:7000")
+	ofAnotherToo := forward(71, status.Claim, "127.0.0.1:7001 is held by VM down, for its port 9", "127.0.0.1:7001")
 	down := vm("down", status.Down)
 	down.Error, down.Remedy = "it does not answer", "install the guest agent with: rum-host-agent install down"
 	old := vm("old", status.Connected)
@@ -239,12 +312,14 @@ func TestVMsAndTheirPortsAreExplained(t *testing.T) {
 	failed.LastError, failed.LastErrorAt, failed.Path = "refused", &now, "unix"
 	served(t, d, status.Status{Version: "v1", PID: 77, VMs: []status.VM{
 		vm("dev", status.Connected, forward(8080, status.Claim, "127.0.0.1:8080 is held by nginx[5]", "127.0.0.1:8080"),
-			forward(80, status.Denied, "not permitted", "127.0.0.1:80"), forward(22, status.Ignored, "by a rule"), failed),
+			forward(80, status.Denied, "not permitted", "127.0.0.1:80"), forward(22, status.Ignored, "by a rule"), failed, ofAnother, ofAnotherToo),
 		down, old, vm("paused", status.Paused),
 	}})
 	want(t, d, "agent", true, "v1 runs, pid 77", "")
 	want(t, d, "dev", true, "no key is shared", "")
 	want(t, d, "dev 8080/tcp", false, "held by nginx[5]", "")
+	want(t, d, "dev 70/tcp", false, "held by VM down", "rum-host-agent release 7000 --vm down")
+	want(t, d, "dev 71/tcp", false, "held by VM down", "rum-host-agent release 7001 --vm down")
 	want(t, d, "dev 80/tcp", false, "not permitted", "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80")
 	want(t, d, "dev 90/tcp", false, "refused", "")
 	want(t, d, "down", false, "it does not answer", "rum-host-agent install down")

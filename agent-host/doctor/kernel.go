@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +20,6 @@ const (
 	nameVsock    = "vsock"
 	nameSettings = "vsock settings"
 	namePorts    = "low ports"
-	nameClock    = "clock"
 )
 
 // wantsVsock reports whether a VM is, or may be, reached over vsock here: not where an agent serves others alone.
@@ -116,20 +114,4 @@ func mayHaveAnyPort() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var caps [2]unix.CapUserData
 	return unix.Capget(&header, &caps[0]) == nil && caps[0].Effective&(1<<unix.CAP_NET_BIND_SERVICE) != 0
-}
-
-// released is before any build of this program.
-var released = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// clock finds one that cannot be right: certificates are not valid then, and leases not over.
-func clock(_ context.Context, x *exam) []status.Check {
-	now := x.now()
-	if now.Before(released) {
-		return []status.Check{ill(nameClock, "set it with: sudo timedatectl set-ntp true", "it says %s, which is before this program was made", now.Format(time.DateTime))}
-	}
-	var state unix.Timex
-	if _, err := unix.Adjtimex(&state); err == nil && state.Status&unix.STA_UNSYNC != 0 {
-		return []status.Check{well(nameClock, "it says %s; the kernel knows of nothing that keeps it right, such as NTP", now.Format(time.DateTime))}
-	}
-	return []status.Check{well(nameClock, "it is kept right")}
 }

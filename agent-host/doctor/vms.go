@@ -28,6 +28,7 @@ func vms(ctx context.Context, x *exam) (all []status.Check) {
 		all = append(all, link)
 		if link.OK {
 			all = append(all, x.ports(vm)...)
+			all = append(all, x.guestClock(vm)...)
 		} else if vm.BridgeIP != "" {
 			all = append(all, bridge(ctx, vm))
 		}

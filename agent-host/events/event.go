@@ -27,6 +27,12 @@ const (
 	VMDown = "vm_down"
 	// AgentOutdated: the agent of a VM is not of this host agent's build.
 	AgentOutdated = "agent_outdated"
+	// PageAsked: a VM asks to open a page, and the user is asked.
+	PageAsked = "page_asked"
+	// PageOpened: a page that a VM asked for is opened.
+	PageOpened = "page_opened"
+	// PageRefused: it is not.
+	PageRefused = "page_refused"
 	// LeftOut: so many other events of the VM were more than its budget.
 	LeftOut = "left_out"
 	// Missed: so many events of all VMs were forgotten before the follower read them.

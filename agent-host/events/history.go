@@ -29,7 +29,8 @@ type History struct {
 	first   uint64 // the first cursor of this run
 	next    uint64
 	vms     map[string]*ofVM
-	changed chan struct{} // closed with the next event; nil while nobody waits for it
+	held    map[subject]Event // they wait for a name
+	changed chan struct{}     // closed with the next event; nil while nobody waits for it
 }
 
 // ofVM is the history of a VM, or of what has to do with none.
@@ -38,22 +39,38 @@ type ofVM struct {
 	oldest  int
 	budget  *rate.Limiter
 	leftOut uint64
+	held    int // events that wait
 }
 
 // New returns an empty history. Its cursors come after those of earlier runs.
 func New() *History {
 	first := uint64(time.Now().UnixMilli()) * 1000
-	return &History{first: first, next: first, vms: make(map[string]*ofVM)}
+	return &History{first: first, next: first, vms: make(map[string]*ofVM), held: make(map[subject]Event)}
 }
 
 // Publish takes in an event, and gives it its cursor and, if it has none, its time. It waits
-// for nobody.
+// for nobody; an event that lacks a process is kept back for a moment, for [History.Named].
 func (h *History) Publish(e Event) {
 	if h == nil {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.letGo(e.subject(), "") // which was before
+	if e.ofVM() {
+		for about := range h.held {
+			if about.vm == e.VM {
+				h.letGo(about, "")
+			}
+		}
+	}
+	if !e.nameless() || !h.hold(e) {
+		h.take(e)
+	}
+}
+
+// take needs h.mu.
+func (h *History) take(e Event) {
 	v := h.of(e.VM)
 	if v.budget.Allow() {
 		h.add(v, e)

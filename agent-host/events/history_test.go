@@ -33,7 +33,7 @@ func follow(t *testing.T, h *History, cursor uint64, n int) (all []Event) {
 func TestAFollowerGetsThePastAndThenWhatHappensInOrder(t *testing.T) {
 	h := New()
 	for i := range 3 {
-		h.Publish(Event{Kind: Forwarding, VM: fmt.Sprint(i % 2), Port: uint16(i)})
+		h.Publish(Event{Kind: Stopped, VM: fmt.Sprint(i % 2), Port: uint16(i)})
 	}
 	before := h.Now() - 3
 	got := make(chan Event)
@@ -53,7 +53,7 @@ func TestAFollowerGetsThePastAndThenWhatHappensInOrder(t *testing.T) {
 	defer cancel()
 	for i := range uint16(6) {
 		if i >= 3 {
-			h.Publish(Event{Kind: Forwarding, VM: "live", Port: i})
+			h.Publish(Event{Kind: Stopped, VM: "live", Port: i})
 		}
 		if e := <-got; e.Port != i || e.Cursor != before+1+uint64(i) || e.Time.IsZero() {
 			t.Errorf("event %d is %+v", i, e)

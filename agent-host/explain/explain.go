@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/shellword"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
@@ -263,8 +265,29 @@ func (c *chain) freeHost(open string) string {
 	if strings.HasSuffix(f.Reason, " by "+status.OwnMetrics) {
 		return "run the agent with another port for --metrics; or give a rule for the port another host" + own
 	}
+	if strings.HasSuffix(f.Reason, " by "+status.OwnPage) {
+		return "run the agent with another port for --http, or none; or give a rule for the port another host" + own
+	}
+	if vm, port := otherVM(f.Reason); vm != "" {
+		return fmt.Sprintf("have it given back with: rum-host-agent release %d --vm %s; or give a rule for the port another host%s", port, shellword.Quote(vm), own)
+	}
 	return "end what has it there, and it is taken over; or give a rule for the port another host" + own
 }
+
+// otherVM is the VM that has a host port which a forward wants, as the reason says; empty where another program has it.
+func otherVM(reason string) (vm string, port uint16) {
+	m := heldByVM.FindStringSubmatch(reason)
+	if m == nil {
+		return "", 0
+	}
+	at, err := netip.ParseAddrPort(m[1])
+	if err != nil {
+		return "", 0
+	}
+	return m[2], at.Port()
+}
+
+var heldByVM = regexp.MustCompile(`^(\S+) is held by VM (.+?)(?:, for its port \d+)?$`)
 
 // higherHost is how a forward gets a host port that anybody may have.
 func (c *chain) higherHost() string {

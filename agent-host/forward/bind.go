@@ -96,7 +96,7 @@ func (t *Table) bind(b *binding, mayEvict bool) bool {
 	b.open = &opening{listeners, done}
 	b.become(status.Active, "")
 	b.publish()
-	b.shadowed, b.heldAt = false, host.Addr{}
+	b.shadowed, b.heldAt = false, nil
 	t.awaitMissing(b)
 	t.freed(b) // whoever waits for it says who has it
 	log := t.log.Info
@@ -136,7 +136,7 @@ func (t *Table) open(b *binding, mayEvict bool) (listeners []host.Listener, err 
 	for n := range b.wanted {
 		i := b.nth(n)
 		addr := b.wanted[i]
-		l, err := t.host.Open(addr)
+		l, err := t.host.Open(addr, b.vm.name)
 		switch {
 		case err == nil:
 			listeners[i] = l
@@ -159,7 +159,7 @@ func (t *Table) obstacle(b *binding, h host.Addr) error {
 	if t.rival(b, h) != nil {
 		return unix.EADDRINUSE
 	}
-	return t.host.HeldByTenant(h)
+	return t.host.Obstacle(h, b.vm.name)
 }
 
 // rival is the binding of ours that keeps b from h, if any.

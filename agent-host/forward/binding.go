@@ -30,9 +30,9 @@ type binding struct {
 	told     string   // the reason that the log has heard
 	open     *opening // nil unless active
 
-	claimed  bool      // it waits; see [Table.claim]
-	heldAt   host.Addr // a tenant has this address; the zero one for none
-	roomless bool      // it waits for a limit alone, while the forward's other is open
+	claimed  bool       // it waits; see [Table.claim]
+	heldAt   *host.Addr // a tenant has this address; nil for none
+	roomless bool       // it waits for a limit alone, while the forward's other is open
 }
 
 // opening is what a binding has while it is active.

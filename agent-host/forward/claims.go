@@ -16,18 +16,11 @@ const (
 	retriesPerTurn = 1024
 )
 
-// retry binds a claim if that can be.
-func (t *Table) retry(b *binding) {
-	if t.bind(b, false) {
-		t.unclaim(b)
-	}
-}
-
 // retryAt binds what has become free at a spot, the oldest claim first.
 func (t *Table) retryAt(s host.Spot) {
 	for _, b := range slices.Clone(t.contests.Waiting(s)) {
 		if b.claimed && !b.roomless {
-			t.retry(b)
+			b.Retry()
 		}
 	}
 }
@@ -150,7 +143,7 @@ func (t *Table) named(h host.Addr, name string) {
 	}
 	text, ok := t.host.Named(h, name)
 	for _, b := range claims {
-		if ok && b.heldAt == h {
+		if ok && b.heldAt != nil && *b.heldAt == h {
 			t.settle(b, b.state, text)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // explain sets state and reason of what could not be bound, and what it waits for.
 func (t *Table) explain(b *binding, err error) {
 	bind, _ := errors.AsType[*host.BindError](err)
-	b.shadowed, b.heldAt = false, host.Addr{}
+	b.shadowed, b.heldAt = false, nil
 	if bind == nil {
 		t.outOfRoom(b, err)
 		return
@@ -28,17 +28,17 @@ func (t *Table) explain(b *binding, err error) {
 		}
 	}
 	t.watch(bind.At.Spot())
-	text, asked := "", false
+	text, answered := "", false
 	if inUse {
-		text, asked = t.host.TenantAt(bind.At)
+		text, answered = t.host.TenantAt(bind.At)
 	}
 	switch {
-	case inUse && !asked:
+	case inUse && !answered:
 		// The log hears of it when it is known who that is.
-		b.heldAt = bind.At
+		b.heldAt = &bind.At
 		b.become(status.Claim, text)
 	case inUse:
-		b.heldAt = bind.At
+		b.heldAt = &bind.At
 		t.settle(b, status.Claim, text)
 	case errors.Is(err, fs.ErrPermission):
 		t.settle(b, status.Denied, bind.Denial())

@@ -36,7 +36,7 @@ type forward struct {
 func newForward(v *VM, k policy.Key, g *policy.Group, earlier *serve.Tally) *forward {
 	f := &forward{vm: v, key: k, decision: g.Decision, service: v.guest.Service(k, earlier), life: life{announced: v.since.Since(g.Guest, time.Now())}}
 	f.describe(g)
-	f.main = newBinding(f, false, f.ruled()...)
+	f.main = newBinding(f, false, host.Ruled(f.key, &f.decision)...)
 	f.own = f.ownBinding()
 	f.seat = v.room.Join(f, g)
 	return f
@@ -48,8 +48,12 @@ func (f *forward) describe(g *policy.Group) {
 		f.vm.changed()
 	}
 	f.service.Follow(g)
+	nameless := f.published != "" && f.process == ""
 	f.process, f.uid, f.expected, f.held = g.Process, g.UID, g.Expected, g.Held
 	f.decision = g.Decision
+	if nameless && f.process != "" {
+		f.vm.table.cfg.Events.Named(f.event("", ""))
+	}
 }
 
 // status needs table.mu.
@@ -80,20 +84,4 @@ func (f *forward) status() status.Forward {
 		}
 	}
 	return st
-}
-
-// ruled are the host addresses of a forward, in the order of its rule.
-func (f *forward) ruled() []host.Addr {
-	if f.decision.HostSocket != "" {
-		return []host.Addr{{Proto: policy.ProtoUnix, Path: f.decision.HostSocket}}
-	}
-	proto := f.key.Proto
-	if proto == policy.ProtoUnix {
-		proto = "tcp" // a socket in the guest, a port here
-	}
-	out := make([]host.Addr, len(f.decision.Host))
-	for i, a := range f.decision.Host {
-		out[i] = host.Addr{Proto: proto, Addr: a}
-	}
-	return out
 }

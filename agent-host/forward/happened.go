@@ -32,8 +32,7 @@ func (l *life) moved() {
 
 // publish tells of a binding's state if that is another than it was told to be.
 func (b *binding) publish() {
-	f := b.forward
-	was := f.published
+	f, was := b.forward, b.forward.published
 	if b.own || b.state == was {
 		return
 	}
@@ -86,7 +85,7 @@ func (v *VM) reroute(r *serve.Route) {
 	case r.Bridge.IsValid():
 		path = serve.PathBridge
 	}
-	if v.path != "" && path != v.path && len(v.forwards) > 0 {
+	if v.path != "" && path != v.path && v.forwards.Len() > 0 {
 		v.table.cfg.Events.Publish(events.Event{Kind: events.PathChanged, VM: v.name, Words: "from " + v.path + " to " + path})
 	}
 	v.path = path

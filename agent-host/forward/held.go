@@ -1,25 +1,24 @@
 package forward
 
 import (
-	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 )
 
-// noteGone takes note of what is in force, would be held, and is not announced, sorted, any more.
+// noteGone takes note of what is in force, would be held, and of what was announced is not, sorted, any more.
 // While the guest's agent is away nobody knows what listens. It needs table.mu.
-func (v *VM) noteGone(announced []portlist.Listener) {
+func (v *VM) noteGone(announced, removed []portlist.Listener) {
 	now := time.Now()
-	isThere := func(l portlist.Listener) bool {
-		_, there := slices.BinarySearchFunc(announced, l, portlist.Compare)
-		return there
-	}
+	isThere := func(l portlist.Listener) bool { return portlist.Has(announced, l) }
 	v.stale.Add(v.gone.Forget(now, isThere))
 	if v.guest.Route().Link == nil {
 		return
 	}
-	for _, f := range v.forwards {
+	var of policy.Ports
+	of.Add(removed)
+	for _, f := range v.forwards.On(of) {
 		if f.decision.Hold == 0 || f.held || f.expected || f.key.Proto != "tcp" || f.main.open == nil {
 			continue
 		}

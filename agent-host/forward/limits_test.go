@@ -78,9 +78,6 @@ func TestTwentyVMsWithAllPortsShareWhatThereIs(t *testing.T) {
 		break
 	}
 	t.Logf("all announced after %v; the good VM waited %v at most", time.Since(began), slowest)
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("took %v", took)
-	}
 	if turns < 3 {
 		t.Errorf("the good VM was served %d times meanwhile: it waits for all the others", turns)
 	}

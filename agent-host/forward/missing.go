@@ -106,7 +106,7 @@ func (t *Table) add(b *binding, h host.Addr) (reason string) {
 	}
 	var l host.Listener
 	if err == nil {
-		l, err = t.host.Open(h)
+		l, err = t.host.Open(h, b.vm.name)
 	}
 	if err != nil {
 		return host.Why(h, err)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/netip"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"golang.org/x/sys/unix"
@@ -30,11 +29,7 @@ func (t *Table) openNext(b *binding, err error, mayEvict bool) ([]host.Listener,
 	rule, first := b.wanted, b.first
 	port := int(rule[0].Addr.Port())
 	for n, tries := 1, 0; tries < maxNext && port+n <= math.MaxUint16; n++ {
-		b.wanted, b.first = make([]host.Addr, len(rule)), 0
-		for i, h := range rule {
-			h.Addr = netip.AddrPortFrom(h.Addr.Addr(), h.Addr.Port()+uint16(n))
-			b.wanted[i] = h
-		}
+		b.wanted, b.first = host.Shifted(rule, n), 0
 		if last := t.namedTo(b.wanted); last > 0 {
 			n = last - port
 			continue
@@ -74,7 +69,7 @@ func (f *forward) mustMoveOn() bool {
 func (t *Table) moveOn() {
 	t.decideAnew(func() (concerned []*VM) {
 		for _, v := range t.vms {
-			for _, f := range v.forwards {
+			for _, f := range v.forwards.All() {
 				if f.mustMoveOn() {
 					v.stale.All = true
 					concerned = append(concerned, v)

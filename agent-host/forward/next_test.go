@@ -49,7 +49,9 @@ func TestARuleTakesTheNextFreePortAndSaysWhichAndWhy(t *testing.T) {
 	holder := hold(t, addr("127.0.0.1", host))
 	vm := table.Add("dev")
 	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
-	vm.Announce(listeners(guest, "0.0.0.0"))
+	listen := listeners(guest, "0.0.0.0")
+	listen[0].Process = "web[1]" // which nothing waits for then
+	vm.Announce(listen)
 
 	f := one(t, vm)
 	next := netip.MustParseAddrPort(f.Host[0]).Port()
@@ -180,7 +182,9 @@ func TestTheNextPortIsNoneThatARuleOfAnyVMNames(t *testing.T) {
 	hold(t, addr("127.0.0.1", host))
 	vm := table.Add("dev")
 	table.Add("web")
-	vm.Announce(listeners(guest, "0.0.0.0"))
+	listen := listeners(guest, "0.0.0.0")
+	listen[0].Process = "web[1]" // which nothing waits for then
+	vm.Announce(listen)
 	if got := nextOf(t, vm, guest); got != host+203 {
 		t.Fatalf("%d, want %d", got, host+203)
 	}

@@ -34,7 +34,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 			}
 			begun = true
 			v.loopback = ip
-			for _, f := range v.forwards {
+			for _, f := range v.forwards.All() {
 				if f.own != nil {
 					t.remove(f.own)
 					f.own = nil
@@ -46,7 +46,7 @@ func (v *VM) SetLoopback(ip netip.Addr) {
 			return v.loopback == ip
 		}
 		t.host.NewRound()
-		for _, f := range v.forwards {
+		for _, f := range v.forwards.All() {
 			if t.openOwn(f) && u.Over() {
 				return true
 			}

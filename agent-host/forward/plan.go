@@ -44,7 +44,7 @@ func (p *plan) decide() {
 func (p *plan) inForce() bool { return !p.closed && p.VM.decided == p.decided }
 
 func (p *plan) large() bool {
-	return !p.of.IsFew(max(len(p.announced), len(p.forwards)+p.room.Len()))
+	return !p.of.IsFew(max(len(p.announced), p.forwards.Len()+p.room.Len()))
 }
 
 // decideAnew changes rules or what is announced, and makes the forwards of the
@@ -152,12 +152,12 @@ func (v *VM) withdrawBut(w policy.Wanted, of policy.Ports, u turns.Turn) (more b
 			v.dropRow(r)
 		}
 	}
-	for k, f := range v.forwards {
-		if w.Groups[k] != nil && !f.mustMoveOn() || !of.Has(k.Proto, k.Port) {
+	for k, f := range v.forwards.On(of) {
+		if w.Groups[k] != nil && !f.mustMoveOn() {
 			continue
 		}
 		v.table.withdraw(f)
-		delete(v.forwards, k)
+		v.forwards.Delete(k)
 		if u.Over() {
 			return true
 		}
@@ -173,7 +173,7 @@ func (v *VM) openWanted(w *policy.Wanted, u turns.Turn) (more bool) {
 		k := w.Order[0]
 		w.Order = w.Order[1:]
 		g := w.Groups[k]
-		if f := v.forwards[k]; f != nil {
+		if f := v.forwards.Get(k); f != nil {
 			v.table.setAutomatic(f, g.Decision.Automatic)
 			f.describe(g)
 			v.table.openOwn(f)
@@ -210,11 +210,11 @@ func (v *VM) add(k policy.Key, g *policy.Group) {
 // open puts a forward on the host, with the tally of earlier connections if there is one.
 func (v *VM) open(k policy.Key, g *policy.Group, earlier *serve.Tally) {
 	f := newForward(v, k, g, earlier)
-	v.forwards[k] = f
-	v.changed()
+	v.forwards.Set(k, f)
 	for _, b := range f.bindings() {
 		if !f.shelved {
 			v.table.openOrClaim(b)
 		}
 	}
+	v.changed() // last: it begins what tells the guest
 }

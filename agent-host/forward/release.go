@@ -22,7 +22,7 @@ func (t *Table) Release(vm, proto string, port uint16) (all []status.GivenBack) 
 				continue
 			}
 			was := len(all)
-			for k, f := range v.forwards {
+			for k, f := range v.forwards.All() {
 				if k.Proto == proto && f.isAt(port) {
 					all = append(all, v.release(f))
 				}

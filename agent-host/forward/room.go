@@ -34,7 +34,7 @@ func (f *forward) Shelve(reason string) {
 	g := &policy.Group{Decision: f.decision, Guest: f.service.Listeners(), Process: f.process, UID: f.uid, Expected: f.expected, Held: f.held}
 	f.shelved, f.published = true, ""
 	v.table.takeDown(f)
-	delete(v.forwards, k)
+	v.forwards.Delete(k)
 	var tally *serve.Tally
 	if f.service.Total.Load() > 0 {
 		tally = f.service.Tally
@@ -86,4 +86,8 @@ func (b *binding) Waits() bool { return b.roomless && b.claimed && b.seat.Opened
 func (b *binding) Need() room.Need { return b.seat.Need(len(b.wanted)) }
 
 // Retry binds a claim if that can be.
-func (b *binding) Retry() { b.vm.table.retry(b) }
+func (b *binding) Retry() {
+	if t := b.vm.table; t.bind(b, false) {
+		t.unclaim(b)
+	}
+}

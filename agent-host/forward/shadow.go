@@ -21,7 +21,7 @@ func (b *binding) preferred() *binding {
 	if b.own {
 		return b.vm.owns[k.Anywhere()]
 	}
-	if f := b.vm.forwards[k]; f != nil && (!f.decision.Automatic || b.decision.Automatic) {
+	if f := b.vm.forwards.Get(k); f != nil && (!f.decision.Automatic || b.decision.Automatic) {
 		return f.main
 	}
 	return nil
@@ -60,7 +60,7 @@ func (f *forward) suggestion() int {
 	if f.suggested == (suggest.Port{}) {
 		f.suggested = f.vm.suggested.For(f, f.key.Proto, f.key.Port, func(port uint16) bool {
 			here := policy.Key{Proto: f.key.Proto, Port: port, Decision: f.key.Decision}
-			return f.vm.forwards[here] != nil || f.vm.room.Row(here) != nil
+			return f.vm.forwards.Get(here) != nil || f.vm.room.Row(here) != nil
 		})
 	}
 	return f.suggested.Port

@@ -1,21 +1,9 @@
 package forward
 
-import (
-	"slices"
+import "github.com/rum-vm/rum-agent/agent-host/forward/host"
 
-	"github.com/rum-vm/rum-agent/agent-host/forward/host"
-)
-
-// spots are those of the wanted addresses, none twice.
-func (b *binding) spots() []host.Spot {
-	out := make([]host.Spot, 0, 1)
-	for _, h := range b.wanted {
-		if s := h.Spot(); !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
-}
+// spots are those of the wanted addresses.
+func (b *binding) spots() []host.Spot { return host.Spots(b.wanted) }
 
 // occupy and vacate keep the books of what is bound.
 func (t *Table) occupy(h host.Addr, b *binding) {

@@ -34,7 +34,7 @@ func (v *VM) Summary(rows int) (shown []status.Forward, more map[string]int) {
 	var all []port
 	t.mu.Look(func() {
 		shown = v.reverse.Status()
-		if n := len(v.forwards) + v.room.Len(); n <= shownAtOnce {
+		if n := v.forwards.Len() + v.room.Len(); n <= shownAtOnce {
 			shown = v.show(shown, v.ports())
 		} else {
 			all = slices.AppendSeq(make([]port, 0, n), v.ports())
@@ -72,7 +72,7 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 	counts := make([]int, len(vms))
 	t.mu.Look(func() {
 		for i, v := range vms {
-			counts[i] = len(v.forwards) + v.room.Len() + v.reverse.Len()
+			counts[i] = v.forwards.Len() + v.room.Len() + v.reverse.Len()
 		}
 	})
 	most := excerpt.Level(counts, rows)
@@ -96,7 +96,7 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 func (v *VM) summary(most int) (s Summary) {
 	s.Shown = v.reverse.Status()
 	left := max(0, most-len(s.Shown))
-	if n := len(v.forwards) + v.room.Len(); n <= left {
+	if n := v.forwards.Len() + v.room.Len(); n <= left {
 		s.Shown = v.show(slices.Grow(s.Shown, n), v.ports())
 		return s
 	}
@@ -120,7 +120,7 @@ type port struct {
 // their order.
 func (v *VM) ports() iter.Seq[port] {
 	return func(yield func(port) bool) {
-		for _, f := range v.forwards {
+		for _, f := range v.forwards.All() {
 			if !yield(port{forward: f}) {
 				return
 			}
@@ -171,7 +171,7 @@ func (p port) compare(o port) int {
 func (v *VM) show(shown []status.Forward, all iter.Seq[port]) []status.Forward {
 	for p := range all {
 		k, _ := p.of()
-		if f := v.forwards[k]; f != nil {
+		if f := v.forwards.Get(k); f != nil {
 			shown = append(shown, f.status())
 		} else if r := v.room.Row(k); r != nil {
 			shown = append(shown, r.Status())

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/fdstore"
 	"github.com/rum-vm/rum-agent/agent-host/forward/contest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
@@ -47,6 +49,8 @@ type Config struct {
 	Descriptors int
 	// Now is the time; nil is [time.Now].
 	Now func() time.Time
+	// Kept is where listeners are kept while this process is replaced; nil for nowhere.
+	Kept *fdstore.Store
 	// Events are told what happens to forwards; nil for nobody.
 	Events *events.History
 	// Log hears of forwards that come and go; nil is silence.
@@ -90,11 +94,10 @@ func New(cfg Config) *Table {
 	}
 	t := &Table{
 		cfg: cfg, log: cfg.Log, contests: contest.New[*binding](),
-		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now), room: room.New(cfg.Descriptors),
+		watched: make(map[host.Spot]bool), host: host.New(cfg.Listen, cfg.Holder, cfg.Now, cfg.Kept), room: room.New(cfg.Descriptors),
 		overrules: make(contest.Wishes[*binding]), partial: make(map[*binding]bool),
+		policy: policy.New(cfg.Rules, cfg.Static, cfg.Sockets, cfg.Names), reverses: cfg.Reverse,
 	}
-	t.policy = policy.New(cfg.Rules, cfg.Static, cfg.Sockets, cfg.Names)
-	t.reverses = cfg.Reverse
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.server = serve.New(cfg.Log, t.isOurs)
 	return t
@@ -120,16 +123,22 @@ func (v *VM) setReverse() {
 	v.reverse.SetRules(rules)
 }
 
-// Close closes all listeners, resets all connections and waits until nothing
-// of the table runs any more. Calls on its VMs do nothing from then on.
-func (t *Table) Close() {
+// Leave closes all listeners, here alone if they are kept for the next process. Calls on VMs do
+// nothing from then on.
+func (t *Table) Leave() {
 	t.mu.LockTurn()
+	defer t.mu.UnlockTurn()
 	t.mu.Close()
+	t.host.Leave()
 	for _, b := range t.contests.Holders() {
 		b.release()
 	}
 	t.contests, t.vms = contest.New[*binding](), nil
-	t.mu.UnlockTurn()
+}
+
+// Close leaves, resets all connections and waits until nothing of the table runs any more.
+func (t *Table) Close() {
+	t.Leave()
 	t.cancel()
 	t.server.Close()
 	t.wg.Wait()
@@ -138,6 +147,20 @@ func (t *Table) Close() {
 // Shortage tells that new connections are reset for want of descriptors, or were
 // within the last minute; "" if not.
 func (t *Table) Shortage() string { return t.server.Shortage() }
+
+// Listen opens a TCP listener that is this program's and no forward's, unless something has the address. A guest
+// that announces it is not believed. Nobody waits for it in a queue: the caller tries again.
+func (t *Table) Listen(addr netip.AddrPort) (l net.Listener, err error) {
+	h := host.Addr{Proto: "tcp", Addr: addr}
+	t.mu.Look(func() {
+		if b := t.contests.Opponent(h); b != nil {
+			err = fmt.Errorf("%v is held by VM %s, for its port %d", h, b.vm.name, b.key.Port)
+			return
+		}
+		l, err = t.host.ListenHere(h)
+	})
+	return l, err
+}
 
 // isOurs reports whether what goes to an address would come back to the table.
 func (t *Table) isOurs(proto string, addr netip.AddrPort) (is bool) {

@@ -63,8 +63,8 @@ func (v *VM) tell() {
 
 // portStates are what became of the ports that listen in the guest. It needs table.mu.
 func (v *VM) portStates() []wire.PortState {
-	all := make([]wire.PortState, 0, len(v.forwards)+v.room.Len())
-	for _, f := range v.forwards {
+	all := make([]wire.PortState, 0, v.forwards.Len()+v.room.Len())
+	for _, f := range v.forwards.All() {
 		if f.key.Socket != "" || f.expected || f.held {
 			continue
 		}

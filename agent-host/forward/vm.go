@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/agent-host/forward/byport"
 	"github.com/rum-vm/rum-agent/agent-host/forward/contest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/datagrams"
 	"github.com/rum-vm/rum-agent/agent-host/forward/excerpt"
@@ -16,9 +17,10 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/forward/suggest"
 	"github.com/rum-vm/rum-agent/agent-host/forward/told"
 	"github.com/rum-vm/rum-agent/agent-host/forward/turns"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/tunnel/budget"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 )
 
 // VM is a virtual machine's part of a [Table]. Its methods may be called from
@@ -38,7 +40,7 @@ type VM struct {
 	since     policy.Announced
 	released  policy.Released
 	gone      held.Listeners // no more announced, and held
-	forwards  map[policy.Key]*forward
+	forwards  byport.Map[*forward]
 	room      *room.VM
 	loopback  netip.Addr // the zero Addr for none
 	path      string     // that of new connections, while there is one
@@ -48,7 +50,7 @@ type VM struct {
 	named     contest.Wishes[*binding] // what rules name; see takePrecedence
 	chosen    *excerpt.Choice[port]    // for a summary; nil after a change
 	untold    bool                     // the guest is to be told what became of its ports
-	detected  relay.Latency
+	detected  latency.Counter
 	told      told.Guest // the teller's
 	closed    bool
 }
@@ -57,7 +59,7 @@ type VM struct {
 // first announcement, which may be empty. Names are for people: they
 // are shown where the VM holds an address that another one wants.
 func (t *Table) Add(name string) *VM {
-	v := &VM{table: t, name: name, forwards: make(map[policy.Key]*forward), suggested: make(suggest.Ports[*forward]), owns: make(map[policy.Key]*binding), named: make(contest.Wishes[*binding])}
+	v := &VM{table: t, name: name, suggested: make(suggest.Ports[*forward]), owns: make(map[policy.Key]*binding), named: make(contest.Wishes[*binding])}
 	v.guest = t.server.Guest(name)
 	v.udp = datagrams.New(v.guest)
 	v.reverse = reverse.New(v.guest, t.cfg.ControlSocket)
@@ -82,7 +84,7 @@ func (v *VM) SetLink(l *serve.Link) {
 			v.reverse.SetLink(l)
 			v.changed()
 		}
-		for _, f := range v.forwards {
+		for _, f := range v.forwards.All() {
 			f.service.Look()
 		}
 		wasGone := r.Gone
@@ -116,7 +118,7 @@ func (v *VM) LinkGone() {
 // forgetUnreached forgets what was announced, if there is no way to it. It needs table.mu.
 func (v *VM) forgetUnreached(r *serve.Route) {
 	if r.Gone && !r.Bridge.IsValid() {
-		v.noteGone(nil)
+		v.noteGone(nil, v.announced)
 		v.announced, v.since, v.released = nil, policy.Announced{}, nil
 	}
 }
@@ -163,8 +165,8 @@ func (v *VM) Announce(listeners []portlist.Listener) {
 		if v.closed {
 			return nil
 		}
-		v.noteGone(sorted)
 		added, removed := portlist.Diff(v.announced, sorted)
+		v.noteGone(sorted, removed)
 		v.stale.Add(added)
 		v.stale.Add(removed)
 		v.since = v.since.Next(sorted, time.Now())
@@ -186,8 +188,8 @@ func (v *VM) OwnListener(proto string, port uint16) (own bool) {
 // Services are those of a port of the guest that are open on the host.
 func (v *VM) Services(proto string, port uint16) (open []*serve.Service) {
 	v.table.mu.Look(func() {
-		for k, f := range v.forwards {
-			if k.Proto == proto && k.Port == port && f.main.open != nil {
+		for _, f := range v.forwards.On(policy.Port(proto, port)) {
+			if f.main.open != nil {
 				open = append(open, f.service)
 			}
 		}
@@ -200,14 +202,31 @@ func (v *VM) Services(proto string, port uint16) (open []*serve.Service) {
 func (v *VM) Service(port uint16) (s *serve.Service) {
 	k := policy.Key{Proto: "tcp", Port: port}
 	v.table.mu.Look(func() {
-		for o, f := range v.forwards {
-			if o.Proto == k.Proto && o.Port == port && (s == nil || o == o.Localhost()) {
+		for o, f := range v.forwards.On(policy.Port(k.Proto, port)) {
+			if s == nil || o == o.Localhost() {
 				s = f.service
 			}
 		}
 		if g := v.table.others(v.announced, v.started, policy.Port(k.Proto, port)); s == nil && len(g) > 0 {
 			s = v.guest.Service(k, nil)
 			s.Follow(&policy.Group{Guest: g})
+		}
+	})
+	return s
+}
+
+// Carried is the service of the TCP port, or of the unix socket, whose port (0 of a socket) and label a
+// client means: of the lowest such port, and of localhost's before others. It is one of which the
+// rules say that it is for the host, whether or not it has its addresses there; else nil.
+func (v *VM) Carried(meant func(port uint16, label string) bool) (s *serve.Service) {
+	v.table.mu.Look(func() {
+		for k, f := range v.forwards.All() {
+			if k.Proto == "udp" || f.main.state == status.Denied || !meant(k.Port, f.decision.Label) {
+				continue
+			}
+			if s == nil || k.Compare(s.Key()) < 0 {
+				s = f.service
+			}
 		}
 	})
 	return s

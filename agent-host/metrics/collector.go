@@ -10,7 +10,7 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 )
 
 // States that there is a series for, also where nothing is in one: what appears with the value 1 is no increase.
@@ -106,7 +106,7 @@ func (out sink) vm(m *hostagent.Measured, sums int) {
 	for _, s := range forwardStates {
 		out.gauge(forwards, float64(m.Forwards[s]), vm, s)
 	}
-	var l latency
+	var l took
 	l.add(m.Detections)
 	out.histogram(detections, &l, vm)
 	out.gauge(summed, float64(sums), vm)
@@ -137,10 +137,10 @@ func (out sink) counter(d *prometheus.Desc, n uint64, labels ...string) {
 	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 }
 
-func (out sink) histogram(d *prometheus.Desc, l *latency, labels ...string) {
+func (out sink) histogram(d *prometheus.Desc, l *took, labels ...string) {
 	buckets := make(map[float64]uint64, len(l.atMost))
 	for i, n := range l.atMost {
-		buckets[relay.LatencyBounds[i].Seconds()] = n
+		buckets[latency.Bounds[i].Seconds()] = n
 	}
 	out <- prometheus.MustNewConstHistogram(d, l.all, l.sum.Seconds(), buckets, labels...)
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/metrics"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/ownnet"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 )
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ type measured map[string]*hostagent.Measured
 
 func (m measured) vm(name string) *hostagent.Measured {
 	if m[name] == nil {
-		m[name] = &hostagent.Measured{VM: name, State: status.Connected, Links: 1, Detections: &relay.Latency{}}
+		m[name] = &hostagent.Measured{VM: name, State: status.Connected, Links: 1, Detections: &latency.Counter{}}
 	}
 	return m[name]
 }

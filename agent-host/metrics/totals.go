@@ -4,14 +4,14 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 )
 
 // totals are what was counted of ports, but for what is only now.
 type totals struct {
 	connections, in, out, dropped uint64
 	errors                        [len(serve.Kinds)]uint64
-	dials                         latency
+	dials                         took
 }
 
 // add adds what a port's tally has counted by now.
@@ -26,14 +26,14 @@ func (t *totals) add(n *serve.Tally) {
 	t.dials.add(&n.Counters.Dials)
 }
 
-// latency is what histograms of one matter have together.
-type latency struct {
-	atMost [len(relay.LatencyBounds)]uint64
+// took is what histograms of one matter have together.
+type took struct {
+	atMost [len(latency.Bounds)]uint64
 	all    uint64
 	sum    time.Duration
 }
 
-func (l *latency) add(h *relay.Latency) {
+func (l *took) add(h *latency.Counter) {
 	atMost, all, sum := h.Counts()
 	for i, n := range atMost {
 		l.atMost[i] += n

@@ -12,13 +12,9 @@ import (
 // maxNamed bounds how many rules a text names.
 const maxNamed = 3
 
-// ForwardAdded writes for people what has become of a forward that was added.
-func ForwardAdded(w io.Writer, f status.Added, look Look) error {
+// ForwardAdded writes for people what has become of a forward that was added, and by which command it is taken back.
+func ForwardAdded(w io.Writer, f status.Added, undo string, look Look) error {
 	vm := Clean(f.VM)
-	udp := ""
-	if f.Proto == "udp" {
-		udp = " --udp"
-	}
 	says := "nothing listens there yet; it is forwarded as soon as something does"
 	switch {
 	case f.State == "" && f.Reason != "":
@@ -30,8 +26,15 @@ func ForwardAdded(w io.Writer, f status.Added, look Look) error {
 		}
 	}
 	text := wrapped(fmt.Sprintf("%s/%s of this host is %s of %s until the agent ends%s: %s", Clean(f.Host), Clean(f.Proto), Clean(f.Guest), vm, InPlaceOf(f.InPlaceOf), says), "", look.Width) +
-		wrapped(fmt.Sprintf("take it back with: rum-host-agent forward rm %s --vm %s%s", Clean(f.Ports()), vm, udp), "", look.Width)
+		wrapped("take it back with: "+Clean(undo), "", look.Width)
 	_, err := io.WriteString(w, text)
+	return err
+}
+
+// ForwardRemoved writes for people that a forward was taken back.
+func ForwardRemoved(w io.Writer, f status.Added, look Look) error {
+	text := fmt.Sprintf("%s/%s of %s is taken back; what the file says of the port counts", Clean(f.Ports()), Clean(f.Proto), Clean(f.VM))
+	_, err := io.WriteString(w, wrapped(text, "", look.Width))
 	return err
 }
 

@@ -13,6 +13,7 @@ var kinds = map[string]Cell{
 	events.Forwarding: {"forwarding", "32"}, events.Stopped: {"stopped", "2"}, events.Claim: {"claim", "33"},
 	events.Claimed: {"claimed", "32"}, events.Denied: {"denied", "31"}, events.PathChanged: {"path changed", "33"},
 	events.Released: {"released", "33"}, events.VMUp: {"VM up", "32"}, events.VMDown: {"VM down", "31"}, events.AgentOutdated: {"agent outdated", "33"},
+	events.PageAsked: {"page asked", "33"}, events.PageOpened: {"page opened", "32"}, events.PageRefused: {"page refused", "33"},
 	events.LeftOut: {"left out", "2"}, events.Missed: {"missed", "31"},
 }
 

@@ -3,6 +3,7 @@ package output
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"unicode"
@@ -24,6 +25,14 @@ func (p *Problem) Unwrap() error { return p.Err }
 // Advise says what to do about err.
 func Advise(err error, hint string) error {
 	return &Problem{Err: err, Hint: hint}
+}
+
+// Say tells of an error, and what to do about it, a line each. hint may be empty.
+func Say(w io.Writer, err error, hint string) {
+	fmt.Fprintf(w, "rum-host-agent: %s\n", CleanError(err.Error()))
+	for line := range strings.Lines(hint) {
+		fmt.Fprintln(w, CleanHint(strings.TrimSuffix(line, "\n")))
+	}
 }
 
 // Hinted is [Advise] where there is an error and a hint.

@@ -41,6 +41,9 @@ func statusText(st status.Status, look Look) string {
 	for _, text := range st.Config.Warnings {
 		say("configuration warning: " + CleanError(text))
 	}
+	if p := st.Page; p != nil && p.State != status.Active {
+		say("the page and the names of ports are not served: " + CleanError(p.Reason))
+	}
 	for _, d := range st.Discovery {
 		if d.Error != "" {
 			say(Clean(d.Source) + "  error: " + CleanError(d.Error))
@@ -56,6 +59,9 @@ func statusText(st status.Status, look Look) string {
 	}
 	for _, s := range st.Setups {
 		say(setupText(s))
+	}
+	for _, r := range st.Requests {
+		say(fmt.Sprintf("%s asks to open a page of %s, until %s; answer it on the page of: rum-host-agent dashboard", Clean(r.VM), Clean(r.Host), r.EndsAt.Local().Format(time.TimeOnly)))
 	}
 	vms := slices.Clone(st.VMs)
 	slices.SortStableFunc(vms, func(a, b status.VM) int { return cmp.Compare(trouble(a), trouble(b)) })
@@ -100,7 +106,7 @@ func writeVM(b *strings.Builder, vm status.VM, look Look) {
 	if vm.Endpoint != "" {
 		heading = append(heading, Clean(vm.Endpoint))
 	}
-	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}, {"loopback", vm.Loopback}} {
+	for _, part := range [][2]string{{"auth", vm.Auth}, {"agent", vm.AgentVersion}, {"bridge", vm.BridgeIP}, {"loopback", vm.Loopback}, {"name", vm.WebName}} {
 		if part[1] != "" {
 			heading = append(heading, part[0]+" "+Clean(part[1]))
 		}

@@ -82,8 +82,8 @@ func (w *Watcher) Scan() (all []*Project, changed bool) {
 }
 
 // Run calls changed with the projects at once, after each change of them or of a
-// file of theirs, and after each value of now, until ctx ends.
-func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal, changed func([]*Project)) {
+// file of theirs, and after each value of now, which it calls then, until ctx ends.
+func (w *Watcher) Run(ctx context.Context, now <-chan func(), changed func([]*Project)) {
 	notices := filewatch.New()
 	defer notices.Close()
 	for first := true; ; first = false {
@@ -95,11 +95,12 @@ func (w *Watcher) Run(ctx context.Context, now <-chan os.Signal, changed func([]
 		select {
 		case <-ctx.Done():
 			return
-		case <-now:
+		case done := <-now:
 			for _, p := range all {
 				p.File.Reread()
 			}
 			changed(all)
+			done()
 		case <-notices.C:
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -38,7 +39,7 @@ func (p *Port) Parse(text string) error {
 // that is how it ended. Each direction ends by itself: the end of in is told to the service, and
 // that of the service closes out. Whatever else ends the connection is an error at once.
 func (p *Port) Join(ctx context.Context, in, out *os.File) error {
-	f, err := p.connect(ctx)
+	f, err := p.connect(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -53,6 +54,10 @@ func (p *Port) Join(ctx context.Context, in, out *os.File) error {
 	}
 	if err = join(ctx, relay.TCP(conn.(*net.TCPConn)), in, to); err == nil {
 		return nil
+	}
+	if _, ofFile := errors.AsType[*fs.PathError](err); ofFile && errors.Is(err, unix.EPIPE) {
+		// Its reader has gone. A write, unlike splice(2), has Go end this program by SIGPIPE where that is standard output.
+		_, _ = out.Write([]byte{0})
 	}
 	ended := fmt.Errorf("port %d of %s: %w", p.Number, output.Clean(p.VM), err)
 	if errors.Is(err, errReset) {
@@ -81,7 +86,7 @@ type copied struct {
 // HandOver passes the connection to the port on to who is at the other end of a unix socket, whose
 // it is from then on.
 func (p *Port) HandOver(ctx context.Context, to *os.File) error {
-	f, err := p.connect(ctx)
+	f, err := p.connect(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -97,14 +102,14 @@ func (p *Port) HandOver(ctx context.Context, to *os.File) error {
 }
 
 // connect asks the agent for the connection.
-func (p *Port) connect(ctx context.Context) (*os.File, error) {
-	f, err := control.NewClient(p.Socket).Connect(ctx, p.VM, p.Number)
+func (p *Port) connect(ctx context.Context, handOver bool) (*os.File, error) {
+	f, err := control.NewClient(p.Socket).Connect(ctx, p.VM, p.Number, control.Connection{HandOver: handOver})
 	switch refused, ok := errors.AsType[*control.RefusedError](err); {
 	case err == nil:
 		return f, nil
 	case ok && refused.Status == http.StatusNotFound:
 		return nil, ask.NoVM(ctx, p.Socket, p.VM)
-	case ok:
+	case ok && !errors.Is(err, fs.ErrPermission):
 		return nil, output.Advise(errors.New(refused.Text), "see why with: "+p.explain())
 	}
 	return nil, ask.Advise(p.Socket, err)

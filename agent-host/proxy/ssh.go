@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -104,6 +105,16 @@ func (s *SSH) vms(ctx context.Context, vm string) (names []string, err error) {
 // hostOf is what a VM is called for ssh. It is no name that anything else has.
 func hostOf(vm string) string { return "rum-" + vm }
 
+// aliasOf is under what name ssh keeps the host key of a VM. It takes no notice of case in those.
+func aliasOf(vm string) string {
+	lower := strings.ToLower(vm)
+	if lower == vm {
+		return hostOf(vm)
+	}
+	sum := sha256.Sum256([]byte(vm))
+	return fmt.Sprintf("%s-%x", hostOf(lower), sum[:4])
+}
+
 // plainName is a name in which neither ssh_config(5) nor ssh itself sees more than a name.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9._+-]+$`)
 
@@ -119,7 +130,7 @@ func (s *SSH) options(vm string) ([]string, error) {
 	options := []string{"ProxyCommand=" + proxy, "ProxyUseFdpass=yes"}
 	p := s.Project(vm)
 	if p == nil {
-		host, err := install.HostKeyOptions(hostOf(vm))
+		host, err := install.HostKeyOptions(aliasOf(vm))
 		return append(options, host...), err
 	}
 	user := p.File.Current().User

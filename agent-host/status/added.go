@@ -22,6 +22,8 @@ type Added struct {
 	// InPlaceOf are the rules from which it takes ports of the guest.
 	InPlaceOf []string `json:"in_place_of,omitempty"`
 	Reason    string   `json:"reason"`
+	// EndsAt is when it is taken back, for one that is there for the answer of a page; the zero time for as long as the agent lasts.
+	EndsAt time.Time `json:"ends_at,omitzero"`
 }
 
 // Ports are those of the host and the guest, as the command has them.

@@ -44,6 +44,9 @@ const Held = "held"
 // OwnMetrics is who has an address that this agent listens at for Prometheus, in a reason.
 const OwnMetrics = "this agent's own --metrics"
 
+// OwnPage is who has an address that this agent serves its page at, in a reason.
+const OwnPage = "this agent's own --http"
+
 // Released is the reason of a forward that is ignored because its host port was given back.
 const Released = "released"
 
@@ -65,7 +68,11 @@ type Status struct {
 	Discovery []Discovery `json:"discovery,omitempty"`
 	// Setups are the domains that setup was run on and that were defined anew since.
 	Setups []Setup `json:"setups,omitempty"`
-	VMs    []VM    `json:"vms"` // the last field: the server of control sends them one by one
+	// Page is where the agent serves its page and the names of ports; nil for nowhere.
+	Page *Page `json:"page,omitempty"`
+	// Requests are the pages that VMs ask to open, and that wait for the user's answer; without their URLs.
+	Requests []Request `json:"requests,omitempty"`
+	VMs      []VM      `json:"vms"` // the last field: the server of control sends them one by one
 }
 
 // Query says how much of a status is wanted. Its zero value is everything.
@@ -136,6 +143,13 @@ type Setup struct {
 	Error string `json:"error,omitempty"`
 }
 
+// Page is where the agent serves its page, and the names of ports.
+type Page struct {
+	Addresses []string `json:"addresses"` // that are open, or wanted
+	State     string   `json:"state"`     // Active or Claim
+	Reason    string   `json:"reason"`    // why it is a claim
+}
+
 // VM is one virtual machine and its forwards.
 type VM struct {
 	Name         string `json:"name"`
@@ -143,13 +157,21 @@ type VM struct {
 	State        string `json:"state"`
 	Auth         string `json:"auth"`          // "psk" or "none"; empty before the first link
 	AgentVersion string `json:"agent_version"` // of the guest agent; empty before the first link
-	Generation   uint64 `json:"generation"`    // of the last announcement; 0 for none yet
+	// AgentArch is the GOARCH of the guest agent; empty where it does not say.
+	AgentArch  string `json:"agent_arch,omitempty"`
+	Generation uint64 `json:"generation"` // of the last announcement; 0 for none yet
 	// LastSeen is when something last came from the guest; nil if nothing
 	// ever has.
 	LastSeen *time.Time `json:"last_seen"`
-	BridgeIP string     `json:"bridge_ip"` // empty when not known
-	Loopback string     `json:"loopback"`  // the VM's own host address in 127/8; empty for none
-	Error    string     `json:"error"`
+	// ClockAhead is how many seconds the guest's clock is ahead of this machine's, or behind where it is
+	// negative; at least, and 0 where nothing is known, as of an older guest agent.
+	ClockAhead float64 `json:"clock_ahead_seconds,omitempty"`
+	BridgeIP   string  `json:"bridge_ip"` // empty when not known
+	Loopback   string  `json:"loopback"`  // the VM's own host address in 127/8; empty for none
+	// WebName is under which its ports have names, behind the port and a dot, such as "dev.localhost:7070";
+	// empty while no names are served.
+	WebName string `json:"web_name,omitempty"`
+	Error   string `json:"error"`
 	// Remedy is what to do about an error of the link; empty where nothing is known.
 	Remedy string `json:"remedy,omitempty"`
 	// Since is when the VM came up or went down, as far as the agent has seen.
@@ -189,6 +211,8 @@ type Forward struct {
 	Label   string `json:"label,omitempty"` // what the rule is for, in its author's words
 	Open    bool   `json:"open,omitempty"`  // the rule has a browser opened on it
 	Process string `json:"process"`
+	// URLs are those under which a browser finds it by name, by the label of its rule first.
+	URLs []string `json:"urls,omitempty"`
 	// AnnouncedAt is when the host agent heard of what listens in the guest, and Since when it got its state.
 	AnnouncedAt time.Time `json:"announced_at,omitzero"`
 	Since       time.Time `json:"since,omitzero"`

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"os"
 
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/config"
@@ -13,12 +12,12 @@ import (
 )
 
 // Follow gives the agent the rules of each new version of the file.
-func Follow(ctx context.Context, file *configfile.File, why string, hup <-chan os.Signal, agent *hostagent.Agent, log *slog.Logger) {
+func Follow(ctx context.Context, file *configfile.File, why string, now <-chan func(), agent *hostagent.Agent, log *slog.Logger) {
 	network := file.Current().Network
 	logConfigError(log, file, file.Err())
 	logConfig(log, file, file.Current(), why)
 	told := logForgotten(log, file)
-	file.Follow(ctx, hup, func(c *config.Config, err error) {
+	file.Follow(ctx, now, func(c *config.Config, err error) {
 		if err != nil {
 			logConfigError(log, file, err)
 			return

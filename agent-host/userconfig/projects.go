@@ -5,7 +5,6 @@ import (
 	"context"
 	"iter"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -55,8 +54,8 @@ func NewProjects(agent *hostagent.Agent, named []string, remember string, log *s
 }
 
 // Run follows the projects until ctx ends.
-func (r *Projects) Run(ctx context.Context, hup <-chan os.Signal) {
-	r.watcher.Run(ctx, hup, r.update)
+func (r *Projects) Run(ctx context.Context, now <-chan func()) {
+	r.watcher.Run(ctx, now, r.update)
 }
 
 // OnChange has a function called after each change from now on.

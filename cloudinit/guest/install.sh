@@ -125,6 +125,8 @@ mkdir -p "${key%/*}" "${applied%/*}"
 put "rum-guest-agent-linux-$arch" "$agent" 755 "$agent_sum"
 put key "$key" 600 "$key_sum"
 [ "$mode" != install ] || echo "the key is in $key"
+put rum-open /usr/local/bin/rum-open 755 "$open_sum"
+[ ! -d /etc/profile.d ] || put rum-open.profile /etc/profile.d/rum-open.sh 644 "$profile_sum"
 
 if [ -d /run/systemd/system ]; then
 	put rum-guest-agent.service /etc/systemd/system/rum-guest-agent.service 644 "$systemd_sum"

@@ -31,6 +31,8 @@ remove /etc/systemd/system/rum-guest-agent.service
 remove /etc/init.d/rum-guest-agent
 [ -z "$removed" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 remove /usr/local/bin/rum-guest-agent
+remove /usr/local/bin/rum-open
+remove /etc/profile.d/rum-open.sh
 remove /etc/rum-agent/key
 if grep -qs '^# rum-guest-agent keeps the line below' /etc/hosts; then
 	# In its place, because whose the file is and what label it has is not ours to say.
@@ -46,6 +48,10 @@ seeded=
 [ ! -e "$applied" ] || seeded=yes
 remove "$applied"
 remove /var/lib/rum-agent/unfinished
+for file in /var/lib/rum-agent/upgrade/*; do
+	remove "$file"
+done
+[ ! -d /var/lib/rum-agent/upgrade ] || rmdir /var/lib/rum-agent/upgrade
 for dir in /etc/rum-agent /var/lib/rum-agent; do
 	[ ! -d "$dir" ] || rmdir "$dir" 2>/dev/null || echo "$dir has more in it and stays"
 done

@@ -2,5 +2,6 @@
 // root cgroup, or at a tracepoint, write records into a ring buffer.
 //
 // An event says no more than where to look. Out of scope: looking there (package
-// portwatch). This package imports none of ours.
+// portwatch). Of ours this package imports
+// portlist alone.
 package events

@@ -26,11 +26,19 @@ const (
 )
 
 const (
-	// RingSize is the usual size of the ring buffer, in bytes: 2,700 records.
+	// RingSize is the usual size of a ring buffer, in bytes: 2,700 records.
 	RingSize = 64 << 10
 	// maxSockets is more than there are automatic ports.
 	maxSockets = 1 << 15
+	// maxOwners is more than there are sockets between bind(2) and listen(2), and than most
+	// machines have listeners: of what has to make room for others the user is not known.
+	maxOwners = 1 << 13
+	// maxQuiet bounds the users who are quiet at a time.
+	maxQuiet = 256
 )
+
+// NoUser is the user of a socket where that is not known.
+const NoUser = ^uint32(0)
 
 // Event says that something has happened to a socket, and that it is time to look.
 type Event struct {
@@ -39,6 +47,8 @@ type Event struct {
 	Port   uint16
 	Cookie uint64 // 0 where it is not known
 	Opened bool   // or closed
+	// User is who has bound or closed the socket, as portlist.UserOf has it, or NoUser.
+	User uint32
 	// Elsewhere: in another network namespace. Of what is closed there this is not always
 	// known, and before Linux 5.16 of no TCP socket.
 	Elsewhere bool
@@ -58,10 +68,17 @@ const (
 // maxBatch bounds the events that are taken in before the next look.
 const maxBatch = 1024
 
+// Lost says that more has happened than is known.
+type Lost struct {
+	// Any: of what anybody may have done. OfQuiet: of what quiet users have done.
+	Any, OfQuiet bool
+}
+
 // Programs is a set of programs in the kernel that tell of sockets.
 type Programs struct {
-	sockets, ring, lost *ebpf.Map
-	reader              *ringbuf.Reader
+	ring, quietRing, lost  *ebpf.Map
+	sockets, owners, quiet *ebpf.Map
+	reader, quietReader    *ringbuf.Reader
 	// ready is the ring buffer too. It is waited for in Go's poller: who waits in a
 	// system call keeps a processor from the goroutines that announce what was found.
 	ready      *os.File
@@ -69,7 +86,7 @@ type Programs struct {
 	record     ringbuf.Record
 	links      []link.Link
 	tcp, udp   string // the sources
-	lostBefore uint64
+	lostBefore [lostLen / 8]uint64
 }
 
 // Options are how to watch. The zero value is for this network namespace, by the root cgroup.
@@ -134,7 +151,9 @@ func load(o Options) (*Programs, builder, error) {
 	if err := b.makeMaps(cmp.Or(o.Ring, RingSize)); err != nil {
 		return nil, builder{}, errors.Join(err, b.Close())
 	}
-	return b, builder{ring: b.ring, lost: b.lost, sockets: b.sockets, namespace: namespaceCookie(), elsewhere: o.Elsewhere}, nil
+	return b, builder{
+		ring: b.ring, quietRing: b.quietRing, lost: b.lost, sockets: b.sockets, owners: b.owners, quiet: b.quiet, namespace: namespaceCookie(), elsewhere: o.Elsewhere,
+	}, nil
 }
 
 // Of is where the events of a protocol come from: [EBPF], [Tracepoint] or [None].
@@ -146,22 +165,29 @@ func (b *Programs) Of(proto string) string {
 }
 
 func (b *Programs) makeMaps(ring int) (err error) {
-	b.ring, err = ebpf.NewMap(&ebpf.MapSpec{Name: "rum_events", Type: ebpf.RingBuf, MaxEntries: uint32(ring)})
-	if err != nil {
-		return fmt.Errorf("make a ring buffer, which is in Linux since 5.8: %w", err)
-	}
-	b.lost, err = ebpf.NewMap(&ebpf.MapSpec{Name: "rum_lost", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
-	if err != nil {
-		return fmt.Errorf("make a map: %w", err)
-	}
-	b.sockets, err = ebpf.NewMap(&ebpf.MapSpec{Name: "rum_sockets", Type: ebpf.LRUHash, KeySize: 8, ValueSize: 8, MaxEntries: maxSockets})
-	if err != nil {
-		return fmt.Errorf("make a map: %w", err)
+	for _, m := range []struct {
+		to   **ebpf.Map
+		spec ebpf.MapSpec
+	}{
+		{&b.ring, ebpf.MapSpec{Name: "rum_events", Type: ebpf.RingBuf, MaxEntries: uint32(ring)}},
+		{&b.quietRing, ebpf.MapSpec{Name: "rum_quiet_events", Type: ebpf.RingBuf, MaxEntries: uint32(ring)}},
+		{&b.lost, ebpf.MapSpec{Name: "rum_lost", Type: ebpf.Array, KeySize: 4, ValueSize: lostLen, MaxEntries: 1}},
+		{&b.sockets, ebpf.MapSpec{Name: "rum_sockets", Type: ebpf.LRUHash, KeySize: 8, ValueSize: 8, MaxEntries: maxSockets}},
+		{&b.owners, ebpf.MapSpec{Name: "rum_owners", Type: ebpf.LRUHash, KeySize: 8, ValueSize: 4, MaxEntries: maxOwners}},
+		{&b.quiet, ebpf.MapSpec{Name: "rum_quiet", Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: maxQuiet}},
+	} {
+		if *m.to, err = ebpf.NewMap(&m.spec); err != nil {
+			return fmt.Errorf("make the map %s (ring buffers are in Linux since 5.8): %w", m.spec.Name, err)
+		}
 	}
 	b.reader, err = ringbuf.NewReader(b.ring)
+	if err == nil {
+		b.quietReader, err = ringbuf.NewReader(b.quietRing)
+	}
 	if err != nil {
 		return fmt.Errorf("read a ring buffer: %w", err)
 	}
+	b.quietReader.SetDeadline(time.Unix(0, 1)) // no wait: nothing would end it
 	fd, err := unix.FcntlInt(uintptr(b.ring.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err == nil {
 		err = unix.SetNonblock(fd, true) // which is what makes it wait in the poller
@@ -249,27 +275,42 @@ func namespaceCookie() uint64 {
 	return cookie
 }
 
-// Wait appends what has happened to events, once something has, at the deadline, or when woken. lost says that more has
-// happened than there was room for.
-func (b *Programs) Wait(deadline time.Time, events []Event) (_ []Event, lost bool, err error) {
+// Wait appends what has happened to events, once something has that no quiet user has done,
+// at the deadline, or when woken. What quiet users have done is among it.
+func (b *Programs) Wait(deadline time.Time, events []Event) (_ []Event, lost Lost, err error) {
 	if err := b.await(deadline); err != nil {
-		return events, false, fmt.Errorf("wait for events: %w", err)
+		return events, lost, fmt.Errorf("wait for events: %w", err)
 	}
-	for len(events) < maxBatch && b.reader.AvailableBytes() > 0 {
-		if err := b.reader.ReadInto(&b.record); err != nil {
-			return events, false, fmt.Errorf("read events: %w", err)
-		}
-		if e, ok := parseRecord(b.record.RawSample); ok {
-			events = append(events, e)
+	for _, from := range []*ringbuf.Reader{b.reader, b.quietReader} {
+		for len(events) < maxBatch && from.AvailableBytes() > 0 {
+			err := from.ReadInto(&b.record)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break // of the next one only the place is there yet
+			}
+			if err != nil {
+				return events, lost, fmt.Errorf("read events: %w", err)
+			}
+			if e, ok := parseRecord(b.record.RawSample); ok {
+				events = append(events, e)
+			}
 		}
 	}
-	var n uint64
+	var n [lostLen / 8]uint64
 	if err := b.lost.Lookup(uint32(0), &n); err != nil {
-		return events, false, fmt.Errorf("read events: %w", err)
+		return events, lost, fmt.Errorf("read events: %w", err)
 	}
-	lost = n != b.lostBefore
+	lost = Lost{Any: n[lostOfAll/8] != b.lostBefore[lostOfAll/8], OfQuiet: n[lostOfQuiet/8] != b.lostBefore[lostOfQuiet/8]}
 	b.lostBefore = n
 	return events, lost, nil
+}
+
+// SetQuiet says whether what a user does ends a Wait. Who is one of very many is not quiet.
+func (b *Programs) SetQuiet(user uint32, quiet bool) {
+	if quiet {
+		_ = b.quiet.Put(user, uint32(1))
+	} else {
+		_ = b.quiet.Delete(user)
+	}
 }
 
 // await returns when there is something to read, at the deadline, or when woken.
@@ -296,8 +337,8 @@ func parseRecord(r []byte) (Event, bool) {
 		return Event{}, false
 	}
 	e := Event{
-		Proto: "tcp", Family: r[11] &^ recordElsewhere, Port: binary.NativeEndian.Uint16(r[8:]), Cookie: binary.NativeEndian.Uint64(r),
-		Opened: binary.NativeEndian.Uint32(r[12:]) == recordOpen, Elsewhere: r[11]&recordElsewhere != 0,
+		Proto: "tcp", Family: r[11] &^ (recordElsewhere | recordClosed), Port: binary.NativeEndian.Uint16(r[8:]), Cookie: binary.NativeEndian.Uint64(r),
+		Opened: r[11]&recordClosed == 0, Elsewhere: r[11]&recordElsewhere != 0, User: binary.NativeEndian.Uint32(r[12:]),
 	}
 	if r[10] == unix.IPPROTO_UDP {
 		e.Proto = "udp"
@@ -337,9 +378,10 @@ func (b *Programs) BindOf(cookie uint64) Bind {
 	return BindAutomatic
 }
 
-// TellClose asks for an event when a socket goes whose beginning there was none for.
-func (b *Programs) TellClose(proto string, family uint8, port uint16, cookie uint64) {
-	value := uint64(port) | sockBound | sockUnknown
+// TellClose asks for an event when a socket of a user goes whose beginning there was none
+// for.
+func (b *Programs) TellClose(proto string, family uint8, port uint16, cookie uint64, user uint32) {
+	value := uint64(port) | sockBound | sockUnknown | uint64(user)<<32
 	if proto == "tcp" {
 		value |= sockTCP
 	}
@@ -357,10 +399,12 @@ func (b *Programs) Close() (err error) {
 	if b.ready != nil {
 		err = errors.Join(err, b.ready.Close())
 	}
-	if b.reader != nil {
-		err = errors.Join(err, b.reader.Close())
+	for _, r := range []*ringbuf.Reader{b.reader, b.quietReader} {
+		if r != nil {
+			err = errors.Join(err, r.Close())
+		}
 	}
-	for _, m := range []*ebpf.Map{b.ring, b.lost, b.sockets} {
+	for _, m := range []*ebpf.Map{b.ring, b.quietRing, b.lost, b.sockets, b.owners, b.quiet} {
 		if m != nil {
 			err = errors.Join(err, m.Close())
 		}

@@ -3,6 +3,7 @@ package events
 import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,23 +14,25 @@ import (
 //	0  cookie of the socket, 0 where the program cannot know it
 //	8  port, in the machine's byte order
 //	10 protocol: IPPROTO_TCP or IPPROTO_UDP
-//	11 family: AF_INET or AF_INET6, with recordElsewhere in another network namespace
-//	12 kind: recordOpen or recordClose
+//	11 family: AF_INET or AF_INET6, with recordElsewhere in another network namespace, and
+//	   with recordClosed when the socket goes
+//	12 user, NoUser where the program cannot know it
 //
-// A record that finds no room is counted in the map of lost ones. UDP sockets are also
-// kept in a map by cookie, since the program that sees a socket go may not read its
+// What the users in the map of quiet ones do goes into a second ring buffer, which wakes
+// nobody. A record that finds no room is counted in the map of lost ones. UDP sockets are
+// also kept in a map by cookie, since the program that sees a socket go may not read its
 // port, and the one that sees it bound does not see what was asked for. Closing a
-// socket that is not in that map tells nobody.
+// socket that is not in that map tells nobody. Whose a TCP socket is that was bound is in a
+// map too, since the program that sees it listen is not told.
 const (
-	recordLen   = 16
-	recordOpen  = 1
-	recordClose = 2
+	recordLen = 16
 
 	recordElsewhere = 0x80
+	recordClosed    = 0x40
 )
 
 // What the map of sockets says of one, besides the port it has or asks for in the lowest
-// 16 bits.
+// 16 bits and the user in the highest 32.
 const (
 	// sockBound: it has the port; without, it asks for it.
 	sockBound = 1 << 16
@@ -69,11 +72,23 @@ const (
 	stackRecord = -recordLen
 	stackKey    = stackRecord - 8
 	stackValue  = stackKey - 8
+
+	stackUser = stackRecord + 12
+)
+
+// ringNoWakeup is BPF_RB_NO_WAKEUP (include/uapi/linux/bpf.h).
+const ringNoWakeup = 1
+
+// Places in the value of the map of lost records.
+const (
+	lostOfAll   = 0
+	lostOfQuiet = 8
+	lostLen     = 16
 )
 
 // builder puts programs together that use the same maps.
 type builder struct {
-	ring, lost, sockets *ebpf.Map
+	ring, quietRing, lost, sockets, owners, quiet *ebpf.Map
 	// namespace is the cookie of the only network namespace that is told of; 0 for
 	// all of them.
 	namespace uint64
@@ -112,15 +127,35 @@ func (b builder) cookie() asm.Instructions {
 	}
 }
 
-// emit writes a record with the cookie in R9, the port in R7 and the family in R8, and
-// is the end of a program.
-func (b builder) emit(label string, kind, proto int64) asm.Instructions {
+// user puts the user who makes the system call into the record, as [portlist.UserOf] has it.
+func (b builder) user() asm.Instructions {
+	return asm.Instructions{
+		asm.FnGetCurrentUidGid.Call(), // the user in the lower half
+		asm.LSh.Imm(asm.R0, 32),
+		asm.RSh.Imm(asm.R0, 32),
+		asm.JLT.Imm(asm.R0, portlist.SubUIDMin, "one"),
+		asm.Mov.Reg(asm.R1, asm.R0),
+		asm.Sub.Imm(asm.R1, portlist.SubUIDMin),
+		asm.Mod.Imm(asm.R1, portlist.SubUIDCount),
+		asm.Sub.Reg(asm.R0, asm.R1),
+		asm.StoreMem(asm.RFP, stackUser, asm.R0, asm.Word).WithSymbol("one"),
+	}
+}
+
+// noUser puts into the record that the user is not known.
+func (b builder) noUser() asm.Instruction {
+	return asm.StoreImm(asm.RFP, stackUser, -1, asm.Word)
+}
+
+// emit writes a record with the cookie in R9, the port in R7, the family in R8 and the user
+// in its place, and is the end of a program.
+func (b builder) emit(label string, closed int32, proto int64) asm.Instructions {
 	return asm.Instructions{
 		asm.StoreMem(asm.RFP, stackRecord, asm.R9, asm.DWord).WithSymbol(label),
 		asm.StoreMem(asm.RFP, stackRecord+8, asm.R7, asm.Half),
 		asm.StoreImm(asm.RFP, stackRecord+10, proto, asm.Byte),
+		asm.Or.Imm(asm.R8, closed),
 		asm.StoreMem(asm.RFP, stackRecord+11, asm.R8, asm.Byte),
-		asm.StoreImm(asm.RFP, stackRecord+12, kind, asm.Word),
 		asm.Ja.Label("emit"),
 	}
 }
@@ -129,11 +164,23 @@ func (b builder) emit(label string, kind, proto int64) asm.Instructions {
 // all is well.
 func (b builder) end() asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMapPtr(asm.R1, b.ring.FD()).WithSymbol("emit"),
+		asm.LoadMem(asm.R1, asm.RFP, stackUser, asm.Word).WithSymbol("emit"),
+		asm.StoreMem(asm.RFP, stackKey, asm.R1, asm.Word),
+		asm.LoadMapPtr(asm.R1, b.quiet.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackKey),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "loud"),
+		asm.LoadMapPtr(asm.R1, b.quietRing.FD()),
+		asm.Mov.Imm(asm.R4, ringNoWakeup),
+		asm.Mov.Imm(asm.R9, lostOfQuiet),
+		asm.Ja.Label("write"),
+		asm.LoadMapPtr(asm.R1, b.ring.FD()).WithSymbol("loud"),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.Mov.Imm(asm.R9, lostOfAll),
+		asm.Mov.Reg(asm.R2, asm.RFP).WithSymbol("write"),
 		asm.Add.Imm(asm.R2, stackRecord),
 		asm.Mov.Imm(asm.R3, recordLen),
-		asm.Mov.Imm(asm.R4, 0),
 		asm.FnRingbufOutput.Call(),
 		asm.JEq.Imm(asm.R0, 0, "out"),
 		// No room: count it.
@@ -143,6 +190,7 @@ func (b builder) end() asm.Instructions {
 		asm.Add.Imm(asm.R2, stackKey),
 		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, "out"),
+		asm.Add.Reg(asm.R0, asm.R9),
 		asm.Mov.Imm(asm.R1, 1),
 		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
@@ -171,8 +219,13 @@ func (b builder) tcp() *ebpf.ProgramSpec {
 	}
 	insns = append(insns, b.ours()...)
 	insns = append(insns, b.cookie()...)
+	insns = append(insns, b.noUser())
+	insns = append(insns, b.onKey(b.owners, asm.FnMapLookupElem)...)
 	insns = append(insns,
-		asm.JEq.Imm(asm.R7, opState, "state"),
+		asm.JEq.Imm(asm.R0, 0, "unowned"),
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.Word),
+		asm.StoreMem(asm.RFP, stackUser, asm.R1, asm.Word),
+		asm.JEq.Imm(asm.R7, opState, "state").WithSymbol("unowned"),
 		asm.LoadMem(asm.R2, asm.R6, opsFlags, asm.Word),
 		asm.Or.Imm(asm.R2, flagState),
 		asm.Mov.Reg(asm.R1, asm.R6),
@@ -183,8 +236,9 @@ func (b builder) tcp() *ebpf.ProgramSpec {
 		asm.JNE.Imm(asm.R2, stateListen, "out"),
 		asm.LoadMem(asm.R7, asm.R6, opsLocalPort, asm.Word),
 	)
-	insns = append(insns, b.emit("closed", recordClose, unix.IPPROTO_TCP)...)
-	insns = append(insns, b.emit("opened", recordOpen, unix.IPPROTO_TCP)...)
+	insns = append(insns, b.onKey(b.owners, asm.FnMapDeleteElem)...)
+	insns = append(insns, b.emit("closed", recordClosed, unix.IPPROTO_TCP)...)
+	insns = append(insns, b.emit("opened", 0, unix.IPPROTO_TCP)...)
 	insns = append(insns, b.end()...)
 	return &ebpf.ProgramSpec{Name: "rum_tcp", Type: ebpf.SockOps, AttachType: ebpf.AttachCGroupSockOps, Instructions: insns}
 }
@@ -204,7 +258,7 @@ func (b builder) bind(at ebpf.AttachType) *ebpf.ProgramSpec {
 		asm.And.Imm(asm.R7, 0xffff),
 		asm.StoreMem(asm.RFP, stackValue, asm.R7, asm.DWord),
 	)
-	insns = append(insns, b.remember()...)
+	insns = append(insns, b.remember(b.sockets)...)
 	insns = append(insns,
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
 		asm.Return(),
@@ -212,10 +266,10 @@ func (b builder) bind(at ebpf.AttachType) *ebpf.ProgramSpec {
 	return &ebpf.ProgramSpec{Name: "rum_bind", Type: ebpf.CGroupSockAddr, AttachType: at, Instructions: insns}
 }
 
-// remember writes the value into the map of sockets.
-func (b builder) remember() asm.Instructions {
+// remember writes the value into a map by cookie.
+func (b builder) remember(in *ebpf.Map) asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMapPtr(asm.R1, b.sockets.FD()),
+		asm.LoadMapPtr(asm.R1, in.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, stackKey),
 		asm.Mov.Reg(asm.R3, asm.RFP),
@@ -225,17 +279,19 @@ func (b builder) remember() asm.Instructions {
 	}
 }
 
-// lookup finds the socket in the map of sockets; R0 points to the value, or is 0.
-func (b builder) lookup() asm.Instructions {
+// onKey looks the cookie up in a map, after which R0 points to the value or is 0, or deletes
+// it there.
+func (b builder) onKey(of *ebpf.Map, do asm.BuiltinFunc) asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMapPtr(asm.R1, b.sockets.FD()),
+		asm.LoadMapPtr(asm.R1, of.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, stackKey),
-		asm.FnMapLookupElem.Call(),
+		do.Call(),
 	}
 }
 
-// bound tells of a UDP socket that has got its port by bind(2).
+// bound tells of a UDP socket that has got its port by bind(2), and notes whose a TCP
+// socket is.
 func (b builder) bound(at ebpf.AttachType) *ebpf.ProgramSpec {
 	family := int32(0)
 	if at == ebpf.AttachCGroupInet6PostBind {
@@ -243,16 +299,23 @@ func (b builder) bound(at ebpf.AttachType) *ebpf.ProgramSpec {
 	}
 	insns := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
-		asm.LoadMem(asm.R2, asm.R6, sockProtocol, asm.Word),
-		asm.JNE.Imm(asm.R2, unix.IPPROTO_UDP, "out"),
-		asm.LoadMem(asm.R7, asm.R6, sockPort, asm.Word),
-		asm.LoadMem(asm.R8, asm.R6, sockFamily, asm.Word),
+		asm.LoadMem(asm.R7, asm.R6, sockProtocol, asm.Word),
+		asm.JEq.Imm(asm.R7, unix.IPPROTO_UDP, "either"),
+		asm.JNE.Imm(asm.R7, unix.IPPROTO_TCP, "out"),
+		asm.LoadMem(asm.R8, asm.R6, sockFamily, asm.Word).WithSymbol("either"),
 	}
 	insns = append(insns, b.ours()...)
 	insns = append(insns, b.cookie()...)
-	insns = append(insns, b.lookup()...)
+	insns = append(insns, b.user()...)
 	insns = append(insns,
-		asm.Mov.Reg(asm.R1, asm.R7),
+		asm.JEq.Imm(asm.R7, unix.IPPROTO_TCP, "owner"),
+		asm.LoadMem(asm.R7, asm.R6, sockPort, asm.Word),
+	)
+	insns = append(insns, b.onKey(b.sockets, asm.FnMapLookupElem)...)
+	insns = append(insns,
+		asm.LoadMem(asm.R1, asm.RFP, stackUser, asm.Word),
+		asm.LSh.Imm(asm.R1, 32),
+		asm.Or.Reg(asm.R1, asm.R7),
 		asm.Or.Imm(asm.R1, sockBound|family),
 		asm.JEq.Imm(asm.R0, 0, "store"),
 		asm.LoadMem(asm.R2, asm.R0, 0, asm.DWord),
@@ -260,8 +323,14 @@ func (b builder) bound(at ebpf.AttachType) *ebpf.ProgramSpec {
 		asm.Or.Imm(asm.R1, sockExplicit),
 		asm.StoreMem(asm.RFP, stackValue, asm.R1, asm.DWord).WithSymbol("store"),
 	)
-	insns = append(insns, b.remember()...)
-	insns = append(insns, b.emit("opened", recordOpen, unix.IPPROTO_UDP)...)
+	insns = append(insns, b.remember(b.sockets)...)
+	insns = append(insns, b.emit("opened", 0, unix.IPPROTO_UDP)...)
+	insns = append(insns,
+		asm.LoadMem(asm.R1, asm.RFP, stackUser, asm.Word).WithSymbol("owner"),
+		asm.StoreMem(asm.RFP, stackValue, asm.R1, asm.Word),
+	)
+	insns = append(insns, b.remember(b.owners)...)
+	insns = append(insns, asm.Ja.Label("out"))
 	insns = append(insns, b.end()...)
 	return &ebpf.ProgramSpec{Name: "rum_bound", Type: ebpf.CGroupSock, AttachType: at, Instructions: insns}
 }
@@ -271,7 +340,7 @@ func (b builder) bound(at ebpf.AttachType) *ebpf.ProgramSpec {
 func (b builder) release() *ebpf.ProgramSpec {
 	insns := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}
 	insns = append(insns, b.cookie()...)
-	insns = append(insns, b.lookup()...)
+	insns = append(insns, b.onKey(b.sockets, asm.FnMapLookupElem)...)
 	insns = append(insns,
 		asm.JNE.Imm(asm.R0, 0, "known"),
 		// A listener of MPTCP is two sockets: this one, and one of the kernel's own that
@@ -285,13 +354,16 @@ func (b builder) release() *ebpf.ProgramSpec {
 		asm.LoadMem(asm.R8, asm.R6, sockFamily, asm.Word),
 	)
 	insns = append(insns, b.ours()...)
+	insns = append(insns, b.user()...)
 	insns = append(insns,
 		asm.Ja.Label("tcp"),
 		asm.LoadMem(asm.R7, asm.R0, 0, asm.DWord).WithSymbol("known"),
-		asm.LoadMapPtr(asm.R1, b.sockets.FD()),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, stackKey),
-		asm.FnMapDeleteElem.Call(),
+		asm.Mov.Reg(asm.R1, asm.R7),
+		asm.RSh.Imm(asm.R1, 32),
+		asm.StoreMem(asm.RFP, stackUser, asm.R1, asm.Word),
+	)
+	insns = append(insns, b.onKey(b.sockets, asm.FnMapDeleteElem)...)
+	insns = append(insns,
 		asm.JSet.Imm(asm.R7, sockBound, "bound"),
 		asm.Ja.Label("out"), // it asked for a port and got none
 		asm.Mov.Imm(asm.R8, unix.AF_INET).WithSymbol("bound"),
@@ -300,18 +372,19 @@ func (b builder) release() *ebpf.ProgramSpec {
 		asm.Mov.Imm(asm.R8, unix.AF_INET6).WithSymbol("v6"),
 		asm.JSet.Imm(asm.R7, sockTCP, "tcp").WithSymbol("family"),
 	)
-	insns = append(insns, b.emit("udp", recordClose, unix.IPPROTO_UDP)...)
-	insns = append(insns, b.emit("tcp", recordClose, unix.IPPROTO_TCP)...)
+	insns = append(insns, b.emit("udp", recordClosed, unix.IPPROTO_UDP)...)
+	insns = append(insns, b.emit("tcp", recordClosed, unix.IPPROTO_TCP)...)
 	insns = append(insns, b.end()...)
 	return &ebpf.ProgramSpec{Name: "rum_release", Type: ebpf.CGroupSock, AttachType: ebpf.AttachCgroupInetSockRelease, Instructions: insns}
 }
 
 // tracepoint is the program for sock:inet_sock_set_state. The kernel says there neither
-// the cookie nor the network namespace.
+// the cookie nor the network namespace, nor does it say the user.
 func (b builder) tracepoint() *ebpf.ProgramSpec {
 	insns := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.Mov.Imm(asm.R9, 0),
+		b.noUser(),
 		asm.LoadMem(asm.R7, asm.R6, tracePort, asm.Half),
 		asm.LoadMem(asm.R8, asm.R6, traceFamily, asm.Half),
 		asm.LoadMem(asm.R2, asm.R6, traceNew, asm.Word),
@@ -319,8 +392,8 @@ func (b builder) tracepoint() *ebpf.ProgramSpec {
 		asm.LoadMem(asm.R2, asm.R6, traceOld, asm.Word),
 		asm.JNE.Imm(asm.R2, stateListen, "out"),
 	}
-	insns = append(insns, b.emit("closed", recordClose, unix.IPPROTO_TCP)...)
-	insns = append(insns, b.emit("opened", recordOpen, unix.IPPROTO_TCP)...)
+	insns = append(insns, b.emit("closed", recordClosed, unix.IPPROTO_TCP)...)
+	insns = append(insns, b.emit("opened", 0, unix.IPPROTO_TCP)...)
 	insns = append(insns, b.end()...)
 	return &ebpf.ProgramSpec{Name: "rum_trace", Type: ebpf.TracePoint, Instructions: insns}
 }

@@ -58,6 +58,9 @@ func read(everything bool) (all []Translation, unclear []string, err error) {
 	if errors.Is(err, unix.EPERM) {
 		return nil, nil, nil
 	}
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		err = nil // this kernel has no nftables, whose rules could be read; perhaps the older tables
+	}
 	w := walker{conn: conn, everything: everything, err: err, rules: make(map[chainKey][]*nftables.Rule), sets: make(map[setKey][]nftables.SetElement)}
 	for _, c := range chains {
 		if c.Type != nftables.ChainTypeNAT || c.Hooknum == nil {

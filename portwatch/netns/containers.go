@@ -1,12 +1,16 @@
 package netns
 
 import (
+	"cmp"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/rum-vm/rum-agent/portwatch/process"
 )
 
 // containerNames finds what runtimes call their containers.
@@ -28,8 +32,8 @@ func newContainerNames(proc, root string) *containerNames {
 	return &containerNames{root: root, own: containerID.FindString(string(b))}
 }
 
-// of is the name of the container that a process is in, or the beginning of its ID where
-// the runtime does not say the name; "" for none.
+// of is the name of the container that a process is in, fit to be shown, or the beginning of
+// its ID where the runtime does not say the name; "" for none.
 func (c *containerNames) of(proc string, pid int) string {
 	b, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "cgroup"))
 	if err != nil {
@@ -39,13 +43,7 @@ func (c *containerNames) of(proc string, pid int) string {
 	if id == "" || id == c.own {
 		return ""
 	}
-	if name := c.docker(id); name != "" {
-		return name
-	}
-	if name := c.podmans()[id]; name != "" {
-		return name
-	}
-	return id[:shortID]
+	return process.Printable(cmp.Or(c.docker(id), c.podmans()[id], id[:shortID]), process.MaxName/2)
 }
 
 // docker reads the name from the file where Docker keeps what it knows of a container.
@@ -75,9 +73,13 @@ func (c *containerNames) podmans() map[string]string {
 	return c.podman
 }
 
+// maxJSON is more than a runtime writes of thousands of containers, in bytes.
+const maxJSON = 16 << 20
+
 // readJSON leaves v as it is where there is nothing to read.
 func readJSON(path string, v any) {
-	if b, err := os.ReadFile(path); err == nil {
-		_ = json.Unmarshal(b, v)
+	if file, err := os.Open(path); err == nil {
+		defer file.Close()
+		_ = json.NewDecoder(io.LimitReader(file, maxJSON)).Decode(v)
 	}
 }

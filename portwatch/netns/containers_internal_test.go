@@ -23,8 +23,10 @@ func TestAContainerHasTheNameThatItsRuntimeGaveIt(t *testing.T) {
 		"proc/self/cgroup": "12:memory:/docker/" + strings.Repeat("a", 64) + "\n",
 		"proc/16/cgroup":   "12:memory:/docker/" + strings.Repeat("a", 64) + "\n",
 		"proc/13/cgroup":   "0::/user.slice/user-1000.slice/session-2.scope\n",
+		"proc/17/cgroup":   "0::/system.slice/docker-" + strings.Repeat("e", 64) + ".scope\n",
 		"proc/14/cgroup":   "0::/system.slice/docker-" + strings.Repeat("f", 64) + ".scope\n",
 		"root/var/lib/docker/containers/" + dockerID + "/config.v2.json":                `{"ID":"` + dockerID + `","Name":"/shop-db-1","State":{}}`,
+		"root/var/lib/docker/containers/" + strings.Repeat("e", 64) + "/config.v2.json": `{"Name":"/\u001b[2Jred` + strings.Repeat("x", 100) + `"}`,
 		"root/var/lib/docker/containers/" + strings.Repeat("f", 64) + "/config.v2.json": `{"Name":`,
 		"root/var/lib/containers/storage/overlay-containers/containers.json":            `[{"id":"` + podmanID + `","names":["web"]},{"id":"x"}]`,
 	} {
@@ -37,7 +39,7 @@ func TestAContainerHasTheNameThatItsRuntimeGaveIt(t *testing.T) {
 		}
 	}
 	names := newContainerNames(filepath.Join(dir, "proc"), filepath.Join(dir, "root"))
-	for pid, want := range map[int]string{10: "shop-db-1", 11: "web", 12: "c0ffee00c0ff", 13: "", 14: "ffffffffffff", 15: "", 16: ""} {
+	for pid, want := range map[int]string{10: "shop-db-1", 11: "web", 12: "c0ffee00c0ff", 13: "", 14: "ffffffffffff", 15: "", 16: "", 17: "?[2Jred" + strings.Repeat("x", 25)} {
 		if got := names.of(filepath.Join(dir, "proc"), pid); got != want {
 			t.Errorf("process %d is in %q, want %q", pid, got, want)
 		}

@@ -2,6 +2,7 @@ package portlist
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 )
 
@@ -17,11 +18,24 @@ func Compare(a, b Listener) int {
 	return a.Addr.Addr().Compare(b.Addr.Addr())
 }
 
+// Has reports whether a listener is among others, which are sorted, whoever owns it.
+func Has(sorted []Listener, l Listener) bool {
+	_, is := slices.BinarySearchFunc(sorted, l, Compare)
+	return is
+}
+
 // Diff tells how to get from one picture to a later one; both must be sorted
 // as Scan returns them. removed holds the listeners whose protocol and address
 // are gone. added holds the new ones, and those that stay but have another
 // Process or Program: who applies a difference replaces by protocol and address.
 func Diff(before, after []Listener) (added, removed []Listener) {
+	// Of thousands one has changed, mostly.
+	for len(before) > 0 && len(after) > 0 && before[0] == after[0] {
+		before, after = before[1:], after[1:]
+	}
+	for len(before) > 0 && len(after) > 0 && before[len(before)-1] == after[len(after)-1] {
+		before, after = before[:len(before)-1], after[:len(after)-1]
+	}
 	plus, minus := 0, 0
 	walk(before, after, func(Listener) { plus++ }, func(Listener) { minus++ })
 	// Exactly so many: a peer may send thousands again and again.

@@ -129,9 +129,7 @@ func (p *Owners) refresh(o *owner, now time.Time, seen map[int]owner) {
 		o.comm = strings.TrimSuffix(string(b), "\n")
 	}
 	if o.comm != was || now.Sub(o.readAt) >= programAge {
-		home := o.program.Home
-		o.program, o.readAt = readProgram(p.Root, o.pid), now
-		o.program.Home = home
+		o.program, o.readAt = readProgram(p.Root, o.pid, o.program.Home()), now
 	}
 	seen[o.pid] = *o
 }
@@ -216,7 +214,7 @@ func (s *sweep) describe(proc procfs.FS, pid int, inode uint64, fd string) owner
 	o := owner{pid: stat.PID, fd: fd, comm: stat.Comm}
 	if p, err := proc.Proc(stat.PID); err == nil {
 		if status, err := p.NewStatus(); err == nil {
-			o.program.Home = s.homeOf(status.UIDs[1]) // the effective one
+			o.program = portlist.NewProgram("", "", s.homeOf(status.UIDs[1])) // the effective one
 		}
 	}
 	return o

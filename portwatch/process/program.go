@@ -13,14 +13,13 @@ import (
 )
 
 // readProgram reads what may change about a process.
-func readProgram(root string, pid int) (p portlist.Program) {
-	dir := filepath.Join(root, strconv.Itoa(pid))
-	p.Command = readCommand(filepath.Join(dir, "cmdline"))
+func readProgram(root string, pid int, home string) portlist.Program {
+	dir, cwd := filepath.Join(root, strconv.Itoa(pid)), ""
 	var buf [portlist.MaxDirectory + 1]byte
 	if n, err := unix.Readlink(filepath.Join(dir, "cwd"), buf[:]); err == nil && n <= portlist.MaxDirectory {
-		p.Dir = string(buf[:n])
+		cwd = string(buf[:n])
 	}
-	return p
+	return portlist.NewProgram(readCommand(filepath.Join(dir, "cmdline")), cwd, home)
 }
 
 // readCommand reads no more of a command line than is used.

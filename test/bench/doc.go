@@ -8,6 +8,8 @@
 // A shared machine drifts while it is measured. So each measurement of a relay follows the same measurement of
 // loopback within seconds, the ratio of those two is what is compared, and the table shows how far loopback moved.
 //
+// Of the relays that carry UDP, datagrams.go measures that too; its HTTP/3 is a module of its own, in the folder http3.
+//
 // With --cid the guest is reached over AF_VSOCK, and runs the program's role "guest". Command vsock in the folder of that
 // name does this in virtual machines: elsewhere AF_VSOCK may lead to somebody else's hypervisor.
 //

@@ -8,7 +8,7 @@ type goal struct {
 	find   func(*results) (float64, bool)
 }
 
-var goals = []goal{
+var goals = append([]goal{
 	{text: "raw, 1 stream forward / loopback", limit: 0.55, find: overLoopback("raw", forward1)},
 	{text: "raw, 1 stream reverse / loopback", limit: 0.55, find: overLoopback("raw", reverse1)},
 	{text: "raw, 1 stream forward / ssh -L", limit: 4, find: over("raw", "ssh", forward1)},
@@ -24,9 +24,17 @@ var goals = []goal{
 	{text: "raw, KiB per idle connection", limit: 24, atMost: true, find: plain("raw", idleKiB)},
 	{text: "raw, round trip beside a stalled reader / before", limit: 2, atMost: true, find: plain("raw", stall)},
 	{text: "raw, context switches per second at ten round trips", limit: 60, atMost: true, find: plain("raw", slowSwitches)},
+	{text: "raw, requests per second by name / forward", limit: 0.5, find: plain("raw", byNameRatio)},
 	{text: "mux, 1 stream forward / loopback", limit: 0.33, find: overLoopback("mux", forward1)},
 	{text: "mux, 1 stream reverse / loopback", limit: 0.33, find: overLoopback("mux", reverse1)},
 	{text: "mux, round trip beside a stalled reader / before", limit: 2, atMost: true, find: plain("mux", stall)},
+}, udpGoals...)
+
+var udpGoals = []goal{
+	{text: "raw, UDP round trip p50 / TCP", limit: 1.25, atMost: true, find: plain("raw", udpOverTCP)},
+	{text: "raw, datagrams that arrive, of 100,000 a second / loopback", limit: 0.999, find: overLoopback("raw", floodArrived)},
+	{text: "raw, questions answered, of 10,000 a second / loopback", limit: 1, find: overLoopback("raw", queriesAnswered)},
+	{text: "raw, HTTP/3 / loopback", limit: 0.5, find: overLoopback("raw", http3Rate)},
 }
 
 // reached is false for a goal whose number was not measured.

@@ -21,6 +21,7 @@ const (
 	roleSandbox = "in-sandbox" // the measuring side, first process of its own namespaces
 	roleHold    = "hold-netns" // keeps the guest's network namespace alive
 	roleServe   = "serve"      // the servers that clients reach through a relay
+	roleWeb     = "web"        // a web server, where nginx is not installed
 	roleGuest   = "guest"      // all that relays over AF_VSOCK need at the guest
 )
 
@@ -50,6 +51,8 @@ func dispatch(args []string) error {
 			return holdNamespace()
 		case roleServe:
 			return serve(ctx, args[1:])
+		case roleWeb:
+			return serveWeb(ctx)
 		case roleGuest:
 			return serveGuest(ctx, args[1:])
 		}
@@ -78,6 +81,7 @@ type options struct {
 	idle    int // idle connections held at once
 	bin     string
 	json    string
+	udp     bool   // measure datagrams alone
 	cid     uint32 // measure over AF_VSOCK, to this guest; 0: to a network namespace
 	keys    string // ssh's keys for that, which the guest has too
 }
@@ -94,6 +98,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.IntVar(&o.trips, "trips", 5000, "round trips per latency measurement")
 	fs.IntVar(&o.conns, "conns", 3000, "connections per rate measurement")
 	fs.IntVar(&o.idle, "idle", 10000, "idle connections held for the memory measurement; fewer where the relay\nor the limit of open files allows fewer")
+	fs.BoolVar(&o.udp, "udp", false, "measure UDP alone, of the relays that carry it")
 	fs.BoolVar(&quick, "quick", false, "a look in about a minute: one round, short and small; else it takes a\nquarter of an hour")
 	fs.StringVar(&o.bin, "bin", "bin", "directory of rum-host-agent and rum-guest-agent")
 	fs.Uint32Var(&o.cid, "cid", 0, "measure over AF_VSOCK: a guest at this context `ID` runs \"bench guest\", or with 1,\nover the kernel's loopback, a network namespace does; see test/bench/vsock")

@@ -35,6 +35,12 @@ type relay struct {
 	// start makes the ports of to reachable on 127.0.0.1 here, under the same numbers.
 	start func(s setting) ([]*process, error)
 
+	// datagrams: the relay carries UDP too.
+	datagrams bool
+
+	// page and webName are where ports of the guest are found by name, and what follows their number there; "" for nowhere.
+	page, webName string
+
 	// check, if any, says whether what was started is what the name says.
 	check func(ctx context.Context, s setting) error
 }
@@ -68,8 +74,12 @@ var relays = []relay{
 		maxIdle: sshMaxIdle,
 		start:   func(s setting) ([]*process, error) { return startSSH(s, "aes128-gcm@openssh.com") },
 	},
-	{name: "raw", title: "rum raw (unix:)", binaries: rumBinaries, start: startRaw, check: expectPath("unix")},
-	{name: "mux", title: "rum mux (exec:)", binaries: rumBinaries, start: startMux, check: expectPath("mux")},
+	{
+		name: "raw", title: "rum raw (unix:)", binaries: append([]string{http3Program}, rumBinaries...), datagrams: true,
+		page: "127.0.0.1:7070", webName: "bench.localhost:7070",
+		start: startRaw, check: expectPath("unix"),
+	},
+	{name: "mux", title: "rum mux (exec:)", binaries: append([]string{http3Program}, rumBinaries...), datagrams: true, start: startMux, check: expectPath("mux")},
 }
 
 func relayNames(relays []relay) []string {
@@ -89,10 +99,9 @@ func (o options) available() []relay {
 }
 
 func selectRelays(o options) []relay {
-	if len(o.only) == 0 {
-		return o.available()
-	}
-	return slices.DeleteFunc(slices.Clone(o.available()), func(r relay) bool { return !slices.Contains(o.only, r.name) })
+	return slices.DeleteFunc(slices.Clone(o.available()), func(r relay) bool {
+		return len(o.only) > 0 && !slices.Contains(o.only, r.name) || o.udp && !r.datagrams
+	})
 }
 
 // running is a relay that carries connections.

@@ -24,6 +24,18 @@ const (
 	idleKiB    metric = "idle_connection_kib" // of the relay's processes
 	idleCount  metric = "idle_connections"
 
+	requests       metric = "requests_per_second" // of a web server, through its forward
+	requestsByName metric = "requests_per_second_by_name"
+	byNameRatio    metric = "requests_by_name_over_forward"
+
+	udpP50          metric = "udp_round_trip_p50_us"
+	udpP99          metric = "udp_round_trip_p99_us"
+	besideP50       metric = "round_trip_p50_us_in_turns_with_udp" // of TCP
+	udpOverTCP      metric = "udp_round_trip_p50_over_tcp"
+	floodArrived    metric = "datagrams_arrived_of_100000_per_second"
+	queriesAnswered metric = "questions_answered_of_10000_per_second"
+	http3Rate       metric = "http3_gbps"
+
 	slowSwitches metric = "context_switches_per_second_at_ten_round_trips" // of one process
 )
 
@@ -58,8 +70,11 @@ func newResults(o options) *results {
 		Samples: make(map[string]map[metric][]comparedSample), titles: make(map[string]string),
 		tables: tables, goals: goals,
 	}
-	if o.cid != 0 {
+	switch {
+	case o.cid != 0:
 		r.tables, r.goals = vsockTables, nil
+	case o.udp:
+		r.tables, r.goals = []table{udpTable}, udpGoals
 	}
 	for _, relay := range selectRelays(o) {
 		r.Relays = append(r.Relays, relay.name)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,6 +85,11 @@ func timeHere(addr string, server byte, count int) ([]time.Duration, error) {
 	defer conn.Close()
 	msg := make([]byte, messageBytes)
 	msg[0] = server
+	return timeExchanges(conn, msg, count)
+}
+
+// timeExchanges makes count round trips, after some that do not count.
+func timeExchanges(conn blockingConn, msg []byte, count int) ([]time.Duration, error) {
 	for range 20 {
 		if err := exchange(conn, msg); err != nil {
 			return nil, err
@@ -161,8 +167,8 @@ func dialBlocking(addr string) (blockingConn, error) {
 	return blocking(conn.(*net.TCPConn))
 }
 
-// blocking makes a blocking descriptor of a connection, which is still to be closed. Go has set TCP_NODELAY on it.
-func blocking(conn *net.TCPConn) (blockingConn, error) {
+// blocking makes a blocking descriptor of a connection, which is still to be closed. Go has set TCP_NODELAY on one of TCP.
+func blocking(conn syscall.Conn) (blockingConn, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return -1, err

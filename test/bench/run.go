@@ -16,8 +16,8 @@ type sample map[metric]float64
 
 // Loopback's servers run here, the relays' at the guest; neither set is in the range of ephemeral ports.
 var (
-	loopbackPorts = ports{iperf: 6201, echo: 6202, source: 6203, reply: 6204}
-	guestPorts    = ports{iperf: 5201, echo: 5202, source: 5203, reply: 5204}
+	loopbackPorts = ports{iperf: 6201, echo: 6202, source: 6203, reply: 6204, http3: 6206}
+	guestPorts    = ports{iperf: 5201, echo: 5202, source: 5203, reply: 5204, http3: 5206}
 )
 
 // measureInSandbox is the program's role inside the sandbox: measure, print, and fail if something was not measured.
@@ -77,6 +77,7 @@ type bench struct {
 	setting  setting
 	local    *servers
 	remote   *servers // nil where the guest has its own
+	web      *process // nil where the guest is no namespace here
 	loopback target
 	results  *results
 }
@@ -93,7 +94,16 @@ func newBench(ctx context.Context, o options, guest netns) (*bench, error) {
 		return nil, err
 	}
 	if err = waitReady(ctx, b.loopback, []*process{b.local.iperf, b.local.echo}); err == nil && o.cid == 0 {
-		b.remote, err = startServers(guest, guestPorts)
+		if b.remote, err = startServers(guest, guestPorts); err == nil {
+			b.web, err = startWeb(guest)
+		}
+	}
+	if err == nil && o.cid == 0 {
+		for s, in := range map[*servers]netns{b.local: {}, b.remote: guest} {
+			if s.http3, err = startHTTP3(in, o.bin, s.ports); err != nil {
+				break
+			}
+		}
 	}
 	if err != nil {
 		b.close()
@@ -107,6 +117,9 @@ func (b *bench) close() {
 		if s != nil {
 			s.stop()
 		}
+	}
+	if b.web != nil {
+		b.web.stop()
 	}
 }
 
@@ -125,6 +138,12 @@ func (b *bench) run(ctx context.Context) {
 	for round := range b.options.rounds {
 		for _, r := range selectRelays(b.options) {
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, b.options.rounds, r.title)
+			if r.datagrams {
+				b.withRelay(ctx, r, func(t target) { b.pair(ctx, datagrams(b.options), t) })
+			}
+			if b.options.udp {
+				continue
+			}
 			b.withRelay(ctx, r, func(t target) {
 				for _, m := range paired(b.options) {
 					b.pair(ctx, m, t)
@@ -137,6 +156,12 @@ func (b *bench) run(ctx context.Context) {
 				s, err := slowTrips(b.options)(ctx, t)
 				b.note(ctx, t, s, nil, err)
 			})
+			if r.page != "" {
+				b.withRelay(ctx, r, func(t target) {
+					s, err := requestRates(r.page, r.webName)(ctx, t)
+					b.note(ctx, t, s, nil, err)
+				})
+			}
 			b.withRelay(ctx, r, func(t target) {
 				count, err := idleCountFor(r, b.options.idle)
 				if err != nil {

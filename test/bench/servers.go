@@ -15,7 +15,8 @@ type ports struct {
 	iperf  int // iperf3 -s
 	echo   int // sends back what it gets; connections may stay idle
 	source int // sends without end to whoever connects
-	reply  int // sends back what it gets, as quickly as it can, to few at a time
+	reply  int // sends back what it gets, as quickly as it can, to few at a time; over UDP too
+	http3  int // over UDP; what else counts datagrams has the number of source
 }
 
 // servers are the running services in a namespace.
@@ -24,6 +25,7 @@ type servers struct {
 	ports ports
 	iperf *process
 	echo  *process
+	http3 *process // nil for none
 }
 
 // startServers starts every service in a namespace; the caller waits for them to listen.
@@ -55,7 +57,7 @@ func (s *servers) reset() error {
 }
 
 func (s *servers) stop() {
-	for _, p := range []*process{s.iperf, s.echo} {
+	for _, p := range []*process{s.iperf, s.echo, s.http3} {
 		if p != nil {
 			p.stop()
 		}
@@ -78,8 +80,7 @@ func serve(ctx context.Context, args []string) error {
 		defer l.Close()
 		wg.Go(func() { acceptAll(l, handle) })
 	}
-	<-ctx.Done()
-	return nil
+	return serveDatagrams(ctx, net.JoinHostPort("127.0.0.1", args[2]), net.JoinHostPort("127.0.0.1", args[1]))
 }
 
 // acceptAll serves every connection until the listener closes; connections end with the process.

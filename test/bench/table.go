@@ -32,6 +32,17 @@ var throughput = table{
 	},
 }
 
+var udpTable = table{
+	title: "UDP (in brackets: divided by loopback's): 64-byte round trips in microseconds in turns with TCP's, and how many times as\n" +
+		"long those of UDP take; what arrives of 100,000 datagrams of 200 bytes a second, one way; answers to 10,000 questions a\n" +
+		"second over 16 sockets; a download of 100 MB over HTTP/3 in Gbit/s",
+	against: true,
+	columns: []column{
+		{"p50", udpP50}, {"p99", udpP99}, {"TCP p50", besideP50}, {"UDP/TCP", udpOverTCP},
+		{"arrive", floodArrived}, {"answered", queriesAnswered}, {"HTTP/3", http3Rate},
+	},
+}
+
 var tables = []table{
 	throughput,
 	{
@@ -40,6 +51,7 @@ var tables = []table{
 		against: true,
 		columns: []column{{"p50", rttP50}, {"p99", rttP99}, {"p50, one cpu", rttOneCPU}, {"p50, two cpus", rttTwoCPUs}},
 	},
+	udpTable,
 	{
 		title:   "New connections per second (in brackets: divided by loopback's)",
 		against: true,
@@ -53,6 +65,10 @@ var tables = []table{
 			{"cpu/GB fwd", cpuForward}, {"cpu/GB rev", cpuReverse}, {"KiB/idle", idleKiB}, {"idle held", idleCount}, {"stalled x", stall},
 			{"switches/s", slowSwitches},
 		},
+	},
+	{
+		title:   "Requests per second of a web server, by 16 connections that stay: through its forward, and by name",
+		columns: []column{{"forward", requests}, {"by name", requestsByName}, {"of it", byNameRatio}},
 	},
 }
 

@@ -47,7 +47,7 @@ func checkTools(o options) error {
 	}
 	for _, name := range ours {
 		if _, err := os.Stat(filepath.Join(o.bin, name)); err != nil {
-			return fmt.Errorf("%s is not built: %w\n  make build", name, err)
+			return fmt.Errorf("%s is not built: %w\n  make bench builds it", name, err)
 		}
 	}
 	return nil
@@ -86,9 +86,14 @@ func describeMachine() machine {
 	}
 	for _, v := range []struct{ tool, flag, prefix string }{
 		{"iperf3", "--version", "iperf "}, {"ssh", "-V", "OpenSSH_"}, {"socat", "-V", "socat version "},
+		{"nginx", "-v", "nginx version: nginx/"},
 	} {
 		// Some print their version on standard error, or with a failing exit code.
-		out, _ := exec.Command(v.tool, v.flag).CombinedOutput()
+		path, err := findTool(v.tool)
+		if err != nil {
+			continue
+		}
+		out, _ := exec.Command(path, v.flag).CombinedOutput()
 		for line := range strings.Lines(string(out)) {
 			if rest, ok := strings.CutPrefix(line, v.prefix); ok {
 				version, _, _ := strings.Cut(rest, " ")
@@ -96,6 +101,9 @@ func describeMachine() machine {
 				break
 			}
 		}
+	}
+	if _, found := m.Versions["nginx"]; !found {
+		m.Versions["nginx"] = "none: a web server in Go instead"
 	}
 	return m
 }

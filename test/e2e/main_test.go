@@ -18,9 +18,8 @@ import (
 // takes seconds, and an agent that serves one test after another is the real
 // thing.
 var (
-	guest  *vm.VM
-	booted time.Time // when the guest ran its first command
-	host   *hostAgent
+	guest *vm.VM
+	host  *hostAgent
 )
 
 func TestMain(m *testing.M) {
@@ -73,6 +72,5 @@ func testMain(m *testing.M) (code int, err error) {
 	if err := guest.Ready(boot); err != nil {
 		return 1, err
 	}
-	booted = time.Now()
 	return m.Run(), nil
 }

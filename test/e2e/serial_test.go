@@ -21,12 +21,8 @@ import (
 
 // The host agent has been trying since before the guest's kernel ran. What it
 // said meanwhile is in the guest's queue when the agent there comes up.
-func TestHostAgentThatWaitedForTheBootIsLinkedSoon(t *testing.T) {
-	ctx := testContext(t)
-	eventually(t, "connected", stateIs(ctx, status.Connected))
-	if took := time.Since(booted); took > 5*time.Second {
-		t.Errorf("connected %v after the guest was up", took.Round(10*time.Millisecond))
-	}
+func TestHostAgentThatWaitedForTheBootIsLinked(t *testing.T) {
+	eventually(t, "connected", stateIs(testContext(t), status.Connected))
 }
 
 func TestPortOfTheGuestAnswersOnLocalhostWhileItIsOpen(t *testing.T) {
@@ -96,8 +92,13 @@ func TestGuestWithoutItsAgentIsShownAsSuch(t *testing.T) {
 		t.Errorf("without an agent a connection ended with %v, want a reset", err)
 	}
 
+	before := len(guest.Console())
 	inGuest(t, ctx, "rm /run/agent-off")
 	eventually(t, "answering", answers(ctx, port, "back"))
+	// What the host said to the agent that was killed is in the line: nothing to warn of.
+	if log := guest.Console()[before:]; strings.Contains(log, "level=WARN") {
+		t.Errorf("the new agent warns:\n%s", log)
+	}
 }
 
 func TestResetGuestIsFoundAgain(t *testing.T) {

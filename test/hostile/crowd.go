@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -105,7 +106,10 @@ func crowdOf(dir string, vms int) error {
 	begin := make(chan struct{})
 	m := mode{polite: true, session: func(s *session) {
 		<-begin
-		ports := listeners(0, crowdFirst, crowdPorts-2) // beside those that are announced at first
+		// Beside those that are announced at first, and each of another user and program, so that nothing is shared.
+		ports := listenersWith(0, make([]byte, 4), crowdFirst, crowdPorts-2, func(i int) listener {
+			return listener{process: fmt.Sprintf("%s%d[%d]", strings.Repeat("x", 80), i, i), uid: uint32(i)}
+		})
 		_ = s.control(message(messageDelta, append(append(append(number(1), number(2)...), 0, 0), ports...)))
 	}}
 	for i := range vms {
@@ -165,7 +169,7 @@ func measureCrowd(ctx context.Context, bin string, vms int, period time.Duration
 	if err != nil {
 		return r, fmt.Errorf("the crowd: %w", err)
 	}
-	args := []string{"run", "--socket", socket, "--vm", "good=unix:" + good}
+	args := []string{"run", "--http", "none", "--socket", socket, "--vm", "good=unix:" + good}
 	for i := range vms {
 		args = append(args, "--vm", fmt.Sprintf("crowd%d=unix:%s", i, crowdSocket(dir, i)))
 	}

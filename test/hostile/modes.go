@@ -96,6 +96,7 @@ func modes() []mode {
 	datagram := append([]byte{2, 0xff, 0, 0, 1, 0, 10}, bytes.Repeat([]byte{2}, 10)...)
 	unread := append([]byte{2, 0, 0, 0, 1, 0, 10}, bytes.Repeat([]byte{2}, 10)...)
 	state := message(messageReverseState, append(append(number(1), 4), text("no")...))
+	page := message(11, append(number(1), text("https://example.com/")...)) // without a key nobody can prove it
 	all := []mode{
 		{name: "pings", endpoint: many, session: func(s *session) { spew(ping)(s.conn) }, sink: ping},
 		{name: "windows", endpoint: many, session: func(s *session) { spew(mux(muxWindow, 0, 1, 0, nil))(s.conn) }, sink: ping},
@@ -115,6 +116,7 @@ func modes() []mode {
 		{name: "unknown", endpoint: many, session: flood(unknown), sink: unknown},
 		{name: "scan errors", endpoint: many, session: flood(scan), sink: scan},
 		{name: "states", endpoint: many, session: flood(state), sink: state},
+		{name: "pages", endpoint: many, session: flood(page), sink: page},
 		{name: "flapping", endpoint: many, session: flap, sink: chunk},
 		{name: "ends", endpoint: many, ends: spew(end), sink: end},
 		{name: "datagrams", endpoint: many, asks: true, raw: func(c net.Conn) {

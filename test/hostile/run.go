@@ -82,7 +82,7 @@ func measure(ctx context.Context, bin string, m mode, hostile bool, period time.
 	if _, err := fmt.Fscan(said, &pid); err != nil {
 		return r, fmt.Errorf("the guest agent does not start: %w\n%s", err, guestLog.text())
 	}
-	args := []string{"run", "--socket", control, "--vm", "good=unix:" + good}
+	args := []string{"run", "--http", "none", "--socket", control, "--vm", "good=unix:" + good}
 	if m.rules != "" {
 		rules := filepath.Join(dir, "rum.toml")
 		if err := os.WriteFile(rules, []byte(m.rules), 0o600); err != nil {

@@ -36,7 +36,12 @@ func start(t *testing.T, name string, args ...string) *program {
 // startBy is start by way of another program.
 func startBy(t *testing.T, name string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(name, args...), log: &logbuf.Buffer{}, done: make(chan struct{})}
+	return startCommand(t, exec.Command(name, args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{cmd: cmd, log: &logbuf.Buffer{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
@@ -49,7 +54,7 @@ func startBy(t *testing.T, name string, args ...string) *program {
 	t.Cleanup(func() {
 		p.stop(t)
 		if log := p.log.String(); t.Failed() || strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic:") {
-			t.Errorf("%s said:\n%s", name, log)
+			t.Errorf("%v said:\n%s", cmd, log)
 		}
 	})
 	return p
@@ -129,6 +134,7 @@ func (g *guestVM) startAgent(t *testing.T) {
 type hostAgent struct {
 	*program
 	socket string
+	config string // its file, where it has one of its own
 }
 
 // startHost serves guests; options maps a guest's name to what follows its

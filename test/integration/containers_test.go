@@ -62,6 +62,22 @@ func TestWhatListensInContainersIsForwardedByChoice(t *testing.T) {
 	answersUDP(t, "127.0.0.1:5300")
 }
 
+// TestAContainerIsNotAnnouncedAtAnAddressOfAnotherMachine: whoever may do so in his container
+// gives himself any address of the guest's network, and the guest agent would lead there.
+func TestAContainerIsNotAnnouncedAtAnAddressOfAnotherMachine(t *testing.T) {
+	g, container := newGuest(t, "dev", "--netns", "all"), newNamespace(t)
+	g.ip(t, "addr add 192.0.2.7/24 dev lo") // loopback is no interface that a program has made, as a card is none
+	g.contain(t, container, "cni0", "10.4.0.1/24", "10.4.0.2/24")
+	container.ip(t, "addr add 192.0.2.9/32 dev lo")
+	container.echo(t, "192.0.2.9:7000")
+	container.echo(t, "10.4.0.2:7001")
+	h := startHost(t, "", g)
+	h.awaitForward(t, "dev", 7001, "the container's listener", active)
+	if f, found := h.forward(t, "dev", 7000); found {
+		t.Errorf("what claims to be another machine is forwarded: %+v", f)
+	}
+}
+
 // TestWhatListensInContainersStaysThereUnlessAskedFor: the default.
 func TestWhatListensInContainersStaysThereUnlessAskedFor(t *testing.T) {
 	g, container := newGuest(t, "dev"), newNamespace(t)

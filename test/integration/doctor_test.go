@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -45,6 +46,11 @@ func wantCheck(t *testing.T, all []status.Check, name, words, command string) {
 	t.Errorf("no %s with %q and %q in %+v", name, words, command, all)
 }
 
+// heldBySomebody: who has the address is found a moment after it was not to be had.
+func heldBySomebody(f status.Forward) bool {
+	return f.State == status.Claim && strings.Contains(f.Reason, "is held by")
+}
+
 func TestDoctorFindsWhatKeepsAPortFromBeingHere(t *testing.T) {
 	g := newGuest(t, "dev")
 	listenHost(t, "127.0.0.1:7760")
@@ -52,10 +58,30 @@ func TestDoctorFindsWhatKeepsAPortFromBeingHere(t *testing.T) {
 	greet(g.listen(t, "0.0.0.0:7761"), "hello")
 	h := startHost(t, "", g)
 	h.awaitForward(t, "dev", 7761, "active", active)
+	h.awaitForward(t, "dev", 7760, "a claim whose holder is known", heldBySomebody)
 	wantCheck(t, examined(t, nil, h.socket), "dev 7760/tcp", "127.0.0.1:7760 is held by", "")
 	g.agent.kill()
 	eventually(t, "the agent to be missed", func() bool { return h.vm(t, "dev").State == status.Down })
 	wantCheck(t, examined(t, nil, h.socket), "dev", "dev is down", "rum-guest-agent --listen unix:"+g.socket)
+}
+
+func TestDoctorFindsWhoHasAPortOfARuleBeforeTheGuestListens(t *testing.T) {
+	g := newGuest(t, "dev")
+	listenHost(t, "127.0.0.1:7770")
+	listenHost(t, "127.0.0.1:7772")
+	greet(g.listen(t, "0.0.0.0:7771"), "hello")
+	greet(g.listen(t, "0.0.0.0:7772"), "hello")
+	h := startHostRules(t, g, "[[forward]]\nguest = \"7770-7779\"\n")
+	h.awaitForward(t, "dev", 7771, "active", active)
+	h.awaitForward(t, "dev", 7772, "a claim whose holder is known", heldBySomebody)
+	all := examined(t, nil, h.socket)
+	wantCheck(t, all, "configuration", fmt.Sprintf("127.0.0.1:7770, which the rule at rum.toml:1 wants, is held by %s[%d]", programName(t), os.Getpid()), "")
+	wantCheck(t, all, "dev 7772/tcp", "127.0.0.1:7772 is held by", "")
+	for _, c := range all {
+		if c.Name == "configuration" && (strings.Contains(c.Text, ":7771") || strings.Contains(c.Text, ":7772")) {
+			t.Errorf("of a port that is a forward's: %+v", c)
+		}
+	}
 }
 
 func TestDoctorTellsFromWhichPortOnAUserMayHaveThem(t *testing.T) {

@@ -48,7 +48,8 @@ func again() int {
 	var builds errgroup.Group
 	for _, pkg := range []string{"agent-guest/cmd/rum-guest-agent", "agent-host/cmd/rum-host-agent"} {
 		builds.Go(func() error {
-			build := exec.Command("go", "build", "-race", "-o", filepath.Join(dir, filepath.Base(pkg)), "github.com/rum-vm/rum-agent/"+pkg)
+			// Without a version, which would be in transcripts.
+			build := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", filepath.Join(dir, filepath.Base(pkg)), "github.com/rum-vm/rum-agent/"+pkg)
 			if out, err := build.CombinedOutput(); err != nil {
 				return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 			}
@@ -68,7 +69,8 @@ func again() int {
 	}
 	// With --kill-child nothing outlives an interrupted test.
 	cmd := exec.Command("unshare", append(append(args, "--fork", "--kill-child", self), os.Args[1:]...)...)
-	cmd.Env = append(os.Environ(), inside+"="+dir, "XDG_STATE_HOME="+dir, "GORACE=atexit_sleep_ms=0")
+	// The machine's user may have rules, and a VM that is called as one of the tests.
+	cmd.Env = append(os.Environ(), inside+"="+dir, "XDG_STATE_HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir, "GORACE=atexit_sleep_ms=0")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {

@@ -203,7 +203,7 @@ func endInTheMiddle(t *testing.T, h *hostAgent, end func(*exec.Cmd)) error {
 }
 
 // handedOver is the connection that proxy --fdpass gives to who runs it, as ssh does.
-func (h *hostAgent) handedOver(t *testing.T, vm string, port int) *net.TCPConn {
+func (h *hostAgent) handedOver(t *testing.T, vm string, port int) handedOver {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -243,20 +243,58 @@ func (h *hostAgent) handedOver(t *testing.T, vm string, port int) *net.TCPConn {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	return c.(*net.TCPConn)
+	return c.(handedOver)
 }
 
+// handedOver is a connection of whatever kind.
+type handedOver interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// What is handed over is whole by whatever way there is to the guest. Where it is the connection to
+// the guest itself, the agent has no part in it, and it outlives the agent.
 func TestAConnectionThatIsHandedOverIsWhole(t *testing.T) {
-	for _, path := range bothPaths {
-		t.Run(path, func(t *testing.T) {
+	for _, row := range []struct {
+		path  string
+		older bool // the guest agent
+		own   bool // it is the receiver's
+		kind  string
+		reset bool // there is a reset on it
+	}{
+		{path: "unix", own: true, kind: "unix"},
+		{path: "mux", kind: "unix"},
+		{path: "bridge", own: true, kind: "tcp", reset: true},
+		{path: "unix", older: true, kind: "tcp", reset: true},
+	} {
+		t.Run(fmt.Sprintf("%s, older %v", row.path, row.older), func(t *testing.T) {
 			g := newGuest(t, "dev")
-			h := startHostOver(t, path, g)
-			each(g.listen(t, "127.0.0.1:7700"), count)
-			each(g.listen(t, "127.0.0.1:701"), resets)
+			each(g.listen(t, "0.0.0.0:7700"), count)
+			each(g.listen(t, "0.0.0.0:7701"), resets)
+			var h *hostAgent
+			switch {
+			case row.path == "bridge":
+				h = startHost(t, ",bridge="+g.joined(t), g)
+			case row.older:
+				g.key = "" // which would prove that the reply was changed
+				g.agent.kill()
+				g.startAgent(t)
+				g.socket = withoutFeatures(t, g.socket)
+				h = startHost(t, "", g)
+			default:
+				h = startHostOver(t, row.path, g)
+			}
 			h.awaitForward(t, "dev", 7700, "active", active)
-			h.awaitListed(t, "dev", 701)
+			h.awaitForward(t, "dev", 7701, "active", active)
+			if row.path == "bridge" {
+				g.agent.kill()
+				h.awaitForward(t, "dev", 7700, "on the bridge", func(f status.Forward) bool { return f.Path == "bridge" })
+			}
 
 			c := h.handedOver(t, "dev", 7700)
+			if kind := c.RemoteAddr().Network(); kind != row.kind {
+				t.Errorf("a socket of %s was handed over, want %s", kind, row.kind)
+			}
 			for range 100 {
 				if _, err := c.Write(make([]byte, 10_000)); err != nil {
 					t.Fatal(err)
@@ -266,16 +304,92 @@ func TestAConnectionThatIsHandedOverIsWhole(t *testing.T) {
 			if out, err := io.ReadAll(c); err != nil || string(out) != "1000000 bytes, <nil>\n" {
 				t.Errorf("%q, %v", out, err)
 			}
-			// It is a connection of its forward, and counts as one.
-			h.awaitForward(t, "dev", 7700, "counted", func(f status.Forward) bool {
-				return f.ConnectionsTotal == 1 && f.ConnectionsActive == 0 && f.BytesOut == 1_000_000 && f.Path == path
+			h.awaitForward(t, "dev", 7700, "counted if the agent carries it", func(f status.Forward) bool {
+				if row.own {
+					return f.ConnectionsTotal == 0 && f.BytesOut == 0 && f.Path == row.path
+				}
+				return f.ConnectionsTotal == 1 && f.ConnectionsActive == 0 && f.BytesOut == 1_000_000 && f.Path == row.path
 			})
 
-			c = h.handedOver(t, "dev", 701)
+			c = h.handedOver(t, "dev", 7701)
 			_, _ = c.Write([]byte("x"))
-			if out, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("%q and %v, want a reset", out, err)
+			if out, err := io.ReadAll(c); string(out) != "a line\n" && err == nil || row.reset && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("%q and %v of a service that resets", out, err)
+			}
+
+			c = h.handedOver(t, "dev", 7700)
+			h.kill()
+			_, _ = c.Write(make([]byte, 10_000))
+			_ = c.CloseWrite()
+			out, err := io.ReadAll(c)
+			if whole := err == nil && string(out) == "10000 bytes, <nil>\n"; whole != row.own {
+				t.Errorf("%q and %v once the agent was killed", out, err)
 			}
 		})
+	}
+}
+
+// As in: rum-host-agent proxy dev 704 | head -1
+func TestAProxyWhoseReaderHasGoneEndsLikeAnyCommand(t *testing.T) {
+	g := newGuest(t, "dev")
+	h := startHost(t, "", g)
+	each(g.listen(t, "127.0.0.1:704"), func(c *net.TCPConn) {
+		defer c.Close()
+		for line := []byte("a line\n"); ; {
+			if _, err := c.Write(line); err != nil {
+				return
+			}
+		}
+	})
+	h.awaitListed(t, "dev", 704)
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	p := h.proxy(t, "dev", 704)
+	var said bytes.Buffer
+	p.Stdout, p.Stderr = theirs, &said
+	stdin, err := p.StdinPipe() // which has no end
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = theirs.Close()
+	if _, err := io.ReadFull(ours, make([]byte, 7)); err != nil {
+		t.Fatal(err)
+	}
+	_ = ours.Close()
+	_ = p.Wait()
+	if how := p.ProcessState.Sys().(syscall.WaitStatus); !how.Signaled() || how.Signal() != syscall.SIGPIPE || said.Len() > 0 {
+		t.Errorf("%v, and it says %q", p.ProcessState, said.String())
+	}
+}
+
+// Another kind of connection in its place would be the agent's, and come before the service had taken it.
+func TestNothingIsHandedOverByAGuestAgentThatGivesNoAnswer(t *testing.T) {
+	g := newGuest(t, "dev")
+	greet(g.listen(t, "0.0.0.0:7705"), "hello")
+	h := startHost(t, "", g)
+	h.awaitForward(t, "dev", 7705, "active", active)
+	if err := syscall.Kill(g.agent.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(g.agent.cmd.Process.Pid, syscall.SIGCONT) })
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	defer ours.Close()
+	defer theirs.Close()
+	proxy := h.proxy(t, "dev", 7705, "--fdpass")
+	var said bytes.Buffer
+	proxy.Stdout, proxy.Stderr = theirs, &said
+	if err := proxy.Run(); err == nil || !strings.Contains(said.String(), "rum-host-agent explain") {
+		t.Errorf("%v: %s", err, said.String())
 	}
 }

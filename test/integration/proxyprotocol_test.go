@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -82,5 +84,50 @@ func TestAServerSeesTheClientOfTheHostByWhateverPath(t *testing.T) {
 				t.Errorf("the path was %q", f.Path)
 			}
 		})
+	}
+}
+
+// TestAServerSeesEachClientThatComesByName has two clients that ask one after the other, each twice.
+func TestAServerSeesEachClientThatComesByName(t *testing.T) {
+	g := newGuest(t, "dev")
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s to %v", r.RemoteAddr, r.Context().Value(http.LocalAddrContextKey))
+	})}
+	l := &proxyproto.Listener{Listener: g.listen(t, "0.0.0.0:7830"), ConnPolicy: func(proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+		return proxyproto.REQUIRE, nil
+	}}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	file := filepath.Join(t.TempDir(), "rum.toml")
+	if err := os.WriteFile(file, []byte("[[ports]]\nguest = 7830\nproxy_protocol = \"v2\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
+	h.program = start(t, "rum-host-agent", "run", "--config", file, "--socket", h.socket, "--http", "localhost:7071", "--vm", g.vm())
+	eventually(t, "the control socket", func() bool {
+		_, err := control.NewClient(h.socket).Status(t.Context())
+		return err == nil
+	})
+	h.awaitForward(t, "dev", 7830, "active", active)
+	for _, page := range []string{"127.0.0.1:7071", "127.0.0.1:7071", "[::1]:7071"} {
+		c, err := net.DialTimeout("tcp", page, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(15 * time.Second))
+		in := bufio.NewReader(c)
+		for range 2 {
+			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: 7830.dev.localhost:7071\r\n\r\n")
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(res.Body)
+			_ = res.Body.Close()
+			if want := fmt.Sprintf("%v to %v", c.LocalAddr(), c.RemoteAddr()); err != nil || string(text) != want {
+				t.Errorf("the server sees %q, %v; want %q", text, err, want)
+			}
+		}
 	}
 }

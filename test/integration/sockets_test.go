@@ -21,7 +21,7 @@ func startHostRules(t *testing.T, g *guestVM, rules string) *hostAgent {
 	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
+	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock"), config: file}
 	h.program = start(t, "rum-host-agent", "run", "--config", file, "--socket", h.socket, "--vm", g.vm())
 	eventually(t, "the link", func() bool {
 		st, err := control.NewClient(h.socket).Status(t.Context())

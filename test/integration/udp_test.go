@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -263,7 +264,7 @@ func TestIperf3OverUDP(t *testing.T) {
 	iperf3 := tool(t, "iperf3", "iperf3")
 	g := newGuest(t, "dev")
 	rules := filepath.Join(t.TempDir(), "rum.toml")
-	if err := os.WriteFile(rules, []byte("[[ports]]\nguest = 5201\nproto = \"udp\"\nstatic = true\n"), 0o600); err != nil {
+	if err := os.WriteFile(rules, []byte("[[ports]]\nguest = \"5201-5202\"\nproto = \"udp\"\nstatic = true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h := &hostAgent{socket: filepath.Join(t.TempDir(), "control.sock")}
@@ -272,11 +273,15 @@ func TestIperf3OverUDP(t *testing.T) {
 		st, err := control.NewClient(h.socket).Status(t.Context())
 		return err == nil && len(st.VMs) == 1 && st.VMs[0].Generation > 0
 	})
-	g.run(t, iperf3, "--server", "--port", "5201")
-	h.awaitForward(t, "dev", 5201, "active", active)
-	h.udpForward(t, "dev", 5201, active)
-	for _, direction := range []string{"", "--reverse"} {
-		args := []string{"--client", "127.0.0.1", "--port", "5201", "--udp", "--bitrate", "50M", "--length", "1400", "--window", "1M", "--time", "3", "--json"}
+	for i, direction := range []string{"", "--reverse"} {
+		// A server of its own each, because a server closes its listener after a
+		// test and opens another: a client in between is refused, as it is in the
+		// guest.
+		port := 5201 + i
+		g.run(t, iperf3, "--server", "--port", strconv.Itoa(port))
+		h.awaitForward(t, "dev", port, "active", active)
+		h.udpForward(t, "dev", port, active)
+		args := []string{"--client", "127.0.0.1", "--port", strconv.Itoa(port), "--udp", "--bitrate", "50M", "--length", "1400", "--window", "1M", "--time", "3", "--json"}
 		if direction != "" {
 			args = append(args, direction)
 		}
@@ -297,7 +302,7 @@ func TestIperf3OverUDP(t *testing.T) {
 		sum := result.End.Sum
 		t.Logf("iperf3 %s: %d of %d datagrams lost at 50 Mbit/s", direction, sum.LostPackets, sum.Packets)
 		if sum.Packets < 10_000 || sum.LostPercent > 2 {
-			t.Errorf("iperf3 %s: %+v; %+v", direction, sum, h.udpForward(t, "dev", 5201, active))
+			t.Errorf("iperf3 %s: %+v; %+v", direction, sum, h.udpForward(t, "dev", port, active))
 		}
 	}
 }

@@ -40,7 +40,7 @@ type Initramfs struct {
 	Files map[string]string
 	// Secrets are further files, which only root may read: guest path to content.
 	Secrets map[string]string
-	// Modules are kernel modules beyond the virtio ones. What they need is
+	// Modules are kernel modules beyond those that every guest has. What they need is
 	// found in modules.dep.
 	Modules []string
 }
@@ -51,9 +51,11 @@ var initScript []byte
 //go:embed dhcp.sh
 var dhcpScript []byte
 
-// virtioModules make the devices work that a guest may have here.
-var virtioModules = []string{
+// baseModules make the devices work that a guest may have here, and sock_diag, whose
+// modules the kernel of a distribution fetches itself when somebody asks.
+var baseModules = []string{
 	"virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "virtio_rng",
+	"inet_diag", "tcp_diag", "udp_diag",
 }
 
 // VsockModule is the module a guest with a [Config.CID] needs.
@@ -143,7 +145,7 @@ func (r *Initramfs) entries(ctx context.Context, k *Kernel) (map[string][]byte, 
 	if err != nil {
 		return nil, err
 	}
-	order, err := set.closure(slices.Concat(virtioModules, r.Modules)...)
+	order, err := set.closure(slices.Concat(baseModules, r.Modules)...)
 	if err != nil {
 		return nil, err
 	}

@@ -100,6 +100,7 @@ func (a *Copy) change(removed, added []portlist.Listener, skipped []wire.Skipped
 	if len(removed) > 0 {
 		return fmt.Errorf("delta removes %s %v, which was not announced", removed[0].Proto, removed[0].Addr)
 	}
+	boundTexts(set)
 	a.set = set
 	for _, i := range skipped {
 		a.skipped[i.Key()] = i.Reason

@@ -11,7 +11,7 @@ import (
 
 var sampleListeners = []portlist.Listener{
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80"), Process: "nginx[812]",
-		Program: portlist.Program{Command: "nginx -g daemon off;", Dir: "/srv/shop", Home: "/root"}},
+		Program: portlist.NewProgram("nginx -g daemon off;", "/srv/shop", "/root")},
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:80")},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("10.0.0.3:53"), Process: "dnsmasq[1]", Interface: "eth1"},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("[::]:40000"), Ephemeral: true, V6Only: true, Inode: 77},

@@ -25,16 +25,20 @@ func Limit(a Announcement, before []portlist.Listener) Announcement {
 	}
 	all, announced := a.Listeners, inBoth(a.Listeners, before)
 	users := make(map[uint32]*needs)
+	var last uint32 // whose needs are n: neighbours are a user's, mostly
+	var n *needs
 	for from, to := 0, 0; from < len(all); from = to {
 		for to++; to < len(all) && samePort(&all[from], &all[to]); to++ {
 		}
 		first := firstOfEach(all[from:to], announced[from:to])
 		for i := from; i < to; i++ {
 			user := portlist.UserOf(all[i].UID)
-			n := users[user]
-			if n == nil {
-				n = &needs{}
-				users[user] = n
+			if n == nil || user != last {
+				if n = users[user]; n == nil {
+					n = &needs{}
+					users[user] = n
+				}
+				last = user
 			}
 			rank := 0
 			if to > from+1 && first[user] != i-from {

@@ -74,9 +74,11 @@ func openUDP(from netip.Addr, to netip.AddrPort, own *portwatch.Own) (*udp.Socke
 		own.Remove(inode)
 		return nil, err
 	}
-	s, err := udp.NewSocket(conn.(*net.UDPConn))
-	if err == nil && s.LocalAddr() == to {
+	var s *udp.Socket
+	if conn.LocalAddr().(*net.UDPAddr).AddrPort() == to {
 		err = syscall.ECONNREFUSED // nobody is there, or we would not have got the port
+	} else {
+		s, err = udp.NewSocket(conn.(*net.UDPConn))
 	}
 	if err != nil {
 		_ = conn.Close()

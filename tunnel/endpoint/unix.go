@@ -86,15 +86,20 @@ func (l *SocketListener) has() bool {
 
 // Close ends the listener and removes its file.
 func (l *SocketListener) Close() error {
+	if l.has() {
+		_ = os.Remove(l.path)
+	}
+	return l.Leave()
+}
+
+// Leave closes the listener here, and leaves its file to another process that has it too.
+func (l *SocketListener) Leave() error {
 	l.mu.Lock()
 	l.closed = true
 	if l.look != nil {
 		l.look.Stop()
 	}
 	l.mu.Unlock()
-	if l.has() {
-		_ = os.Remove(l.path)
-	}
 	return l.Listener.Close()
 }
 
@@ -154,6 +159,19 @@ func listenBound(file *os.File, path string, mode fs.FileMode) (*SocketListener,
 	if err := unix.Listen(int(file.Fd()), listenBacklog); err != nil {
 		return nil, os.NewSyscallError("listen", err)
 	}
+	return adopt(file, path, made)
+}
+
+// AdoptSocket is [ListenSocket] for a socket that listens at path already, and whose file is still there.
+func AdoptSocket(file *os.File, path string) (*SocketListener, error) {
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	return adopt(file, path, made)
+}
+
+func adopt(file *os.File, path string, made os.FileInfo) (*SocketListener, error) {
 	l, err := net.FileListener(file)
 	if err != nil {
 		return nil, err

@@ -12,8 +12,8 @@
 // the reply to it comes, and both ends skip what they do not expect; nothing
 // but the session can follow ready.
 //
-// What both have agreed upon also gives the keys by which a host's orders are proved
-// afterwards ([Signer], [Verifier]).
+// What both have agreed upon also gives the keys by which orders are proved afterwards, one for
+// those of each end ([Signer], [Verifier]).
 package handshake
 
 import (
@@ -39,10 +39,19 @@ import (
 // link for what it did not know, so nothing could be added to it.
 const protocolVersion = 2
 
-// features are what this code can do beyond the version, a bit for each; none so
-// far. A link uses what both ends have. What an agent does not know of it skips,
-// unless the sender marked it as required.
-const features uint64 = 0
+const (
+	// featureHandOver is of a guest agent that knows [wire.OpenRequest.HandOver].
+	featureHandOver = 1 << 0
+	// featureOpenURL is of a host agent that answers [wire.OpenURLMessage], and of a guest agent that sends it.
+	featureOpenURL = 1 << 1
+	// featureAgent is of a guest agent that can be asked for something of its own ([wire.NetworkAgent]).
+	featureAgent = 1 << 2
+)
+
+// features are what this code can do beyond the version, a bit for each. A link uses
+// what both ends have. What an agent does not know of it skips, unless the sender
+// marked it as required.
+const features uint64 = featureHandOver | featureOpenURL | featureAgent
 
 // tokenSize is the length of what opens raw streams, in bytes.
 const tokenSize = 16
@@ -85,8 +94,20 @@ type Agreed struct {
 	features uint64 // what both ends can do
 	Instance [16]byte
 	Token    [tokenSize]byte    // opens raw streams
-	OrderKey *[sha256.Size]byte // proves orders; nil without a key
+	OrderKey *[sha256.Size]byte // proves orders of the host; nil without a key
+	// GuestOrderKey proves those of the guest. It is another, so that no end takes an order of its own, sent
+	// back, for one of the other's; nil without a key.
+	GuestOrderKey *[sha256.Size]byte
 }
+
+// HandsOver reports whether the guest agent lets go of raw connections.
+func (a *Agreed) HandsOver() bool { return a.features&featureHandOver != 0 }
+
+// OpensURLs reports whether both ends know how a guest has a URL opened.
+func (a *Agreed) OpensURLs() bool { return a.features&featureOpenURL != 0 }
+
+// ServesItself reports whether the guest agent knows requests for something of its own.
+func (a *Agreed) ServesItself() bool { return a.features&featureAgent != 0 }
 
 // refusal is the error that a verdict means; nil for none.
 func refusal(v *wire.VerdictFrame) error {
@@ -118,8 +139,8 @@ func (a *Agreed) conclude(key []byte, hello, reply []byte) {
 	token := secret(key, "stream token", hello, reply)
 	copy(a.Token[:], token[:])
 	if key != nil {
-		orders := secret(key, "orders", hello, reply)
-		a.OrderKey = &orders
+		orders, guestOrders := secret(key, "orders", hello, reply), secret(key, "orders of the guest", hello, reply)
+		a.OrderKey, a.GuestOrderKey = &orders, &guestOrders
 	}
 }
 

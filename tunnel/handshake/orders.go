@@ -8,14 +8,18 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // An order is what a host asks of a guest agent beyond a connection to a port that
-// listens: to connect to a unix socket, or to listen. The agent is root in the guest,
+// listens: to connect to a unix socket, to listen, or what the agent does itself. The agent is root in the guest,
 // and without a key everybody on the host who may open vsock can talk to it as if he
-// were the host agent. So orders take a key; and because the bytes after the handshake
+// were the host agent. It is also what a guest agent asks of the host: to open a URL.
+// So orders take a key; and because the bytes after the handshake
 // are not authenticated, each carries a proof: a counter, and an HMAC-SHA256 over the
-// kind of order, the counter and the order under a key of the handshake.
+// kind of order, the counter and the order under a key of the handshake, which is
+// another one in each direction.
 const (
 	// orderWindow is how far behind the newest an order may come: raw connections
 	// overtake each other.
@@ -23,12 +27,25 @@ const (
 
 	OrderOpen    = "open"
 	OrderReverse = "reverse"
+	OrderAgent   = "agent"
+	OrderOpenURL = "url" // of the guest
 )
+
+// OrderTo is the kind of order that a stream to a target takes; "" for none.
+func OrderTo(t wire.Target) string {
+	switch t.Network {
+	case wire.NetworkUnix:
+		return OrderOpen
+	case wire.NetworkAgent:
+		return OrderAgent
+	}
+	return ""
+}
 
 // ErrNoOrder denies an order.
 var ErrNoOrder = errors.New("denied")
 
-// Signer is the host's side; nil where there is no key.
+// Signer is the side that gives orders; nil where there is no key.
 type Signer struct {
 	Key  [sha256.Size]byte
 	last atomic.Uint64
@@ -51,7 +68,7 @@ func proofOf(key [sha256.Size]byte, kind string, counter uint64, order []byte) [
 	return mac.Sum(proof)
 }
 
-// Verifier is the guest's side; nil where there is no key.
+// Verifier is the side that takes them; nil where there is no key.
 type Verifier struct {
 	Key [sha256.Size]byte
 
@@ -65,7 +82,11 @@ type Verifier struct {
 // is a complete set of reverse listeners older than one that was.
 func (o *Verifier) Verify(kind string, order, proof []byte) error {
 	if o == nil {
-		return fmt.Errorf("%w: without a key the guest agent connects to ports and does no more; give the VM one with: rum-host-agent install VM", ErrNoOrder)
+		what := "the guest agent connects to ports and does no more"
+		if kind == OrderOpenURL {
+			what = "the host opens no page"
+		}
+		return fmt.Errorf("%w: without a key %s; give the VM one with: rum-host-agent install VM", ErrNoOrder, what)
 	}
 	if len(proof) < 8 {
 		return fmt.Errorf("%w: the order has no proof", ErrNoOrder)

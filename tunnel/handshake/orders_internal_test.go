@@ -1,9 +1,13 @@
 package handshake
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"math/rand/v2"
+	"net"
 	"testing"
+
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 // TestAnOrderIsFollowedOnceAndOnlyWithItsProof plays somebody who relays the link and
@@ -60,6 +64,28 @@ func TestAnOrderIsFollowedOnceAndOnlyWithItsProof(t *testing.T) {
 		if guest.Verify(OrderOpen, order, p) == nil {
 			t.Fatalf("order %d was followed twice", i)
 		}
+	}
+}
+
+// TestAnOrderSentBackIsNotOneOfTheOtherEnds holds that each end has a key of its own for its orders, which both know.
+func TestAnOrderSentBackIsNotOneOfTheOtherEnds(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, keyfile.Size)
+	hostEnd, guestEnd := net.Pipe()
+	guest := make(chan Agreed, 1)
+	go func() {
+		_ = Guest(guestEnd, false, key, [16]byte{1}, nil, func(a Agreed) error { guest <- a; return nil })
+	}()
+	host, err := Host(hostEnd, false, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := <-guest; *g.OrderKey != *host.OrderKey || *g.GuestOrderKey != *host.GuestOrderKey || !g.OpensURLs() || !host.OpensURLs() {
+		t.Error("the ends have agreed on different things")
+	}
+	order := []byte("https://example.com/")
+	back := (&Signer{Key: *host.OrderKey}).Sign(OrderOpenURL, order)
+	if (&Verifier{Key: *host.GuestOrderKey}).Verify(OrderOpenURL, order, back) == nil {
+		t.Error("followed")
 	}
 }
 

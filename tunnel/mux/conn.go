@@ -74,6 +74,13 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 }
 
+// Quiet reports whether the peer has sent nothing that was not read yet, and has not ended the stream.
+func (c *Conn) Quiet() bool {
+	c.guard.mu.Lock()
+	defer c.guard.mu.Unlock()
+	return !c.closed.Load() && !c.flow.finPeer && !c.flow.over && c.flow.waiting <= int(c.taken.Load())
+}
+
 // translate turns yamux's errors into those of a connection.
 func (c *Conn) translate(err error) error {
 	switch {

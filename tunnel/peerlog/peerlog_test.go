@@ -61,7 +61,7 @@ func TestWhoDebugsSeesEverything(t *testing.T) {
 
 func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 	r, w := io.Pipe()
-	q := NewWriter(w)
+	q := newWriter(w, sayLost(slog.NewTextHandler(w, nil)))
 	line := []byte(strings.Repeat("x", 1023) + "\n")
 	for range 10_000 {
 		if n, err := q.Write(line); n != len(line) || err != nil {
@@ -85,7 +85,7 @@ func TestALogThatNobodyReadsStopsNobody(t *testing.T) {
 	}
 
 	_, stuck := io.Pipe()
-	q = NewWriter(stuck)
+	q = newWriter(stuck, nil)
 	_, _ = q.Write(line)
 	q.Close(10 * time.Millisecond) // returns although nothing can be written
 }

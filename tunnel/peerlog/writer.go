@@ -1,7 +1,7 @@
 package peerlog
 
 import (
-	"fmt"
+	"bytes"
 	"io"
 	"sync"
 	"time"
@@ -13,34 +13,37 @@ const maxQueued = 256 << 10
 // Writer writes lines without making anybody wait for it: a terminal that was stopped
 // or a full pipe blocks a goroutine only. What does not fit is dropped and counted.
 type Writer struct {
-	w io.Writer
+	w    io.Writer
+	lost func(lines int) // says to w how many were dropped
 
 	mu      sync.Mutex
-	queued  []byte
+	queued  [][]byte
+	size    int // of what is queued, in bytes
 	dropped int
 	ready   chan struct{} // has a token while there is something to write
 	closed  bool
 	done    chan struct{} // closed when all is written after Close
 }
 
-// NewWriter returns a Writer to w. Close ends its goroutine.
-func NewWriter(w io.Writer) *Writer {
-	q := &Writer{w: w, ready: make(chan struct{}, 1), done: make(chan struct{})}
+// newWriter returns a Writer to w. Close ends its goroutine.
+func newWriter(w io.Writer, lost func(lines int)) *Writer {
+	q := &Writer{w: w, lost: lost, ready: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
 	return q
 }
 
-// Write queues one or more lines. It never waits and never fails.
-func (q *Writer) Write(b []byte) (int, error) {
+// Write queues a line. It never waits and never fails.
+func (q *Writer) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || len(q.queued)+len(b) > maxQueued {
+	if q.closed || q.size+len(line) > maxQueued {
 		q.dropped++
-		return len(b), nil
+		return len(line), nil
 	}
-	q.queued = append(q.queued, b...)
+	q.queued = append(q.queued, bytes.Clone(line))
+	q.size += len(line)
 	q.wake()
-	return len(b), nil
+	return len(line), nil
 }
 
 // wake needs q.mu.
@@ -57,12 +60,14 @@ func (q *Writer) run() {
 		<-q.ready
 		q.mu.Lock()
 		batch, dropped, closed := q.queued, q.dropped, q.closed
-		q.queued, q.dropped = nil, 0
+		q.queued, q.size, q.dropped = nil, 0, 0
 		q.mu.Unlock()
-		if dropped > 0 {
-			batch = fmt.Appendf(batch, "%d lines of the log were lost: they were not taken in time\n", dropped)
+		for _, line := range batch {
+			_, _ = q.w.Write(line) // there is nowhere to say that it failed
 		}
-		_, _ = q.w.Write(batch) // there is nowhere to say that it failed
+		if dropped > 0 {
+			q.lost(dropped)
+		}
 		if closed {
 			return
 		}

@@ -8,9 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rum-vm/rum-agent/tunnel/reserve"
+	"golang.org/x/sys/unix"
 )
 
 // Acceptor is a listener that is served by a loop: from there to a raw
@@ -44,6 +43,8 @@ type namedListener interface {
 	net.Listener
 	// WhenLost has lost called, once, when the file that leads here is gone.
 	WhenLost(lost func(error))
+	// Leave closes it here, and leaves the file.
+	Leave() error
 }
 
 // NewAcceptor takes over a TCP listener, or one on a unix socket that knows its file.
@@ -53,18 +54,9 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 	var err error
 	if tcp, ok := l.(*net.TCPListener); ok {
 		if a.fd, err = takeDescriptor(tcp); err == nil {
-			// Connections inherit all of it (sk_clone in net/core/sock.c,
-			// tcp_ca_openreq_child in net/ipv4/tcp_minisocks.c).
-			prepareTCP(a.fd)
 			protocol, _ := unix.GetsockoptInt(a.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 			a.prepare = protocol != unix.IPPROTO_TCP
-			_ = unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-			if tcp.Addr().(*net.TCPAddr).IP.IsLoopback() {
-				sendUnpaced(a.fd)
-			} else {
-				a.remote = true
-				keepAlive(a.fd)
-			}
+			a.prepareTCP(tcp.Addr().(*net.TCPAddr).IP.IsLoopback())
 		}
 	} else {
 		a.named = l.(namedListener)
@@ -75,6 +67,17 @@ func NewAcceptor(l net.Listener) (*Acceptor, error) {
 		return nil, fmt.Errorf("listen on %v: %w", l.Addr(), err)
 	}
 	return a, nil
+}
+
+// prepareTCP sets what connections inherit (sk_clone in net/core/sock.c, tcp_ca_openreq_child in net/ipv4/tcp_minisocks.c).
+func (a *Acceptor) prepareTCP(loopback bool) {
+	prepareTCP(a.fd)
+	_ = unix.SetsockoptInt(a.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if a.remote = !loopback; a.remote {
+		keepAlive(a.fd)
+	} else {
+		sendUnpaced(a.fd)
+	}
 }
 
 // Serve begins to accept. serve is called with each client, failed is told why one
@@ -95,9 +98,16 @@ func (a *Acceptor) arm(events uint32) {
 	_ = a.loop.watch(&a.registration, a.fd, 0, unix.EPOLL_CTL_MOD, events)
 }
 
-// Close closes the listener. The kernel resets connections that nobody has
-// accepted yet. No client is served any more once Close has returned.
-func (a *Acceptor) Close() error {
+// Close closes the listener, for every process that has it. The kernel resets
+// connections that nobody has accepted yet. No client is served any more once
+// Close has returned.
+func (a *Acceptor) Close() error { return a.close(true) }
+
+// Leave closes the listener here alone: another process that has it goes on, and
+// connections that nobody has accepted yet wait for that.
+func (a *Acceptor) Leave() error { return a.close(false) }
+
+func (a *Acceptor) close(everywhere bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -105,11 +115,19 @@ func (a *Acceptor) Close() error {
 	}
 	a.closed = true
 	if a.loop != nil {
+		// Closing would do that only if no other process has the listener.
+		_ = a.loop.watch(&a.registration, a.fd, 0, unix.EPOLL_CTL_DEL, 0)
 		a.loop.remove(&a.registration)
 	}
+	if everywhere {
+		_ = unix.Shutdown(a.fd, unix.SHUT_RDWR)
+	}
 	err := unix.Close(a.fd)
-	if a.named != nil {
+	switch {
+	case a.named != nil && everywhere:
 		err = a.named.Close()
+	case a.named != nil:
+		err = a.named.Leave()
 	}
 	return err
 }
@@ -187,16 +205,20 @@ type Client struct {
 	from netip.AddrPort
 }
 
-// NewClient makes a client of a connection that came to a listener of [ControlTCP]'s. If it
-// fails, the connection is left as it was.
-func NewClient(c *net.TCPConn) (*Client, error) {
+// NewClient makes a client of a connection: one of TCP that came to a listener of [ControlTCP]'s,
+// or one of a unix socket. If it fails, the connection is left as it was.
+func NewClient(c net.Conn) (*Client, error) {
 	d, err := NewDescriptor(c)
 	if err != nil {
 		return nil, err
 	}
-	sendUnpaced(d.fd)
-	from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
-	return &Client{Socket{d}, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())}, nil
+	client := &Client{Socket: Socket{d}}
+	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		sendUnpaced(d.fd)
+		from := tcp.AddrPort()
+		client.from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	}
+	return client, nil
 }
 
 // From is the address of the client, the zero AddrPort on a unix socket.

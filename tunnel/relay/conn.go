@@ -3,6 +3,8 @@ package relay
 import (
 	"net"
 	"sync/atomic"
+
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 )
 
 // Conn is one end of what [Relay] joins: a [Stream], or a connection wrapped
@@ -34,5 +36,5 @@ type Counters struct {
 	// guest.
 	In, Out atomic.Uint64
 	// Dials is how long it took until the service had taken each connection.
-	Dials Latency
+	Dials latency.Counter
 }

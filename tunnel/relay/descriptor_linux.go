@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/tunnel/relay/sockio"
 )
 
 // Descriptor is a connection that does not block, with the descriptor that it owns. The
@@ -48,18 +50,18 @@ func NewDescriptor(c io.Closer) (*Descriptor, error) {
 
 // Receive reads what there is. It returns [io.EOF] at the end, and EAGAIN where nothing
 // has come.
-func (d *Descriptor) Receive(b []byte) (n int, err error) { return d.receive(b, 0) }
+func (d *Descriptor) Receive(b []byte) (n int, err error) { return d.receive(b, sockio.Receive) }
 
 // Peek is Receive that leaves what it reads to be read again.
-func (d *Descriptor) Peek(b []byte) (n int, err error) { return d.receive(b, unix.MSG_PEEK) }
+func (d *Descriptor) Peek(b []byte) (n int, err error) { return d.receive(b, sockio.Peek) }
 
-func (d *Descriptor) receive(b []byte, flags uintptr) (n int, err error) {
+func (d *Descriptor) receive(b []byte, from func(int, []byte) (int, error)) (n int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.fd < 0 {
 		return 0, net.ErrClosed
 	}
-	n, err = callSocket(unix.SYS_RECVFROM, d.fd, b, flags)
+	n, err = from(d.fd, b)
 	switch {
 	case err != nil:
 		return 0, err
@@ -76,8 +78,18 @@ func (d *Descriptor) Send(b []byte) (n int, err error) {
 	if d.fd < 0 {
 		return 0, net.ErrClosed
 	}
-	n, err = send(d.fd, b)
+	n, err = sockio.Send(d.fd, b)
 	return max(n, 0), err
+}
+
+// Messages has package sockio, whose call it is, receive or send messages.
+func (d *Descriptor) Messages(call sockio.MessagesCall, m []sockio.Message) (n int, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		return 0, net.ErrClosed
+	}
+	return call(d.fd, m)
 }
 
 // Watch has a loop call h when there is something to read, or room to write, and when

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/tunnel/relay/sockio"
 )
 
 // fdConn is a connection made of a descriptor again, of whatever family, for what
@@ -14,6 +16,7 @@ import (
 // connection that the descriptor was taken from.
 type fdConn struct {
 	*os.File
+	socket sockio.Conn
 }
 
 // Conn makes d a connection for what reads and writes in goroutines, which owns the
@@ -25,18 +28,19 @@ func (d *Descriptor) conn() fdConn {
 	if err != nil {
 		return fdConn{} // a nil *os.File is invalid
 	}
-	return fdConn{os.NewFile(uintptr(fd), rawConnection)}
+	f := os.NewFile(uintptr(fd), rawConnection)
+	return fdConn{f, sockio.New(f)}
 }
 
 const rawConnection = "raw connection"
 
 func (c fdConn) Read(b []byte) (int, error) {
-	n, err := c.File.Read(b)
+	n, err := c.socket.Read(b)
 	return n, withoutPath(err)
 }
 
 func (c fdConn) Write(b []byte) (int, error) {
-	n, err := c.File.Write(b)
+	n, err := c.socket.Write(b)
 	return n, withoutPath(err)
 }
 

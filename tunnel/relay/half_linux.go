@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rum-vm/rum-agent/tunnel/relay/sockio"
 )
 
 // phase is where one direction is; the package's text draws how it goes on.
@@ -77,7 +79,7 @@ func (p *Pair) pump(from int) (moved bool) {
 		if spliced {
 			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
 		} else {
-			n, err = receive(src.fd, buf)
+			n, err = sockio.Receive(src.fd, buf)
 		}
 		if spliced && n <= 0 && (err != unix.EAGAIN || !moved) {
 			// splice(2) stops before urgent data, which can be read all the same,
@@ -85,7 +87,7 @@ func (p *Pair) pump(from int) (moved bool) {
 			// tcp_splice_read in net/ipv4/tcp.c).
 			spliced = false
 			src.unproved = src.unproved || err != nil && err != unix.EAGAIN
-			n, err = receive(src.fd, buf)
+			n, err = sockio.Receive(src.fd, buf)
 		}
 		if err == unix.EAGAIN {
 			return moved
@@ -161,7 +163,7 @@ func (h *half) grade(n int) bool {
 // write writes what was read, and keeps what the destination does not take.
 func (p *Pair) write(from int, b []byte) {
 	dst := &p.sides[1-from]
-	n, err := send(dst.fd, b)
+	n, err := sockio.Send(dst.fd, b)
 	if err != nil && err != unix.EAGAIN {
 		p.refused(from, "write", err)
 		return
@@ -193,7 +195,7 @@ func (p *Pair) flush(from int) {
 		if h.pipe != nil {
 			n, err = splice(h.pipe.r, dst.fd, h.left)
 		} else {
-			n, err = send(dst.fd, (*h.held)[h.from:h.to])
+			n, err = sockio.Send(dst.fd, (*h.held)[h.from:h.to])
 		}
 		if err == unix.EAGAIN {
 			return

@@ -63,12 +63,17 @@ func (r *registration) registered() *registration { return r }
 
 // pickLoop spreads the work over one loop for every two processors.
 func pickLoop() *Loop {
+	all := allLoops()
+	return all[int(loops.next.Add(1))%len(all)]
+}
+
+func allLoops() []*Loop {
 	loops.once.Do(func() {
 		for range Loops() {
 			loops.all = append(loops.all, &Loop{epoll: -1})
 		}
 	})
-	return loops.all[int(loops.next.Add(1))%len(loops.all)]
+	return loops.all
 }
 
 // Loops is how many loops there may be at a time. One that sleeps in epoll_wait(2) keeps its

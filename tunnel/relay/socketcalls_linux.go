@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,24 +22,6 @@ func ignoringEINTR(f func() (int, error)) (int, error) {
 			return n, err
 		}
 	}
-}
-
-// receive is recv(2) that does not block, so that Go's scheduler need not know of
-// it. It takes less than read(2).
-func receive(fd int, b []byte) (int, error) { return callSocket(unix.SYS_RECVFROM, fd, b, 0) }
-
-// send is send(2), likewise.
-func send(fd int, b []byte) (int, error) { return callSocket(unix.SYS_SENDTO, fd, b, 0) }
-
-func callSocket(call uintptr, fd int, b []byte, flags uintptr) (int, error) {
-	return ignoringEINTR(func() (int, error) {
-		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags, 0, 0)
-		if errno != 0 {
-			return -1, errno
-		}
-		return int(n), nil
-	})
 }
 
 // takeDescriptor makes the descriptor of a connection or listener ours: Go's

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/clock"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -61,7 +61,7 @@ func (s *Stream) gotAnswer(err error) error {
 }
 
 // CountDial has it counted how long the guest takes to connect. It is for who opens the stream, before the answer is read.
-func (s *Stream) CountDial(dials *relay.Latency) { s.dials = dials }
+func (s *Stream) CountDial(dials *latency.Counter) { s.dials = dials }
 
 // ExpectAnswer starts the time the guest has to answer. It does nothing if the stream is
 // dead already.

@@ -2,20 +2,40 @@ package stream
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // deadline is a point in time that can be waited for and moved meanwhile, for
 // the one wait of a stream that its connection's own deadline cannot end. The
-// zero value is no deadline; a channel is made only when somebody waits.
-type deadline struct {
+// zero value is no deadline, and small: most streams are with a pair, which has none.
+type deadline struct{ used atomic.Pointer[movable] }
+
+func (d *deadline) set(t time.Time) {
+	if !t.IsZero() || d.used.Load() != nil {
+		d.movable().set(t)
+	}
+}
+
+// wait returns a channel that is closed once the deadline has passed.
+func (d *deadline) wait() <-chan struct{} { return d.movable().wait() }
+
+func (d *deadline) movable() *movable {
+	if d.used.Load() == nil {
+		d.used.CompareAndSwap(nil, new(movable))
+	}
+	return d.used.Load()
+}
+
+// movable is a deadline that somebody has set or waits for. A channel is made only for who waits.
+type movable struct {
 	mu    sync.Mutex
 	at    time.Time
 	timer *time.Timer
 	ch    chan struct{}
 }
 
-func (d *deadline) set(t time.Time) {
+func (d *movable) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at = t
@@ -24,8 +44,7 @@ func (d *deadline) set(t time.Time) {
 	}
 }
 
-// wait returns a channel that is closed once the deadline has passed.
-func (d *deadline) wait() <-chan struct{} {
+func (d *movable) wait() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ch == nil {
@@ -37,7 +56,7 @@ func (d *deadline) wait() <-chan struct{} {
 
 // arm starts the timer anew. A channel that was closed for an earlier deadline
 // is replaced, one that somebody may wait on is kept.
-func (d *deadline) arm() {
+func (d *movable) arm() {
 	if d.timer != nil {
 		d.timer.Stop()
 		d.timer = nil
@@ -53,7 +72,7 @@ func (d *deadline) arm() {
 	d.timer = time.AfterFunc(time.Until(d.at), d.expire)
 }
 
-func (d *deadline) expire() {
+func (d *movable) expire() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.at.IsZero() || time.Until(d.at) > 0 {

@@ -8,8 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel/latency"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/relay/sockio"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -66,8 +68,8 @@ type Stream struct {
 	answered  atomic.Bool // it has been read, or will not come
 	answerErr error
 	answer    wire.AnswerReader
-	asked     time.Duration  // when it was asked for, by package clock
-	dials     *relay.Latency // takes in how long a connection took; nil for nobody
+	asked     time.Duration    // when it was asked for, by package clock
+	dials     *latency.Counter // takes in how long a connection took; nil for nobody
 }
 
 var _ relay.Conn = (*Stream)(nil)
@@ -173,6 +175,25 @@ func (s *Stream) Read(b []byte) (int, error) {
 		err = s.endOfRead(err)
 	}
 	return 0, err
+}
+
+// Quiet reports whether the peer has sent nothing that was not read yet, and has neither ended nor reset the stream.
+// It does not wait, and is for a stream whose answer was read.
+func (s *Stream) Quiet() bool {
+	select {
+	case <-s.peerEnded: // by a reset too
+		return false
+	case <-s.dead:
+		return false
+	default:
+	}
+	switch c := s.conn.(type) {
+	case *mux.Conn:
+		return c.Quiet()
+	case sockio.Socket:
+		return sockio.New(c).Quiet()
+	}
+	return false
 }
 
 func (s *Stream) Write(b []byte) (int, error) {

@@ -5,15 +5,12 @@ package udp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
-	"github.com/rum-vm/rum-agent/tunnel/clock"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
-	"golang.org/x/sync/errgroup"
 )
 
 // Conn is a stream that carries datagrams: one opened to [wire.UDPTarget].
@@ -33,24 +30,30 @@ type Datagrams struct {
 // NewDatagrams returns an end that queues what is sent until it is run.
 func NewDatagrams() *Datagrams { return &Datagrams{newQueue()} }
 
-// Send queues a datagram for an address in the guest. It never waits, and keeps
-// nothing of payload. It reports whether there was room.
-func (d *Datagrams) Send(flow uint32, to netip.AddrPort, payload []byte) bool {
+// Add queues a datagram for an address in the guest, to go out with Flush. It never
+// waits, and keeps nothing of payload. It reports whether there was room.
+func (d *Datagrams) Add(flow uint32, to netip.AddrPort, payload []byte) bool {
 	if len(payload) > wire.MaxDatagram {
 		return false
 	}
 	return d.queue.add(wire.DatagramFrame{Kind: wire.DatagramToGuest, Flow: flow, Target: to, Payload: payload})
 }
 
+// Flush has what was added go out.
+func (d *Datagrams) Flush() { d.queue.flush() }
+
 // End tells the guest that a flow is not needed any more.
 func (d *Datagrams) End(flow uint32) { d.queue.end(flow) }
 
 // Handler is told what comes from a datagram stream. Its functions are
-// called one at a time, must not wait, and must keep nothing of payload.
+// called one at a time and must not wait.
 type Handler struct {
-	// Reply is a datagram that answers a flow. It reports whether there is that
-	// flow: what is for nobody is taken at a bounded rate only.
-	Reply func(flow uint32, payload []byte) bool
+	// Reply is datagrams that answer a flow: [Split] divides b, of which nothing must be kept
+	// but by what is added to out. It returns how many are known to be of no use: what is for nobody is
+	// taken at a bounded rate only.
+	Reply func(flow uint32, b []byte, size int, out *Burst) (useless int)
+	// Flush is called when the replies that came at once have been handed over; nil for nobody.
+	Flush func()
 	// Trouble is that the guest lost datagrams of a flow, in either
 	// direction, or that its service refused one, and why.
 	Trouble func(flow, lost uint32, reason string)
@@ -68,53 +71,14 @@ func (h *Handler) work() *budget.Budget {
 // Run serves conn until ctx or the stream ends,
 // and resets it then. It returns nil if ctx ended.
 func (d *Datagrams) Run(ctx context.Context, conn Conn, on Handler) error {
-	return serve(ctx, conn, d.queue, on.work(), func(f wire.DatagramFrame) (useful bool, err error) {
+	return serve(ctx, conn, d.queue, on.work(), func(f wire.DatagramFrame, out *Burst) (useless int, err error) {
 		switch f.Kind {
 		case wire.DatagramToHost:
-			return on.Reply(f.Flow, f.Payload), nil
+			return on.Reply(f.Flow, f.Payload, len(f.Payload), out), nil
 		case wire.DatagramTrouble:
 			on.Trouble(f.Flow, f.Lost, f.Reason)
-			return false, nil
+			return 1, nil
 		}
-		return false, fmt.Errorf("guest sent a datagram frame of kind %d, which only hosts send", f.Kind)
+		return 0, fmt.Errorf("guest sent a datagram frame of kind %d, which only hosts send", f.Kind)
 	})
-}
-
-// serve writes what is queued and hands over what arrives. What is of no use
-// to anybody may take some processor time; beyond that the stream is not read for a
-// while.
-func serve(ctx context.Context, conn Conn, q *queue, work *budget.Budget, handle func(wire.DatagramFrame) (useful bool, err error)) error {
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { <-gctx.Done(); conn.Abort(); return nil })
-	g.Go(func() error { return q.write(gctx, conn) })
-	g.Go(func() error {
-		frames := wire.NewDatagramReader(conn)
-		for {
-			f, err := frames.Next()
-			if err != nil {
-				return err
-			}
-			began, useful := clock.Now(), false
-			if f.Kind != 0 {
-				if useful, err = handle(f); err != nil {
-					return err
-				}
-			}
-			if useful {
-				continue
-			}
-			work.Spend(budget.MessageCost + clock.Now() - began)
-			if err := work.Wait(gctx.Done()); err != nil {
-				return err
-			}
-		}
-	})
-	err := g.Wait()
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err == nil {
-		err = errors.New("ended")
-	}
-	return fmt.Errorf("datagram stream: %w", err)
 }

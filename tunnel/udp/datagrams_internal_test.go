@@ -194,9 +194,9 @@ func TestDatagramsForNobodyAreTakenFromOneBudget(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- NewDatagrams().Run(ctx, stream{host}, Handler{Budget: all, Reply: func(uint32, []byte) bool {
+			done <- NewDatagrams().Run(ctx, stream{host}, Handler{Budget: all, Reply: func(uint32, []byte, int, *Burst) int {
 				seen <- struct{}{}
-				return false
+				return 1
 			}})
 		}()
 		f := wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: 1, Payload: []byte("x")}

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/rum-vm/rum-agent/portwatch"
+	"github.com/rum-vm/rum-agent/portwatch/udpdrops"
 )
 
 // Delivery tells which of the datagrams to a socket of this machine are of use: not
@@ -54,8 +54,8 @@ func (d *Delivery) Sent(from, to netip.AddrPort) (useful bool, err error) {
 
 // look needs d.mu.
 func (d *Delivery) look(from, to netip.AddrPort) error {
-	drops, err := portwatch.UDPDrops(from, to)
-	if errors.Is(err, portwatch.ErrNoSocket) {
+	drops, err := udpdrops.Of(from, to)
+	if errors.Is(err, udpdrops.ErrNoSocket) {
 		d.share, d.asked = 1, false
 		return nil
 	}

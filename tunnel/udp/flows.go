@@ -6,9 +6,9 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
-	"github.com/rum-vm/rum-agent/tunnel/clock"
 )
 
 // Flows keeps a UDP socket for every flow, so that a service sees each client at
@@ -32,6 +32,8 @@ type Flows struct {
 }
 
 type flow struct {
+	of     *Flows
+	id     uint32
 	target netip.AddrPort
 	socket *Socket
 
@@ -56,19 +58,42 @@ func NewFlows(limit int, dial func(netip.AddrPort) (*Socket, error), on Handler)
 	}
 }
 
-// Send sends a datagram of a flow, which begins with its first one. It does not
-// wait. After an error the datagram is lost and the flow goes on.
-func (u *Flows) Send(flow uint32, to netip.AddrPort, payload []byte) error {
-	f, peer, err := u.flow(flow, to)
-	if err != nil {
-		return err
+// Add has a datagram of a flow sent, which begins with its first one. After an error the
+// datagram is lost and the flow goes on; one that is met later is trouble. It reports
+// whether nobody was there of late whom the flow's datagrams are for.
+func (u *Flows) Add(id uint32, to netip.AddrPort, payload []byte, out *Burst) (refused bool, err error) {
+	f, peer, refused, ok := u.find(id, to)
+	if !ok {
+		out.Flush() // a flow that makes room for this one may have datagrams there
+		if f, peer, err = u.begin(id, to); err != nil {
+			return false, err
+		}
 	}
-	return f.socket.Send(payload, Peer{Addr: peer})
+	out.Add(f.socket, Peer{Addr: peer}, payload, f)
+	return refused, nil
 }
 
-// flow returns the socket of a flow, and where it sends to. A flow whose target is
-// another one than before gets a new socket.
-func (u *Flows) flow(id uint32, to netip.AddrPort) (*flow, netip.AddrPort, error) {
+// Sent is of [Owner].
+func (f *flow) Sent(datagrams, _ int, err error) (useless int) {
+	if err == nil {
+		return 0
+	}
+	f.of.on.Trouble(f.id, uint32(datagrams), reasonOf(f.target, err))
+	return datagrams
+}
+
+// find returns a flow to a target, where its socket sends to, and whether that has refused.
+func (u *Flows) find(id uint32, to netip.AddrPort) (f *flow, peer netip.AddrPort, refused, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if f, ok = u.table.get(id); !ok || f.target != to {
+		return nil, netip.AddrPort{}, false, false
+	}
+	return f, f.peer, f.refused, true
+}
+
+// begin makes a flow, in the place of one that has another target.
+func (u *Flows) begin(id uint32, to netip.AddrPort) (*flow, netip.AddrPort, error) {
 	var over []*flow
 	defer func() { u.over(over...) }()
 	u.mu.Lock()
@@ -76,33 +101,29 @@ func (u *Flows) flow(id uint32, to netip.AddrPort) (*flow, netip.AddrPort, error
 	if u.closed {
 		return nil, netip.AddrPort{}, net.ErrClosed
 	}
-	if f, ok := u.table.get(id); ok {
-		if f.target == to {
-			return f, f.peer, nil
-		}
-		u.table.remove(id)
+	if f, ok := u.table.remove(id); ok {
 		over = append(over, f)
 	}
 	socket, err := u.dial(to)
 	if err != nil {
 		return nil, netip.AddrPort{}, err
 	}
-	f := &flow{target: to, socket: socket, peer: socket.peer}
+	f := &flow{of: u, id: id, target: to, socket: socket, peer: socket.peer}
 	if old, evicted, ok := u.table.add(id, f); ok {
 		over = append(over, evicted)
 		u.on.Trouble(old, 1, errTooManyFlows)
 	}
-	u.receivers.Go(func() { u.receive(id, f) })
+	u.receivers.Go(func() { u.receive(f) })
 	return f, f.peer, nil
 }
 
 const errTooManyFlows = "more UDP clients than the guest agent has sockets for"
 
 // answered returns whether a datagram from a peer is an answer of the flow.
-func (u *Flows) answered(id uint32, f *flow, from netip.AddrPort) bool {
+func (u *Flows) answered(f *flow, from netip.AddrPort) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if now, ok := u.table.answer(id); !ok || now != f {
+	if now, ok := u.table.answer(f.id); !ok || now != f {
 		return false
 	}
 	f.refused, f.answered = false, true
@@ -128,39 +149,41 @@ func (u *Flows) refused(f *flow) {
 	u.mu.Unlock()
 }
 
-// isRefused tells whether nobody is there whom a flow's datagrams are for.
-func (u *Flows) isRefused(id uint32) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	f, ok := u.table.get(id)
-	return ok && f.refused
-}
-
-func (u *Flows) receive(id uint32, f *flow) {
-	trouble := func(lost uint32, err error) {
-		u.refused(f)
-		u.on.Trouble(id, lost, reasonOf(f.target, err))
+func (u *Flows) receive(f *flow) {
+	on := Receiver{
+		Handle: func(b []byte, size int, from Peer, out *Burst) (useless int) {
+			if !u.answered(f, from.Addr) {
+				return int(Count(b, size))
+			}
+			return u.on.Reply(f.id, b, size, out)
+		},
+		Trouble: func(lost uint32, err error) {
+			u.refused(f)
+			u.on.Trouble(f.id, lost, reasonOf(f.target, err))
+		},
+		Done: func(useless int, took time.Duration) (enough bool) {
+			if u.on.Flush != nil {
+				u.on.Flush()
+			}
+			if useless == 0 {
+				return false
+			}
+			u.work.Spend(time.Duration(useless)*budget.MessageCost + took)
+			return u.work.Left() < 0
+		},
 	}
 	var err error
 	for err == nil {
-		err = f.socket.Receive(func(b []byte, from Peer) (enough bool) {
-			began := clock.Now()
-			if u.answered(id, f, from.Addr) && u.on.Reply(id, b) {
-				return false
-			}
-			u.work.Spend(budget.MessageCost + clock.Now() - began)
-			return u.work.Left() < 0
-		}, trouble)
-		if err == nil {
+		if err = f.socket.Receive(on); err == nil {
 			err = u.work.Wait(u.ended)
 		}
 	}
 	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, budget.ErrEnded) {
-		u.on.Trouble(id, 0, reasonOf(f.target, err))
+		u.on.Trouble(f.id, 0, reasonOf(f.target, err))
 	}
 	u.mu.Lock()
-	if now, ok := u.table.get(id); ok && now == f {
-		u.table.remove(id)
+	if now, ok := u.table.get(f.id); ok && now == f {
+		u.table.remove(f.id)
 	}
 	u.mu.Unlock()
 	_ = f.socket.Close()

@@ -16,6 +16,18 @@ func dial(to netip.AddrPort) (*Socket, error) {
 	return NewSocket(c)
 }
 
+func send(u *Flows, id uint32, to netip.AddrPort, payload string) error {
+	out := NewBurst()
+	defer out.Flush()
+	_, err := u.Add(id, to, []byte(payload), out)
+	return err
+}
+
+func isRefused(u *Flows, id uint32, to netip.AddrPort) bool {
+	_, _, refused, _ := u.find(id, to)
+	return refused
+}
+
 // TestAFlowEndsWhileItsServiceAnswers: the socket closes only when what it has received
 // was handed over, and who hands it over must not wait for who closes it.
 func TestAFlowEndsWhileItsServiceAnswers(t *testing.T) {
@@ -37,13 +49,13 @@ func TestAFlowEndsWhileItsServiceAnswers(t *testing.T) {
 	}()
 	to := service.LocalAddr().(*net.UDPAddr).AddrPort()
 	flows := NewFlows(4, dial, Handler{
-		Reply: func(uint32, []byte) bool { return true }, Trouble: func(uint32, uint32, string) {},
+		Reply: func(uint32, []byte, int, *Burst) int { return 0 }, Trouble: func(uint32, uint32, string) {},
 	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for i := range uint32(2000) {
-			if err := flows.Send(i%8, to, []byte("hello")); err != nil {
+			if err := send(flows, i%8, to, "hello"); err != nil {
 				t.Error(err)
 			}
 			if i%3 == 0 {
@@ -68,15 +80,15 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 	_ = service.Close()
 	answers, trouble := make(chan struct{}, 8), make(chan string, 8)
 	flows := NewFlows(8, dial, Handler{
-		Reply:   func(uint32, []byte) bool { answers <- struct{}{}; return true },
+		Reply:   func(uint32, []byte, int, *Burst) int { answers <- struct{}{}; return 0 },
 		Trouble: func(_, _ uint32, reason string) { trouble <- reason },
 	})
 	defer flows.Close()
-	if err := flows.Send(1, addr, []byte("x")); err != nil {
+	if err := send(flows, 1, addr, "x"); err != nil {
 		t.Fatal(err)
 	}
 	soon(t, trouble, "trouble is told")
-	if !flows.isRefused(1) {
+	if !isRefused(flows, 1, addr) {
 		t.Error("a flow to nobody passes for one that is served")
 	}
 	if service, err = net.ListenPacket("udp", addr.String()); err != nil {
@@ -84,7 +96,7 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 	}
 	defer service.Close()
 	_ = service.SetDeadline(time.Now().Add(patience))
-	if err := flows.Send(1, addr, []byte("x")); err != nil {
+	if err := send(flows, 1, addr, "x"); err != nil {
 		t.Fatal(err)
 	}
 	_, from, err := service.ReadFrom(make([]byte, 1))
@@ -95,7 +107,7 @@ func TestADatagramForNobodyIsOfNoUseUntilSomebodyAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	soon(t, answers, "the answer has come")
-	if flows.isRefused(1) {
+	if isRefused(flows, 1, addr) {
 		t.Error("a flow that is answered passes for one that is not")
 	}
 }

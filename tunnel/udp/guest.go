@@ -19,34 +19,47 @@ const flowCost = 100 * time.Microsecond
 func Serve(ctx context.Context, conn Conn, limit int, work *budget.Budget, dial func(netip.AddrPort) (*Socket, error)) error {
 	queue := newQueue()
 	flows := NewFlows(limit, dial, Handler{
-		Reply: func(flow uint32, payload []byte) bool {
-			ok := queue.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: flow, Payload: payload})
-			if !ok {
-				queue.report(flow, 1, errHostSlow)
+		Reply: func(flow uint32, b []byte, size int, _ *Burst) (useless int) {
+			lost := uint32(0)
+			for payload := range Split(b, size) {
+				if !queue.add(wire.DatagramFrame{Kind: wire.DatagramToHost, Flow: flow, Payload: payload}) {
+					lost++
+				}
 			}
-			return true
+			if lost > 0 {
+				queue.report(flow, lost, errHostSlow)
+			}
+			return 0
 		},
+		Flush:   queue.flush,
 		Trouble: queue.report,
 	})
 	defer flows.Close()
-	inVain := false
+	inVain := 0
 	flows.inVain = func() {
-		inVain = true
+		inVain = 1
 		work.Spend(flowCost)
 	}
-	return serve(ctx, conn, queue, work, func(f wire.DatagramFrame) (useful bool, err error) {
-		inVain = false
+	return serve(ctx, conn, queue, work, func(f wire.DatagramFrame, out *Burst) (useless int, err error) {
+		inVain = 0
 		switch f.Kind {
 		case wire.DatagramToGuest:
-			if err := flows.Send(f.Flow, f.Target, f.Payload); err != nil {
+			refused, err := flows.Add(f.Flow, f.Target, f.Payload, out)
+			if err != nil {
 				queue.report(f.Flow, 1, reasonOf(f.Target, err))
-				return false, nil
 			}
-			return !flows.isRefused(f.Flow) && !inVain, nil
+			if refused || err != nil {
+				return 1, nil
+			}
+			return inVain, nil
 		case wire.DatagramEnd:
-			return flows.End(f.Flow) && !inVain, nil
+			out.Flush() // of its datagrams those that came before
+			if !flows.End(f.Flow) {
+				return 1, nil
+			}
+			return inVain, nil
 		}
-		return false, fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.Kind)
+		return 0, fmt.Errorf("host sent a datagram frame of kind %d, which only guests send", f.Kind)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -18,18 +19,21 @@ const (
 )
 
 // queue holds the frames that wait for a stream. Adding never waits:
-// what does not fit is dropped.
+// what does not fit is dropped. What was added goes out with flush.
 //
 // A flow may have as much in the queue as is free beside. So one flow that sends
 // more than the stream takes has half the queue, n of them have n/(n+1), and
 // there is always room for one that sends little.
 type queue struct {
+	// flusher writes on the spot; nil while nobody serves the queue, or where a write may wait.
+	flusher atomic.Pointer[carrier]
+	ready   chan struct{} // has a token while there is something to write for write
+
 	mu      sync.Mutex
 	frames  []byte
 	perFlow map[uint32]int     // bytes
 	trouble map[uint32]trouble // to be reported
 	ended   int                // flows whose end is among the frames
-	ready   chan struct{}      // has a token while there is something to write
 }
 
 type trouble struct {
@@ -54,6 +58,7 @@ func newQueue() *queue {
 // the frame.
 func (q *queue) add(f wire.DatagramFrame) bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	free := maxQueue - len(q.frames)
 	size := wire.DatagramHeader + 19 + len(f.Payload)
 	fits := q.perFlow[f.Flow]+size <= free
@@ -61,15 +66,11 @@ func (q *queue) add(f wire.DatagramFrame) bool {
 		q.frames = f.Append(q.frames)
 		q.perFlow[f.Flow] += size
 	}
-	q.mu.Unlock()
-	if fits {
-		q.wake()
-	}
 	return fits
 }
 
-// report queues word of lost datagrams. What is said of one flow before the
-// first has been written is joined.
+// report queues word of lost datagrams, and has it go out. What is said of one flow
+// before the first has been written is joined.
 func (q *queue) report(flow, lost uint32, reason string) {
 	q.mu.Lock()
 	t, known := q.trouble[flow]
@@ -77,11 +78,11 @@ func (q *queue) report(flow, lost uint32, reason string) {
 		q.trouble[flow] = trouble{t.lost + lost, reason}
 	}
 	q.mu.Unlock()
-	q.wake()
+	q.flush()
 }
 
 // end queues the end of a flow, for which there is always room beside what waits: the
-// other end keeps the flow's socket until it knows.
+// other end keeps the flow's socket until it knows. It goes out at once.
 func (q *queue) end(flow uint32) {
 	q.mu.Lock()
 	if q.ended < maxEnded {
@@ -90,10 +91,15 @@ func (q *queue) end(flow uint32) {
 		q.frames = f.Append(q.frames)
 	}
 	q.mu.Unlock()
-	q.wake()
+	q.flush()
 }
 
-func (q *queue) wake() {
+// flush has what is queued go out.
+func (q *queue) flush() {
+	if c := q.flusher.Load(); c != nil {
+		c.write()
+		return
+	}
 	select {
 	case q.ready <- struct{}{}:
 	default:
@@ -116,7 +122,7 @@ func (q *queue) take(free []byte) []byte {
 	return batch
 }
 
-// write sends what is queued until ctx ends.
+// write sends what is queued until ctx ends, where a write may wait.
 func (q *queue) write(ctx context.Context, w io.Writer) error {
 	var free []byte
 	for {
@@ -129,8 +135,14 @@ func (q *queue) write(ctx context.Context, w io.Writer) error {
 		if _, err := w.Write(batch); err != nil {
 			return err
 		}
-		if free = batch; cap(free) > max(keptQueue, 8*len(batch)) {
-			free = nil
-		}
+		free = kept(batch)
 	}
+}
+
+// kept is a batch that was written, or nothing, if it takes much more room than was needed.
+func kept(batch []byte) []byte {
+	if cap(batch) > max(keptQueue, 8*len(batch)) {
+		return nil
+	}
+	return batch
 }

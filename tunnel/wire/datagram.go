@@ -69,8 +69,8 @@ func (f *DatagramFrame) Append(b []byte) []byte {
 	return b
 }
 
-// maxDatagramFrame is a frame of the longest payload to an IPv6 address.
-const maxDatagramFrame = DatagramHeader + 1 + 16 + 2 + MaxDatagram
+// MaxDatagramFrame is the length in bytes of a frame of the longest payload to an IPv6 address.
+const MaxDatagramFrame = DatagramHeader + 1 + 16 + 2 + MaxDatagram
 
 // DatagramReader reads frames.
 type DatagramReader struct {
@@ -80,7 +80,7 @@ type DatagramReader struct {
 
 // NewDatagramReader returns a reader of frames from r.
 func NewDatagramReader(r io.Reader) *DatagramReader {
-	return &DatagramReader{r: bufio.NewReaderSize(r, 2*maxDatagramFrame)}
+	return &DatagramReader{r: bufio.NewReaderSize(r, 2*MaxDatagramFrame)}
 }
 
 // Next returns the next frame, and io.EOF between two of them; a frame of kind 0 is
@@ -88,26 +88,47 @@ func NewDatagramReader(r io.Reader) *DatagramReader {
 func (d *DatagramReader) Next() (DatagramFrame, error) {
 	_, _ = d.r.Discard(d.last)
 	d.last = 0
-	head, err := d.r.Peek(DatagramHeader)
-	if err != nil {
-		if len(head) > 0 && errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+	for want := DatagramHeader; ; {
+		b, err := d.r.Peek(want)
+		if err != nil {
+			if len(b) > 0 && errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return DatagramFrame{}, err
 		}
-		return DatagramFrame{}, err
-	}
-	n := DatagramHeader + int(binary.BigEndian.Uint16(head[5:]))
-	if n > maxDatagramFrame {
-		return DatagramFrame{}, fmt.Errorf("datagram frame of %d bytes, at most %d are allowed", n, maxDatagramFrame)
-	}
-	whole, err := d.r.Peek(n)
-	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+		f, n, err := SplitDatagram(b)
+		if err != nil || n <= len(b) {
+			d.last = n
+			return f, err
 		}
-		return DatagramFrame{}, err
+		want = n
 	}
-	d.last = n
-	return decodeDatagram(whole)
+}
+
+// More reports whether the next frame is there already, so that Next neither waits nor changes what the last one's slices
+// refer to.
+func (d *DatagramReader) More() bool {
+	b, _ := d.r.Peek(d.r.Buffered())
+	if len(b) < d.last {
+		return false
+	}
+	_, n, err := SplitDatagram(b[d.last:])
+	return err == nil && n <= len(b)-d.last
+}
+
+// SplitDatagram returns the frame that b begins with, whose slices refer to b, and its length. A length that is greater
+// than that of b is how much is needed to go on; a frame of kind 0 is to be skipped.
+func SplitDatagram(b []byte) (f DatagramFrame, n int, err error) {
+	if len(b) < DatagramHeader {
+		return f, DatagramHeader, nil
+	}
+	if n = DatagramHeader + int(binary.BigEndian.Uint16(b[5:])); n > MaxDatagramFrame {
+		return f, 0, fmt.Errorf("datagram frame of %d bytes, at most %d are allowed", n, MaxDatagramFrame)
+	}
+	if n <= len(b) {
+		f, err = decodeDatagram(b[:n])
+	}
+	return f, n, err
 }
 
 // decodeDatagram is the inverse of Append. A frame of kind 0 is to be skipped.

@@ -34,16 +34,18 @@ type messageKind uint8
 
 // Values are on the wire.
 const (
-	kindHello        messageKind = 1
-	kindSnapshot     messageKind = 2
-	kindDelta        messageKind = 3
-	kindScanError    messageKind = 4
-	kindPing         messageKind = 5
-	kindPong         messageKind = 6
-	kindEnd          messageKind = 7
-	kindReverse      messageKind = 8
-	kindReverseState messageKind = 9
-	kindPortStates   messageKind = 10
+	kindHello         messageKind = 1
+	kindSnapshot      messageKind = 2
+	kindDelta         messageKind = 3
+	kindScanError     messageKind = 4
+	kindPing          messageKind = 5
+	kindPong          messageKind = 6
+	kindEnd           messageKind = 7
+	kindReverse       messageKind = 8
+	kindReverseState  messageKind = 9
+	kindPortStates    messageKind = 10
+	kindOpenURL       messageKind = 11
+	kindOpenURLAnswer messageKind = 12
 )
 
 func newMessage(k messageKind) Message {
@@ -68,6 +70,10 @@ func newMessage(k messageKind) Message {
 		return new(ReverseStateMessage)
 	case kindPortStates:
 		return new(PortStatesMessage)
+	case kindOpenURL:
+		return new(OpenURLMessage)
+	case kindOpenURLAnswer:
+		return new(OpenURLAnswerMessage)
 	}
 	return nil
 }
@@ -99,12 +105,18 @@ func DecodeMessage(b []byte) (Message, error) {
 	}
 	var known func(uint8, []byte) bool
 	switch m := m.(type) {
+	case *HelloMessage:
+		known = m.field
 	case *ReverseMessage:
 		known = m.field
 	case *SnapshotMessage:
 		known = programsOf(m.Listeners)
 	case *DeltaMessage:
 		known = programsOf(m.Added)
+	case *PongMessage:
+		known = m.field
+	case *OpenURLMessage:
+		known = m.field
 	}
 	if err := readFields(&s, known); err != nil {
 		return nil, fmt.Errorf("control message of kind %d: %w", k, err)
@@ -149,7 +161,18 @@ type HelloMessage struct {
 	AgentVersion string
 	Hostname     string
 	BootID       string // /proc/sys/kernel/random/boot_id of the sender
+	Arch         string // GOARCH of the sender; empty where it is not told
+	Packager     string // the command of the package manager that the sender is from; empty for none
 }
+
+// Kinds of fields of a hello message.
+const (
+	fieldArch     = 1
+	fieldPackager = 2
+)
+
+// maxArch is more than names of architectures and package managers have, in bytes.
+const maxArch = 32
 
 func (*HelloMessage) kind() messageKind { return kindHello }
 
@@ -157,6 +180,17 @@ func (m *HelloMessage) encode(b *cryptobyte.Builder) {
 	addString(b, m.AgentVersion, maxName)
 	addString(b, m.Hostname, maxName)
 	addString(b, m.BootID, maxName)
+	addField(b, fieldArch, []byte(Clean(m.Arch, maxArch)))
+	addField(b, fieldPackager, []byte(Clean(m.Packager, maxArch)))
+}
+
+func (m *HelloMessage) field(kind uint8, body []byte) bool {
+	to := map[uint8]*string{fieldArch: &m.Arch, fieldPackager: &m.Packager}[kind]
+	if to == nil || len(body) > maxArch {
+		return false
+	}
+	*to = Clean(string(body), maxArch)
+	return true
 }
 
 func (m *HelloMessage) decode(s *cryptobyte.String) error {
@@ -232,19 +266,39 @@ func (m *ScanErrorMessage) decode(s *cryptobyte.String) error {
 	return readString(s, &m.Text, MaxReason)
 }
 
-// PingMessage is the host's heartbeat, PongMessage the guest's reply to it.
-type (
-	PingMessage struct{ Seq uint64 }
-	PongMessage struct{ Seq uint64 }
-)
+// PingMessage is the host's heartbeat.
+type PingMessage struct{ Seq uint64 }
+
+// PongMessage is the guest's reply to it, with the time on its clock: any number at all, of one that means ill.
+type PongMessage struct {
+	Seq uint64
+	Now int64 // nanoseconds since 1970; 0 where it is not told
+}
+
+// fieldNow is the kind of the field that holds a time, in 8 bytes.
+const fieldNow = 1
 
 func (*PingMessage) kind() messageKind                   { return kindPing }
 func (m *PingMessage) encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
 func (m *PingMessage) decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
 
 func (*PongMessage) kind() messageKind                   { return kindPong }
-func (m *PongMessage) encode(b *cryptobyte.Builder)      { b.AddUint64(m.Seq) }
 func (m *PongMessage) decode(s *cryptobyte.String) error { return readUint64(s, &m.Seq) }
+
+func (m *PongMessage) encode(b *cryptobyte.Builder) {
+	b.AddUint64(m.Seq)
+	if m.Now != 0 {
+		addField(b, fieldNow, binary.BigEndian.AppendUint64(nil, uint64(m.Now)))
+	}
+}
+
+func (m *PongMessage) field(kind uint8, body []byte) bool {
+	if kind != fieldNow || len(body) != 8 {
+		return false
+	}
+	m.Now = int64(binary.BigEndian.Uint64(body))
+	return true
+}
 
 func readUint64(s *cryptobyte.String, v *uint64) error {
 	if !s.ReadUint64(v) {

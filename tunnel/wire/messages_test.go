@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 var sampleListeners = []portlist.Listener{
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:80"), Process: "nginx[812]",
-		Program: portlist.Program{Command: "nginx -g daemon off;", Dir: "/srv/shop", Home: "/root"}},
+		Program: portlist.NewProgram("nginx -g daemon off;", "/srv/shop", "/root")},
 	{Proto: "tcp", Addr: netip.MustParseAddrPort("[::]:80")},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("10.0.0.3:53"), Process: "dnsmasq[1]", Interface: "eth1"},
 	{Proto: "udp", Addr: netip.MustParseAddrPort("[::]:40000"), Ephemeral: true, V6Only: true, Inode: 77},
@@ -33,6 +34,7 @@ var sampleSkipped = []wire.SkippedItem{
 
 var sampleMessages = []wire.Message{
 	&wire.HelloMessage{AgentVersion: "v1.2.3", Hostname: "dev", BootID: "6f1c"},
+	&wire.HelloMessage{AgentVersion: "v1.2.3", Arch: "arm64", Packager: "dpkg"},
 	&wire.SnapshotMessage{Generation: 7, Listeners: sampleListeners},
 	&wire.SnapshotMessage{Generation: 1},
 	&wire.SnapshotMessage{Generation: 1, Skipped: sampleSkipped},
@@ -41,6 +43,8 @@ var sampleMessages = []wire.Message{
 	&wire.ScanErrorMessage{Text: "open /proc/net/tcp: permission denied"},
 	&wire.PingMessage{Seq: 3},
 	&wire.PongMessage{Seq: 3},
+	&wire.PongMessage{Seq: 4, Now: 1790000000_000000000},
+	&wire.PongMessage{Seq: 5, Now: math.MinInt64},
 	&wire.EndMessage{ID: 9, Kind: wire.EndComplete, Sent: 1 << 40},
 	&wire.ReverseMessage{Listeners: []wire.ReverseSpec{
 		{ID: 1, Listen: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}},
@@ -48,6 +52,11 @@ var sampleMessages = []wire.Message{
 	}},
 	&wire.PortStatesMessage{Ports: []wire.PortState{{Proto: "tcp", Port: 80, Outcome: wire.PortForwarded, Host: 8080}, {Proto: "udp", Port: 53, Outcome: wire.PortKept}, {Proto: "tcp", Port: 81, Outcome: wire.PortReleased, Host: 81}}},
 	&wire.ReverseStateMessage{ID: 2, State: wire.ReverseInUse, Reason: "address already in use"},
+	&wire.OpenURLMessage{ID: 1, URL: "https://example.com/\x00\xff?a=b", Proof: []byte("proof")},
+	&wire.OpenURLMessage{ID: 2, URL: strings.Repeat("u", wire.MaxURL)},
+	&wire.OpenURLMessage{ID: 3, URL: "https://example.com/", Proof: []byte("proof"), User: 1000},
+	&wire.OpenURLAnswerMessage{ID: 1, Outcome: wire.OpenRefused, Reason: "no display"},
+	&wire.OpenURLAnswerMessage{ID: 2, Outcome: 99},
 }
 
 // encoded is a message as decodeMessage takes it.
@@ -75,7 +84,7 @@ func FuzzControlMessage(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what was decoded does not encode to something decodable: %v", err)
 		}
-		if d := cmp.Diff(m, again, cmpopts.EquateComparable(netip.AddrPort{})); d != "" {
+		if d := cmp.Diff(m, again, cmpopts.EquateComparable(netip.AddrPort{}, portlist.Program{})); d != "" {
 			t.Fatal(d)
 		}
 	})
@@ -92,7 +101,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.EquateEmpty()); d != "" {
+		if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{}, portlist.Program{}), cmpopts.EquateEmpty()); d != "" {
 			t.Fatal(d)
 		}
 	}
@@ -116,6 +125,12 @@ func TestALengthAllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestAURLBeyondTheLimitIsNoMessage(t *testing.T) {
+	if _, err := wire.DecodeMessage(encoded(&wire.OpenURLMessage{URL: strings.Repeat("u", wire.MaxURL+1)})); err == nil {
+		t.Error("it was decoded")
+	}
+}
+
 func FuzzOpenRequest(f *testing.F) {
 	ok, err := wire.OpenRequest{ID: 1, Target: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{
 		netip.MustParseAddrPort("127.0.0.1:80"), netip.MustParseAddrPort("[::1]:80")}}}.Append(nil)
@@ -127,11 +142,22 @@ func FuzzOpenRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(ok)
+	for i, t := range []wire.Target{wire.LogRequest{Lines: 7, Follow: true}.Target(), sampleUpgrade.Target()} {
+		if ok, err = (wire.OpenRequest{ID: uint64(10 + i), Target: t, Proof: bytes.Repeat([]byte{1}, 40)}).Append(nil); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(ok)
+	}
 	again := wire.OpenRequest{ID: 3, Target: wire.Target{Network: "tcp", Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:80")}}, Reuse: true}
 	if ok, err = again.Append(nil); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(append(ok, "what the client has sent already"...))
+	again.Reuse, again.HandOver = false, true
+	if ok, err = again.Append(nil); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(ok)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := wire.ReadOpen(bytes.NewReader(b))
 		split, _, whole := wire.SplitOpen(b)
@@ -149,6 +175,36 @@ func FuzzOpenRequest(f *testing.F) {
 			t.Fatalf("%x was read, %x written", b, again)
 		}
 	})
+}
+
+var sampleUpgrade = wire.UpgradeRequest{Sum: [32]byte{1, 31: 2}, Size: 10 << 20, Version: "v1.2.3-4-gabc1234" + strings.Repeat("x", wire.MaxUpgradeVersion-17), Downgrade: true}
+
+func TestWhatAnAgentIsAskedForItselfSurvivesTheWire(t *testing.T) {
+	log := wire.LogRequest{Lines: 7, Follow: true}
+	for _, target := range []wire.Target{log.Target(), sampleUpgrade.Target()} {
+		b, err := wire.OpenRequest{ID: 1, Target: target, Proof: bytes.Repeat([]byte{1}, 40)}.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.ReadOpen(bytes.NewReader(b))
+		if err != nil || !reflect.DeepEqual(got.Target, wire.Target{Network: "agent", Addrs: got.Target.Addrs, Path: target.Path, Args: target.Args}) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got, err := wire.ReadLogRequest(log.Target().Args); err != nil || got != log {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := wire.ReadUpgradeRequest(sampleUpgrade.Target().Args); err != nil || got != sampleUpgrade {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []wire.Target{
+		{Network: "agent"}, {Network: "agent", Path: "../x"}, {Network: "agent", Path: strings.Repeat("x", 17)},
+		{Network: "agent", Path: "log", Args: make([]byte, 129)}, {Network: "unix", Path: "/x", Args: []byte("x")},
+	} {
+		if bad.Check() == nil {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
 }
 
 func FuzzAnswer(f *testing.F) {

@@ -12,15 +12,17 @@ import (
 
 // Target is what a stream is to be connected to inside the guest.
 type Target struct {
-	// Network is "tcp", "unix" ([UnixTarget]), or "udp" for a datagram stream
-	// ([UDPTarget]).
+	// Network is "tcp", "unix" ([UnixTarget]), "udp" for a datagram stream
+	// ([UDPTarget]), or "agent" for the guest agent itself.
 	Network string
 	// Addrs are tried in order until one answers; 1 to 8 of them for tcp, else
 	// none. A wildcard address means the guest's loopback of that family.
 	Addrs []netip.AddrPort
-	// Path is an absolute path of at most MaxSocketPath bytes for unix, else
-	// empty.
+	// Path is an absolute path of at most MaxSocketPath bytes for unix, what the agent
+	// is to do for agent, else empty.
 	Path string
+	// Args is what is said to the agent; nothing for other networks.
+	Args []byte
 }
 
 // String is the target for a log line or an error.
@@ -30,6 +32,8 @@ func (t Target) String() string {
 		return "a datagram stream"
 	case NetworkUnix:
 		return "unix " + Clean(t.Path, MaxSocketPath)
+	case NetworkAgent:
+		return "the agent's " + Clean(t.Path, maxService)
 	}
 	parts := make([]string, len(t.Addrs))
 	for i, a := range t.Addrs {
@@ -45,6 +49,10 @@ func (t Target) Check() error {
 		return fmt.Errorf("%s target has %d addresses, want none", t.Network, n)
 	case t.Network == NetworkTCP && (n == 0 || n > MaxTargetAddrs):
 		return fmt.Errorf("target has %d addresses, want 1 to %d", n, MaxTargetAddrs)
+	case t.Network == NetworkAgent:
+		return checkService(t.Path, t.Args)
+	case len(t.Args) > 0:
+		return fmt.Errorf("%s target has arguments", t.Network)
 	case t.Network == NetworkUnix:
 		return checkSocketPath(t.Path)
 	case t.Path != "":
@@ -56,8 +64,8 @@ func (t Target) Check() error {
 // MaxTargetAddrs bounds what the peer can make the guest dial for one stream.
 const MaxTargetAddrs = 8
 
-// maxOpen bounds an encoded open request: 8 addresses of 19 bytes each, or a
-// path, and the fixed part fit with room to spare.
+// maxOpen bounds an encoded open request: 8 addresses of 19 bytes each, a path, or
+// what is said to the agent, and the fixed part fit with room to spare.
 const maxOpen = 256
 
 // OpenRequest is the first thing on a stream, host to guest.
@@ -67,19 +75,26 @@ type OpenRequest struct {
 	// Reuse asks for the raw connection to be used again after the stream: no
 	// side shuts it down, and the guest tells when it has read all of it.
 	Reuse bool
+	// HandOver says that nobody will tell how the stream ends: once it has been answered, the
+	// raw connection is what it is to the kernel at both ends, and no link's. It is for guests
+	// with that feature only, and for raw connections.
+	HandOver bool
 
 	// Proof is that it is the host's order; none for what takes none.
 	Proof []byte
 }
 
-// reuseFlag is added to the network's number.
-const reuseFlag = 0x80
+// These are added to the network's number.
+const (
+	reuseFlag    = 0x80
+	handOverFlag = 0x40
+)
 
 // NetworkTCP is the network of a target that is a TCP port.
 const NetworkTCP = "tcp"
 
 // networks by their number on the wire.
-var networks = []string{NetworkTCP, NetworkUDP, NetworkUnix}
+var networks = []string{NetworkTCP, NetworkUDP, NetworkUnix, NetworkAgent}
 
 // Append adds the request, with a 16-bit length in front, to b.
 func (o OpenRequest) Append(b []byte) ([]byte, error) {
@@ -110,14 +125,20 @@ func (o OpenRequest) encode(b *cryptobyte.Builder) {
 	if o.Reuse {
 		network |= reuseFlag
 	}
+	if o.HandOver {
+		network |= handOverFlag
+	}
 	b.AddUint64(o.ID)
 	b.AddUint8(network)
 	b.AddUint8(uint8(len(o.Target.Addrs)))
 	for _, a := range o.Target.Addrs {
 		addAddrPort(b, a)
 	}
-	if o.Target.Network == NetworkUnix {
+	switch o.Target.Network {
+	case NetworkUnix:
 		addPath(b, o.Target.Path)
+	case NetworkAgent:
+		addService(b, o.Target)
 	}
 }
 
@@ -132,7 +153,8 @@ func decodeOpen(b []byte) (OpenRequest, error) {
 	if !s.ReadUint64(&o.ID) || !s.ReadUint8(&network) || !s.ReadUint8(&n) {
 		return o, errors.New("open request is cut short")
 	}
-	o.Reuse, network = network&reuseFlag != 0, network&^reuseFlag
+	o.Reuse, o.HandOver = network&reuseFlag != 0, network&handOverFlag != 0
+	network &^= reuseFlag | handOverFlag
 	if int(network) >= len(networks) {
 		return o, fmt.Errorf("open request: unknown network %d", network)
 	}
@@ -146,12 +168,17 @@ func decodeOpen(b []byte) (OpenRequest, error) {
 			return o, fmt.Errorf("open request: %w", err)
 		}
 	}
-	if o.Target.Network == NetworkUnix {
-		if err := readPath(&s, &o.Target.Path); err != nil {
-			return o, fmt.Errorf("open request: %w", err)
-		}
+	var err error
+	switch o.Target.Network {
+	case NetworkUnix:
+		err = readPath(&s, &o.Target.Path)
+	case NetworkAgent:
+		err = readService(&s, &o.Target)
 	}
-	err := readFields(&s, func(kind uint8, body []byte) bool {
+	if err != nil {
+		return o, fmt.Errorf("open request: %w", err)
+	}
+	err = readFields(&s, func(kind uint8, body []byte) bool {
 		if kind == fieldProof {
 			o.Proof = body
 		}

@@ -29,9 +29,9 @@ func addPrograms(b *cryptobyte.Builder, ls []portlist.Listener) {
 		told[l.Process] = true
 		field := cryptobyte.NewBuilder(nil)
 		addString(field, l.Process, maxProcess)
-		addString(field, l.Program.Command, portlist.MaxCommand)
-		addString(field, l.Program.Dir, portlist.MaxDirectory)
-		addString(field, l.Program.Home, portlist.MaxDirectory)
+		addString(field, l.Program.Command(), portlist.MaxCommand)
+		addString(field, l.Program.Dir(), portlist.MaxDirectory)
+		addString(field, l.Program.Home(), portlist.MaxDirectory)
 		fields = append(fields, field.BytesOrPanic())
 	}
 	slices.SortStableFunc(fields, func(a, b []byte) int { return cmp.Compare(len(a), len(b)) })
@@ -74,16 +74,16 @@ func programsOf(ls []portlist.Listener) func(kind uint8, body []byte) bool {
 }
 
 func readProgram(s cryptobyte.String) (process string, p portlist.Program, err error) {
+	var command, dir, home string
 	err = errors.Join(
 		readString(&s, &process, maxProcess),
-		readString(&s, &p.Command, portlist.MaxCommand),
-		readString(&s, &p.Dir, portlist.MaxDirectory),
-		readString(&s, &p.Home, portlist.MaxDirectory))
+		readString(&s, &command, portlist.MaxCommand),
+		readString(&s, &dir, portlist.MaxDirectory),
+		readString(&s, &home, portlist.MaxDirectory))
 	if err == nil && process == "" {
 		err = errors.New("a program of no process")
 	}
-	p.Dir, p.Home = directory(p.Dir), directory(p.Home)
-	return process, p, err
+	return process, portlist.NewProgram(command, directory(dir), directory(home)), err
 }
 
 // directory is a path as the kernel writes it, or "".

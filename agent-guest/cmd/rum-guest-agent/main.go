@@ -40,12 +40,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		return serve(ctx, o, stderr)
-	case command != "ports" && command != "status" && command != "profile":
-		return &problem{err: fmt.Errorf("unknown command %q", command), hint: "the commands are ports, status, profile, version and help; none serves the host", usage: true}
+	case command != "ports" && command != "status" && command != "open" && command != "profile":
+		return &problem{err: fmt.Errorf("unknown command %q", command), hint: "the commands are ports, status, open, profile, version and help; none serves the host", usage: true}
 	case flags.NFlag() > 0:
 		return misuse(fmt.Errorf("the flags before %s are for serving only", command))
 	case command == "status":
 		return status(flags.Args()[1:], stdout)
+	case command == "open":
+		return open(ctx, flags.Args()[1:], stdout)
 	case command == "profile":
 		return profile(flags.Args()[1:], stdout)
 	default:

@@ -27,6 +27,7 @@ Usage:
   rum-guest-agent [flags]          serve the host until stopped
   rum-guest-agent ports [--json]   print the ports that listen here
   rum-guest-agent status [--json]  print what became of them on the host
+  rum-guest-agent open URL         open a page in the browser of the host's user
   rum-guest-agent profile          print what a login shell may run to show that
   rum-guest-agent version          print the version
 

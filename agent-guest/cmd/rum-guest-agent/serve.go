@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
@@ -15,7 +18,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	guestagent "github.com/rum-vm/rum-agent/agent-guest"
+	"github.com/rum-vm/rum-agent/agent-guest/logring"
+	"github.com/rum-vm/rum-agent/agent-guest/upgrade"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/packagers"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
@@ -42,9 +48,9 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		// not a signal that ends the program.
 		signal.Ignore(syscall.SIGPIPE)
 	}
-	out := peerlog.NewWriter(stderr)
+	recent := new(logring.Ring)
+	log, out := peerlog.Open(stderr, o.logLevel, guestagent.LogFrom, slog.NewTextHandler(recent, &slog.HandlerOptions{Level: o.logLevel}))
 	defer out.Close(logGrace)
-	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: o.logLevel}), guestagent.LogFrom))
 	agent := &guestagent.Agent{
 		Listen:     endpoints,
 		Stdio:      o.stdio,
@@ -55,14 +61,46 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		AllowCID:   o.allowCID,
 		Version:    versionOrBuild(),
 		Log:        log,
+		Recent:     recent,
 		StatusDir:  os.Getenv(statusDir),
+		Upgrades:   upgrader(o, log),
 		Ready:      func() { tellSystemd(log) },
 	}
 	hint := "check --listen; without it the agent listens on vsock port 1021, which takes root and a VM with a vsock device"
 	if o.stdio {
 		hint = "--stdio is for a host agent at the other end: give rum-host-agent the endpoint exec:COMMAND, with this as the command"
 	}
-	return advise(agent.Run(ctx), hint)
+	if agent.Upgrades != nil {
+		agent.Packager = packagers.OfAgent("/", agent.Upgrades.Exe)
+	}
+	switch err = agent.Run(ctx); {
+	case !errors.Is(err, guestagent.ErrRestart):
+	case agent.Upgrades.Manager.Once:
+		return nil
+	default:
+		out.Close(logGrace)
+		err = syscall.Exec(agent.Upgrades.Exe, os.Args, os.Environ())
+	}
+	return advise(err, hint)
+}
+
+// stateDir is the variable in which systemd would name the directory for what outlives the agent.
+const stateDir = "STATE_DIRECTORY"
+
+// upgrader returns what replaces this binary; nil where it has no path.
+func upgrader(o options, log *slog.Logger) *upgrade.Upgrader {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	u := &upgrade.Upgrader{
+		Exe: exe, Version: versionOrBuild(), Dir: filepath.Join(cmp.Or(os.Getenv(stateDir), "/var/lib/rum-agent"), "upgrade"),
+		Manager: upgrade.FindManager(), Log: log,
+	}
+	if u.Manager.Exec() {
+		u.Manager.Once = o.stdio && len(o.listen) == 0
+	}
+	return u
 }
 
 // tellSystemd reports readiness, if systemd started this program and waits.

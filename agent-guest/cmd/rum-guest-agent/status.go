@@ -15,6 +15,9 @@ import (
 // statusDir is where an agent that systemd or OpenRC runs is told to keep its status.
 const statusDir = "RUNTIME_DIRECTORY"
 
+const notRunningHint = "start it with: systemctl start rum-guest-agent, or where there is OpenRC: rc-service rum-guest-agent start; " +
+	"one that is started by hand tells if " + statusDir + " names a directory that it may write to, for it and for this"
+
 // status prints what the hosts have made of the ports here.
 func status(args []string, stdout io.Writer) error {
 	asJSON, help, err := wantsJSON("status", "what became of the ports here on the host", args, stdout)
@@ -23,8 +26,7 @@ func status(args []string, stdout io.Writer) error {
 	}
 	st, err := guestagent.ReadStatus(cmp.Or(os.Getenv(statusDir), guestagent.StatusDir))
 	if errors.Is(err, guestagent.ErrNotRunning) {
-		return &problem{err: err, absent: true, hint: "start it with: systemctl start rum-guest-agent, or where there is OpenRC: rc-service rum-guest-agent start; " +
-			"one that is started by hand tells if " + statusDir + " names a directory that it may write to, for it and for this"}
+		return &problem{err: err, absent: true, hint: notRunningHint}
 	}
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -92,7 +94,7 @@ func TestTheLinesOfTheAPIsDocumentationWork(t *testing.T) {
 			t.Errorf("no line asks for %s", path[1])
 		}
 	}
-	if len(asked) != 9 {
+	if len(asked) != 14 {
 		t.Errorf("asked for are %v", asked)
 	}
 }
@@ -141,7 +143,7 @@ func TestStatusIsAsItsSchemaSays(t *testing.T) {
 func TestTheSchemaHasEveryFieldOfAStatus(t *testing.T) {
 	var st status.Status
 	fill(reflect.ValueOf(&st).Elem())
-	st.VMs[0].State, st.VMs[0].Auth = status.Paused, "psk"
+	st.VMs[0].State, st.VMs[0].Auth, st.Page.State = status.Paused, "psk", status.Active
 	f := &st.VMs[0].Forwards[0]
 	f.Proto, f.State, f.Path = "udp", status.Claim, "mux"
 	text, err := json.Marshal(st)
@@ -219,11 +221,22 @@ func TestTheStatusSocketIsTheGroupsAndTellsNoDirectories(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"wait", strconv.Itoa(int(port)), "--timeout", "1s"}, {"proxy", "dev", strconv.Itoa(int(port))},
-		{"forward", "add", "9"}, {"forward", "rm", "9"}, {"forward", "list"}, {"release", "9"},
+		{"forward", "add", "9"}, {"forward", "rm", "9"}, {"forward", "list"}, {"release", "9"}, {"reload"},
 	} {
 		_, _, err = runHere(t, append(args, "--socket", public)...)
 		if err == nil || !strings.Contains(err.Error(), "for status alone") {
 			t.Errorf("%v, which has something done: %v", args, err)
 		}
+	}
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", public)
+	}}
+	res, err := (&http.Client{Transport: tr}).Get("http://agent/v1/requests") // whose URLs may be secrets
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusForbidden {
+		t.Errorf("the pages that VMs ask for: %s", res.Status)
 	}
 }

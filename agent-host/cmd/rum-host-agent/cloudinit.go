@@ -14,6 +14,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/install"
 	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/vmflag"
 	"github.com/rum-vm/rum-agent/cloudinit"
 	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
@@ -74,7 +75,7 @@ func (o *cloudInitOptions) run(ctx context.Context, name string, stdout, stderr 
 	if o.output == "" {
 		return output.Misuse(errors.New("cloudinit: there is no file to write to; give -o FILE"))
 	}
-	if err := checkDomainName(name); err != nil {
+	if err := vmflag.CheckDomain(name); err != nil {
 		return err
 	}
 	seed, err := o.seed(name)

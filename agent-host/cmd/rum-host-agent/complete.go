@@ -16,9 +16,9 @@ func completeWords(c *cobra.Command, s *shared) {
 	}
 	words := strings.Fields(c.Use)[1:]
 	if c.ValidArgsFunction == nil && c.Name() != "help" {
-		c.ValidArgsFunction = func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		c.ValidArgsFunction = func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(args) < len(words) {
-				return offered(c, s, words[len(args)], args, words)
+				return offered(c, s, words[len(args)], args, words, begun)
 			}
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -26,17 +26,18 @@ func completeWords(c *cobra.Command, s *shared) {
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		switch name, _ := pflag.UnquoteUsage(f); name {
 		case "VM", "PORT", "STATE":
-			_ = c.RegisterFlagCompletionFunc(f.Name, func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-				return offered(c, s, name, args, words)
+			_ = c.RegisterFlagCompletionFunc(f.Name, func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+				return offered(c, s, name, args, words, begun)
 			})
 		}
 	})
 }
 
-// offered are the words that may be what a command calls so; args are those before it, and words what it calls them.
-func offered(c *cobra.Command, s *shared, what string, args, words []string) ([]string, cobra.ShellCompDirective) {
-	from := complete.Source{Socket: s.socket}
-	vm, positional := "", len(words) > 0 && strings.Trim(words[0], "[]") == "VM"
+// offered are the words that may be what a command calls so, of which begun is typed; args are those before it, and
+// words what it calls them.
+func offered(c *cobra.Command, s *shared, what string, args, words []string, begun string) ([]string, cobra.ShellCompDirective) {
+	from := complete.Source{Socket: s.socket, Begun: begun}
+	vm, positional := "", len(words) > 0 && strings.Trim(words[0], "[].") == "VM"
 	if f := c.Flags().Lookup("vm"); f != nil {
 		vm = f.Value.String()
 	} else if positional && len(args) > 0 {
@@ -49,7 +50,7 @@ func offered(c *cobra.Command, s *shared, what string, args, words []string) ([]
 		proto = "tcp"
 	}
 	var all []string
-	switch strings.Trim(what, "[]") {
+	switch strings.Trim(what, "[].") {
 	case "VM", "DOMAIN":
 		all = from.VMs(c.Context())
 	case "HOST:]GUEST":

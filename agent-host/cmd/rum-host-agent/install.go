@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/vmflag"
 	"github.com/rum-vm/rum-agent/cloudinit"
 )
 
@@ -50,12 +54,16 @@ func vmAndSSHOptions(c *cobra.Command, args []string) error {
 	if n := c.ArgsLenAtDash(); n >= 0 {
 		args = args[:n]
 	}
-	return exactlyOne("VM")(c, args)
+	err := exactlyOne("VM")(c, args)
+	if len(args) > 1 {
+		err = output.Misuse(output.Advise(errors.New(c.Name()+" takes one VM"), "put -- before what is for ssh, as in: "+c.CommandPath()+" "+args[0]+" -- "+strings.Join(args[1:], " ")))
+	}
+	return err
 }
 
 func (o *installOptions) run(ctx context.Context, name string, sshOptions []string, stdout, stderr io.Writer) error {
 	seed := &cloudinit.Seed{Name: name}
-	err := checkDomainName(name)
+	err := vmflag.CheckDomain(name)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/vmflag"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 func newKeys() *cobra.Command {
@@ -22,7 +24,7 @@ A running agent uses what is changed here at its next attempt to reach the VM.`,
 		Args: noSubcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newKeysNew(), newKeysList(), newKeysForget(), newKeysRotate(), newKeysBind())
+	c.AddCommand(newKeysNew(), newKeysList(), newKeysForget(), newKeysRotate(), newKeysBind(), newKeysExport())
 	return c
 }
 
@@ -33,7 +35,7 @@ func newKeysNew() *cobra.Command {
 		Short: "Make a key for a VM that has none",
 		Args:  exactlyOne("VM"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := checkDomainName(args[0]); err != nil {
+			if err := vmflag.CheckDomain(args[0]); err != nil {
 				return err
 			}
 			id, err := domainUUID(uuid)
@@ -58,6 +60,29 @@ too, so bring it there at once.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			const done = "%[1]s has another key. Bring it there with: rum-host-agent install %[1]s, or cloudinit %[1]s\n"
 			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Rotate(args[0]) })
+		},
+	}
+}
+
+func newKeysExport() *cobra.Command {
+	return &cobra.Command{
+		Use:   "export VM",
+		Short: "Print the key of a VM, for that VM's /etc/rum-agent/key",
+		Long: `Print the key of a VM as that VM's /etc/rum-agent/key has it, for a VM that gets its agent
+by another way than install or cloudinit. Who has read it passes for the VM, and for its host.`,
+		Example: "  rum-host-agent keys export dev | ssh root@192.168.50.101 install -D -m 600 /dev/stdin /etc/rum-agent/key",
+		Args:    exactlyOne("VM"),
+		RunE: func(c *cobra.Command, args []string) error {
+			store, err := keys.Default()
+			var key keyfile.Key
+			if err == nil {
+				key, err = store.Lookup(args[0], "")
+			}
+			if err != nil {
+				return output.Advise(err, keys.Hint(output.Clean(args[0]), err))
+			}
+			_, err = c.OutOrStdout().Write(key.Encode())
+			return err
 		},
 	}
 }

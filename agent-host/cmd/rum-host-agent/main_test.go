@@ -195,10 +195,11 @@ func fakeAgent() {
 	_ = http.Serve(l, nil)
 }
 
-// crowd SOCKET N is a guest agent that announces so many ports on 127.0.0.2, from 40000 on.
+// crowd SOCKET FIRST N is a guest agent that announces so many ports on 127.0.0.2, from a first one on.
 func crowd() {
-	n, _ := strconv.Atoi(os.Args[2])
-	guest(tunnel.Config{AgentVersion: "fake"}, 40000, n)
+	first, _ := strconv.Atoi(os.Args[2])
+	n, _ := strconv.Atoi(os.Args[3])
+	guest(tunnel.Config{AgentVersion: "fake"}, first, n)
 }
 
 // guest announces ports from a first one on until it is told to stop.

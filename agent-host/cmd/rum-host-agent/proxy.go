@@ -15,7 +15,8 @@ func newProxy(s *shared) *cobra.Command {
 		Short: "Join standard input and output to a port in a VM",
 		Long: `Join standard input and output to a TCP port in a VM, through the agent that runs. No
 port of this host is needed, and rules that keep the port in the VM do not count:
-who may ask this agent has it, and nobody else.
+who may ask this agent has it, and nobody else. With --fdpass the connection is the
+receiver's, if the way to the VM allows that, and goes on without this agent.
 
 It exits 0 when both directions have ended, 1 when the connection was reset, could
 not be made or was interrupted, 2 on bad usage, and 3 where no agent runs.`,

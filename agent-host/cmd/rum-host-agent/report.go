@@ -2,9 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/output"
@@ -23,18 +21,16 @@ func report(stderr io.Writer, command string, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "rum-host-agent: %s\n", output.CleanError(err.Error()))
 	p, ok := errors.AsType[*output.Problem](err)
 	if !ok {
+		output.Say(stderr, err, "")
 		return exitFailure
 	}
 	hint := p.Hint
 	if p.Usage && hint == "" {
 		hint = "run " + command + " --help to see the usage"
 	}
-	for line := range strings.Lines(hint) {
-		fmt.Fprintln(stderr, output.CleanHint(strings.TrimSuffix(line, "\n")))
-	}
+	output.Say(stderr, err, hint)
 	switch {
 	case p.Usage:
 		return exitUsage

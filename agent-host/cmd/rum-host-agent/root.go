@@ -31,10 +31,10 @@ func newRoot() *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return output.Misuse(err) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
-	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newDoctor(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s),
-		newForward(&s), newRelease(&s),
+	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newDoctor(&s), newLogs(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s), newDashboard(&s),
+		newForward(&s), newRelease(&s), newReload(&s),
 		newSetup(), newNetwork(), newInit(&s),
-		newCloudInit(), newInstall(), newUninstall(), newKeys(), newVersion())
+		newCloudInit(), newInstall(), newUpgrade(&s), newUninstall(), newKeys(), newVersion())
 	completeWords(root, &s)
 	mendCompletion(root)
 	return root

@@ -27,12 +27,18 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/config"
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/events"
+	"github.com/rum-vm/rum-agent/agent-host/fdstore"
 	"github.com/rum-vm/rum-agent/agent-host/metrics"
+	"github.com/rum-vm/rum-agent/agent-host/openurl"
 	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/page"
 	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/agent-host/systemd"
 	"github.com/rum-vm/rum-agent/agent-host/userconfig"
+	"github.com/rum-vm/rum-agent/agent-host/vmflag"
 	"github.com/rum-vm/rum-agent/tunnel/peerlog"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
 // runOptions are the flags of run.
@@ -44,6 +50,7 @@ type runOptions struct {
 	level   string
 	public  string
 	metrics string
+	http    string
 }
 
 func newRun(s *shared) *cobra.Command {
@@ -73,29 +80,33 @@ with a mistake changes nothing.`,
 	configFlag(c, &o.config)
 	c.Flags().StringVar(&o.public, "status-socket", "", "a second socket, `PATH[:GROUP]`, where the group may see status and events, without\ndirectories, and change nothing")
 	c.Flags().StringVar(&o.metrics, "metrics", "", "answer Prometheus at `[HOST]:PORT`, under /metrics; on loopback unless a host is written")
+	c.Flags().StringVar(&o.http, "http", page.DefaultAddress, "serve the page, and names of ports such as 3000.dev.localhost, at `[HOST]:PORT`\nof loopback, or none")
 	c.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	return c
 }
 
-// memoryLimit is from where on memory is collected more eagerly, in bytes. What guests
-// may have wait here is less; without it the heap would be twice that.
-const memoryLimit = 80 << 20
+const (
+	// memoryLimit is from where on memory is collected more eagerly, in bytes. What guests
+	// may have wait here is less; without it the heap would be twice that.
+	memoryLimit = 80 << 20
+	// heapFloor is what the collector takes to be in use beside what is, in bytes, so that it lets as much more
+	// garbage lie until it comes again. What is in use is a few MiB mostly, and requests by name leave so much
+	// garbage that it would be at work all the time.
+	heapFloor = 16 << 20
+)
 
 // logGrace is how long the last lines of the log may take.
 const logGrace = time.Second
 
 func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	shareProcessors()
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
+	defer runtime.KeepAlive(shapeHeap())
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
 		return output.Misuse(fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level))
 	}
-	out := peerlog.NewWriter(stderr)
+	log, out := peerlog.Open(stderr, level, "vm")
 	defer out.Close(logGrace)
-	log := slog.New(peerlog.NewHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}), "vm"))
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -104,7 +115,21 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	agent, err := o.agent(file.Current().Rules, log)
+	opener := openurl.New(openurl.Config{Ready: browser.Display, Open: browser.Start, Notify: browser.Notify, Log: log})
+	socket, stored := systemd.Passed()
+	var listener net.Listener
+	if socket != nil {
+		if listener, err = control.Adopt(socket); err != nil {
+			return err
+		}
+		o.socket = listener.Addr().String() // as its unit has it
+	}
+	var kept *fdstore.Store
+	if systemd.Notified() {
+		kept = fdstore.New(systemd.Notify, stored, fdstore.Wait, log)
+		defer kept.Close()
+	}
+	agent, err := o.agent(file.Current().Rules, opener, kept, log)
 	if err != nil {
 		return err
 	}
@@ -117,7 +142,13 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 
-	listener, err := control.Listen(ctx, o.socket)
+	addresses, err := o.pageAddresses()
+	if err != nil {
+		return err
+	}
+	if listener == nil {
+		listener, err = control.Listen(ctx, o.socket)
+	}
 	switch inUse, ok := errors.AsType[*control.InUseError](err); {
 	case ok && inUse.PID != 0:
 		return output.Advise(err, fmt.Sprintf("stop it with: kill %d, or give this one a socket of its own with --socket", inUse.PID))
@@ -150,6 +181,8 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 
+	reloader := userconfig.Reloader{Began: func() func() { return reloading(log) }}
+	var web *page.Page // nil for none
 	now := func() status.Status {
 		st := agent.Summary()
 		st.Config = userconfig.Status(file, why)
@@ -159,19 +192,62 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		if discovery != nil {
 			st.Setups = discovery.setups()
 		}
+		if web != nil {
+			st.Page = web.Status()
+		}
+		for _, r := range opener.Requests() {
+			r.URL = "" // which is for who answers
+			st.Requests = append(st.Requests, r)
+		}
 		return st
 	}
 	scrape := metrics.Handler(&metrics.Collector{Version: versionOrBuild(), Measure: agent.Measure}, log)
 	server := &control.Server{
-		Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Connect: agent.Connect,
-		AddForward: agent.AddForward, RemoveForward: agent.RemoveForward, Forwards: agent.AddedForwards, Release: agent.Release,
-		Events: agent.Events(), Metrics: scrape, Log: log,
+		Status: now, VMs: agent.VMs, Explain: agent.Explain, Wait: agent.Wait, Connect: func(ctx context.Context, vm string, port uint16, as control.Connection) (net.Conn, error) {
+			return agent.Connect(ctx, vm, port, hostagent.Connection(as))
+		},
+		GuestLog: agent.GuestLog,
+		Upgrade: func(ctx context.Context, vm string, u control.Upgrade, binary io.Reader) error {
+			return agent.UpgradeGuest(ctx, vm, wire.UpgradeRequest(u), binary)
+		},
+
+		AddForward: agent.AddForward, RemoveForward: agent.RemoveForward, Forwards: opener.Explained, Release: agent.Release,
+		Requests: opener.Requests, Answer: opener.Answer,
+		Reload: reloader.Reload, Events: agent.Events(), Metrics: scrape, Log: log,
 	}
 	if rum != nil {
 		server.VMs = func(q status.Query) iter.Seq[status.VM] { return rum.NoteRivals(agent.VMs(q)) }
 	}
+	if addresses != nil {
+		web = page.New(page.Config{
+			Addresses: addresses, Listen: agent.Listen, API: server.Handler(),
+			Names: agent.Names, VMs: server.VMs, Carried: agent.Carried, Log: log,
+		})
+		all := server.VMs
+		server.VMs = func(q status.Query) iter.Seq[status.VM] { return web.Named(all(q)) }
+		server.Link = web.Link
+	}
+	opener.VMs, opener.Events = server.VMs, agent.Events()
+	opener.AddForward, opener.RemoveForward, opener.Forwards = agent.AddForward, agent.RemoveForward, agent.AddedForwards
+	opener.Setting = func(vm string) string {
+		if p := agent.Project(vm); p != nil {
+			return p.Config.OpenURLs(vm)
+		}
+		return file.Current().OpenURLs(vm)
+	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return opener.Run(ctx) })
+	ofFile := reloader.Asked()
+	group.Go(func() error { userconfig.Follow(ctx, file, why, ofFile, agent, log); return nil })
+	if rum != nil {
+		ofProjects := reloader.Asked()
+		group.Go(func() error { rum.Run(ctx, ofProjects); return nil })
+	}
+	group.Go(func() error { reloader.On(ctx, hup); return nil })
 	group.Go(func() error { return server.Serve(ctx, listener) })
+	if web != nil {
+		group.Go(func() error { return web.Run(ctx) })
+	}
 	if public != nil {
 		group.Go(func() error { return server.ServePublic(ctx, public) })
 	}
@@ -181,16 +257,17 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	}
 	group.Go(func() error { browser.FollowRules(ctx, agent.Events(), agent.Ask, log); return nil })
 	group.Go(func() error { return agent.Run(ctx) })
-	group.Go(func() error { userconfig.Follow(ctx, file, why, hup, agent, log); return nil })
 	if discovery != nil {
 		group.Go(func() error { return discovery.run(ctx, o.libvirt != "") })
 	}
-	if rum != nil {
-		hupToo := make(chan os.Signal, 1)
-		signal.Notify(hupToo, syscall.SIGHUP)
-		defer signal.Stop(hupToo)
-		group.Go(func() error { rum.Run(ctx, hupToo); return nil })
-	}
+	group.Go(func() error {
+		return systemd.Watchdog(ctx, func() {
+			_ = now()
+			for range server.VMs(status.Query{Rows: 1}) {
+			}
+			relay.Turn()
+		})
+	})
 	log.Info("ready", "version", versionOrBuild(), "socket", o.socket, "vms", len(o.vms))
 	notify(log, daemon.SdNotifyReady)
 	context.AfterFunc(ctx, func() { notify(log, daemon.SdNotifyStopping) })
@@ -216,13 +293,13 @@ func (o *runOptions) listenPublic(ctx context.Context) (net.Listener, error) {
 }
 
 // agent makes an agent with the VMs of the command line.
-func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Agent, error) {
+func (o *runOptions) agent(rules config.Rules, opener *openurl.Opener, kept *fdstore.Store, log *slog.Logger) (*hostagent.Agent, error) {
 	if len(o.vms) == 0 && !o.usesLibvirt() {
 		return nil, output.Misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
 	}
-	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, ControlSocket: o.socket, Events: events.New(), Log: log})
+	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, ControlSocket: o.socket, OpenURL: opener.Ask, Kept: kept, Events: events.New(), Log: log})
 	for _, s := range o.vms {
-		vm, err := parseVM(s)
+		vm, err := vmflag.Parse(s)
 		if err != nil {
 			return nil, output.Misuse(err)
 		}
@@ -238,9 +315,27 @@ func (o *runOptions) agent(rules config.Rules, log *slog.Logger) (*hostagent.Age
 
 // notify tells systemd, if that is what started the program.
 func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	if err := systemd.Notify(state); err != nil {
 		log.Warn("cannot notify systemd", "error", err)
 	}
+}
+
+// reloading tells systemd that files are read anew, and returns what tells that they have been.
+func reloading(log *slog.Logger) func() {
+	if err := systemd.Reloading(); err != nil {
+		log.Warn("cannot notify systemd", "error", err)
+	}
+	return func() { notify(log, daemon.SdNotifyReady) }
+}
+
+// shapeHeap sets how much memory is used before it is collected. What it returns is to be kept: it counts, and is
+// never touched, so that the kernel has no memory for it. GOMEMLIMIT in the environment is left alone.
+func shapeHeap() (ballast []byte) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return nil
+	}
+	debug.SetMemoryLimit(memoryLimit + heapFloor)
+	return make([]byte, heapFloor)
 }
 
 // shareProcessors leaves half of the processors, of those that the cgroup allows, to the

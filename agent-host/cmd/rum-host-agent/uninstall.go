@@ -9,6 +9,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/vmflag"
 )
 
 func newUninstall() *cobra.Command {
@@ -29,7 +30,7 @@ install does it. This host keeps the VM's key; rum-host-agent keys forget VM for
 }
 
 func uninstall(ctx context.Context, o *reachOptions, name string, sshOptions []string, stdout, stderr io.Writer) error {
-	if err := checkDomainName(name); err != nil {
+	if err := vmflag.CheckDomain(name); err != nil {
 		return err
 	}
 	if err := o.target(name, sshOptions, stderr).Uninstall(ctx, stdout, stderr); err != nil {

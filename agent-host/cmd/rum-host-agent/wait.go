@@ -37,7 +37,7 @@ agent runs, or it ends.`,
 	}
 	c.Flags().StringVar(&about.VM, "vm", "", "the `VM`; without it any")
 	c.Flags().BoolVar(&about.UDP, "udp", false, "a UDP port")
-	c.Flags().DurationVar(&timeout, "timeout", 0, "give up after this `DURATION`, such as 30s (default never)")
+	c.Flags().DurationVar(&timeout, "timeout", 0, "give up after this `DURATION`, such as 30s; 0 is never (the default)")
 	c.Flags().StringVar(&path, "http", "", "ask for this `PATH` over HTTP, such as /")
 	return c
 }

@@ -21,11 +21,25 @@ const (
 func (u *Flows) Receive(f *serve.Service, s *udp.Socket, done <-chan struct{}) {
 	defer u.forget(s)
 	var delay time.Duration
-	for {
-		err := s.Receive(func(b []byte, from udp.Peer) (enough bool) {
-			u.fromClient(f, s, from, b)
+	var used *way
+	on := udp.Receiver{
+		Handle: func(b []byte, size int, from udp.Peer, out *udp.Burst) (useless int) {
+			if w := u.fromClient(f, s, from, b, size, out); w != nil {
+				used = w
+			}
+			return 0
+		},
+		Trouble: f.Lost,
+		Done: func(int, time.Duration) (enough bool) {
+			if used != nil {
+				used.Flush()
+				used = nil
+			}
 			return false
-		}, f.Lost)
+		},
+	}
+	for {
+		err := s.Receive(on)
 		select {
 		case <-done:
 			return
@@ -45,64 +59,88 @@ func (u *Flows) Receive(f *serve.Service, s *udp.Socket, done <-chan struct{}) {
 	}
 }
 
-// fromClient carries one datagram to the guest.
-func (u *Flows) fromClient(f *serve.Service, s *udp.Socket, from udp.Peer, b []byte) {
-	id, to := u.asks(f, s, from, len(b))
-	if err := u.send(f, id, to, b); err != nil {
-		f.Lost(1, err)
-		return
-	}
-	f.Counters.Out.Add(uint64(len(b)))
-}
-
-// send carries a datagram by the best way there is at the moment. What a flow has
+// fromClient carries datagrams of one client to the guest, by the best way there is at the
+// moment: the link's, which it returns, is to be flushed. What a flow has
 // on another way stays there: a guest that was paused and goes on finds its
 // clients at the ports they had.
-func (u *Flows) send(f *serve.Service, flow uint32, to netip.AddrPort, b []byte) error {
+func (u *Flows) fromClient(f *serve.Service, s *udp.Socket, from udp.Peer, b []byte, size int, out *udp.Burst) *way {
+	id, to := u.asks(f, s, from, b, size)
 	r := u.guest.Route()
 	var linkErr error
 	if r.Linked() && !f.BridgeFirst(r) {
 		way, err := u.wayThrough(r.Link)
 		if err == nil {
 			f.Carry(r.Link, way.path())
-			if !way.Send(flow, to, b) {
-				return errSlowGuest
+			for payload := range udp.Split(b, size) {
+				if way.Add(id, to, payload) {
+					f.Counters.Out.Add(uint64(len(payload)))
+				} else {
+					f.Lost(1, errSlowGuest)
+				}
 			}
-			return nil
+			return way
 		}
 		linkErr = err
 	}
-	if !r.Bridge.IsValid() {
-		if linkErr != nil {
-			return linkErr
+	if err := u.overBridgeTo(f, r.Bridge, id, b, size, out); err != nil {
+		if linkErr != nil && !r.Bridge.IsValid() {
+			err = linkErr
 		}
+		f.Lost(udp.Count(b, size), err)
+	}
+	return nil
+}
+
+// overBridgeTo sends datagrams of a flow by the bridge.
+func (u *Flows) overBridgeTo(f *serve.Service, bridge netip.Addr, id uint32, b []byte, size int, out *udp.Burst) error {
+	if !bridge.IsValid() {
 		return serve.ErrNoWay
 	}
-	if err := f.OnBridge(r.Bridge); err != nil {
+	if err := f.OnBridge(bridge); err != nil {
 		return err
 	}
 	f.Carry(nil, serve.PathBridge)
-	return u.overBridge().Send(flow, netip.AddrPortFrom(r.Bridge, f.Key().Port), b)
+	flows, to := u.overBridge(), netip.AddrPortFrom(bridge, f.Key().Port)
+	for payload := range udp.Split(b, size) {
+		if _, err := flows.Add(id, to, payload, out); err != nil {
+			return err
+		}
+	}
+	f.Counters.Out.Add(uint64(len(b)))
+	return nil
 }
 
 var errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")
 
-// fromGuest carries an answer to the client that asked, and reports whether that is of
-// use to the client. An answer to nobody is left alone: the flow may have ended just now.
-func (u *Flows) fromGuest(id uint32, b []byte) bool {
+// fromGuest has answers carried to the client that asked. An answer to nobody is left alone:
+// the flow may have ended just now.
+func (u *Flows) fromGuest(id uint32, b []byte, size int, out *udp.Burst) (useless int) {
 	fl, err := u.answer(id, len(b))
 	if fl == nil {
-		return false
-	}
-	if err == nil {
-		err = fl.socket.Send(b, fl.peer)
+		return int(udp.Count(b, size))
 	}
 	if err != nil {
-		fl.service.Lost(1, err)
-		return false
+		return fl.Sent(int(udp.Count(b, size)), len(b), err)
 	}
-	fl.service.Counters.In.Add(uint64(len(b)))
-	return fl.useful()
+	for payload := range udp.Split(b, size) {
+		out.Add(fl.socket, fl.peer, payload, fl)
+	}
+	return 0
+}
+
+// Sent is of [udp.Owner]: of use is what is of use to the client.
+func (fl *flow) Sent(datagrams, bytes int, err error) (useless int) {
+	if err != nil {
+		fl.service.Lost(uint32(datagrams), err)
+		return datagrams
+	}
+	fl.service.Counters.In.Add(uint64(bytes))
+	for range datagrams {
+		if !fl.useful() {
+			useless++
+		}
+	}
+	return useless
 }
 
 // useful reports whether an answer that was sent counts as of use to the client. For a

@@ -116,9 +116,9 @@ func New(g *serve.Guest) *Flows {
 // Close ends what carries the flows.
 func (u *Flows) Close() { u.cancel() }
 
-// asks returns the number of the flow of a client that has sent n bytes, and where
+// asks returns the number of the flow of a client that has sent some datagrams, and where
 // they go. The flow begins with its first datagram.
-func (u *Flows) asks(f *serve.Service, s *udp.Socket, peer udp.Peer, n int) (id uint32, to netip.AddrPort) {
+func (u *Flows) asks(f *serve.Service, s *udp.Socket, peer udp.Peer, b []byte, size int) (id uint32, to netip.AddrPort) {
 	now := time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -129,7 +129,7 @@ func (u *Flows) asks(f *serve.Service, s *udp.Socket, peer udp.Peer, n int) (id 
 	fl.used = now
 	fl.unasked.Store(0)
 	fl.confirmed = fl.confirmed || fl.replied
-	fl.asked += n + udpOverhead
+	fl.asked += len(b) + int(udp.Count(b, size))*udpOverhead
 	return fl.id, fl.destination()
 }
 
@@ -234,7 +234,7 @@ var errTooManyFlows = fmt.Errorf("more than %d clients talk to this VM over UDP 
 func (u *Flows) makeRoom(now time.Time) {
 	if now.Sub(u.looked) >= lookPause {
 		u.looked = now
-		u.endGone(func(*flow) bool { return true })
+		u.endGone(look(), func(*flow) bool { return true })
 	}
 	if len(u.byClient) < maxFlows {
 		return
@@ -267,16 +267,26 @@ func rank(later bool) int {
 	return 0
 }
 
+// sockets are those of UDP that this host has, or why that is not known.
+type sockets struct {
+	portwatch.UDPSockets
+	err error
+}
+
+func look() sockets {
+	all, err := portwatch.LookUDPSockets()
+	return sockets{all, err}
+}
+
 // endGone ends those of the flows whose client is on this host and has closed its
 // socket. It needs u.mu.
-func (u *Flows) endGone(of func(*flow) bool) {
-	sockets, err := portwatch.LookUDPSockets()
+func (u *Flows) endGone(all sockets, of func(*flow) bool) {
 	for _, fl := range u.byClient {
 		if !fl.local || !of(fl) {
 			continue
 		}
-		gone := !sockets.Has(fl.peer.Addr)
-		if err != nil { // as if it were somewhere in the network
+		gone := !all.Has(fl.peer.Addr)
+		if all.err != nil { // as if it were somewhere in the network
 			gone = time.Since(fl.used) > udpAnswered
 		}
 		if gone {
@@ -288,8 +298,13 @@ func (u *Flows) endGone(of func(*flow) bool) {
 // sweep ends flows that are over, as long as there are any.
 func (u *Flows) sweep() {
 	for {
+		now := time.Now()
+		var all sockets
+		if u.mayBeGone(now) {
+			all = look() // which takes a while, in which clients send
+		}
 		u.mu.Lock()
-		next := u.expire(time.Now())
+		next := u.expire(now, all)
 		u.sweeping = len(u.byClient) > 0
 		more := u.sweeping
 		if !more && u.way != nil {
@@ -309,30 +324,37 @@ func (u *Flows) sweep() {
 	}
 }
 
-// expire ends flows that are over, and returns when to look again. It needs u.mu.
-func (u *Flows) expire(now time.Time) (next time.Time) {
-	due := func(fl *flow) bool { return !now.Before(fl.check) }
-	look := false
+// due reports whether it is to be looked whether a flow is over.
+func (fl *flow) due(now time.Time) bool { return !now.Before(fl.check) }
+
+// mayBeGone reports whether the kernel is to be asked for the sockets of clients.
+func (u *Flows) mayBeGone(now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	for _, fl := range u.byClient {
-		if due(fl) && fl.local {
-			look = true
+		if fl.local && fl.due(now) {
+			return true
 		}
 	}
-	if look {
-		u.endGone(due)
-	}
+	return false
+}
+
+// expire ends flows that are over, and returns when to look again. all is what there was
+// after now, if anything may be gone. It needs u.mu.
+func (u *Flows) expire(now time.Time, all sockets) (next time.Time) {
+	u.endGone(all, func(fl *flow) bool { return fl.due(now) })
 	next = now.Add(lookMax)
 	for _, fl := range u.byClient {
 		idle := now.Sub(fl.used)
 		switch {
-		case fl.local && due(fl):
+		case fl.local && fl.due(now):
 			fl.check = now.Add(min(max(idle, lookMin), lookMax))
 		case !fl.local:
 			fl.check = fl.used.Add(udpUnanswered)
 			if fl.answered {
 				fl.check = fl.used.Add(udpAnswered)
 			}
-			if due(fl) {
+			if fl.due(now) {
 				u.end(fl)
 				continue
 			}

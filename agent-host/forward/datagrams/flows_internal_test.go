@@ -38,12 +38,24 @@ func udpForwardAt(t *testing.T, host string) (*Flows, *serve.Service, *udp.Socke
 	return New(guest), f, socket
 }
 
+// asks has a client send n bytes.
+func asks(u *Flows, f *serve.Service, host *udp.Socket, from udp.Peer, n int) (id uint32, to netip.AddrPort) {
+	return u.asks(f, host, from, make([]byte, n), n)
+}
+
+// fromGuest has an answer carried to a client, and reports whether it was of use.
+func fromGuest(u *Flows, id uint32, answer string) bool {
+	out := udp.NewBurst()
+	useless := u.fromGuest(id, []byte(answer), len(answer), out)
+	return useless+out.Flush() == 0
+}
+
 // TestALocalClientsFlowLivesAsLongAsItsSocket looks hours later: the flow of a client
 // that has its socket open is there, others have gone.
 func TestALocalClientsFlowLivesAsLongAsItsSocket(t *testing.T) {
 	u, f, host := udpForward(t)
 	begin := func(from string) uint32 {
-		id, _ := u.asks(f, host, udp.Peer{Addr: netip.MustParseAddrPort(from)}, 5)
+		id, _ := asks(u, f, host, udp.Peer{Addr: netip.MustParseAddrPort(from)}, 5)
 		return id
 	}
 	client := func() (*net.UDPConn, uint32) {
@@ -74,7 +86,7 @@ func TestALocalClientsFlowLivesAsLongAsItsSocket(t *testing.T) {
 		// What the guest sends prolongs nothing.
 		_, _ = u.answer(answered, 5)
 		u.mu.Lock()
-		u.expire(began.Add(c.after))
+		u.expire(began.Add(c.after), look())
 		for id, want := range c.want {
 			if _, is := u.byID[id]; is != want {
 				t.Errorf("after %v flow %d is there: %v, want %v", c.after, id, is, want)
@@ -97,17 +109,17 @@ func TestAnswersToWhoHasNotAnsweredBackAreBounded(t *testing.T) {
 		return bytes
 	}
 	far := udp.Peer{Addr: netip.MustParseAddrPort("192.0.2.7:1000")}
-	id, _ := u.asks(f, host, far, 10)
+	id, _ := asks(u, f, host, far, 10)
 	if got := given(id); got > amplificationFree {
 		t.Errorf("one datagram of 10 bytes was answered with %d", got)
 	}
-	if again, _ := u.asks(f, host, far, 10); again != id {
+	if again, _ := asks(u, f, host, far, 10); again != id {
 		t.Fatal("another flow")
 	}
 	if got := given(id); got != 1000*1000 {
 		t.Errorf("who had answered back got %d bytes", got)
 	}
-	near, _ := u.asks(f, host, udp.Peer{Addr: netip.MustParseAddrPort("127.0.0.1:1000")}, 10)
+	near, _ := asks(u, f, host, udp.Peer{Addr: netip.MustParseAddrPort("127.0.0.1:1000")}, 10)
 	if got := given(near); got != 1000*1000 {
 		t.Errorf("a client of this host got %d bytes", got)
 	}
@@ -118,7 +130,7 @@ func TestWhatAClientDoesNotReadIsOfNoUse(t *testing.T) {
 	const some = 4096 // datagrams
 	useful := func(u *Flows, id uint32, after func()) (n int) {
 		for range some {
-			if u.fromGuest(id, []byte("ten bytes.")) {
+			if fromGuest(u, id, "ten bytes.") {
 				n++
 			}
 			after()
@@ -144,7 +156,7 @@ func TestWhatAClientDoesNotReadIsOfNoUse(t *testing.T) {
 			if host.LocalAddr().Addr().IsUnspecified() {
 				peer.Local = loopback
 			}
-			id, _ := u.asks(f, host, peer, 1)
+			id, _ := asks(u, f, host, peer, 1)
 			buf := make([]byte, 100)
 			read := func() { _, _, _ = c.ReadFrom(buf) }
 			if n := useful(u, id, read); n != some {
@@ -183,15 +195,15 @@ func TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse(t *testing.T) {
 	}
 	defer c.Close()
 	peer := udp.Peer{Addr: c.LocalAddr().(*net.UDPAddr).AddrPort()}
-	id, _ := u.asks(f, host, peer, 1)
+	id, _ := asks(u, f, host, peer, 1)
 	u.mu.Lock()
 	u.byID[id].local, u.byID[id].confirmed = false, true
 	u.mu.Unlock()
 	for range 3 {
-		u.asks(f, host, peer, 1)
+		asks(u, f, host, peer, 1)
 		n := 0
 		for range 4 * answersPerDatagram {
-			if u.fromGuest(id, []byte("answer")) {
+			if fromGuest(u, id, "answer") {
 				n++
 			}
 		}
@@ -205,15 +217,15 @@ func TestToAClientOfTheNetworkAFewAnswersToEachDatagramAreOfUse(t *testing.T) {
 func TestTwoForgedDatagramsPassForAClient(t *testing.T) {
 	u, f, host := udpForward(t)
 	victim := udp.Peer{Addr: netip.MustParseAddrPort("192.0.2.7:1000")}
-	id, _ := u.asks(f, host, victim, 1)
-	u.asks(f, host, victim, 1) // before any answer: no more than one
+	id, _ := asks(u, f, host, victim, 1)
+	asks(u, f, host, victim, 1) // before any answer: no more than one
 	if _, err := u.answer(id, amplificationFree); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := u.answer(id, 1); err == nil {
 		t.Error("two datagrams at once lifted the bound")
 	}
-	u.asks(f, host, victim, 1)
+	asks(u, f, host, victim, 1)
 	if _, err := u.answer(id, 1<<20); err != nil {
 		t.Error(err)
 	}

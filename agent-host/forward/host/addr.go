@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"golang.org/x/sys/unix"
@@ -25,11 +26,36 @@ func (h Addr) String() string {
 	return h.Addr.String()
 }
 
+// Ruled are the addresses that a decision has for what listens in a guest, in the order of its rule.
+func Ruled(k policy.Key, d *policy.Decision) []Addr {
+	if d.HostSocket != "" {
+		return []Addr{{Proto: policy.ProtoUnix, Path: d.HostSocket}}
+	}
+	proto := k.Proto
+	if proto == policy.ProtoUnix {
+		proto = "tcp" // a socket in the guest, a port here
+	}
+	out := make([]Addr, len(d.Host))
+	for i, a := range d.Host {
+		out[i] = Addr{Proto: proto, Addr: a}
+	}
+	return out
+}
+
 // AddrPorts are those of addresses that are no paths.
 func AddrPorts(all []Addr) []netip.AddrPort {
 	out := make([]netip.AddrPort, len(all))
 	for i, h := range all {
 		out[i] = h.Addr
+	}
+	return out
+}
+
+// Shifted are addresses at ports that are greater by n.
+func Shifted(all []Addr, n int) []Addr {
+	out := slices.Clone(all)
+	for i, h := range all {
+		out[i].Addr = netip.AddrPortFrom(h.Addr.Addr(), h.Addr.Port()+uint16(n))
 	}
 	return out
 }
@@ -67,6 +93,17 @@ type Spot struct {
 
 // Spot is where h is contended for.
 func (h Addr) Spot() Spot { return Spot{h.Proto, h.Addr.Port(), h.Path} }
+
+// Spots are those of addresses, none twice.
+func Spots(all []Addr) []Spot {
+	out := make([]Spot, 0, 1)
+	for _, h := range all {
+		if s := h.Spot(); !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
 
 // HasAddress reports whether this host has an address, as far as it says.
 func HasAddress(ip netip.Addr) bool {

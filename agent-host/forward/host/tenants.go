@@ -38,6 +38,8 @@ type tenant struct {
 	round int
 	name  string    // as [Addresses.HolderOf] says
 	asked time.Time // when that was asked; zero for never
+	// answered tells whether that has been answered, if only by an empty name.
+	answered bool
 }
 
 // wait is how long the address stays free after the tenant has left.
@@ -105,7 +107,7 @@ func (as *Addresses) tenantSeen(h Addr) {
 		as.tenants[h] = x
 	}
 	if !x.left.IsZero() {
-		x.back, x.left, x.name, x.asked = now, time.Time{}, "", time.Time{}
+		x.back, x.left, x.name, x.asked, x.answered = now, time.Time{}, "", time.Time{}, false
 	}
 	x.round, x.seen = as.round, now
 }
@@ -164,11 +166,11 @@ func (x *tenant) holds(h Addr) string {
 	return fmt.Sprintf("%v is held by %s", h, x.name)
 }
 
-// TenantAt says that a program of this host has an address, and reports whether it was asked
-// for the name of that program.
-func (as *Addresses) TenantAt(h Addr) (text string, asked bool) {
+// TenantAt says that a program of this host has an address, and reports whether the name of that
+// program has been looked for.
+func (as *Addresses) TenantAt(h Addr) (text string, answered bool) {
 	x := as.tenants[h]
-	return x.holds(h), !x.asked.IsZero()
+	return x.holds(h), x.answered
 }
 
 // Unnamed are a few addresses that tenants have, of those that are wanted, whose names are to
@@ -190,7 +192,7 @@ func (as *Addresses) Named(h Addr, name string) (text string, ok bool) {
 	if x == nil || !x.left.IsZero() {
 		return "", false
 	}
-	x.name = name
+	x.name, x.answered = name, true
 	return x.holds(h), true
 }
 

@@ -17,13 +17,17 @@ type Announced struct {
 // Next is what it is once these listeners, sorted, are announced, at a time.
 func (a Announced) Next(listeners []portlist.Listener, now time.Time) Announced {
 	next := Announced{listeners, make([]int64, len(listeners))}
-	before := 0
+	before, at := a.listeners, now.UnixMilli()
 	for i, l := range listeners {
-		for before < len(a.listeners) && portlist.Compare(a.listeners[before], l) < 0 {
-			before++
+		order := 1
+		for len(before) > 0 {
+			if order = portlist.Compare(before[0], l); order >= 0 {
+				break
+			}
+			before = before[1:]
 		}
-		if next.at[i] = now.UnixMilli(); before < len(a.listeners) && portlist.Compare(a.listeners[before], l) == 0 {
-			next.at[i] = a.at[before]
+		if next.at[i] = at; len(before) > 0 && order == 0 {
+			next.at[i] = a.at[len(a.at)-len(before)]
 		}
 	}
 	return next

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 
@@ -60,6 +61,17 @@ func (p Ports) OfSorted(all []portlist.Listener) []portlist.Listener {
 		}
 	}
 	return some
+}
+
+// Each ranges over the ports; over none if they are all.
+func (p Ports) Each() iter.Seq2[string, uint16] {
+	return func(yield func(string, uint16) bool) {
+		for k := range p.some {
+			if !yield(k.proto, k.port) {
+				return
+			}
+		}
+	}
 }
 
 // Add adds the ports of listeners.

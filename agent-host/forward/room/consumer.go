@@ -1,6 +1,9 @@
 package room
 
 import (
+	"hash/maphash"
+	"math"
+	"net/netip"
 	"strings"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
@@ -9,15 +12,16 @@ import (
 // Consumer is a part of a VM that shares its room with the other parts: what one
 // rule makes of the ports of one user's program, or expects without seeing them. The
 // users of a guest share first, and then each one's consumers: a program may give
-// itself any name, and as many as it likes.
+// itself any name, and as many as it likes, of which [maxPrograms] count.
 type Consumer struct {
-	vm      *VM
-	key     consumerKey // in vm.consumers
-	ports   int         // forwards and rows
-	bound   []*Seat     // of forwards that have host addresses
-	waiting []*Row      // for room, the oldest first; some of them no longer
-	waits   int         // how many of them still do
-	outcome *outcome    // of the last row
+	vm       *VM
+	key      consumerKey          // in vm.consumers
+	ports    int                  // forwards and rows
+	bound    []*Seat              // of forwards that have host addresses
+	waiting  []*Row               // for room, the oldest first; some of them no longer
+	waits    int                  // how many of them still do
+	outcomes recent[outcome]      // of its rows
+	guests   recent[[]netip.Addr] // of its rows
 }
 
 // Ports is how many forwards and rows it has.
@@ -29,10 +33,28 @@ type consumerKey struct {
 	expected      bool
 }
 
+// How many consumers of a VM are told apart: a guest may announce thousands of ports, each of another user or
+// program. Further programs of a user are one consumer. Further users share numbers by chance, which the guest
+// cannot foresee: who is honest does not share with all that are not.
+const (
+	maxPrograms = 12
+	maxUsers    = 32
+	sharedUsers = 16
+)
+
+var seed = maphash.MakeSeed()
+
 // keyOf is whose the forwards of a group are.
-func keyOf(g *policy.Group) consumerKey {
+func (v *VM) keyOf(g *policy.Group) consumerKey {
 	program, _, _ := strings.Cut(g.Process, "[")
-	return consumerKey{g.UID, g.Decision.Rule, program, g.Expected}
+	k := consumerKey{g.UID, g.Decision.Rule, program, g.Expected}
+	if v.programs[k.uid] == 0 && len(v.programs) >= maxUsers {
+		k.uid = math.MaxUint32 - uint32(maphash.Comparable(seed, k.uid)%sharedUsers) // no user has such a number
+	}
+	if v.consumers[k] == nil && v.programs[k.uid] >= maxPrograms {
+		return consumerKey{uid: k.uid}
+	}
+	return k
 }
 
 // join counts a forward or a row with its consumer, leave takes it away.
@@ -41,14 +63,19 @@ func (v *VM) join(k consumerKey) *Consumer {
 	if c == nil {
 		c = &Consumer{vm: v, key: k}
 		v.consumers[k] = c
+		v.programs[k.uid]++
 	}
 	c.ports++
 	return c
 }
 
 func (c *Consumer) leave() {
-	if c.ports--; c.ports == 0 {
-		delete(c.vm.consumers, c.key)
+	if c.ports--; c.ports > 0 {
+		return
+	}
+	delete(c.vm.consumers, c.key)
+	if c.vm.programs[c.key.uid]--; c.vm.programs[c.key.uid] == 0 {
+		delete(c.vm.programs, c.key.uid)
 	}
 }
 
@@ -78,7 +105,7 @@ type Seat struct {
 
 // Join gives a forward of a group its seat, which it has until [Seat.Leave].
 func (v *VM) Join(f Forward, g *policy.Group) *Seat {
-	return &Seat{of: f, consumer: v.join(keyOf(g))}
+	return &Seat{of: f, consumer: v.join(v.keyOf(g))}
 }
 
 // Leave gives the seat back.

@@ -76,6 +76,7 @@ type VM struct {
 	bound     int // forwards that have host addresses
 	used      int // descriptors of those
 	consumers map[consumerKey]*Consumer
+	programs  map[uint32]int // consumers, by the guest's user
 	users     map[uint32]int // forwards that have host addresses, by the guest's user
 	rows      rows           // what has no host addresses
 	waits     int            // rows that wait for a limit
@@ -85,7 +86,7 @@ type VM struct {
 
 // Add gives a VM a part of the room.
 func (all *Room) Add(owner Owner) *VM {
-	v := &VM{room: all, owner: owner, consumers: make(map[consumerKey]*Consumer), users: make(map[uint32]int)}
+	v := &VM{room: all, owner: owner, consumers: make(map[consumerKey]*Consumer), programs: make(map[uint32]int), users: make(map[uint32]int)}
 	all.vms = append(all.vms, v)
 	return v
 }
@@ -142,7 +143,7 @@ type Need struct {
 
 // NeedOf is that of the first binding of a new forward.
 func (v *VM) NeedOf(g *policy.Group) Need {
-	k := keyOf(g)
+	k := v.keyOf(g)
 	c := v.consumers[k]
 	if c == nil {
 		c = &Consumer{vm: v, key: k}

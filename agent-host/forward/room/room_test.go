@@ -40,12 +40,17 @@ func newGuest(all *room.Room) *guest {
 func program(name string) *policy.Group { return &policy.Group{Process: name + "[1]"} }
 
 // opens has a program open a port, with the error for which it may not.
-func (g *guest) opens(all *room.Room, name string) error {
-	if err := all.Make(g.NeedOf(program(name))); err != nil {
+func (g *guest) opens(all *room.Room, name string) error { return g.opensAs(all, 0, name) }
+
+// opensAs has a program of a user do so.
+func (g *guest) opensAs(all *room.Room, uid uint32, name string) error {
+	p := program(name)
+	p.UID = uid
+	if err := all.Make(g.NeedOf(p)); err != nil {
 		return err
 	}
 	f := &forward{guest: g}
-	f.seat = g.Join(f, program(name))
+	f.seat = g.Join(f, p)
 	f.seat.Open()
 	g.Take()
 	g.open++

@@ -20,7 +20,7 @@ type Row struct {
 
 	consumer *Consumer
 	*outcome
-	guest     []netip.AddrPort // that listen there; nil if it is expected
+	guest     *[]netip.Addr // that listen on the port; nil if it is expected. Rows like each other share it
 	process   string
 	tally     *serve.Tally // of its connections; nil if it never had any
 	since     int64        // when it came, as [time.Time.UnixMilli] has it
@@ -85,7 +85,7 @@ func (all *rows) each() iter.Seq[*Row] {
 	}
 }
 
-// outcome is what rows have in common that are next to each other.
+// outcome is what rows have in common that are like each other.
 type outcome struct {
 	state, reason, label string
 	host                 []netip.Addr
@@ -100,16 +100,15 @@ func (c *Consumer) outcomeOf(k policy.Key, d *policy.Decision, state, reason str
 		o.host = append(o.host, a.Addr())
 		o.port = int(a.Port()) - int(k.Port)
 	}
-	if l := c.outcome; l == nil || l.state != o.state || l.reason != o.reason || l.label != o.label ||
-		l.port != o.port || l.socket != o.socket || !slices.Equal(l.host, o.host) {
-		c.outcome = &o
-	}
-	return c.outcome
+	return c.outcomes.like(o, func(a, b outcome) bool {
+		return a.state == b.state && a.reason == b.reason && a.label == b.label &&
+			a.port == b.port && a.socket == b.socket && slices.Equal(a.host, b.host)
+	})
 }
 
 // AddRow has a port stay in the guest, of listeners announced at a time. It reports whether it waits for room.
 func (v *VM) AddRow(k policy.Key, g *policy.Group, state, reason string, tally *serve.Tally, announced time.Time) (waits bool) {
-	c := v.join(keyOf(g))
+	c := v.join(v.keyOf(g))
 	r := &Row{Key: k, consumer: c, outcome: c.outcomeOf(k, &g.Decision, state, reason), process: g.Process, tally: tally, since: time.Now().UnixMilli(), announced: announced.UnixMilli()}
 	r.listens(g)
 	v.rows.add(r)
@@ -122,10 +121,11 @@ func (r *Row) listens(g *policy.Group) {
 	if g.Expected || g.Held {
 		return
 	}
-	r.guest = make([]netip.AddrPort, len(g.Guest))
+	addrs := make([]netip.Addr, len(g.Guest))
 	for i, l := range g.Guest {
-		r.guest[i] = l.Addr
+		addrs[i] = l.Addr.Addr()
 	}
+	r.guest = r.consumer.guests.like(addrs, slices.Equal)
 }
 
 // Describe takes over what an announcement says and what needs no host addresses. It reports
@@ -133,7 +133,7 @@ func (r *Row) listens(g *policy.Group) {
 func (r *Row) Describe(g *policy.Group) (waits bool) {
 	r.listens(g)
 	r.process = g.Process
-	if k := keyOf(g); !r.waiting && k != r.consumer.key {
+	if k := r.consumer.vm.keyOf(g); !r.waiting && k != r.consumer.key {
 		was := r.consumer
 		r.consumer = was.vm.join(k) // as another rule's, or another program's
 		was.leave()
@@ -233,10 +233,13 @@ func (r *Row) hosts() []string {
 	return out
 }
 
-func texts(addrs []netip.AddrPort) []string {
-	out := make([]string, len(addrs))
-	for i, a := range addrs {
-		out[i] = a.String()
+// guests are the addresses that listen in the guest.
+func (r *Row) guests() []string {
+	out := []string{}
+	if r.guest != nil {
+		for _, ip := range *r.guest {
+			out = append(out, netip.AddrPortFrom(ip, r.Key.Port).String())
+		}
 	}
 	return out
 }
@@ -254,7 +257,7 @@ func (r *Row) Status() status.Forward {
 	st := status.Forward{
 		AnnouncedAt: time.UnixMilli(r.announced), Since: time.UnixMilli(r.since),
 		Proto: r.Key.Proto, Port: r.Key.Port, Process: r.process, Rule: r.consumer.key.rule, Label: r.label,
-		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: texts(r.guest),
+		State: r.state, Reason: r.reason, Host: r.hosts(), Listening: []string{}, Guest: r.guests(),
 	}
 	if r.Key.Socket != "" {
 		st.Guest = []string{r.Key.Socket}

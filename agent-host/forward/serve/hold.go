@@ -104,7 +104,7 @@ func (s *Service) await(ctx context.Context, c *relay.Client, conn relay.Conn, f
 // takeTurn waits until nobody else tries the service. The error is why it is not worth
 // waiting for.
 func (h *holding) takeTurn(ctx context.Context, client relay.Conn) error {
-	there, stop := relay.WhileThere(ctx, client)
+	there, stop := whileThere(ctx, client)
 	select {
 	case h.turn <- struct{}{}:
 	case <-h.over:
@@ -122,7 +122,7 @@ func (h *holding) takeTurn(ctx context.Context, client relay.Conn) error {
 
 // wait waits until it is worth another look, or for the time. The error is as that of takeTurn.
 func (h *holding) wait(ctx context.Context, client relay.Conn, changed <-chan struct{}, retry <-chan time.Time) error {
-	there, stop := relay.WhileThere(ctx, client)
+	there, stop := whileThere(ctx, client)
 	select {
 	case <-changed:
 	case <-retry:

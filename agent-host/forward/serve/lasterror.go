@@ -14,9 +14,12 @@ import (
 // did. The zero value is nothing yet.
 type LastError struct {
 	last   atomic.Pointer[failure]
-	kinds  [len(Kinds)]atomic.Uint64
-	ending atomic.Uint64 // clients that read an end where a reset was due
+	kinds  atomic.Pointer[counts] // nil until one is counted: most ports never have one
+	ending atomic.Uint64          // clients that read an end where a reset was due
 }
+
+// counts are how many errors there were of each of [Kinds].
+type counts [len(Kinds)]atomic.Uint64
 
 type failure struct {
 	text string
@@ -34,12 +37,19 @@ func (e *LastError) remember(err error) {
 	e.last.Store(&failure{err.Error(), Kinds[kindOf(err)], time.Now()})
 }
 
-func (e *LastError) count(err error) { e.kinds[kindOf(err)].Add(1) }
+func (e *LastError) count(err error) {
+	if e.kinds.Load() == nil {
+		e.kinds.CompareAndSwap(nil, new(counts))
+	}
+	e.kinds.Load()[kindOf(err)].Add(1)
+}
 
 // Counts are how many errors there were of each of [Kinds].
 func (e *LastError) Counts() (n [len(Kinds)]uint64) {
-	for i := range e.kinds {
-		n[i] = e.kinds[i].Load()
+	if kinds := e.kinds.Load(); kinds != nil {
+		for i := range kinds {
+			n[i] = kinds[i].Load()
+		}
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"net"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
@@ -17,6 +18,10 @@ type Link struct {
 	// RelayNow is Open and then [relay.Relay], without waiting for anything. It
 	// reports false, having done nothing, if that cannot be; nil is for never.
 	RelayNow func(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool
+	// HandOver connects to the target in the guest and gives the connection away: nothing of it
+	// is counted or bounded here. The error is a [*wire.AnswerError] if the guest could not
+	// connect; after any other, Open may.
+	HandOver func(ctx context.Context, t wire.Target) (net.Conn, error)
 	// Silent reports that the guest gives no sign of life, so that a new
 	// connection had better go another way.
 	Silent func() bool

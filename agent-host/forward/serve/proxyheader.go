@@ -3,17 +3,17 @@ package serve
 import (
 	"fmt"
 	"net"
+	"net/netip"
 
 	proxyproto "github.com/pires/go-proxyproto"
-	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // proxyHeader is what a service is told of its client before anything else, in version
 // 2 of the PROXY protocol. Of a client on a unix socket there is no address to tell:
 // LOCAL has the service take the connection for what it looks like.
-func proxyHeader(c *relay.Client) ([]byte, error) {
+func proxyHeader(from, to netip.AddrPort) ([]byte, error) {
 	h := proxyproto.Header{Version: 2, Command: proxyproto.LOCAL}
-	if from, to := c.From(), c.To(); from.IsValid() && to.IsValid() {
+	if from.IsValid() && to.IsValid() {
 		h.Command = proxyproto.PROXY
 		h.SourceAddr, h.DestinationAddr = net.TCPAddrFromAddrPort(from), net.TCPAddrFromAddrPort(to)
 		h.TransportProtocol = proxyproto.TCPv4

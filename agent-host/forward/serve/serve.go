@@ -53,7 +53,11 @@ func (s *Service) Serve(c *relay.Client) {
 	m := s.manner.Load()
 	first := prefix{early, len(early)}
 	if m.proxyProtocol {
-		header, err := proxyHeader(c)
+		from, to := m.from, m.to
+		if !from.IsValid() {
+			from, to = c.From(), c.To()
+		}
+		header, err := proxyHeader(from, to)
 		if err != nil {
 			c.Abort()
 			s.ended(c, err)
@@ -88,7 +92,7 @@ func (s *Service) relayNow(c *relay.Client, first prefix) bool {
 	}
 	t := s.guest
 	t.wg.Add(1)
-	ok := l.RelayNow(c, s.target(c), first.bytes, &s.Counters, func(err error) {
+	ok := l.RelayNow(c, s.targetFor(c), first.bytes, &s.Counters, func(err error) {
 		defer t.wg.Done()
 		s.ended(c, err)
 	})
@@ -160,7 +164,7 @@ func (s *Service) reach(ctx context.Context, c *relay.Client, conn relay.Conn, f
 	r := s.guest.Route()
 	var linkErr error
 	if r.Linked() && !s.BridgeFirst(r) {
-		guest, err := s.openStream(ctx, r.Link, s.target(c), first)
+		guest, err := s.openStream(ctx, r.Link, s.targetFor(c), first)
 		if err == nil {
 			return guest, nil
 		}
@@ -191,13 +195,16 @@ func (s *Service) BridgeFirst(r *Route) bool {
 	return r.Bridge.IsValid() && policy.BridgeOnly(s.Listeners()) && s.OnBridge(r.Bridge) == nil
 }
 
-// target is what a client's connection goes to in the guest: if that can be
+// targetFor is what a client's connection goes to in the guest: if that can be
 // chosen, with the address family that the client used, IPv4 on a unix socket.
-func (s *Service) target(c *relay.Client) wire.Target {
+func (s *Service) targetFor(c *relay.Client) wire.Target { return s.target(!c.From().Addr().Is6()) }
+
+// target is what a connection goes to in the guest, by IPv4 where that can be chosen and is wanted.
+func (s *Service) target(ipv4 bool) wire.Target {
 	if s.key.Socket != "" {
 		return wire.UnixTarget(s.key.Socket)
 	}
-	return wire.Target{Network: s.key.Proto, Addrs: policy.Candidates(s.Listeners(), !c.From().Addr().Is6())}
+	return wire.Target{Network: s.key.Proto, Addrs: policy.Candidates(s.Listeners(), ipv4)}
 }
 
 func (s *Service) openStream(ctx context.Context, l *Link, target wire.Target, first []byte) (relay.Conn, error) {
@@ -216,6 +223,33 @@ func (s *Service) openStream(ctx context.Context, l *Link, target wire.Target, f
 
 // dialBridge connects as long as the kernel tries and the client waits.
 func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge netip.Addr, first []byte) (relay.Conn, error) {
+	there, stop := whileThere(ctx, client)
+	c, err := s.connectBridge(there, bridge)
+	stop()
+	if gone := context.Cause(there); errors.Is(gone, relay.ErrClient) {
+		if err == nil {
+			_ = c.Close()
+		}
+		return nil, fmt.Errorf("bridge: %w", gone)
+	}
+	if err != nil {
+		if _, short := errors.AsType[*reserve.SpentError](err); short {
+			s.CannotAccept(err)
+		}
+		return nil, err
+	}
+	guest := relay.TCP(c)
+	// The socket's buffer takes this without waiting.
+	if _, err := guest.Write(first); err != nil {
+		guest.Abort()
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	s.Carry(nil, PathBridge)
+	return guest, nil
+}
+
+// connectBridge connects as long as the kernel tries. A connection that is closed is reset.
+func (s *Service) connectBridge(ctx context.Context, bridge netip.Addr) (*net.TCPConn, error) {
 	if err := s.OnBridge(bridge); err != nil {
 		return nil, err
 	}
@@ -229,19 +263,10 @@ func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 	default:
 		return nil, fmt.Errorf("bridge: %w", dial.ErrTooMany)
 	}
-	there, stop := relay.WhileThere(ctx, client)
 	began := clock.Now()
 	d := net.Dialer{Timeout: wire.DialTimeout, Control: relay.ControlTCP}
-	c, err := d.DialContext(there, s.key.Proto, addr.String())
-	stop()
-	gone := context.Cause(there)
-	switch {
-	case errors.Is(gone, relay.ErrClient):
-		if err == nil {
-			_ = c.Close()
-		}
-		err = gone
-	case err == nil:
+	c, err := d.DialContext(ctx, s.key.Proto, addr.String())
+	if err == nil {
 		err = dial.NotToItself(c)
 	}
 	if err != nil {
@@ -249,16 +274,8 @@ func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 	}
 	if err := reserve.CheckConn(c.(*net.TCPConn)); err != nil {
 		_ = c.Close()
-		s.CannotAccept(err)
 		return nil, err
 	}
 	s.Counters.Dials.Observe(clock.Now() - began)
-	guest := relay.TCP(c.(*net.TCPConn))
-	// The socket's buffer takes this without waiting.
-	if _, err := guest.Write(first); err != nil {
-		guest.Abort()
-		return nil, fmt.Errorf("bridge: %w", err)
-	}
-	s.Carry(nil, PathBridge)
-	return guest, nil
+	return c.(*net.TCPConn), nil
 }

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type Service struct {
 // manner is how a rule wants clients to be served.
 type manner struct {
 	proxyProtocol bool
+	from, to      netip.AddrPort // what is told of a client, in the place of its own addresses
 	hold          time.Duration
 	holding       *holding // nil where there is no hold, and never was
 }

@@ -64,6 +64,7 @@ func (n *namespace) listenMany(count int) (closeAll func(), err error) {
 
 // agents are a guest agent and a host agent with a link between them.
 type agents struct {
+	listen            []string // the guest agent's flags about its endpoint
 	guest, host       *exec.Cmd
 	guestLog, hostLog logbuf.Buffer
 }
@@ -84,7 +85,8 @@ func (a *agents) startGuest(bin string, guest *namespace, prepare string) error 
 }
 
 func (a *agents) launchGuest(bin, prepare string) error {
-	a.guest = exec.Command("unshare", "-m", "sh", "-c", prepare+`exec "$@"`, "sh", filepath.Join(bin, "rum-guest-agent"), "--listen", "unix:"+linkSocket)
+	argv := []string{"-m", "sh", "-c", prepare + `exec "$@"`, "sh", filepath.Join(bin, "rum-guest-agent")}
+	a.guest = exec.Command("unshare", append(argv, a.listen...)...)
 	a.guest.Stderr = &a.guestLog
 	return a.guest.Start()
 }

@@ -105,19 +105,19 @@ func refusedUDP() bool {
 }
 
 // until asks until the client sees something, and returns when that was.
-func until(seen func() bool, start time.Time, between time.Duration) (time.Duration, error) {
+func until(seen func() bool, between time.Duration) (at time.Time, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// Else each sleep of a thread may be 50 us longer (timer_slack_ns in kernel/time/hrtimer.c).
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
-		return 0, err
+		return at, err
 	}
 	pause := unix.NsecToTimespec(between.Nanoseconds())
-	for !seen() {
+	for start := time.Now(); !seen(); {
 		if time.Since(start) > patience {
-			return 0, errPatience
+			return at, errPatience
 		}
 		_ = unix.Nanosleep(&pause, nil)
 	}
-	return time.Since(start), nil
+	return time.Now(), nil
 }

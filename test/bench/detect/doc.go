@@ -13,8 +13,8 @@
 // It also counts what both agents do while nothing happens: context switches and
 // processor time.
 //
-// The client tries again and again with a short sleep between, in system calls of its own
-// thread, and this machine may be
+// The client tries again and again with a short sleep between. It and the TCP server it asks are in system
+// calls of threads of their own, as most programs are: what a runtime adds is no part of this. This machine may be
 // busy: how much later than asked a sleep of one millisecond ended meanwhile is printed
 // beside each row.
 //

@@ -34,6 +34,7 @@ func main() {
 	pflag.StringSliceVar(&o.sources, "sources", []string{"ebpf", "tracepoint", "poll"}, "the sources of events to measure")
 	inside := pflag.Bool("inside", false, "for the program itself")
 	serve := pflag.Bool("serve", false, "for the program itself")
+	overVsock := pflag.Bool("over-vsock", false, "for the program itself")
 	held := pflag.String("hold", "", "for the program itself")
 	pflag.Parse()
 	var err error
@@ -42,6 +43,8 @@ func main() {
 		err = serveTrials()
 	case *held != "":
 		err = hold(*held)
+	case *overVsock:
+		err = startsOverVsock(o)
 	case *inside:
 		err = runInside(o)
 	default:
@@ -100,6 +103,11 @@ func runInside(o options) error {
 				return fmt.Errorf("in a VM, %s: %w", source, err)
 			}
 		}
+		if o.starts > 0 {
+			if err := measureVsock(o); err != nil {
+				return fmt.Errorf("in a VM, over vsock: %w", err)
+			}
+		}
 	}
 	printNeighbours()
 	return nil
@@ -138,7 +146,7 @@ var without = map[string]string{
 const hideCgroups = "while umount -a -t cgroup2 && grep -q ' - cgroup2 ' /proc/self/mountinfo; do :; done; "
 
 func measureSource(o options, guest *namespace, source string) (err error) {
-	agents := new(agents)
+	agents := &agents{listen: []string{"--listen", "unix:" + linkSocket}}
 	defer func() {
 		if stopErr := agents.stop(); err == nil {
 			err = stopErr
@@ -158,7 +166,7 @@ func measureSource(o options, guest *namespace, source string) (err error) {
 	if err := agents.startHost(o.bin, "unix:"+linkSocket); err != nil {
 		return err
 	}
-	if err := trials(o.trials, &inNamespace{namespace: guest}, between); err != nil {
+	if err := trials(o.trials, &inNamespace{namespace: guest}, paceInNamespace); err != nil {
 		return err
 	}
 	again, err := restarts(guest, o.trials)
@@ -193,13 +201,13 @@ func measureSource(o options, guest *namespace, source string) (err error) {
 }
 
 // trials prints how long it takes for ports of a guest to be seen.
-func trials(count int, g guest, between time.Duration) error {
+func trials(count int, g guest, p pace) error {
 	fmt.Printf("  %-34s %8s %8s %8s %8s   %s\n", "ms", "p50", "p90", "p99", "max", "over-sleep p50/p99/max")
 	for _, t := range []trial{tcpTrial, udpTrial} {
 		control := startControl()
 		var up, down times
 		for range count {
-			opened, closed, err := t.run(g, between)
+			opened, closed, err := t.run(g, p)
 			if err != nil {
 				return err
 			}

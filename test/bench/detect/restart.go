@@ -31,17 +31,17 @@ func restarts(guest *namespace, count int) (took times, err error) {
 		start := time.Now()
 		go answerWith(l, mark)
 		var wrong error
-		span, err := until(func() bool {
+		at, err := until(func() bool {
 			got, err := answer()
 			if err == nil && got != mark {
 				wrong = fmt.Errorf("server %d was asked, and server %d has answered", mark, got)
 			}
 			return err == nil
-		}, start, between)
+		}, between)
 		if err := errors.Join(err, wrong); err != nil {
 			return nil, fmt.Errorf("a restarted server: %w", err)
 		}
-		took = append(took, span)
+		took = append(took, at.Sub(start))
 	}
 	return took, nil
 }

@@ -22,11 +22,9 @@ func (s *server) open(proto string) (at time.Time, err error) {
 		}
 		return at, err
 	}
-	l, err := net.Listen("tcp4", address)
-	at = time.Now()
+	l, at, err := listenTCP()
 	if err == nil {
 		s.listener = l
-		go answerAll(l)
 	}
 	return at, err
 }
@@ -47,34 +45,19 @@ func echo(c net.PacketConn) {
 	}
 }
 
-func answerAll(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			var b [1]byte
-			if _, err := c.Read(b[:]); err == nil {
-				_, _ = c.Write(b[:])
-			}
-		}()
-	}
-}
-
 // inNamespace is a server in a network namespace.
 type inNamespace struct {
 	*namespace
 	server server
 }
 
-func (n *inNamespace) open(proto string) (at time.Time, err error) {
-	err = n.do(func() (err error) {
+func (n *inNamespace) open(proto string) (func() (time.Time, error), error) {
+	var at time.Time
+	err := n.do(func() (err error) {
 		at, err = n.server.open(proto)
 		return err
 	})
-	return at, err
+	return func() (time.Time, error) { return at, nil }, err
 }
 
 func (n *inNamespace) close() (at time.Time, err error) { return n.server.close() }

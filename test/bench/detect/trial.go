@@ -9,20 +9,32 @@ import (
 
 const (
 	port = 8080
-	// between is the time from one try of the client to the next. A VM is emulated where
-	// nothing better is to be had, and so slow then that asking it more often is a flood.
-	between     = 100 * time.Microsecond
-	betweenInVM = 25 * time.Millisecond
+	// between is the time from one try of the client to the next.
+	between = 100 * time.Microsecond
 	// patience is how long a trial may take.
 	patience = 10 * time.Second
 )
 
 var errPatience = fmt.Errorf("waited for %v in vain", patience)
 
+// pace is the time from one try of the client to the next: until the port is there, while
+// the host itself refuses, and until it is not there any more.
+type pace struct{ open, closed time.Duration }
+
+var (
+	// At a fifth of that, the connections that fail keep the kernel so busy that it leaves some to a thread of its
+	// own (ksoftirqd), for which the one that counts then waits 10 ms in one trial of a hundred.
+	paceInNamespace = pace{between, between}
+	// A VM is emulated where nothing better is to be had, and so slow then that a client which
+	// reaches it more often is a flood.
+	paceInVM = pace{500 * time.Microsecond, 25 * time.Millisecond}
+)
+
 // guest opens and closes the one port that is asked for, and says when that was done, by
 // the clock of this machine.
 type guest interface {
-	open(proto string) (at time.Time, err error)
+	// open may return before the port is open; at waits for that.
+	open(proto string) (at func() (time.Time, error), err error)
 	close() (at time.Time, err error)
 }
 
@@ -33,22 +45,29 @@ type trial struct {
 	opened, closed func() bool // whether the client sees it
 }
 
-func (t trial) run(g guest, between time.Duration) (opened, closed time.Duration, err error) {
-	start, err := g.open(t.proto)
+func (t trial) run(g guest, p pace) (opened, closed time.Duration, err error) {
+	at, err := g.open(t.proto)
 	if err != nil {
 		return 0, 0, err
 	}
-	if opened, err = until(t.opened, start, between/5); err != nil {
+	answered, err := until(t.opened, p.open)
+	if err != nil {
 		return 0, 0, fmt.Errorf("%s: an answer: %w", t.proto, err)
 	}
+	start, err := at()
+	if err != nil {
+		return 0, 0, err
+	}
+	opened = answered.Sub(start)
 	pauseBetween()
 	if start, err = g.close(); err != nil {
 		return 0, 0, err
 	}
-	if closed, err = until(t.closed, start, between); err != nil {
+	refused, err := until(t.closed, p.closed)
+	if err != nil {
 		return 0, 0, fmt.Errorf("%s: a refusal: %w", t.proto, err)
 	}
-	return opened, closed, nil
+	return opened, refused.Sub(start), nil
 }
 
 // pauseBetween lets the agents rest between two trials, for a time that has nothing to

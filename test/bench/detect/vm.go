@@ -35,6 +35,7 @@ func serveTrials() error {
 		if proto, ok := strings.CutPrefix(lines.Text(), "open "); ok {
 			pauseBetween() // until the order is no part of what is measured
 			at, err = s.open(proto)
+			pauseBetween() // nor is the answer, which goes by the same way as the first request
 		} else if lines.Text() == "close" {
 			pauseBetween()
 			at, err = s.close()
@@ -69,16 +70,26 @@ func dialVM() (*inVM, error) {
 	return v, nil
 }
 
-// order has the server do something, and returns when it was done by the server's clock.
-func (v *inVM) order(line string) (time.Duration, error) {
+// send has the server do something.
+func (v *inVM) send(line string) error {
 	_ = v.c.SetDeadline(time.Now().Add(patience))
-	if _, err := fmt.Fprintln(v.c, line); err != nil {
-		return 0, err
-	}
+	_, err := fmt.Fprintln(v.c, line)
+	return err
+}
+
+// done waits until the server has, and returns when that was by the server's clock.
+func (v *inVM) done() (time.Duration, error) {
 	if !v.lines.Scan() {
-		return 0, fmt.Errorf("%q: the server in the VM has ended: %w", line, v.lines.Err())
+		return 0, fmt.Errorf("the server in the VM has ended: %w", v.lines.Err())
 	}
 	return time.ParseDuration(v.lines.Text())
+}
+
+func (v *inVM) order(line string) (time.Duration, error) {
+	if err := v.send(line); err != nil {
+		return 0, err
+	}
+	return v.done()
 }
 
 // setClock compares the clocks: of some questions, the one that was answered first is
@@ -98,12 +109,15 @@ func (v *inVM) setClock() error {
 	return nil
 }
 
-func (v *inVM) open(proto string) (at time.Time, err error) {
+// open does not wait for the server's word, which may come later than what it tells of.
+func (v *inVM) open(proto string) (func() (time.Time, error), error) {
 	if err := v.setClock(); err != nil {
-		return at, err
+		return nil, err
 	}
-	clock, err := v.order("open " + proto)
-	return v.began.Add(clock), err
+	return func() (time.Time, error) {
+		clock, err := v.done()
+		return v.began.Add(clock), err
+	}, v.send("open " + proto)
 }
 
 func (v *inVM) close() (at time.Time, err error) {
@@ -156,5 +170,5 @@ func measureVM(o options, source string) (err error) {
 	}
 	defer server.c.Close()
 	fmt.Printf("\nin a VM, %s (the guest agent says: %s)\n", source, sources(guest.Console()))
-	return trials(o.trials, server, betweenInVM)
+	return trials(o.trials, server, paceInVM)
 }

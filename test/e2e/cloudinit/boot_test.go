@@ -36,7 +36,7 @@ runcmd:
 const service = "rum-guest-agent.service"
 
 // installedFiles are the seed's traces in the guest.
-const installedFiles = "/usr/local/bin/rum-guest-agent /etc/rum-agent/key /etc/systemd/system/rum-guest-agent.service /var/lib/rum-agent/applied"
+const installedFiles = "/usr/local/bin/rum-guest-agent /usr/local/bin/rum-open /etc/rum-agent/key /etc/systemd/system/rum-guest-agent.service /var/lib/rum-agent/applied"
 
 func TestSeedBringsTheAgentUpAndUpgradesIt(t *testing.T) {
 	m := newMachine(t)

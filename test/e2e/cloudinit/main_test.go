@@ -25,6 +25,9 @@ const stage = "RUM_E2E_CLOUDINIT_AGENTS"
 // The agents, built twice, because an upgrade needs a newer one.
 const oldVersion, newVersion = "v0.0.1-old", "v0.0.2-new"
 
+// newHost is the host agent of the newer one.
+const newHost = "host-" + newVersion
+
 func TestMain(m *testing.M) {
 	if os.Getenv(stage) != "" {
 		os.Exit(m.Run())
@@ -83,6 +86,7 @@ func buildAgents(ctx context.Context, dir string) error {
 	const module = "github.com/rum-vm/rum-agent/"
 	for name, args := range map[string][]string{
 		"host":     {module + "agent-host/cmd/rum-host-agent"},
+		newHost:    {"-ldflags=-X main.version=" + newVersion, module + "agent-host/cmd/rum-host-agent"},
 		oldVersion: {"-ldflags=-s -w -X main.version=" + oldVersion, module + "agent-guest/cmd/rum-guest-agent"},
 		newVersion: {"-ldflags=-s -w -X main.version=" + newVersion, module + "agent-guest/cmd/rum-guest-agent"},
 	} {

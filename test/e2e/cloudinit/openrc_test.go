@@ -70,6 +70,39 @@ sh /tmp/old >&2
 kill -KILL "$before"
 until_agents 1
 echo "back after a crash"
+
+host() { HOME=/root /tmp/host "$@" --socket /run/host.sock; }
+has() { [ "$(/usr/local/bin/rum-guest-agent --version)" = "rum-guest-agent $1" ]; }
+# until_another N: the file is of version N, and the agent is not the process number $before
+until_another() {
+	tries=0
+	until has "$1" && now=$(agents) && [ "$(echo $now | wc -w)" = 1 ] && [ "$now" != "$before" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 300 ] || { echo "processes are: $now, were: $before"; cat /tmp/upgrade; exit 1; }
+		sleep 0.1
+	done
+	before=$now
+}
+host run --http none --vm dev=unix:/run/agent,key=/etc/rum-agent/key 2>/tmp/host.log & hosting=$!
+until host status dev 2>/dev/null | grep -q connected; do sleep 0.1; done
+sed -i s,/run/agent,/run/elsewhere, /etc/conf.d/rum-guest-agent # where nobody links to the next one
+host upgrade dev --agent /tmp/agent >/tmp/upgrade 2>&1 & upgrading=$!
+until_another $NEW
+for p in /proc/[0-9]*; do # the 30 s are over
+	[ "$(tr '\0' ' ' <"$p/cmdline")" != "sleep 30 " ] || kill "${p#/proc/}"
+done
+until_another $OLD
+sed -i s,/run/elsewhere,/run/agent, /etc/conf.d/rum-guest-agent
+rc restart
+until_agents 1
+wait $upgrading || echo "not upgraded, status $?"
+grep -o 'the new guest agent.*' /tmp/upgrade
+host upgrade dev --agent /tmp/agent
+until_another $NEW
+kill $hosting
+
+sh /tmp/old >&2
+until_agents 1
 sh /tmp/new >&2
 until_agents 1
 echo "upgraded, runs $("/proc/$before/exe" --version)"
@@ -103,9 +136,10 @@ func TestTheOpenRCServiceLivesUnderOpenRC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stage := os.Getenv(stage)
 	seed, scripts := &cloudinit.Seed{Name: "dev", Key: keyfile.New()}, t.TempDir()
 	for name, version := range map[string]string{"old": oldVersion, "new": newVersion} {
-		agent, err := cloudinit.ReadAgent(filepath.Join(os.Getenv(stage), version))
+		agent, err := cloudinit.ReadAgent(filepath.Join(stage, version))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,8 +152,18 @@ func TestTheOpenRCServiceLivesUnderOpenRC(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for from, to := range map[string]string{newHost: "host", newVersion: "agent"} {
+		program, err := os.ReadFile(filepath.Join(stage, from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(scripts, to), program, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// With its init every process of the container ends.
 	cmd := exec.CommandContext(ctx, "sh", "-euc", enterOpenRC, "sh", image.Disk, t.TempDir(), scripts, useOpenRC)
+	cmd.Env = append(os.Environ(), "OLD="+oldVersion, "NEW="+newVersion)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 		Unshareflags: syscall.CLONE_NEWNS,
@@ -132,6 +176,9 @@ func TestTheOpenRCServiceLivesUnderOpenRC(t *testing.T) {
 enabled in rum-guest-agent|boot
 left alone when installed again
 back after a crash
+not upgraded, status 1
+the new guest agent of dev did not link in time, and ` + oldVersion + ` is back
+dev has ` + newVersion + ` now, and had ` + oldVersion + `
 upgraded, runs rum-guest-agent ` + newVersion + `
 restarted
 stopped, status 3

@@ -149,9 +149,6 @@ func TestDomainsOfRumFollowTheirProjects(t *testing.T) {
 	saveRules(t, shop.file, "[[ports]]\nhost = 18090\nguest = 8080\n")
 	_, took := a.forward(t, "shop", 8080, "at its new host port", 5*time.Second, at("127.0.0.1:18090"))
 	t.Logf("a saved file is live after %v", took)
-	if took > time.Second {
-		t.Errorf("a saved file is live after %v", took)
-	}
 
 	contains(t, host.run(t, true, "setup", "shop", "--seed", seedImage(t, t.TempDir(), "shop")), "has a seed volume already: that of rum", "rum-host-agent install shop")
 
