@@ -11,7 +11,7 @@ QEMU_amd64 = qemu-system-x86
 QEMU_arm64 = qemu-system-arm
 QEMU       = $(QEMU_$(shell dpkg --print-architecture 2>/dev/null))
 DEMO_DEPS  = $(QEMU) busybox-static kmod tar xz-utils zstd
-TEST_DEPS  = bash-completion bind9-dnsutils busybox-static cpio curl dnsmasq-base gcc git iperf3 iproute2 iptables libc6-dev nftables openssh-client openssh-server openssl python3 python3-pyftpdlib rsync util-linux xorriso
+TEST_DEPS  = bash-completion bind9-dnsutils busybox-static cpio curl dnsmasq-base gcc git iperf3 iproute2 iptables libc6-dev mksh nftables openssh-client openssh-server openssl python3 python3-pyftpdlib rsync util-linux xorriso
 VM_DEPS    = $(DEMO_DEPS) e2fsprogs mmdebstrap
 E2E_DEPS   = $(VM_DEPS) chromium dbus dnsmasq-base iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system openssh-client virtinst

@@ -20,17 +20,18 @@ type guest struct {
 
 func systemdGuest(t testing.TB) *guest { return &guest{sysroot.Systemd(t, "x86_64"), t} }
 
-// openrcGuest runs OpenRC, and has busybox for all other programs.
+// needed are the programs that the scripts take, and the shell.
+var needed = strings.Fields("sh base64 cat chmod cp grep gzip id mkdir mktemp mv rm rmdir sed sha256sum tar")
+
+// openrcGuest runs OpenRC, and has what is needed from busybox, and no other programs.
 func openrcGuest(t testing.TB) *guest {
-	g := &guest{sysroot.New(t, "x86_64"), t}
+	programs := make(map[string]string)
+	for _, name := range needed {
+		programs[name] = tool(t, "busybox", "busybox-static")
+	}
+	g := &guest{sysroot.Bare(t, "x86_64", programs), t}
 	for _, name := range []string{"rc-update", "rc-service"} {
 		g.Write("local/sbin/"+name, sysroot.Recorder, 0o755)
-	}
-	busybox := tool(t, "busybox", "busybox")
-	for _, applet := range strings.Fields("sh base64 cat chmod cp grep id mkdir mktemp mv rm rmdir sed sha256sum tar") {
-		if err := os.Symlink(busybox, filepath.Join(g.Dir, "local/sbin", applet)); err != nil {
-			t.Fatal(err)
-		}
 	}
 	g.Shell = "/usr/local/sbin/sh"
 	return g

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,7 +96,7 @@ func TestFailedInstallationSaysWhyAndChangesNothing(t *testing.T) {
 		want    string
 	}{
 		"no seed":   {func(*guest) {}, script, "no CIDATA volume carries this agent"},
-		"other CPU": {func(g *guest) { g.Write("machine", "riscv64\n", 0o644) }, script, "no agent for riscv64 here, only for: amd64 arm64"},
+		"other CPU": {func(g *guest) { g.Write("processor", "riscv64\n", 0o644) }, script, "no agent for riscv64 here, only for: amd64 arm64"},
 		"damaged": {func(g *guest) {
 			g.attach("seed", tree)
 			g.Write("seed/rum-agent/rum-guest-agent-linux-amd64", "damaged", 0o755)
@@ -298,6 +299,69 @@ func TestInstallerSaysWhenTheGuestHasTheKey(t *testing.T) {
 		out, _, _ := g.Run(t.Context(), script)
 		if !strings.Contains(out, cloudinit.KeyInPlace) || g.Read("etc/rum-agent/key") != string(s.Key.Encode()) {
 			t.Errorf("%s: %s", name, out)
+		}
+	}
+}
+
+// TestTheScriptsWorkInEveryShell has what is /bin/sh in one distribution or another: dash in Debian and Ubuntu, bash in
+// Fedora, busybox in Alpine, mksh elsewhere.
+func TestTheScriptsWorkInEveryShell(t *testing.T) {
+	busybox := tool(t, "busybox", "busybox-static")
+	for name, at := range map[string]string{"dash": tool(t, "dash", "dash"), "bash": tool(t, "bash", "bash"), "mksh": tool(t, "mksh", "mksh"), "busybox": busybox} {
+		t.Run(name, func(t *testing.T) {
+			g := systemdGuest(t)
+			g.Shell = "/usr/local/sbin/sh"
+			if err := os.Symlink(at, filepath.Join(g.Dir, "local/sbin/sh")); err != nil {
+				t.Fatal(err)
+			}
+			s := newSeed(t)
+			g.boot(s)
+			g.installed(s, unit)
+			if calls := g.boot(s); len(calls) != 0 {
+				t.Errorf("the second boot did %q", calls)
+			}
+			s.Agents[1].Binary = []byte("#!/bin/sh\necho \"newer $*\"\n")
+			script, err := s.Installer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.mustRun(script)
+			g.installed(s, unit)
+			if out, _, err := g.Run(t.Context(), cloudinit.Uninstaller()); err != nil || !strings.Contains(out, "rum-guest-agent is removed") || g.Read("etc/rum-agent/key") != "" {
+				t.Errorf("uninstall: %v, %s", err, out)
+			}
+		})
+	}
+}
+
+func TestAToolThatTheGuestLacksIsNamedAndNothingIsInstalled(t *testing.T) {
+	s := newSeed(t)
+	script, err := s.Installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, hook := extract(t, s), boothook(t, documents(t, s).VendorData)
+	programs, lacks := make(map[string]string), map[string][]byte{"blkid": hook, "mount": hook, "umount": hook, "uname": script}
+	for _, name := range needed {
+		programs[name] = tool(t, name, "coreutils, grep, gzip, sed or tar")
+		if !slices.Contains([]string{"sh", "grep", "rmdir"}, name) { // the shell, and what uninstalls
+			lacks[name] = script
+		}
+	}
+	for name, script := range lacks {
+		g := &guest{sysroot.Bare(t, "x86_64", programs), t}
+		g.Shell = "/usr/local/sbin/sh"
+		g.attach("seed", tree)
+		if err := os.Remove(filepath.Join(g.Dir, "local/sbin", name)); err != nil {
+			t.Fatal(err)
+		}
+		out, calls, err := g.Run(t.Context(), script)
+		if want := "rum-guest-agent: " + name + " is missing here: install it, and run this again\n"; err == nil || out != want {
+			t.Errorf("without %s: error %v, output %s", name, err, out)
+		}
+		wantCalls(t, calls)
+		if g.Read("local/bin/rum-guest-agent") != "" || g.Read("etc/rum-agent/key") != "" {
+			t.Errorf("without %s: something was installed", name)
 		}
 	}
 }

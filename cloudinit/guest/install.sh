@@ -99,6 +99,11 @@ up() {
 	fi
 }
 
+tools="base64 cat chmod cp id mkdir mktemp mv rm sed sha256sum tar uname"
+if [ "$mode" = seed ]; then tools="$tools blkid mount umount"; else tools="$tools gzip"; fi
+for tool in $tools; do
+	command -v "$tool" >/dev/null || die "$tool is missing here: install it, and run this again"
+done
 [ "$(id -u)" = 0 ] || die "must run as root"
 
 case $(uname -m) in

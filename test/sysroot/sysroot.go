@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,8 @@ type Root struct {
 	Dir   string
 	Shell string // of scripts, as seen in there
 
-	t testing.TB
+	bare bool // of the machine's programs
+	t    testing.TB
 }
 
 // Recorder is a program that appends its name and arguments to the file calls.
@@ -40,9 +42,9 @@ esac
 // fakes are the programs that a script must not find the real one of. The volume with the seed is /seed.
 var fakes = map[string]string{
 	"blkid":  "#!/bin/sh\ncase \"$*\" in *LABEL=CIDATA*) [ ! -d /decoy ] || echo /decoy; [ ! -d /seed ] || echo /seed ;; esac\n",
-	"mount":  "#!/bin/sh\necho mount \"$@\" >>/calls\nexec /bin/mount -o bind \"$3\" \"$4\"\n",
-	"umount": "#!/bin/sh\nexec /bin/umount \"$@\"\n",
-	"uname":  "#!/bin/sh\ncat /machine\n",
+	"mount":  "#!/bin/sh\necho mount \"$@\" >>/calls\nexec /machine/bin/mount -o bind \"$3\" \"$4\"\n",
+	"umount": "#!/bin/sh\nexec /machine/bin/umount \"$@\"\n",
+	"uname":  "#!/bin/sh\n/machine/bin/cat /processor\n",
 }
 
 // New makes a root of a machine with that name of its processor, as uname -m has it, and no service manager.
@@ -57,7 +59,7 @@ func New(t testing.TB, machine string) *Root {
 	for name, text := range fakes {
 		r.Write("local/sbin/"+name, text, 0o755)
 	}
-	r.Write("machine", machine+"\n", 0o644)
+	r.Write("processor", machine+"\n", 0o644)
 	r.Write("dev/null", "", 0o644)
 	return r
 }
@@ -70,6 +72,35 @@ func Systemd(t testing.TB, machine string) *Root {
 	if err := os.MkdirAll(filepath.Join(r.Dir, "run/systemd/system"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+// Bare makes a root that has these programs of the machine's, by the name that they have in there, and besides them
+// nothing but the fakes.
+func Bare(t testing.TB, machine string, programs map[string]string) *Root {
+	t.Helper()
+	r := New(t, machine)
+	r.bare = true
+	if err := os.Mkdir(filepath.Join(r.Dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := func(name, program string) {
+		path, err := filepath.EvalSymlinks(program)
+		rest, merged := strings.CutPrefix(path, "/usr/")
+		if err == nil && !merged {
+			err = errors.New(path + " is not in /usr")
+		}
+		if err == nil {
+			err = os.Symlink("/machine/"+rest, filepath.Join(r.Dir, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, program := range programs {
+		link("local/sbin/"+name, program)
+	}
+	link("bin/sh", "/bin/sh") // of the fakes
 	return r
 }
 
@@ -95,15 +126,26 @@ func (r *Root) Read(name string) string {
 	return string(data)
 }
 
-// enter sets the root up in a mount namespace of its own, for the arguments root and command.
+// enter sets the root up in a mount namespace of its own, for the arguments root, whether it is bare, and command. The machine's
+// programs are also where no script looks for them, and in a bare one only there.
 const enter = `set -eu
 cd "$1"
-shift
-for dir in bin sbin lib lib32 lib64; do
-	[ ! -L "/$dir" ] || ln -sfn "$(readlink "/$dir")" "$dir"
-	[ -L "/$dir" ] || [ ! -d "/$dir" ] || { mkdir -p "$dir"; mount --rbind "/$dir" "$dir"; }
-done
-mount --rbind /usr usr
+bare=$2
+shift 2
+mkdir -p machine
+mount --rbind /usr machine
+if [ "$bare" = true ]; then
+	mkdir -p usr/local/bin usr/local/sbin
+	for dir in lib lib32 lib64; do
+		ln -sfn "machine/$dir" "$dir"
+	done
+else
+	for dir in bin sbin lib lib32 lib64; do
+		[ ! -L "/$dir" ] || ln -sfn "$(readlink "/$dir")" "$dir"
+		[ -L "/$dir" ] || [ ! -d "/$dir" ] || { mkdir -p "$dir"; mount --rbind "/$dir" "$dir"; }
+	done
+	mount --rbind /usr usr
+fi
 mount --bind local/bin usr/local/bin
 mount --bind local/sbin usr/local/sbin
 mount --rbind /proc proc
@@ -117,7 +159,7 @@ func (r *Root) Args(command ...string) []string {
 	if os.Geteuid() != 0 {
 		args = append(args, "-U", "-r")
 	}
-	return append(append(args, "/bin/sh", "-c", enter, "sh", r.Dir), command...)
+	return append(append(args, "/bin/sh", "-c", enter, "sh", r.Dir, strconv.FormatBool(r.bare)), command...)
 }
 
 // Run runs a script and returns its output and the calls that recorders saw.
