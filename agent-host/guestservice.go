@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"syscall"
 	"time"
 
@@ -31,8 +32,12 @@ const upgradeTimeout = 15 * time.Minute
 // still be on its way then: links have buffers.
 var upgradeSilence = time.Minute
 
+// errUnchanged is the error of an order whose outcome is there already. It wraps [fs.ErrExist].
+var errUnchanged = fmt.Errorf("that binary runs already: %w", fs.ErrExist)
+
 // UpgradeGuest has a VM's guest agent put a binary in its own place and start it. It returns when that begins. Errors are as
-// those of [Agent.GuestLog].
+// those of [Agent.GuestLog]; one that wraps [fs.ErrExist] says that the agent is that binary already. Of a size of 0 nothing
+// is asked but that.
 func (a *Agent) UpgradeGuest(ctx context.Context, vm string, u wire.UpgradeRequest, binary io.Reader) error {
 	ctx, cancel := context.WithTimeout(ctx, upgradeTimeout)
 	defer cancel()
@@ -119,6 +124,9 @@ func (a *Agent) askGuest(ctx context.Context, vm string, t wire.Target) (*stream
 	}
 	if refused, ok := errors.AsType[*wire.AnswerError](err); ok {
 		err = fmt.Errorf("the guest agent of %s refuses: %s", v.Name, refused.Reason)
+		if refused.Status == wire.AnswerUnchanged {
+			err = errUnchanged
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -32,6 +32,8 @@ func answerTo(err error) (wire.AnswerStatus, string) {
 		return wire.AnswerRefused, err.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
 		return wire.AnswerTimedOut, err.Error()
+	case errors.Is(err, os.ErrExist):
+		return wire.AnswerUnchanged, err.Error()
 	}
 	return wire.AnswerUnreachable, err.Error()
 }

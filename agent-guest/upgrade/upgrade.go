@@ -56,11 +56,20 @@ type Upgrader struct {
 	once sync.Once  // of Linked
 }
 
+// ErrRuns says that the binary that is ordered is the one that runs. It wraps [os.ErrExist].
+var ErrRuns = fmt.Errorf("that binary runs already: %w", os.ErrExist)
+
 var errBusy = errors.New("another upgrade is under way; try again in a minute")
 
-// Check says why what is ordered cannot be, before its binary has come.
+// Check says why what is ordered cannot be, before its binary has come: [ErrRuns] where it is so already, whatever else is
+// ordered.
 func (u *Upgrader) Check(ctx context.Context, r wire.UpgradeRequest) error {
+	own, err := ownSum()
 	switch {
+	case err != nil:
+		return err
+	case own == r.Sum:
+		return ErrRuns
 	case r.Size == 0 || r.Size > maxSize:
 		return fmt.Errorf("a binary of %d bytes, want 1 to %d", r.Size, maxSize)
 	case !r.Downgrade && builds.Older(r.Version, u.Version):
@@ -70,6 +79,20 @@ func (u *Upgrader) Check(ctx context.Context, r wire.UpgradeRequest) error {
 		return errBusy
 	}
 	return packagers.CheckUnowned(ctx, u.Exe)
+}
+
+// ownSum is the SHA-256 of the binary that runs.
+func ownSum() (sum [sha256.Size]byte, err error) {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return sum, err
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
 // Take reads the binary that was ordered, and puts it in the place of the one that runs. When it has returned nil, the

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -178,9 +179,23 @@ func TestAVersionThatIsTooLongForAnOrderIsTheOneThatWasOrdered(t *testing.T) {
 	eventually(t, "the end of the script that waits", func() bool { return !waits(t, u.Dir) })
 }
 
+func TestTheBinaryThatRunsIsKnown(t *testing.T) {
+	u := newUpgrader(t)
+	same := order(own(t), "v0.9.0")
+	for _, size := range []uint64{same.Size, 0} {
+		same.Size = size
+		if err := u.Check(t.Context(), same); !errors.Is(err, ErrRuns) || !errors.Is(err, os.ErrExist) {
+			t.Errorf("of %d bytes: %v", size, err)
+		}
+	}
+	if err := u.Check(t.Context(), order(another(t), u.Version)); err != nil {
+		t.Errorf("another of the same version: %v", err)
+	}
+}
+
 func TestAnOlderVersionAndABinaryWithoutEndAreRefusedBeforeTheyCome(t *testing.T) {
 	u := newUpgrader(t)
-	older := order(own(t), "v0.9.0")
+	older := order(another(t), "v0.9.0")
 	if err := u.Check(t.Context(), older); err == nil || !strings.Contains(err.Error(), "--allow-downgrade") {
 		t.Errorf("an older one: %v", err)
 	}
@@ -189,7 +204,7 @@ func TestAnOlderVersionAndABinaryWithoutEndAreRefusedBeforeTheyCome(t *testing.T
 		t.Errorf("an older one that is wanted: %v", err)
 	}
 	for _, size := range []uint64{0, maxSize + 1, 1 << 63} {
-		big := order(own(t), "v2.0.0")
+		big := order(another(t), "v2.0.0")
 		big.Size = size
 		if u.Check(t.Context(), big) == nil {
 			t.Errorf("%d bytes are taken", size)
@@ -213,12 +228,12 @@ func TestAFileOfAPackageIsNotReplaced(t *testing.T) {
 			}
 		}
 		put("echo \"" + strings.TrimSuffix(c.says, "\n") + "\"\n")
-		err := u.Check(t.Context(), order(own(t), "v2.0.0"))
+		err := u.Check(t.Context(), order(another(t), "v2.0.0"))
 		if err == nil || !strings.Contains(err.Error(), "belongs to the package rum-guest-agent") || !strings.HasSuffix(err.Error(), c.want) {
 			t.Errorf("%s: %v", command, err)
 		}
 		put("echo no such file is known >&2; exit 1\n")
-		if err := u.Check(t.Context(), order(own(t), "v2.0.0")); err != nil {
+		if err := u.Check(t.Context(), order(another(t), "v2.0.0")); err != nil {
 			t.Errorf("%s knows of none: %v", command, err)
 		}
 	}

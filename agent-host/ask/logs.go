@@ -52,7 +52,7 @@ func (o *Logs) Run(ctx context.Context, w io.Writer, socket string) error {
 }
 
 // GuestRefused tells why a guest agent does not do what a command wants; of what the agent here says of it, the second line
-// is what to do.
+// is what to do. A command at its end lacks the socket, which the agent does not know the name of that is used here.
 func GuestRefused(ctx context.Context, socket, vm string, err error) error {
 	r, ok := errors.AsType[*control.RefusedError](err)
 	switch {
@@ -60,6 +60,9 @@ func GuestRefused(ctx context.Context, socket, vm string, err error) error {
 		return NoVM(ctx, socket, vm)
 	case ok && r.Status == http.StatusBadGateway:
 		what, remedy, _ := strings.Cut(r.Text, "\n")
+		if strings.Contains(remedy, "rum-host-agent ") {
+			remedy += SocketFlag(socket)
+		}
 		return output.Hinted(errors.New(what), remedy)
 	}
 	return refused(socket, err)

@@ -48,8 +48,9 @@ func NewClient(path string) *Client {
 func (c *Client) patient() *Client {
 	p := &Client{path: c.path, own: c.own}
 	p.http.Transport = &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
+		DisableKeepAlives:     true,
+		ExpectContinueTimeout: time.Hour, // whoever is asked has a time of its own
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx) },
 	}
 	return p
 }
@@ -109,6 +110,9 @@ func (c *Client) sendBody(ctx context.Context, method, path string, form url.Val
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
 	if err != nil {
 		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Expect", "100-continue") // it is read when somebody wants it
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

@@ -87,8 +87,11 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request) {
 // guestRefuses answers that a guest agent was asked in vain.
 func guestRefuses(w http.ResponseWriter, err error) {
 	code := http.StatusBadGateway
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		code = http.StatusNotFound
+	case errors.Is(err, fs.ErrExist):
+		code = http.StatusConflict
 	}
 	http.Error(w, err.Error(), code)
 }

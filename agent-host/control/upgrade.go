@@ -72,7 +72,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) {
 }
 
 // Upgrade has a VM's guest agent put a binary in its own place and start it, and returns when that begins. The error is a
-// [*RefusedError] with status 404 where there is no such VM, and with 502 where its agent does not.
+// [*RefusedError] with status 404 where there is no such VM, 409 where its agent is that binary already, and 502 where it
+// does not. Of the binary nothing is read before the guest agent has agreed.
 func (c *Client) Upgrade(ctx context.Context, vm string, u Upgrade, binary io.Reader) error {
 	form := u.form()
 	form.Set("vm", vm)

@@ -35,7 +35,7 @@ func (r *upgrades) one(ctx context.Context, i int, vm status.VM) {
 	if several {
 		progress = stderr
 	}
-	err := o.upgrade(ctx, vm, stderr, progress, r.socket)
+	had, err := o.upgrade(ctx, vm, stderr, progress, r.socket)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	u := upgraded{VM: vm.Name, From: vm.AgentVersion, To: o.Version}
@@ -53,8 +53,10 @@ func (r *upgrades) one(ctx context.Context, i int, vm status.VM) {
 			_, _ = r.stderr.Write(said.Bytes()) // as one, beside what the others say
 		}
 	case o.JSON:
-	case vm.AgentVersion == o.Version:
+	case had:
 		fmt.Fprintf(r.stdout, "%s has %s already\n", output.Clean(vm.Name), o.Version)
+	case vm.AgentVersion == o.Version:
+		fmt.Fprintf(r.stdout, "%s has this build of %s now, and had another\n", output.Clean(vm.Name), o.Version)
 	default:
 		fmt.Fprintf(r.stdout, "%s has %s now, and had %s\n", output.Clean(vm.Name), o.Version, output.Clean(vm.AgentVersion))
 	}

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress says how much of a script has gone into a VM: on a terminal in a line that changes, elsewhere in one line before.
+// progress says how much of a script has gone into a VM: on a terminal in a line that changes, elsewhere in one line at its beginning.
 type progress struct {
 	w        io.Writer
 	terminal bool
@@ -23,17 +23,16 @@ const quiet = 128 << 10
 
 func newProgress(w io.Writer, total int) *progress {
 	f, ok := w.(*os.File)
-	p := &progress{w: w, terminal: ok && term.IsTerminal(int(f.Fd())), total: total, shown: -1}
-	if !p.terminal && total > quiet {
-		fmt.Fprintf(w, "sending %s\n", p.size())
-	}
-	return p
+	return &progress{w: w, terminal: ok && term.IsTerminal(int(f.Fd())), total: total, shown: -1}
 }
 
 func (p *progress) size() string { return fmt.Sprintf("%.1f MiB", float64(p.total)/(1<<20)) }
 
 // sent takes into account that n more bytes have gone.
 func (p *progress) sent(n int) {
+	if p.gone == 0 && n > 0 && !p.terminal && p.total > quiet {
+		fmt.Fprintf(p.w, "sending %s\n", p.size())
+	}
 	p.gone += n
 	percent := p.gone * 100 / p.total
 	if !p.terminal || p.gone <= quiet || percent == p.shown {

@@ -10,6 +10,9 @@ func TestProgressIsALineThatChangesOnATerminalAndOneLineElsewhere(t *testing.T) 
 	const total = 1 << 20
 	var plain, shown bytes.Buffer
 	p := newProgress(&plain, total)
+	if plain.Len() > 0 {
+		t.Errorf("before anything has gone: %q", plain.String())
+	}
 	onTerminal := &progress{w: &shown, terminal: true, total: total, shown: -1}
 	for range total / 1024 {
 		p.sent(1024)

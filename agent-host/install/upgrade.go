@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"runtime"
 	"slices"
 	"time"
@@ -34,7 +35,9 @@ const upgradePoll = 200 * time.Millisecond
 type Upgrade struct {
 	VMs     []string // without one, all whose agent is outdated
 	Version string   // of this program, and of the guest agents that belong to it
-	Files   []string // guest agents; those that belong to this program where there is none
+	// Files are guest agents; those that belong to this program where there is none. Where there are some, what an agent is
+	// compared by is its content, and else its version.
+	Files []string
 	// Downgrade: by an older one too.
 	Downgrade bool
 	JSON      bool
@@ -121,31 +124,42 @@ func (o *Upgrade) chosen(ctx context.Context, all []status.VM, socket string) ([
 	return vms, nil
 }
 
-// upgrade replaces the agent of a VM and waits until the new one is linked.
-func (o *Upgrade) upgrade(ctx context.Context, vm status.VM, stderr, progress io.Writer, socket string) error {
+// upgrade replaces the agent of a VM and waits until the new one is linked. It returns whether the VM had it already: with
+// files, that binary.
+func (o *Upgrade) upgrade(ctx context.Context, vm status.VM, stderr, progress io.Writer, socket string) (had bool, err error) {
 	if vm.State != status.Connected {
-		return output.Advise(fmt.Errorf("the guest agent of %s is not linked", vm.Name), "see why with: "+ask.Command(socket, "status", vm.Name))
+		return false, output.Advise(fmt.Errorf("the guest agent of %s is not linked", vm.Name), "see why with: "+ask.Command(socket, "status", vm.Name))
 	}
-	if vm.AgentVersion == o.Version {
-		return nil
+	if vm.AgentVersion == o.Version && len(o.Files) == 0 {
+		return true, nil
 	}
 	if !o.Downgrade && builds.Older(o.Version, vm.AgentVersion) {
-		return output.Advise(fmt.Errorf("the guest agent of %s, %s, is newer than %s", vm.Name, vm.AgentVersion, o.Version),
+		return false, output.Advise(fmt.Errorf("the guest agent of %s, %s, is newer than %s", vm.Name, vm.AgentVersion, o.Version),
 			"upgrade this host, or go back with: "+ask.Command(socket, "upgrade", vm.Name, "--allow-downgrade"))
 	}
 	agent, err := o.agentFor(vm)
 	if err != nil {
-		return err
+		return false, err
 	}
-	fmt.Fprintf(stderr, "%s for %s\n", o.Version, output.Clean(vm.AgentVersion))
 	order := control.Upgrade{Sum: sha256.Sum256(agent.Binary), Size: uint64(len(agent.Binary)), Version: o.Version, Downgrade: o.Downgrade}
 	client := control.NewClient(socket)
 	began := time.Now()
-	if err := client.Upgrade(ctx, vm.Name, order, newProgress(progress, len(agent.Binary)).reader(bytes.NewReader(agent.Binary))); err != nil {
-		return ask.GuestRefused(ctx, socket, vm.Name, err)
+	err = client.Upgrade(ctx, vm.Name, order, newProgress(progress, len(agent.Binary)).reader(bytes.NewReader(agent.Binary)))
+	switch {
+	case runsIt(err):
+		return true, nil
+	case err != nil:
+		return false, ask.GuestRefused(ctx, socket, vm.Name, err)
 	}
 	fmt.Fprintln(stderr, "replaced; waiting until it is linked")
-	return o.await(ctx, client, vm, began)
+	order.Size = 0 // a question
+	return false, o.await(ctx, socket, vm, began, func() bool { return runsIt(client.Upgrade(ctx, vm.Name, order, http.NoBody)) })
+}
+
+// runsIt reports whether a guest agent has said that it is the binary that it was to become.
+func runsIt(err error) bool {
+	refused, ok := errors.AsType[*control.RefusedError](err)
+	return ok && refused.Status == http.StatusConflict
 }
 
 // agentFor is the guest agent for the machine of a VM. One that does not say which that is does not take it either.
@@ -162,9 +176,12 @@ func (o *Upgrade) agentFor(vm status.VM) (cloudinit.Agent, error) {
 	return agents[i], sameBuild(agents[i])
 }
 
-// await waits until the new agent of a VM is linked. The old one is, if it has been put back.
-func (o *Upgrade) await(ctx context.Context, client *control.Client, was status.VM, began time.Time) error {
-	stayed := false // linked as before: it has not been replaced yet, or never
+// await waits until the new agent of a VM is linked. The old one is, if it has been put back. Where both have one version, a
+// function asks which of them it is; a link may end meanwhile, so that one no is none.
+func (o *Upgrade) await(ctx context.Context, socket string, was status.VM, began time.Time, isNew func() bool) error {
+	client := control.NewClient(socket)
+	stayed := false      // linked as before: it has not been replaced yet, or never
+	var denied time.Time // when the link began over which the agent was not the new one
 	for end := time.Now().Add(upgradeWait); time.Now().Before(end); {
 		st, err := client.StatusOf(ctx, status.Query{VM: was.Name, Rows: 1})
 		if ctx.Err() != nil {
@@ -173,10 +190,14 @@ func (o *Upgrade) await(ctx context.Context, client *control.Client, was status.
 		stayed = false
 		if err == nil && len(st.VMs) == 1 && st.VMs[0].State == status.Connected {
 			switch vm := st.VMs[0]; {
-			case vm.AgentVersion == o.Version:
+			case vm.AgentVersion == o.Version && was.AgentVersion != o.Version:
 				return nil
 			case !vm.Since.After(began):
 				stayed = true
+			case vm.AgentVersion == o.Version && isNew():
+				return nil
+			case vm.AgentVersion == o.Version && !vm.Since.Equal(denied):
+				denied = vm.Since
 			case vm.AgentVersion != was.AgentVersion:
 				return fmt.Errorf("the guest agent of %s was replaced, and says that it is %s and not %s", vm.Name, vm.AgentVersion, o.Version)
 			default:
@@ -192,5 +213,5 @@ func (o *Upgrade) await(ctx context.Context, client *control.Client, was status.
 	if stayed {
 		return output.Advise(fmt.Errorf("the guest agent of %s says that it was replaced, and is still %s", was.Name, was.AgentVersion), "see what the VM's log says of rum-guest-agent")
 	}
-	return output.Advise(fmt.Errorf("the guest agent of %s was replaced, and has not linked within %v", was.Name, upgradeWait), "see why with: rum-host-agent status "+was.Name)
+	return output.Advise(fmt.Errorf("the guest agent of %s was replaced, and has not linked within %v", was.Name, upgradeWait), "see why with: "+ask.Command(socket, "status", was.Name))
 }

@@ -185,7 +185,7 @@ func TestWhatBecameOfAReplacedAgentIsSaidAsItIs(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			socket := agentWith(t, status.VM{Name: "dev", State: test.state, AgentVersion: test.version, Since: test.since})
-			err := (&Upgrade{Version: "v0.3.0"}).await(t.Context(), control.NewClient(socket), status.VM{Name: "dev", AgentVersion: "v0.2.0"}, began)
+			err := (&Upgrade{Version: "v0.3.0"}).await(t.Context(), socket, status.VM{Name: "dev", AgentVersion: "v0.2.0"}, began, nil)
 			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
 				t.Errorf("%v, want %s", err, test.want)
 			}

@@ -98,7 +98,7 @@ func TestAGuestAgentIsUpgradedOverItsLink(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	slices.Sort(lines)
 	if code != 1 || !slices.Equal(lines, []string{"dev has v0.2.0 now, and had v0.1.0", "far has v0.2.0 now, and had v0.1.0"}) || !strings.Contains(said, "1 of 3 guest agents were not upgraded") ||
-		!strings.Contains(said, "open has no key, and without one its guest agent connects to ports and does no more\ngive it one with: rum-host-agent install open\n") {
+		!strings.Contains(said, "open has no key, and without one its guest agent connects to ports and does no more\ngive it one with: rum-host-agent install open --socket "+h.socket+"\n") {
 		t.Errorf("exit status %d, %q\n%s", code, out, said)
 	}
 	if vm := h.vm(t, "dev"); vm.AgentVersion != "v0.2.0" || vm.Warning != "" || vm.AgentArch != runtime.GOARCH {
@@ -121,6 +121,28 @@ func TestAGuestAgentIsUpgradedOverItsLink(t *testing.T) {
 	if out, said, code := upgrade("dev"); code != 0 || out != "dev has v0.2.0 already\n" {
 		t.Errorf("once more, exit status %d, %q\n%s", code, out, said)
 	}
+	// Another binary of the same version is told apart by what is in it.
+	rebuilt := filepath.Join(dir, "rebuilt", filepath.Base(offered))
+	if err := os.MkdirAll(filepath.Dir(rebuilt), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, "of another build"...)
+	if err := os.WriteFile(rebuilt, want, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{offered, rebuilt, rebuilt} {
+		has := "dev has v0.2.0 already\n"
+		if there, _ := os.ReadFile(installed); file == rebuilt && !bytes.Equal(there, want) {
+			has = "dev has this build of v0.2.0 now, and had another\n"
+		}
+		out, said, code := upgrade("dev", "--agent", file)
+		if code != 0 || out != has || strings.Contains(said, "sending") != strings.Contains(has, "now") {
+			t.Errorf("with %s, exit status %d, %q, want %q\n%s", file, code, out, has, said)
+		}
+	}
+	if there, _ := os.ReadFile(installed); !bytes.Equal(there, want) {
+		t.Error("what is installed is not what was offered at last")
+	}
 	out, said, code = upgrade("open", "--json")
 	var told struct {
 		Upgrades []struct{ VM, From, To, Error string }
@@ -131,6 +153,9 @@ func TestAGuestAgentIsUpgradedOverItsLink(t *testing.T) {
 	}
 	if out, said, code := upgrade("gone"); code != 1 || out != "" || !strings.HasPrefix(said, "rum-host-agent: the guest agent of gone is not linked\nsee why with: rum-host-agent status gone") {
 		t.Errorf("of a VM that is down, exit status %d, %q\n%s", code, out, said)
+	}
+	if said, code := h.command(t, "logs", "gone"); code != 1 || !strings.HasSuffix(said, "\nsee why with: rum-host-agent status gone --socket "+h.socket+"\n") {
+		t.Errorf("the log of a VM that is down, exit status %d\n%s", code, said)
 	}
 	if _, said, code := upgrade("nobody"); code != 1 || !strings.Contains(said, `there is no VM "nobody"`) {
 		t.Errorf("of no VM, exit status %d\n%s", code, said)

@@ -233,6 +233,7 @@ const (
 	AnswerTimedOut    AnswerStatus = 2 // no reply within the guest's limit
 	AnswerDenied      AnswerStatus = 3 // not an address of the guest
 	AnswerUnreachable AnswerStatus = 4 // any other failure of the dial
+	AnswerUnchanged   AnswerStatus = 5 // what is ordered is so already
 )
 
 // String is the status in words.
@@ -248,6 +249,8 @@ func (a AnswerStatus) String() string {
 		return "denied"
 	case AnswerUnreachable:
 		return "unreachable"
+	case AnswerUnchanged:
+		return "unchanged"
 	}
 	return fmt.Sprintf("answer %d", uint8(a))
 }

@@ -16,7 +16,8 @@ has with them, four at a time; without a VM, all that are outdated. It needs no 
 and a key: a guest agent without one takes no orders, and is replaced with install.
 
 The new agent has 30 s to be linked; else the VM puts the old one back by itself. One that
-belongs to a package of the VM's system is left to that. It exits 0 when each of them
+belongs to a package of the VM's system is left to that. With --agent an agent of this
+version that is another binary is replaced as well. It exits 0 when each of them
 has this version, 3 where no agent runs here, and 1 otherwise.`,
 		Example: "  rum-host-agent upgrade\n  rum-host-agent upgrade dev --allow-downgrade",
 		RunE: func(c *cobra.Command, args []string) error {
