@@ -254,6 +254,38 @@ func TestWhoWaitsForAnAgentLongerThanTenSecondsIsReset(t *testing.T) {
 	eventually(t, "the other VM's listeners to be all that is kept", func() bool { return m.listeners() == 3 })
 }
 
+// TestWhoWaitsForAVMThatIsBackInTimeIsServed has the guest agent start after the host agent has tried it in vain.
+func TestWhoWaitsForAVMThatIsBackInTimeIsServed(t *testing.T) {
+	const port = 18140
+	g := newGuest(t, "dev")
+	echoes(t, g, port)
+	m := newManager(t)
+	args := []string{"--vm", g.vm(), "--config", emptyRules(t), "--http", "none"}
+	h := m.start(t, args...)
+	h.awaitForward(t, "dev", port, "active", active)
+	eventually(t, "all listeners to be kept", func() bool { return m.listeners() == 3 })
+	h.kill()
+	g.agent.kill()
+	began, connected, served := time.Now(), make(chan struct{}), make(chan error, 1)
+	go func() {
+		served <- asked("tcp4", fmt.Sprintf("127.0.0.1:%d", port), func() { close(connected) })
+	}()
+	<-connected
+	h = m.start(t, args...)
+	eventually(t, "an attempt in vain", func() bool { return h.vm(t, "dev").Error != "" })
+	// A part of the ten seconds, in which nobody does anything.
+	select {
+	case err := <-served:
+		t.Fatalf("the client waits no more, with neither a VM nor ten seconds over: %v", err)
+	case <-time.After(3 * time.Second):
+	}
+	g.startAgent(t)
+	if err := <-served; err != nil {
+		t.Errorf("who waited: %v", err)
+	}
+	t.Logf("served after %v", time.Since(began).Round(time.Millisecond))
+}
+
 // TestNothingIsKeptOfPortsThatClose has 60 ports of each protocol come and go, and a port that moves between VMs.
 func TestNothingIsKeptOfPortsThatClose(t *testing.T) {
 	const first, ports = 18200, 60
