@@ -16,8 +16,10 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/status"
+	"github.com/rum-vm/rum-agent/cloudinit"
 	"github.com/rum-vm/rum-agent/test/debian"
 	"github.com/rum-vm/rum-agent/test/vm"
+	"github.com/rum-vm/rum-agent/tunnel/keyfile"
 )
 
 // patience bounds every wait. It says nothing about speed: an emulated guest on a busy
@@ -38,7 +40,7 @@ echo '/dev/vdb /cargo ext4 ro 0 0' >>/etc/fstab
 	Size: 1500,
 }
 
-// guest is a Debian machine with a guest agent, and the host agent that serves it.
+// guest is a Debian machine with a guest agent that its script has installed, and the host agent that serves it.
 type guest struct {
 	*vm.VM
 	ctx    context.Context
@@ -59,6 +61,7 @@ func boot(t *testing.T, flags string) *guest {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agents: %v\n%s", err, out)
 	}
+	key := installer(t, filepath.Join(dir, "cargo"))
 	cargo := filepath.Join(dir, "cargo.img")
 	if out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-d", filepath.Join(dir, "cargo"), cargo, "100M").CombinedOutput(); err != nil {
 		t.Fatalf("make a disk: %v\n%s", err, out)
@@ -80,7 +83,7 @@ func boot(t *testing.T, flags string) *guest {
 		t.Fatal(err)
 	}
 	g := &guest{VM: machine, ctx: ctx}
-	g.run(t, "systemd-run --unit rum-guest-agent /cargo/rum-guest-agent --listen serial:/dev/virtio-ports/rum.agent.0 %s", flags)
+	g.run(t, `echo 'RUM_GUEST_FLAGS="%s"' >/etc/default/rum-guest-agent; sh /cargo/install`, flags)
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := machine.Run(context.Background(), "journalctl -u rum-guest-agent; podman ps -a; nft list ruleset | head -100; ip addr")
@@ -89,7 +92,7 @@ func boot(t *testing.T, flags string) *guest {
 	})
 
 	socket := filepath.Join(dir, "control")
-	host := exec.CommandContext(ctx, filepath.Join(dir, "cargo", "rum-host-agent"), "run", "--socket", socket, "--vm", "box=serial:"+machine.SerialSocket())
+	host := exec.CommandContext(ctx, filepath.Join(dir, "cargo", "rum-host-agent"), "run", "--socket", socket, "--vm", "box=serial:"+machine.SerialSocket()+",key="+key)
 	host.Stdout, host.Stderr = t.Output(), t.Output()
 	if err := host.Start(); err != nil {
 		t.Fatal(err)
@@ -97,6 +100,28 @@ func boot(t *testing.T, flags string) *guest {
 	t.Cleanup(func() { _ = host.Process.Kill(); _ = host.Wait() })
 	g.client = control.NewClient(socket)
 	return g
+}
+
+// installer writes the script that installs the agent in a directory there, and returns the file with its key.
+func installer(t *testing.T, dir string) (key string) {
+	t.Helper()
+	agent, err := cloudinit.ReadAgent(filepath.Join(dir, "rum-guest-agent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := &cloudinit.Seed{Name: "box", Key: keyfile.New(), Agents: []cloudinit.Agent{agent}}
+	script, err := seed.Installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "install"), script, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key = filepath.Join(t.TempDir(), "key")
+	if err := keyfile.WritePrivate(key, seed.Key.Encode()); err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 // run executes a shell command in the guest.
@@ -177,7 +202,8 @@ func (g *guest) forward(port uint16) (*status.Forward, error) {
 }
 
 // TestContainersOfPodmanAreOnTheHost: what is published, for which netavark writes rules of the
-// packet filter while conmon keeps others off the port, and with --netns all what is not.
+// packet filter while conmon keeps others off the port, and with --netns all what is not. The agent is installed as any
+// VM's is, and runs as hardened as its unit says.
 func TestContainersOfPodmanAreOnTheHost(t *testing.T) {
 	g := boot(t, "--netns all")
 	g.run(t, "tar -C /root/image -c . | podman import - web")
