@@ -1,6 +1,8 @@
 # What the project is built and tested with. `make help` lists the targets.
 # A Go from 1.21 on fetches the one that go.mod names, also where it is set not to by default.
 export GOTOOLCHAIN ?= auto
+# Where go.dev has a Go put, which is not among the places that sudo looks at.
+export PATH := $(PATH):/usr/local/go/bin
 
 # Empty without a tag: Go then records the commit and its time, by which builds can be ordered.
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
@@ -20,7 +22,7 @@ BENCH_DEPS = gcc iperf3 libc6-dev openssh-client openssh-server socat util-linux
 # What a package of dpkg calls the version: of v0.3.0-5-gabc, 0.3.0+5.gabc; without a tag, the commit after 0.0.0.
 # A dash would begin a packager's own number, and rpm takes none.
 PACKAGE_VERSION ?= $(or $(patsubst v%,%,$(subst -,.,$(VERSION))),0.0.0~$(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --format=%cd.%h))
-ARCH            ?= $(shell go env GOARCH)
+ARCH            ?= $(shell PATH='$(PATH)' go env GOARCH)
 PREFIX          ?= /usr/local
 PACKAGES        ?= bin
 NFPM             = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) PACKAGE_VERSION='$(PACKAGE_VERSION)' ARCH=$(ARCH) \
@@ -131,6 +133,8 @@ stage-install: build
 
 install: stage-install ## the host agent to PREFIX (/usr/local), with units, manual and completions; DESTDIR goes before that
 	mkdir -p '$(DESTDIR)/' && cp -rf build/install/. '$(DESTDIR)/' # in place of an agent that runs, too
+	@# The group of the system's unit; whoever installs for one user, or for a package, does without.
+	[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || ! command -v systemd-sysusers >/dev/null || systemd-sysusers '$(PREFIX)/lib/sysusers.d/rum-agent.conf'
 
 uninstall: stage-install ## take away what install put there, with the same PREFIX and DESTDIR
 	case '$(DESTDIR)' in ''|/*) at='$(DESTDIR)' ;; *) at='$(CURDIR)/$(DESTDIR)' ;; esac && \

@@ -39,8 +39,8 @@ for unit in build/host/usr/lib/systemd/system/rum-host-agent.service:30 build/gu
 	tail -n 1 "$dir/log"
 done
 
-# From source, to a place of its own: everything is below it, the units name it, and it works from there.
-make -s install VERSION=v0.2.0 PREFIX=/opt/rum DESTDIR="$dir/installed" >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+# From source, to a place of its own, with the path that sudo has: everything is below it, the units name it, and it works from there.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin make -s install VERSION=v0.2.0 PREFIX=/opt/rum DESTDIR="$dir/installed" >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
 at=$dir/installed/opt/rum
 [ -z "$(find "$dir/installed" ! -type d ! -path "$at/*")" ]
 host_files="bin/rum-host-agent lib/rum-agent/rum-guest-agent-linux-amd64 lib/rum-agent/rum-guest-agent-linux-arm64
@@ -58,6 +58,12 @@ for unit in "$at"/lib/systemd/*/rum-host-agent.service; do
 	[ "$programs" = /opt/rum/bin/rum-host-agent ] || { echo "$unit starts $programs" >&2; exit 1; }
 done
 env -i HOME="$dir" "$at/bin/rum-host-agent" cloudinit dev --arch amd64,arm64 -o "$dir/seed.iso" >"$dir/log" || { cat "$dir/log" >&2; exit 1; }
+# Without DESTDIR it makes the group that the system's unit takes; here nobody does.
+mkdir "$dir/fake"
+printf '#!/bin/sh\ncat "$@" >%s\n' "$dir/group" >"$dir/fake/systemd-sysusers"
+chmod +x "$dir/fake/systemd-sysusers"
+PATH=$dir/fake:$PATH make -s install VERSION=v0.2.0 PREFIX="$dir/own" >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+grep -q '^g rum-agent' "$dir/group"
 # Over an agent that runs, and away again.
 "$at/bin/rum-host-agent" run --vm dev=unix:"$dir/nobody" --socket "$dir/agent.sock" --http none >"$dir/agent" 2>&1 &
 agent=$!
