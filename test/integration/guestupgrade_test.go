@@ -73,9 +73,10 @@ func TestAGuestAgentIsUpgradedOverItsLink(t *testing.T) {
 	if w := h.vm(t, "open").Warning; !strings.Contains(w, "rum-host-agent install open") {
 		t.Errorf("without a key the status says %q", w)
 	}
+	program := filepath.Join(dir, "rum-host-agent")
 	upgrade := func(args ...string) (stdout, stderr string, status int) {
 		t.Helper()
-		cmd := exec.Command(filepath.Join(dir, "rum-host-agent"), append(append([]string{"upgrade"}, args...), "--socket", h.socket)...)
+		cmd := exec.Command(program, append(append([]string{"upgrade"}, args...), "--socket", h.socket)...)
 		var out, said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &said
 		if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
@@ -143,6 +144,16 @@ func TestAGuestAgentIsUpgradedOverItsLink(t *testing.T) {
 	if there, _ := os.ReadFile(installed); !bytes.Equal(there, want) {
 		t.Error("what is installed is not what was offered at last")
 	}
+	// By an older build only where that is allowed.
+	program = filepath.Join(dir, "stale", "rum-host-agent")
+	buildOf(t, program, hostMain, "v0.1.0")
+	if out, said, code := upgrade("dev"); code != 1 || out != "" || !strings.HasPrefix(said, "rum-host-agent: the guest agent of dev, v0.2.0, is newer than v0.1.0\nupgrade this host, or go back with: rum-host-agent upgrade dev --allow-downgrade --socket ") {
+		t.Errorf("by an older one, exit status %d, %q\n%s", code, out, said)
+	}
+	if out, said, code := upgrade("dev", "--allow-downgrade"); code != 0 || out != "dev has v0.1.0 now, and had v0.2.0\n" {
+		t.Errorf("by an older one that is allowed, exit status %d, %q\n%s", code, out, said)
+	}
+	program = filepath.Join(dir, "rum-host-agent")
 	out, said, code = upgrade("open", "--json")
 	var told struct {
 		Upgrades []struct{ VM, From, To, Error string }
