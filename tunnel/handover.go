@@ -17,10 +17,10 @@ import (
 
 // HandOver connects to a target in the guest, and returns the connection once the service has
 // taken it: the caller's, which outlives the link. How it ends is as the kernel tells it.
-// The error is [errors.ErrUnsupported] where the endpoint has one connection only or the guest
+// The error is [errors.ErrUnsupported] where connections are no sockets of their own or the guest
 // agent is older, and a [*wire.AnswerError] if it could not connect.
 func (l *Link) HandOver(ctx context.Context, t wire.Target) (net.Conn, error) {
-	if !l.endpoint.Many() || !l.agreed.HandsOver() {
+	if !l.endpoint.Sockets() || !l.agreed.HandsOver() {
 		return nil, errors.ErrUnsupported
 	}
 	conn, err := l.dialRaw(ctx)

@@ -30,7 +30,7 @@ func TestAGuestHandsOverNoStreamOfASession(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { lost <- l.Run(ctx, func(announce.Announcement) {}) }()
-	conn, err := l.openMux(t.Context())
+	conn, err := l.session.OpenWithin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,14 +95,20 @@ type Link struct {
 	session  *mux.Session
 	control  *control
 	ends     stream.Ends
-	endsConn *stream.EndsConn // nil where there is one connection only
+	endsConn endsTeller // nil where there is one connection only
 	nextID   atomic.Uint64
 	pool     *stream.Pool
-	opening  chan struct{} // bounds yamux streams being opened
 	reverse  reverses
 
 	mu   sync.Mutex
 	peer Peer
+}
+
+// endsTeller is the connection on which the ends of streams are told.
+type endsTeller interface {
+	Tell(wire.EndMessage)
+	Wait() error
+	Close()
 }
 
 // Dial connects to a guest agent and shakes hands with it. An agent of another
@@ -141,8 +147,14 @@ func (l *Link) dialEnds(ctx context.Context) error {
 		_ = conn.Close()
 		return err
 	}
-	if l.endsConn, err = stream.NewEndsConn(conn, l.ends.Deliver, budget.New(budget.Ends)); err != nil {
-		return err
+	if !l.endpoint.Sockets() {
+		l.endsConn = stream.NewEndsStream(conn, l.ends.Deliver, budget.New(budget.Ends))
+	} else {
+		c, err := stream.NewEndsConn(conn, l.ends.Deliver, budget.New(budget.Ends))
+		if err != nil {
+			return err
+		}
+		l.endsConn = c
 	}
 	l.ends.Tell = l.endsConn.Tell
 	return nil
@@ -154,7 +166,6 @@ func newLink(e endpoint.Endpoint, cfg Config, conn io.ReadWriteCloser, a handsha
 		endpoint: e,
 		cfg:      cfg,
 		agreed:   a,
-		opening:  make(chan struct{}, 128),
 		peer:     Peer{Auth: a.Auth, Instance: fmt.Sprintf("%x", a.Instance), ServesItself: a.ServesItself()},
 	}
 	if cfg.Budget == nil {
@@ -281,8 +292,10 @@ func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
 	g.Go(func() error { return deliver(gctx, latest, on) })
 	g.Go(func() error { return l.heartbeat(gctx) })
 	g.Go(func() error { return l.acceptStreams(gctx) })
-	if l.endpoint.Many() {
+	if l.endpoint.Sockets() {
 		g.Go(func() error { return l.pool.Run(gctx) })
+	}
+	if l.endpoint.Many() {
 		g.Go(l.endsConn.Wait)
 	}
 	g.Go(func() error {

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
-	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/reserve"
 	"github.com/rum-vm/rum-agent/tunnel/stream"
@@ -41,7 +39,7 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.S
 			}
 		}
 	}
-	conn, err := l.openMux(ctx)
+	conn, err := l.session.OpenWithin(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to %v: %w", t, err)
 	}
@@ -150,40 +148,4 @@ func (l *Link) dialRaw(ctx context.Context) (net.Conn, error) {
 // frame is what a connection begins with that is one of this link's.
 func (l *Link) frame(k wire.FrameKind) []byte {
 	return wire.AppendFrame(make([]byte, 0, 128), k, l.agreed.Token[:])
-}
-
-// openMux opens a yamux stream. yamux does not look at a context, so one that
-// comes too late is closed when it comes; how many can be under way is bounded.
-func (l *Link) openMux(ctx context.Context) (net.Conn, error) {
-	select {
-	case l.opening <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-l.session.CloseChan():
-		return nil, errors.New("the link has ended")
-	}
-	type result struct {
-		conn *mux.Conn
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		c, err := l.session.Open()
-		<-l.opening
-		done <- result{c, err}
-	}()
-	select {
-	case r := <-done:
-		if r.err != nil {
-			return nil, r.err
-		}
-		return r.conn, nil
-	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.err == nil {
-				_ = r.conn.Close()
-			}
-		}()
-		return nil, ctx.Err()
-	}
 }

@@ -30,7 +30,9 @@ const (
 	SchemeUnix   = "unix"
 	SchemeSerial = "serial"
 	SchemeExec   = "exec"
-	schemeStdio  = "stdio"
+	// SchemeSSH is one that a relay on another host dials; see [Remote].
+	SchemeSSH   = "ssh"
+	schemeStdio = "stdio"
 )
 
 // Endpoint is how to reach a guest agent, or where a guest agent listens. Its
@@ -46,6 +48,19 @@ type Endpoint struct {
 	Path string
 	// Command is what /bin/sh runs, for exec.
 	Command string
+	// via dials it, for ssh.
+	via Dialer
+}
+
+// Dialer dials a guest agent by way of something that this package knows nothing of. What it returns
+// has deadlines, and is no descriptor.
+type Dialer interface {
+	Dial(ctx context.Context) (net.Conn, error)
+}
+
+// Remote is a guest agent on another host. name is that host's, and kind the Scheme of what leads to the agent there.
+func Remote(name, kind string, via Dialer) Endpoint {
+	return Endpoint{Scheme: SchemeSSH, Path: name + "/" + kind, via: via}
 }
 
 // Parse reads an endpoint as the host writes it: vsock:CID[:PORT],
@@ -166,9 +181,14 @@ func (e Endpoint) Many() bool {
 	switch e.Scheme {
 	case SchemeVsock, SchemeHybrid, SchemeUnix:
 		return true
+	case SchemeSSH:
+		return !strings.HasSuffix(e.Path, "/"+SchemeSerial)
 	}
 	return false
 }
+
+// Sockets reports whether each of many connections is a socket of this machine's.
+func (e Endpoint) Sockets() bool { return e.Many() && e.Scheme != SchemeSSH }
 
 // Dial makes a connection to an endpoint, in the host. What it returns has deadlines. For
 // exec it is a [Command], whose lines on standard error go to logOutput.
@@ -188,9 +208,11 @@ func Dial(ctx context.Context, e Endpoint, logOutput func(string)) (net.Conn, er
 		conn, err = dialHybrid(ctx, e.Path, e.Port)
 	case SchemeExec:
 		var c *Command
-		if c, err = startCommand(e.Command, logOutput); err == nil {
+		if c, err = Run(logOutput, "/bin/sh", "-c", e.Command); err == nil {
 			return c, nil
 		}
+	case SchemeSSH:
+		return e.via.Dial(ctx) // whose errors name the host
 	default:
 		err = errors.New("not an endpoint to dial")
 	}

@@ -66,6 +66,16 @@ func (c *Command) Close() error {
 	return err
 }
 
+// CloseWithin is Close for a command that is about to end by itself, for which it has so long.
+func (c *Command) CloseWithin(grace time.Duration) error {
+	_ = c.Pipe.Close()
+	select {
+	case <-c.drained:
+	case <-time.After(grace):
+	}
+	return c.Close()
+}
+
 // standardStream is what becomes a command's standard input or output: a socket,
 // which moves 64 KiB with less work than a pipe with its single pages, and which
 // is what other programs give their children too.
@@ -83,10 +93,10 @@ func standardStream(name string) (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 
-// startCommand runs a shell command and talks over its standard input and
-// output. Its standard error goes to logOutput, line by line.
-func startCommand(command string, logOutput func(string)) (*Command, error) {
-	cmd := exec.Command("/bin/sh", "-c", command)
+// Run runs a program and talks over its standard input and output. Its standard error
+// goes to logOutput, line by line.
+func Run(logOutput func(string), name string, args ...string) (*Command, error) {
+	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	w, stdin, err := standardStream("standard input")
 	if err != nil {
@@ -147,9 +157,12 @@ func (c *Command) Explain(err error) error {
 	return &EndedError{said, err}
 }
 
+// ExitStatus is that of a command that is closed; -1 where a signal ended it.
+func (c *Command) ExitStatus() int { return c.cmd.ProcessState.ExitCode() }
+
 // said is how a command ended that is closed, and what it said last.
 func (c *Command) said() string {
-	switch code := c.cmd.ProcessState.ExitCode(); {
+	switch code := c.ExitStatus(); {
 	case code < 0: // by a signal, which may be ours
 		return c.last
 	case c.last == "":

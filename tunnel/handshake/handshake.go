@@ -88,9 +88,12 @@ const (
 	reasonWrongGuest = "the guest agent's key is not the host agent's"
 )
 
+// AuthPSK is the Auth of two ends that have proved a key.
+const AuthPSK = "psk"
+
 // Agreed is what a handshake leaves to a link.
 type Agreed struct {
-	Auth     string // "psk" or "none"
+	Auth     string // AuthPSK or "none"
 	features uint64 // what both ends can do
 	Instance [16]byte
 	Token    [tokenSize]byte    // opens raw streams
@@ -134,7 +137,7 @@ func secret(key []byte, purpose string, hello, reply []byte) [sha256.Size]byte {
 func (a *Agreed) conclude(key []byte, hello, reply []byte) {
 	a.Auth = "none"
 	if key != nil {
-		a.Auth = "psk"
+		a.Auth = AuthPSK
 	}
 	token := secret(key, "stream token", hello, reply)
 	copy(a.Token[:], token[:])

@@ -2,10 +2,12 @@ package mux
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -32,7 +34,13 @@ type Conn struct {
 	evicted         func(error)  // is told that the guard ends the stream; nil for nobody. Guarded by guard.mu
 	refused         atomic.Bool  // the peer does not read any more
 	closed          atomic.Bool
+	left            sync.Once
+	gone            chan struct{} // closed when it is closed here, or reset by the peer
+	stopped         chan struct{} // closed when the peer has closed it, and does not read any more
 }
+
+// leave closes gone.
+func (c *Conn) leave() { c.left.Do(func() { close(c.gone) }) }
 
 func (c *Conn) Read(b []byte) (int, error) {
 	if c.closed.Load() {
@@ -90,9 +98,13 @@ func (c *Conn) translate(err error) error {
 		return c.closedErr()
 	case errors.Is(err, yamux.ErrTimeout):
 		return os.ErrDeadlineExceeded
+	case errors.Is(err, yamux.ErrConnectionReset), c.guard.resets && errors.Is(err, io.EOF) && !c.guard.endedByPeer(c.flow):
+		return errReset // to yamux the end of a session is one of each stream
 	}
 	return err
 }
+
+var errReset = fmt.Errorf("the stream was reset: %w", syscall.ECONNRESET)
 
 // CloseWrite ends the sending direction.
 func (c *Conn) CloseWrite() error { return c.Stream.Close() }
@@ -114,7 +126,7 @@ func (c *Conn) evict(why error) {
 	if evicted != nil {
 		evicted(why)
 	}
-	_ = c.Close()
+	c.Abort()
 }
 
 // WhenEvicted has f called when the guard ends the stream.
@@ -125,11 +137,24 @@ func (c *Conn) WhenEvicted(f func(error)) {
 }
 
 // Close ends both directions here. What has come is thrown away, also where a
-// reader that waits for something else still holds on to the connection.
-func (c *Conn) Close() error {
-	c.closed.Store(true)
+// reader that waits for something else still holds on to the connection. Of a session with resets
+// the peer is told that what it sends is not read.
+func (c *Conn) Close() error { return c.close(false) }
+
+// Abort is Close, and resets the stream in a session with resets.
+func (c *Conn) Abort() { _ = c.close(true) }
+
+func (c *Conn) close(abort bool) error {
+	first := !c.closed.Swap(true)
+	c.leave()
 	_ = c.Stream.SetDeadline(longAgo)
-	err := c.Stream.Close()
+	var err error
+	if !abort || !c.guard.resets {
+		err = c.Stream.Close()
+	}
+	if first && c.guard.resets {
+		c.guard.sendLast(c.flow, abort)
+	}
 	c.reading.Lock()
 	var junk [4096]byte
 	for {
@@ -142,6 +167,36 @@ func (c *Conn) Close() error {
 	c.guard.done(c.flow)
 	return err
 }
+
+// stopGrace is how long the peer may take to end its direction of a stream that is not read here any more.
+const stopGrace = 10 * time.Second
+
+// AwaitReset waits until the peer resets the stream, or the session ends, and returns that, or until
+// the stream is closed here, and returns nil. It is for a session with resets, and for a direction whose end was read: a
+// peer that has closed the stream has reset it after a while.
+func (c *Conn) AwaitReset() error {
+	select {
+	case <-c.gone:
+	case <-c.guard.closed:
+		return errReset
+	case <-c.stopped:
+		select {
+		case <-c.gone:
+		case <-c.guard.closed:
+		case <-time.After(stopGrace):
+		}
+	}
+	if c.closed.Load() {
+		return nil
+	}
+	return errReset
+}
+
+// Drain has nothing to wait for: what was written is on its way before a reset is.
+func (c *Conn) Drain() {}
+
+// Moved has nothing to count.
+func (c *Conn) Moved(read, written int) {}
 
 // Shrink lets go of the buffer of a stream that once had much waiting, if nothing does now.
 // It is for whoever reads, between two reads, and has done with what the last one gave.

@@ -34,6 +34,8 @@ type flow struct {
 	over             bool  // nobody is to read it any more
 	leaving          bool  // ended, and its buffer is not let go of yet
 	told             bool  // yamux is told that the peer has reset it
+	reset            bool  // the peer has reset it
+	stopped          bool  // the peer has closed it
 	waiting          int   // bytes that have come and are not done with
 	held             int   // how large its buffer may be, by the most that ever waited
 	err              error // why it was ended from here, if it was
@@ -190,12 +192,15 @@ func (g *guard) done(f *flow) {
 		return
 	}
 	f.told = true
+	if g.resets {
+		f.finHere, f.finPeer = true, true // the peer is told so, and forgets it too
+	}
 	g.end(f)
 	flags := uint16(yamuxRST)
 	if !f.acked {
 		flags |= yamuxACK // else yamux counts it as one being opened, for ever
 	}
-	g.resets = append(g.resets, newHeader(yamuxWindow, flags, f.id))
+	g.forgets = append(g.forgets, newHeader(yamuxWindow, flags, f.id))
 }
 
 // consumed is called when the reader of a stream has done with bytes.
@@ -219,6 +224,24 @@ func (g *guard) failure(f *flow) error {
 	return f.err
 }
 
+// stop takes in that the peer does not read a stream any more. It needs g.mu.
+func (g *guard) stop(f *flow) {
+	if f.stopped {
+		return
+	}
+	if f.stopped = true; f.conn != nil {
+		close(f.conn.stopped)
+		f.conn.RefuseWrites()
+	}
+}
+
+// endedByPeer reports whether the peer has ended its direction of a stream.
+func (g *guard) endedByPeer(f *flow) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return f.finPeer && !f.reset
+}
+
 // attach returns the flow of a stream that conn will read.
 func (g *guard) attach(id uint32, conn *Conn) *flow {
 	g.mu.Lock()
@@ -228,5 +251,12 @@ func (g *guard) attach(id uint32, conn *Conn) *flow {
 		f = &flow{id: id, over: true} // ended on both sides already
 	}
 	f.conn = conn
+	if f.reset {
+		conn.leave()
+	}
+	if f.stopped {
+		close(conn.stopped)
+		conn.RefuseWrites()
+	}
 	return f
 }

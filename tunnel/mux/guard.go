@@ -42,6 +42,9 @@ const (
 	yamuxACK = 2
 	yamuxFIN = 4
 	yamuxRST = 8
+	// yamuxStop is ours, of sessions with resets: the peer has closed a stream that it had ended before,
+	// and reads no more of it. No yamux sees it.
+	yamuxStop = yamuxFIN | yamuxRST
 )
 
 // guard stands between a connection and yamux, and knows what our agents ever
@@ -58,6 +61,7 @@ type guard struct {
 	admit   func(open int) error // whether the peer may open one more stream
 	limits  Limits
 	peerBit uint32 // the lowest bit of IDs of streams that the peer opens
+	resets  bool   // a stream that is closed is reset, unless it has ended on both sides
 	work    *budget.Budget
 	thin    *budget.Budget
 	closed  chan struct{}
@@ -70,14 +74,15 @@ type guard struct {
 	pass    bool          // whether they are for yamux
 	owed    time.Duration // for thin frames since the last Read
 
-	outBody int // the same in the other direction; used by yamux's sender only
+	writing sync.Mutex // held from the header of a frame that is sent to the end of its body
+	outBody int        // the same in the other direction; used by yamux's sender only
 
 	mu       sync.Mutex
 	flows    map[uint32]*flow
 	waiting  int      // bytes, of all flows
 	held     int      // bytes that their buffers have room for
 	leaving  int      // of those, what streams keep that were ended
-	resets   []header // what yamux is to be told in the peer's name
+	forgets  []header // what yamux is to be told in the peer's name
 	lastPeer uint32   // the highest ID of the peer's
 	peerOpen int
 	gone     int   // flows that are over here and not in the peer
@@ -160,9 +165,9 @@ func (g *guard) forget(b []byte) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := 0
-	for len(g.resets) > 0 && len(b)-n >= yamuxHeader {
-		n += copy(b[n:], g.resets[0][:])
-		g.resets = g.resets[1:]
+	for len(g.forgets) > 0 && len(b)-n >= yamuxHeader {
+		n += copy(b[n:], g.forgets[0][:])
+		g.forgets = g.forgets[1:]
 	}
 	return n
 }
@@ -173,7 +178,7 @@ func (g *guard) until(size int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case len(g.resets) == 0:
+	case len(g.forgets) == 0:
 		return size
 	case g.body > 0:
 		return min(size, g.body)
@@ -255,9 +260,16 @@ func (g *guard) check() (pass bool, body int, err error) {
 		g.relieve()
 		pass = !f.over
 	}
+	if g.resets && flags&yamuxStop == yamuxStop && f.finPeer {
+		g.stop(f)
+		return false, body, nil
+	}
 	if flags&(yamuxFIN|yamuxRST) != 0 {
 		f.finPeer = true
 		f.finHere = f.finHere || flags&yamuxRST != 0
+		if f.reset = f.reset || flags&yamuxRST != 0; f.reset && f.conn != nil {
+			f.conn.leave()
+		}
 		g.settle(f)
 	}
 	return pass, body, nil
@@ -286,13 +298,43 @@ func (g *guard) Write(b []byte) (int, error) {
 	switch {
 	case g.outBody > 0:
 		g.outBody -= len(b)
-	case len(b) == yamuxHeader && b[1] <= yamuxWindow:
+	default:
+		g.writing.Lock()
+		if len(b) != yamuxHeader || b[1] > yamuxWindow {
+			break
+		}
 		if b[1] == yamuxData {
 			g.outBody = int(binary.BigEndian.Uint32(b[8:]))
 		}
 		g.sent(binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint16(b[2:]))
 	}
-	return g.ReadWriteCloser.Write(b)
+	n, err := g.ReadWriteCloser.Write(b)
+	if err != nil {
+		g.outBody = 0 // the session has ended
+	}
+	if g.outBody == 0 {
+		g.writing.Unlock()
+	}
+	return n, err
+}
+
+// sendLast tells the peer that a stream is closed here, or reset, unless it has ended on both sides. yamux has no
+// word for the first and does not say the second. It may have to wait as any write does.
+func (g *guard) sendLast(f *flow, abort bool) {
+	g.mu.Lock()
+	ended := f.finished() || g.flows[f.id] != f
+	g.mu.Unlock()
+	if ended {
+		return
+	}
+	flags := uint16(yamuxStop)
+	if abort {
+		flags = yamuxRST
+	}
+	frame := newHeader(yamuxWindow, flags, f.id)
+	g.writing.Lock()
+	defer g.writing.Unlock()
+	_, _ = g.ReadWriteCloser.Write(frame[:]) // an error ends the session, which its sender notices
 }
 
 // sent takes in the flags of a frame to the peer.

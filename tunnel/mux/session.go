@@ -32,20 +32,35 @@ const maxBacklog = 256
 type Session struct {
 	*yamux.Session
 	guard   *guard
-	opening sync.Mutex // held while a stream is opened
+	opening sync.Mutex    // held while a stream is opened
+	slots   chan struct{} // bounds those that are being opened
 }
+
+// maxOpening is how many streams may be opened at a time within a context.
+const maxOpening = 128
 
 // New starts the host's end of a session, or the guest's. admit is
 // asked, with how many are open, for each stream that the peer opens.
 func New(conn io.ReadWriteCloser, host bool, limits Limits, work *budget.Budget, log *slog.Logger, admit func(open int) error) (*Session, error) {
-	s := &Session{guard: newGuard(newFrameConn(conn), host, limits, work, admit)}
+	return start(newGuard(newFrameConn(conn), host, limits, work, admit), host, log)
+}
+
+// NewWithResets is New for streams whose ends nobody tells of but the session: one that is closed before
+// it has ended on both sides is reset at the other end, and one that reads an end has ended there. Both ends of the
+// session have to be of this kind.
+func NewWithResets(conn io.ReadWriteCloser, host bool, limits Limits, work *budget.Budget, log *slog.Logger, admit func(open int) error) (*Session, error) {
+	g := newGuard(newFrameConn(conn), host, limits, work, admit)
+	g.resets = true
+	return start(g, host, log)
+}
+
+func start(g *guard, host bool, log *slog.Logger) (*Session, error) {
 	begin := yamux.Server
 	if host {
 		begin = yamux.Client
 	}
-	var err error
-	s.Session, err = begin(s.guard, config(log))
-	return s, err
+	session, err := begin(g, config(log))
+	return &Session{Session: session, guard: g, slots: make(chan struct{}, maxOpening)}, err
 }
 
 // Open opens a stream. One is opened at a time: yamux counts first and sends
@@ -57,6 +72,39 @@ func (s *Session) Open() (*Conn, error) {
 	return s.conn(stream, err)
 }
 
+// OpenWithin is Open until ctx ends. yamux does not look at a context, so a stream that
+// comes too late is closed when it comes; how many can be under way is bounded.
+func (s *Session) OpenWithin(ctx context.Context) (*Conn, error) {
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.CloseChan():
+		return nil, budget.ErrEnded
+	}
+	type result struct {
+		conn *Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		c, err := s.Open()
+		<-s.slots
+		done <- result{c, err}
+	}()
+	select {
+	case r := <-done:
+		return r.conn, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				_ = r.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
 // Accept waits for the next stream that the peer opens.
 func (s *Session) Accept(ctx context.Context) (*Conn, error) {
 	return s.conn(s.Session.AcceptStreamWithContext(ctx))
@@ -66,7 +114,7 @@ func (s *Session) conn(stream *yamux.Stream, err error) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{Stream: stream, guard: s.guard}
+	c := &Conn{Stream: stream, guard: s.guard, gone: make(chan struct{}), stopped: make(chan struct{})}
 	c.flow = s.guard.attach(stream.StreamID(), c)
 	return c, nil
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/clock"
-	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
@@ -38,7 +37,7 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 		s.stopped = true
 		conn := s.conn
 		s.mu.Unlock()
-		if c, ok := conn.(*mux.Conn); ok {
+		if c, ok := conn.(multiplexed); ok {
 			c.RefuseWrites() // a raw connection refuses by itself
 		}
 	case wire.EndAborted:
@@ -69,7 +68,7 @@ func (s *Stream) peerAborted(sent uint64) bool {
 		s.gaveUp = s.giveUp(relay.NewDrain(s.received.Load()))
 	}
 	s.mu.Unlock()
-	if c, ok := conn.(*mux.Conn); ok {
+	if c, ok := conn.(multiplexed); ok {
 		c.RefuseWrites()
 	}
 	if pair != nil {

@@ -20,13 +20,11 @@ import (
 // two ends to tell and most are told in a loop, which can write and read a
 // descriptor in place; through yamux each would take four goroutines in turn.
 type EndsConn struct {
-	raw     *relay.Descriptor
-	deliver func(wire.EndMessage) (useful bool)
-	done    chan struct{} // closed when the connection is lost or closed
+	raw  *relay.Descriptor
+	done chan struct{} // closed when the connection is lost or closed
 
 	// Used by who reads: the loop's thread, or a goroutine while the loop does not watch.
-	in      []byte // a record that has come in part
-	work    *budget.Budget
+	endRecords
 	flooded bool // the peer has sent more than it may
 
 	mu      sync.Mutex
@@ -60,7 +58,7 @@ func NewEndsConn(conn net.Conn, deliver func(wire.EndMessage) (useful bool), wor
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &EndsConn{raw: raw, deliver: deliver, done: make(chan struct{}), work: work}
+	c := &EndsConn{raw: raw, done: make(chan struct{}), endRecords: endRecords{deliver: deliver, work: work}}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.arm(); c.closed {
@@ -178,7 +176,14 @@ func (c *EndsConn) readOffLoop() {
 	}
 }
 
-func (c *EndsConn) parse(b []byte) error {
+// endRecords takes in what a peer tells of ends. It is used by one goroutine at a time.
+type endRecords struct {
+	deliver func(wire.EndMessage) (useful bool)
+	work    *budget.Budget
+	in      []byte // a record that has come in part
+}
+
+func (c *endRecords) parse(b []byte) error {
 	b = append(c.in, b...)
 	for len(b) >= wire.EndRecord {
 		m, known, err := wire.EndOf([wire.EndRecord]byte(b))
@@ -216,8 +221,12 @@ func (c *EndsConn) Wait() error {
 	<-c.done
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if errors.Is(c.err, io.EOF) || errors.Is(c.err, syscall.ECONNRESET) {
+	return endsError(c.err)
+}
+
+func endsError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 		return ErrClosedByPeer
 	}
-	return c.err
+	return err
 }

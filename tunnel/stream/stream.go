@@ -35,7 +35,7 @@ const (
 type Stream struct {
 	id   uint64
 	ends *Ends
-	conn net.Conn          // a raw connection or a *mux.Conn; nil if it is raw
+	conn net.Conn          // a raw connection or a multiplexed one; nil if it is raw
 	raw  *relay.Descriptor // a raw connection until a pair takes over, else nil
 	path string
 	// again takes back the raw connection after a clean end, for the next
@@ -74,6 +74,18 @@ type Stream struct {
 
 var _ relay.Conn = (*Stream)(nil)
 
+// multiplexed is a stream of a session: a [*mux.Conn], or what has one within.
+type multiplexed interface {
+	net.Conn
+	CloseWrite() error
+	Abort()
+	WhenEvicted(func(error))
+	RefuseWrites()
+	Quiet() bool
+}
+
+var _ multiplexed = (*mux.Conn)(nil)
+
 // New makes a stream to which the peer gives an answer. Nothing carries it yet.
 func New(id uint64, e *Ends) *Stream {
 	return &Stream{
@@ -109,7 +121,7 @@ func (s *Stream) Attach(conn net.Conn) error {
 		return s.err
 	}
 	s.conn, s.path = conn, PathMux
-	if c, ok := conn.(*mux.Conn); !ok {
+	if c, ok := conn.(multiplexed); !ok {
 		s.path = PathRaw
 	} else {
 		c.WhenEvicted(s.Fail)
@@ -188,7 +200,7 @@ func (s *Stream) Quiet() bool {
 	default:
 	}
 	switch c := s.conn.(type) {
-	case *mux.Conn:
+	case multiplexed:
 		return c.Quiet()
 	case sockio.Socket:
 		return sockio.New(c).Quiet()
@@ -299,6 +311,10 @@ func (s *Stream) Die(err error) bool {
 	case pair != nil:
 		pair.Notify()
 	case conn != nil:
+		if c, ok := conn.(multiplexed); ok && err != net.ErrClosed { // which is the end in order
+			c.Abort()
+			break
+		}
 		_ = conn.Close()
 	case raw != nil:
 		raw.Close()
