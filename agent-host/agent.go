@@ -19,6 +19,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/fdstore"
 	"github.com/rum-vm/rum-agent/agent-host/forward"
+	"github.com/rum-vm/rum-agent/agent-host/forward/serve"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -43,6 +44,8 @@ type VM struct {
 	// Bridge is where the host reaches the VM without its agent; the zero
 	// Addr for nowhere.
 	Bridge netip.Addr
+	// DialBridge connects to that address, where another host does; nil where this one does.
+	DialBridge serve.DialBridge
 	// Key is the secret shared with the guest agent; nil for none.
 	Key []byte
 	// Redefined is when the VM was seen to be another libvirt domain of the same
@@ -51,6 +54,8 @@ type VM struct {
 	// KeyOf, if there is one, is asked for the key before each attempt, in the place of Key: a key that is made,
 	// changed or forgotten counts from the next attempt on.
 	KeyOf func() ([]byte, error)
+	// Proved is called when the VM has proved its key; nil for nobody.
+	Proved func()
 }
 
 // Config is what an [Agent] needs.
@@ -189,7 +194,7 @@ func (a *Agent) SetBridge(name string, ip netip.Addr) {
 	v := a.find(name)
 	a.mu.Unlock()
 	if v != nil {
-		v.forwards.SetBridge(ip)
+		v.forwards.SetBridge(ip, v.DialBridge)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
+	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 // Discovery makes an agent serve the domains of a libvirt daemon, each for as long as it runs.
@@ -29,13 +30,28 @@ type Discovery struct {
 	// Key returns the key of a guest by name and identity, which is [keys.ProjectIdentity] for a domain of a project and the
 	// UUID for all others; nil for none.
 	Key func(name, identity string) ([]byte, error)
-	Log *slog.Logger
+	// Bind is told who has proved a key; nil where nobody needs to know.
+	Bind func(name, identity string) error
+	// Remote is the host that has the domains; nil for this one. Their names begin with its own and a slash.
+	Remote Remote
+	Log    *slog.Logger
 
 	mu     sync.Mutex
 	last   []libvirt.Domain
+	failed bool                 // the source could not be asked
 	served map[string]served    // by UUID, as last told to the agent
 	uuids  map[string]string    // of the domains of projects, by identity
 	anew   map[string]time.Time // when they became another, by identity
+}
+
+// Remote is another host that has domains, by way of a relay there.
+type Remote interface {
+	// Name is what the host is called.
+	Name() string
+	// Endpoint is that of a domain's guest agent.
+	Endpoint(libvirt.Domain) (endpoint.Endpoint, error)
+	// DialBridge connects to a TCP port at a domain's bridge address, which only that host knows.
+	DialBridge(ctx context.Context, d libvirt.Domain, port uint16) (relay.Conn, error)
 }
 
 // served is a domain that the agent serves.
@@ -48,11 +64,18 @@ type served struct {
 func (d *Discovery) Run(ctx context.Context) error {
 	return d.Watch(ctx, func(s libvirt.Snapshot) {
 		d.Agent.setDiscovery(d.Source, s.Err)
-		if s.Err == nil {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.last = s.Domains
-			d.sync(s.Domains)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		again := d.failed && s.Err == nil
+		if d.failed = s.Err != nil; d.failed {
+			return
+		}
+		d.last = s.Domains
+		d.sync(s.Domains)
+		if again && d.Remote != nil { // by which they could not be reached either
+			for _, was := range d.served {
+				d.Agent.knock(was.Name)
+			}
 		}
 	})
 }
@@ -75,7 +98,7 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 	ids := make([]string, 0, len(domains))
 	var off []string
 	for _, dom := range domains {
-		id := dom.UUID
+		id := d.identity(dom)
 		if p := d.project(dom); p != nil {
 			own[dom.UUID], id = p, keys.ProjectIdentity(p.ID)
 			d.noticeRedefinition(dom, id)
@@ -118,6 +141,14 @@ func (d *Discovery) sync(domains []libvirt.Domain) {
 	}
 }
 
+// identity is what tells a domain from all others: of another host's its UUID is what that host says.
+func (d *Discovery) identity(dom libvirt.Domain) string {
+	if d.Remote != nil {
+		return keys.RemoteIdentity(d.Remote.Name(), dom.UUID)
+	}
+	return dom.UUID
+}
+
 func (d *Discovery) project(dom libvirt.Domain) *Project {
 	if d.Project == nil {
 		return nil
@@ -139,11 +170,25 @@ func (d *Discovery) noticeRedefinition(dom libvirt.Domain, identity string) {
 func (d *Discovery) add(dom libvirt.Domain, identity string, own *Project) bool {
 	vm := VM{Name: dom.Name, ID: identity, Project: own, Bridge: dom.BridgeIP, Problem: dom.Problem, Redefined: d.anew[identity]}
 	var err error
-	if dom.Endpoint != "" {
+	switch {
+	case dom.Endpoint == "":
+	case d.Remote != nil:
+		vm.Endpoint, err = d.Remote.Endpoint(dom)
+	default:
 		vm.Endpoint, err = endpoint.Parse(dom.Endpoint)
+	}
+	if d.Remote != nil {
+		vm.DialBridge = func(ctx context.Context, port uint16) (relay.Conn, error) { return d.Remote.DialBridge(ctx, dom, port) }
 	}
 	if d.Key != nil {
 		vm.KeyOf = func() ([]byte, error) { return d.Key(dom.Name, identity) }
+	}
+	if d.Bind != nil {
+		vm.Proved = func() {
+			if err := d.Bind(dom.Name, identity); err != nil {
+				d.Log.Warn("the key is not bound to the VM that has proved it", "vm", dom.Name, "error", err)
+			}
+		}
 	}
 	if err != nil {
 		vm.Endpoint, vm.Problem = endpoint.Endpoint{}, err.Error()

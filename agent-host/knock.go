@@ -59,6 +59,20 @@ func (a *Agent) knocked(cid uint32) {
 	}
 }
 
+// knock has a VM dialled at once.
+func (a *Agent) knock(name string) {
+	a.mu.Lock()
+	v := a.find(name)
+	a.mu.Unlock()
+	if v == nil {
+		return
+	}
+	select {
+	case v.knocks <- struct{}{}:
+	default:
+	}
+}
+
 // pause waits for so long before the next attempt to reach the guest agent, but not
 // longer than until there is a sign of it. was is the socket that leads to it, as it was
 // before the last attempt.

@@ -77,7 +77,7 @@ func newVM(a *Agent, c VM) *vm {
 	}
 	asks := func(l portlist.Listener) bool { return a.rulesOf(c.Name).AsksProcess(c.Name, l) }
 	v.intake = intake.New(asks, v.forwards.Announce)
-	v.forwards.SetBridge(c.Bridge)
+	v.forwards.SetBridge(c.Bridge, c.DialBridge)
 	v.lost = time.AfterFunc(withdrawAfter, v.linkAway)
 	return v
 }
@@ -260,6 +260,9 @@ func (v *vm) connected(link *tunnel.Link) {
 		},
 	})
 	peer := link.Peer()
+	if peer.Auth == handshake.AuthPSK && v.Proved != nil {
+		v.Proved()
+	}
 	if how := builds.Outdated(peer.AgentVersion, v.cfg.Version); how != "" && peer.AgentVersion != last.AgentVersion {
 		v.outdatedAgent(how, peer.AgentVersion)
 	}
@@ -271,7 +274,7 @@ func (v *vm) connected(link *tunnel.Link) {
 
 // path is that of connections over a link.
 func (v *vm) path() string {
-	if v.Endpoint.Many() {
+	if v.Endpoint.Sockets() {
 		return v.pathOf(stream.PathRaw)
 	}
 	return stream.PathMux

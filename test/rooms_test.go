@@ -20,21 +20,23 @@ var rooms = map[string][]string{
 	"agent-guest":                  {"agent-guest/logring", "agent-guest/upgrade", "portwatch/nat", "portwatch/netns", "tunnel", "tunnel/socketpair"},
 	"agent-guest/logring":          nil,
 	"agent-guest/upgrade":          {"tunnel/builds", "tunnel/packagers", "tunnel/wire"},
-	"agent-host":                   {"agent-host/added", "agent-host/backoff", "agent-host/explain", "agent-host/filewatch", "agent-host/forward", "agent-host/intake", "agent-host/keys", "agent-host/setup", "tunnel", "tunnel/builds", "tunnel/packagers", "tunnel/socketpair"},
+	"agent-host":                   {"agent-host/added", "agent-host/backoff", "agent-host/explain", "agent-host/filewatch", "agent-host/forward", "agent-host/forwardrules", "agent-host/intake", "agent-host/keys", "agent-host/setup", "tunnel", "tunnel/builds", "tunnel/packagers", "tunnel/socketpair"},
 	"agent-host/added":             {"agent-host/config", "agent-host/status"},
 	"agent-host/ask":               {"agent-host/browser", "agent-host/control", "agent-host/output", "agent-host/projects", "agent-host/rulefile"},
 	"agent-host/backoff":           nil,
 	"agent-host/browser":           {"agent-host/events", "agent-host/status"},
 	"agent-host/complete":          {"agent-host/control", "agent-host/output"},
 	"agent-host/configfile":        {"agent-host/config", "agent-host/filewatch", "tunnel/keyfile"},
-	"agent-host/config":            {"agent-host/config/position", "portwatch/portlist"},
+	"agent-host/config":            {"agent-host/config/position", "agent-host/config/spelling", "agent-host/remote/address", "portwatch/portlist"},
 	"agent-host/config/position":   nil,
+	"agent-host/config/spelling":   nil,
 	"agent-host/control":           {"agent-host/events", "agent-host/status"},
 	"agent-host/doctor":            {"agent-host/ask", "agent-host/explain", "agent-host/keys", "agent-host/libvirt", "agent-host/userconfig"},
 	"agent-host/events":            nil,
 	"agent-host/explain":           {"agent-host/shellword", "agent-host/status"},
 	"agent-host/fdstore":           nil,
 	"agent-host/filewatch":         nil,
+	"agent-host/forwardrules":      {"agent-host/config", "agent-host/forward/reverse"},
 	"agent-host/forward":           {"agent-host/events", "agent-host/forward/byport", "agent-host/forward/contest", "agent-host/forward/datagrams", "agent-host/forward/excerpt", "agent-host/forward/held", "agent-host/forward/reverse", "agent-host/forward/suggest", "agent-host/forward/told", "agent-host/forward/turns"},
 	"agent-host/forward/byport":    {"agent-host/forward/policy"},
 	"agent-host/forward/contest":   {"agent-host/forward/host"},
@@ -60,10 +62,15 @@ var rooms = map[string][]string{
 	"agent-host/projects":          {"agent-host/configfile", "agent-host/shellword"},
 	"agent-host/proxy":             {"agent-host/ask", "agent-host/install", "tunnel/relay"},
 	"agent-host/qga":               {"agent-host/libvirt"},
+	"agent-host/remote":            {"agent-host/backoff", "agent-host/libvirt", "agent-host/remote/address", "agent-host/remote/protocol", "tunnel/relay"},
+	"agent-host/remote/address":    nil,
+	"agent-host/remote/protocol":   {"tunnel/endpoint"},
+	"agent-host/remote/server":     {"agent-host/libvirt", "agent-host/remote/protocol", "tunnel/dial"},
 	"agent-host/rulefile":          {"agent-host/config"},
 	"agent-host/rumtoml":           {"agent-host/config", "agent-host/output"},
 	"agent-host/setup":             {"agent-host/libvirt", "portwatch/nat", "tunnel/keyfile"},
 	"agent-host/shellword":         nil,
+	"agent-host/sources":           {"agent-host/remote", "agent-host/userconfig"},
 	"agent-host/status":            nil,
 	"agent-host/systemd":           nil,
 	"agent-host/userconfig":        {"agent-host", "agent-host/output", "agent-host/projects"},
@@ -121,7 +128,7 @@ var libraries = map[string][]string{
 }
 
 // Packages that work on what they are given: they open nothing and dial nowhere.
-var pure = []string{"agent-host/config", "agent-host/config/position", "agent-host/explain", "agent-host/forward/policy", "agent-host/status", "portwatch/portlist", "tunnel/wire"}
+var pure = []string{"agent-host/config", "agent-host/config/position", "agent-host/config/spelling", "agent-host/explain", "agent-host/forward/policy", "agent-host/remote/address", "agent-host/status", "portwatch/portlist", "tunnel/wire"}
 
 // importedByPure are the packages of others that a pure one may import: what works on
 // values. impure is what some of them have besides.

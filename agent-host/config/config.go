@@ -11,6 +11,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/rum-vm/rum-agent/agent-host/config/position"
+	"github.com/rum-vm/rum-agent/agent-host/remote/address"
 )
 
 // MaxSize bounds a file, in bytes. Hundreds of commented rules need a tenth.
@@ -24,6 +25,8 @@ type Config struct {
 	Rules Rules
 	// VMs are the [[vm]] tables, in the order of the file.
 	VMs []VMTable
+	// Hosts are the [[hosts]] tables: other hosts whose VMs are served here, each of another name.
+	Hosts []address.Address
 	// LibvirtURI is that of [advanced], if it is one of this machine's two daemons;
 	// empty for none.
 	LibvirtURI string
@@ -90,6 +93,7 @@ const (
 	tableForward = "forward" // ours alone
 	tableAuto    = "auto_ports"
 	tableVM      = "vm" // of settings
+	tableHosts   = "hosts"
 )
 
 func (d *document) config(root table) *Config {
@@ -133,6 +137,7 @@ func (d *document) config(root table) *Config {
 		c.Rules = append(c.Rules, t.auto(fmt.Sprintf("%s:%d", filepath.Base(d.file), line)))
 	}
 	c.VMs = root.vmTables()
+	c.Hosts = root.hostTables()
 	slices.SortStableFunc(d.warnings, compareErrors)
 	c.Warnings = d.warnings
 	return c

@@ -101,7 +101,7 @@ func (rs Rules) AsksProcess(vm string, l portlist.Listener) bool {
 
 func (r *Rule) matches(vm string, l portlist.Listener) bool {
 	return !r.Reverse && r.auto == nil && r.Guest.Has(l.Addr.Port()) && r.Proto.Has(l.Proto) && r.GuestIP.matches(l.Addr.Addr()) &&
-		r.forVM(vm) && (!r.ofProgram() || r.matchesProgram(l))
+		r.forVM(vm) && (r.HostSocket == "" || r.trusts(vm)) && (!r.ofProgram() || r.matchesProgram(l))
 }
 
 // matchesProgram is never true for a program that is not known. A pattern takes time in
@@ -342,7 +342,7 @@ func (rs Rules) Sockets(vm string) []Rule {
 	seen := make(map[string]bool)
 	for i := range rs {
 		r := &rs[i]
-		if r.Reverse || r.GuestSocket == "" || seen[r.GuestSocket] || !r.forVM(vm) {
+		if r.Reverse || r.GuestSocket == "" || seen[r.GuestSocket] || !r.forVM(vm) || !r.trusts(vm) {
 			continue
 		}
 		seen[r.GuestSocket] = true
@@ -368,7 +368,7 @@ func (rs Rules) Names(vm, proto string, at netip.AddrPort) (last uint16) {
 func (rs Rules) Reverses(vm string) []Rule {
 	var out []Rule
 	for i := range rs {
-		if r := &rs[i]; r.Reverse && r.forVM(vm) {
+		if r := &rs[i]; r.Reverse && r.forVM(vm) && r.trusts(vm) {
 			out = append(out, *r)
 		}
 	}

@@ -13,7 +13,7 @@ func TestTheDocumentedFileHasEveryKeyThatThereIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := slices.Concat(ruleKeys, networkKeys, autoKeys, vmKeys)
+	known := slices.Concat(ruleKeys, networkKeys, autoKeys, vmKeys, []string{keyURL})
 	var named []string
 	for _, found := range regexp.MustCompile(`(?m)^(?:# ?)?([a-z_]+) = `).FindAllStringSubmatch(string(text), -1) {
 		named = append(named, found[1])

@@ -11,6 +11,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/rum-vm/rum-agent/agent-host/config/position"
+	"github.com/rum-vm/rum-agent/agent-host/config/spelling"
 )
 
 // Error is a mistake in a configuration file.
@@ -126,7 +127,7 @@ func (t table) allow(known ...string) {
 		if slices.Contains(known, k) {
 			continue
 		}
-		if s := suggest(k, known); s != "" {
+		if s := spelling.Meant(k, known); s != "" {
 			t.errorf(k, "unknown key; did you mean %s?", s)
 		} else {
 			t.errorf(k, "unknown key; known here are %s", strings.Join(known, ", "))
@@ -171,7 +172,7 @@ func (t table) flag(key string) bool {
 func (t table) word(key string, words ...string) (string, bool) {
 	s, ok := get[string](t, key, "a string")
 	if ok && !slices.Contains(words, s) {
-		if near := suggest(s, words); near != "" {
+		if near := spelling.Meant(s, words); near != "" {
 			t.errorf(key, "%q is not known; did you mean %q?", shorten(s), near)
 		} else {
 			t.errorf(key, "%q is not known; it is one of %q", shorten(s), words)
@@ -257,60 +258,4 @@ func typeName(v any) string {
 		return "a table"
 	}
 	return "an array"
-}
-
-// neighbours are what Lima and Vagrant call things.
-var neighbours = map[string]string{
-	"guestport": "guest", "guestportrange": "guest", "hostport": "host", "hostportrange": "host",
-	"protocol": "proto", "portforwards": "ports",
-}
-
-// suggest returns the known word that an unknown one may be meant as, or "".
-func suggest(word string, known []string) string {
-	best, least := "", 3
-	plain := plainWord(word)
-	for _, k := range known {
-		if plain == plainWord(k) || neighbours[plain] == k {
-			return k
-		}
-		// Two mistakes in a word of four letters make it another word.
-		if d := distance(word, k); d < least && 2*d < len(k) {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// plainWord makes guestIP and guest-ip the same as guest_ip.
-func plainWord(s string) string {
-	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
-}
-
-// distance counts the letters to insert, remove, replace or swap with the next
-// one on the way from a to b. Words too long to be one of ours are far away.
-func distance(a, b string) int {
-	if len(a) > 40 {
-		return len(a)
-	}
-	var before []int // row i-2
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		next := make([]int, len(b)+1)
-		next[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next[j+1] = min(row[j+1]+1, next[j]+1, row[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				next[j+1] = min(next[j+1], before[j-1]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }

@@ -99,6 +99,16 @@ func (r *Rule) forVM(name string) bool {
 	return r.VM == "" || ok && err == nil
 }
 
+// isRemote reports whether a VM is one of another host, HOST/VM.
+func isRemote(vm string) bool { return strings.Contains(vm, "/") }
+
+// trusts reports whether the rule gives a VM more than ports: to one of another host does only a rule that names the host.
+// In its pattern * is no slash.
+func (r *Rule) trusts(vm string) bool {
+	host, _, ok := strings.Cut(r.VM, "/")
+	return !isRemote(vm) || ok && !strings.ContainsAny(host, `*?[\`)
+}
+
 // joins reports whether what the rule says is a place on the host beside that of an earlier
 // one, and does not wait for that to go: to rum each of its [[ports]] is one. Of others those
 // are that ask for the same listeners, and are in one table; the later one could mean nothing else.

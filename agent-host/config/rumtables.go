@@ -49,7 +49,7 @@ func rowsOf(keys map[string]schema) schema { return schema{kind: someRows, keys:
 func namedBy(each schema) schema { return schema{kind: named, each: &each} }
 
 // rumTables are the tables and keys of rum's own.
-var rumTables = schema{kind: aTable, ours: []string{tableAuto, tablePorts, tableForward, tableVM}, keys: map[string]schema{
+var rumTables = schema{kind: aTable, ours: []string{tableAuto, tablePorts, tableForward, tableVM, tableHosts}, keys: map[string]schema{
 	"name": aText,
 	"image": {kind: aTable, required: true, keys: map[string]schema{
 		"base": {kind: text, required: true},

@@ -16,7 +16,7 @@ const (
 
 // VMTable is one element of [[vm]]: what the VMs of a name may do.
 type VMTable struct {
-	// Name is a glob for the names of VMs, as of [path.Match]; empty for all.
+	// Name is a glob for the names of VMs, as of [path.Match]; empty for all of this host.
 	Name string
 	// OpenURLs is whether they have pages opened in the user's browser, and whether he is asked.
 	OpenURLs string
@@ -25,7 +25,7 @@ type VMTable struct {
 // OpenURLs is the setting for a VM: that of the first table with its name, else [OpenNo].
 func (c *Config) OpenURLs(vm string) string {
 	for _, t := range c.VMs {
-		if ok, err := path.Match(t.Name, vm); t.Name == "" || ok && err == nil {
+		if ok, err := path.Match(t.Name, vm); t.Name == "" && !isRemote(vm) || ok && err == nil {
 			return t.OpenURLs
 		}
 	}

@@ -46,7 +46,7 @@ func TestBridgeCarriesWhatTheLinkCannot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{}).Add("dev")
 			vm.SetLink(link)
-			vm.SetBridge(bridge)
+			vm.SetBridge(bridge, nil)
 			port := ownnet.FreePort(t)
 			echo(t, addr("127.0.0.2", port))
 			vm.Announce(listeners(port, "0.0.0.0"))
@@ -88,7 +88,7 @@ func TestFirstBytesArriveOnceWhicheverWayIsTaken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{Listen: listen}).Add("dev")
 			vm.SetLink(link)
-			vm.SetBridge(bridge)
+			vm.SetBridge(bridge, nil)
 			port := ownnet.FreePort(t)
 			echo(t, addr("127.0.0.2", port))
 			vm.Announce(listeners(port, "0.0.0.0"))
@@ -106,7 +106,7 @@ func TestFirstBytesArriveOnceWhicheverWayIsTaken(t *testing.T) {
 
 func TestLoopbackOnlyPortIsResetOnTheBridge(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	vm.SetBridge(bridge)
+	vm.SetBridge(bridge, nil)
 	port := ownnet.FreePort(t)
 	echo(t, addr("127.0.0.2", port)) // not to be reached, whatever it is
 	vm.Announce(listeners(port, "127.0.0.1", "::1"))
@@ -135,7 +135,7 @@ func TestNoWayIsAPromptReset(t *testing.T) {
 
 func TestBridgeThatIsTheHostItselfDoesNotLoop(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
-	vm.SetBridge(netip.MustParseAddr("127.0.0.1"))
+	vm.SetBridge(netip.MustParseAddr("127.0.0.1"), nil)
 	port := ownnet.FreePort(t)
 	vm.Announce(listeners(port, "0.0.0.0"))
 	dialForReset(t, addr("127.0.0.1", port))
@@ -147,7 +147,7 @@ func TestBridgeThatIsTheHostItselfDoesNotLoop(t *testing.T) {
 func TestAFullBacklogIsWaitedForOverTheBridge(t *testing.T) {
 	t.Parallel()
 	vm := newTable(t, forward.Config{}).Add("dev")
-	vm.SetBridge(bridge)
+	vm.SetBridge(bridge, nil)
 	port := ownnet.FreePort(t)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

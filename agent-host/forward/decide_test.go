@@ -127,7 +127,7 @@ func TestStaticForwardsListenBeforeAnythingIsSeen(t *testing.T) {
 
 	// There is no agent in the guest: the bridge is enough.
 	echo(t, addr("127.0.0.9", port))
-	vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+	vm.SetBridge(netip.MustParseAddr("127.0.0.9"), nil)
 	if f := one(t, vm); f.Path != "bridge" {
 		t.Errorf("%+v", f)
 	}
@@ -196,7 +196,7 @@ func TestWhatOnlyALinkReachesIsKeptInWhileItIsGone(t *testing.T) {
 	local, all := ownnet.FreePort(t), ownnet.FreePort(t)
 	announced := append(listeners(local, "127.0.0.1"), listeners(all, "0.0.0.0")...)
 	vm.Announce(announced)
-	vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+	vm.SetBridge(netip.MustParseAddr("127.0.0.9"), nil)
 	link := &serve.Link{Path: "vsock", Silent: func() bool { return false }}
 	vm.SetLink(link)
 	vm.SetLink(nil)
@@ -222,8 +222,8 @@ func TestNothingIsForwardedOnceThereIsNeitherLinkNorBridge(t *testing.T) {
 	bridge := netip.MustParseAddr("127.0.0.9")
 	for name, lose := range map[string]func(*forward.VM){
 		"without a bridge":          func(vm *forward.VM) { vm.LinkGone() },
-		"the bridge goes later":     func(vm *forward.VM) { vm.SetBridge(bridge); vm.LinkGone(); vm.SetBridge(netip.Addr{}) },
-		"the bridge comes and goes": func(vm *forward.VM) { vm.LinkGone(); vm.SetBridge(bridge); vm.SetBridge(netip.Addr{}) },
+		"the bridge goes later":     func(vm *forward.VM) { vm.SetBridge(bridge, nil); vm.LinkGone(); vm.SetBridge(netip.Addr{}, nil) },
+		"the bridge comes and goes": func(vm *forward.VM) { vm.LinkGone(); vm.SetBridge(bridge, nil); vm.SetBridge(netip.Addr{}, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{}).Add("dev")
@@ -263,16 +263,16 @@ func TestWhatOnlyABridgeReachesIsForwardedWhileThereIsOne(t *testing.T) {
 			}
 			without()
 			echo(t, addr("127.0.0.9", port))
-			vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+			vm.SetBridge(netip.MustParseAddr("127.0.0.9"), nil)
 			if f := one(t, vm); f.State != status.Active || f.Path != "bridge" || f.Reason != "" {
 				t.Errorf("%+v", f)
 			}
 			roundTrip(t, dial(t, addr("127.0.0.1", port)))
-			vm.SetBridge(netip.Addr{})
+			vm.SetBridge(netip.Addr{}, nil)
 			without()
 
 			// At another of its addresses the bridge does not lead there.
-			vm.SetBridge(netip.MustParseAddr("127.0.0.9"))
+			vm.SetBridge(netip.MustParseAddr("127.0.0.9"), nil)
 			bound = listeners(port, "10.0.0.5")
 			bound[0].Interface = "eth0"
 			vm.Announce(bound)

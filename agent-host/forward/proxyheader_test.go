@@ -54,7 +54,7 @@ func told(t *testing.T, address string) string {
 func TestAServiceIsToldItsClientBeforeTheClientSaysAnything(t *testing.T) {
 	for name, way := range map[string]func(*forward.VM, string){
 		"link":   func(vm *forward.VM, server string) { vm.SetLink(linkTo(server)) },
-		"bridge": func(vm *forward.VM, _ string) { vm.SetBridge(bridge) },
+		"bridge": func(vm *forward.VM, _ string) { vm.SetBridge(bridge, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			vm := newTable(t, forward.Config{Rules: proxied("")}).Add("dev")

@@ -93,7 +93,7 @@ func TestASocketOfTheGuestIsReachedFromAPortAndASocket(t *testing.T) {
 	})})
 	vm := table.Add("dev")
 	vm.SetLink(link)
-	vm.SetBridge(bridge)
+	vm.SetBridge(bridge, nil)
 	vm.Announce(nil)
 	wantTarget := func() {
 		t.Helper()

@@ -194,7 +194,7 @@ func TestUDPAndTCPOnOnePortAreTwoForwards(t *testing.T) {
 func TestFiftyUDPClientsGetTheirOwnAnswers(t *testing.T) {
 	ways := map[string]func(*forward.VM){
 		"link":   func(vm *forward.VM) { vm.SetLink(udpLink(t)) },
-		"bridge": func(vm *forward.VM) { vm.SetBridge(netip.MustParseAddr(guestIP)) },
+		"bridge": func(vm *forward.VM) { vm.SetBridge(netip.MustParseAddr(guestIP), nil) },
 	}
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -278,7 +278,7 @@ func TestARestartedUDPServiceKeepsItsClient(t *testing.T) {
 func TestUDPGoesOverTheBridgeWithoutALink(t *testing.T) {
 	vm := newTable(t, forward.Config{}).Add("dev")
 	vm.SetLink(brokenLink())
-	vm.SetBridge(netip.MustParseAddr(guestIP))
+	vm.SetBridge(netip.MustParseAddr(guestIP), nil)
 	port, stop := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 	vm.Announce(udpListeners(port, guestIP))
 	c := dialUDP(t, addr("127.0.0.1", port))
@@ -298,7 +298,7 @@ func TestUDPGoesOverTheBridgeWithoutALink(t *testing.T) {
 	if f := one(t, vm); f.Path != "vsock" || f.ConnectionsTotal != 1 {
 		t.Errorf("%+v", f)
 	}
-	vm.SetBridge(netip.Addr{})
+	vm.SetBridge(netip.Addr{}, nil)
 	vm.SetLink(nil)
 	_, _ = c.Write([]byte("no way"))
 	eventually(t, vm, "the drop is shown", func(all []status.Forward) bool {

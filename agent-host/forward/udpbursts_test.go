@@ -24,7 +24,7 @@ func TestABurstThatAClientSendsAsOneComesBackInOrder(t *testing.T) {
 			if way == "the link" {
 				vm.SetLink(udpLink(t))
 			} else {
-				vm.SetBridge(netip.MustParseAddr(guestIP))
+				vm.SetBridge(netip.MustParseAddr(guestIP), nil)
 			}
 			port, _ := udpEcho(t, addr(guestIP, ownnet.FreePort(t)))
 			vm.Announce(udpListeners(port, guestIP))

@@ -128,16 +128,16 @@ func (v *VM) forgetUnreached(r *serve.Route) {
 func (v *VM) Bridge() netip.Addr { return v.guest.Route().Bridge }
 
 // SetBridge gives the address under which the host reaches the VM without an
-// agent. The zero Addr says that there is none. What only that reaches in the guest
-// is forwarded while there is one.
-func (v *VM) SetBridge(ip netip.Addr) {
+// agent, by another host where by is not nil. The zero Addr says that there is none. What only
+// that reaches in the guest is forwarded while there is one.
+func (v *VM) SetBridge(ip netip.Addr, by serve.DialBridge) {
 	ip = ip.Unmap()
 	v.table.decideAnew(func() []*VM {
 		r := *v.guest.Route()
 		if r.Bridge == ip || v.closed {
 			return nil
 		}
-		r.Bridge = ip
+		r.Bridge, r.DialBridge = ip, by
 		v.reroute(&r)
 		v.forgetUnreached(&r)
 		if !r.Gone && !slices.ContainsFunc(v.announced, policy.OnInterface) {

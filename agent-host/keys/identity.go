@@ -10,6 +10,9 @@ import (
 // domain anew with another UUID.
 func ProjectIdentity(id string) string { return "rum-" + id }
 
+// RemoteIdentity is that of a VM on another host, which chooses the UUID: none that this gives is a local VM's.
+func RemoteIdentity(host, uuid string) string { return "ssh://" + host + "/" + uuid }
+
 func isProject(identity string) bool {
 	return strings.HasPrefix(identity, ProjectIdentity(""))
 }
@@ -18,6 +21,15 @@ func isProject(identity string) bool {
 func (s Store) BoundToProject(name string) bool {
 	all, err := s.List()
 	return err != nil || slices.ContainsFunc(all, func(e Entry) bool { return e.Name == name && isProject(e.UUID) })
+}
+
+// BindUnbound has the key of that name be for the VM of an identity and for no other, unless it is for one already.
+func (s Store) BindUnbound(name, identity string) error {
+	key, err := s.Lookup(name, identity)
+	if err != nil {
+		return err
+	}
+	return s.Keep(name, identity, key)
 }
 
 // ForDomain looks up the key of a domain by its name and identity: its UUID, or

@@ -23,6 +23,12 @@ var bin string
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
+	if domains := os.Getenv(asRelay); domains != "" {
+		if err := runRelay(domains); err != nil {
+			os.Exit(fail(err))
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(inside) == "" {
 		os.Exit(again())
 	}
@@ -82,6 +88,9 @@ func again() int {
 }
 
 func fail(err error) int {
+	if err == nil {
+		return 0
+	}
 	fmt.Fprintln(os.Stderr, "integration:", err)
 	return 1
 }

@@ -24,7 +24,7 @@ A running agent uses what is changed here at its next attempt to reach the VM.`,
 		Args: noSubcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newKeysNew(), newKeysList(), newKeysForget(), newKeysRotate(), newKeysBind(), newKeysExport())
+	c.AddCommand(newKeysNew(), newKeysList(), newKeysForget(), newKeysRotate(), newKeysBind(), newKeysExport(), newKeysImport())
 	return c
 }
 
@@ -120,7 +120,7 @@ project, and needs this only where the project was moved: UUID is then rum-ID.`,
 				return err
 			}
 			const done = "The key of %s is for that domain alone.\n"
-			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Bind(args[0], identity) })
+			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Bind(args[0], identityOf(args[0], identity)) })
 		},
 	}
 }

@@ -2,25 +2,15 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"log/slog"
-	"path/filepath"
 
-	hostagent "github.com/rum-vm/rum-agent/agent-host"
-	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/setup"
+	"github.com/rum-vm/rum-agent/agent-host/sources"
 )
-
-// setupStore is where this user's setups are remembered, beside the keys.
-func setupStore() (setup.Store, error) {
-	dir, err := keys.DefaultDir()
-	return setup.Store{Path: filepath.Join(filepath.Dir(dir), "setups.json")}, err
-}
 
 // forget ends the putting back, and reports whether there would have been any.
 func (o *setupOptions) forget(domain string) (bool, error) {
-	store, err := setupStore()
+	store, err := sources.Setups()
 	if err != nil {
 		return false, err
 	}
@@ -29,7 +19,7 @@ func (o *setupOptions) forget(domain string) (bool, error) {
 
 // macsOf is the UUID that the MAC addresses of a domain's NICs came from the first time; empty for none.
 func (o *setupOptions) macsOf(domain string) string {
-	store, err := setupStore()
+	store, err := sources.Setups()
 	if err != nil {
 		return ""
 	}
@@ -43,7 +33,7 @@ func (o *setupOptions) remember(plan *setup.Plan, opts setup.Options) error {
 		_, err := o.forget(plan.Domain)
 		return err
 	}
-	store, err := setupStore()
+	store, err := sources.Setups()
 	if err != nil {
 		return err
 	}
@@ -56,18 +46,4 @@ func (o *setupOptions) remember(plan *setup.Plan, opts setup.Options) error {
 		Daemon: daemon, Domain: plan.Domain, UUID: plan.UUID, MACsOf: cmp.Or(was.MACsOf, plan.UUID), Disk: plan.Disk,
 		HostOnly: opts.HostOnly, Subnet: opts.Subnet, NAT: opts.NAT, Seed: cmp.Or(opts.Seed, was.Seed), Rum: opts.Rum,
 	})
-}
-
-// keeper returns what puts back what setup added to the domains at a libvirt daemon; nil for a user without a place where
-// that could be remembered.
-func keeper(uri string, log *slog.Logger) *hostagent.Keeper {
-	store, err := setupStore()
-	if err != nil {
-		log.Warn("what setup added is not put back when a domain is defined anew", "error", err)
-		return nil
-	}
-	return &hostagent.Keeper{
-		Daemon: libvirt.DaemonOf(uri), Setups: store.List, Log: log,
-		PutBack: func(ctx context.Context, s setup.Record) ([]string, error) { return store.PutBack(ctx, uri, s) },
-	}
 }

@@ -33,7 +33,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
 	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newDoctor(&s), newLogs(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s), newDashboard(&s),
 		newForward(&s), newRelease(&s), newReload(&s),
-		newSetup(), newNetwork(), newInit(&s),
+		newSetup(), newNetwork(), newInit(&s), newRelay(),
 		newCloudInit(), newInstall(), newUpgrade(&s), newUninstall(), newKeys(), newVersion())
 	completeWords(root, &s)
 	mendCompletion(root)

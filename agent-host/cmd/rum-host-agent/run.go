@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,13 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/events"
 	"github.com/rum-vm/rum-agent/agent-host/fdstore"
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/agent-host/metrics"
 	"github.com/rum-vm/rum-agent/agent-host/openurl"
 	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/page"
+	"github.com/rum-vm/rum-agent/agent-host/remote/address"
+	"github.com/rum-vm/rum-agent/agent-host/sources"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/agent-host/systemd"
 	"github.com/rum-vm/rum-agent/agent-host/userconfig"
@@ -45,6 +49,7 @@ import (
 type runOptions struct {
 	*shared
 	vms     []string
+	hosts   []string
 	libvirt string
 	config  string
 	level   string
@@ -56,9 +61,10 @@ type runOptions struct {
 func newRun(s *shared) *cobra.Command {
 	o := runOptions{shared: s}
 	c := &cobra.Command{
-		Use:   "run [--vm NAME=ENDPOINT]...",
+		Use:   "run [--vm NAME=ENDPOINT]... [--host ssh://[USER@]HOST]...",
 		Short: "Serve VMs until stopped",
-		Long: `Serve VMs until stopped: those that run under libvirt, or those given with --vm.
+		Long: `Serve VMs until stopped: those that run under libvirt, or those given with --vm and
+those under libvirt on other hosts, to which --host and [[hosts]] of --config lead.
 
 An endpoint is how the agent in the VM is reached: vsock:CID[:PORT],
 hybrid:PATH[:PORT], unix:PATH, serial:PATH or exec:COMMAND. After it may come
@@ -70,13 +76,14 @@ What is forwarded where is decided by the rules of rum.toml: that of --config fo
 all VMs, or without it that of the project that rum made the VM for, if this user
 has one of that name. A file is read again when it changes, and on SIGHUP; one
 with a mistake changes nothing.`,
-		Example: "  rum-host-agent run\n  rum-host-agent run --vm dev=vsock:3,bridge=192.168.50.101",
+		Example: "  rum-host-agent run\n  rum-host-agent run --vm dev=vsock:3,bridge=192.168.50.101\n  rum-host-agent run --host ssh://me@server",
 		Args:    atMost(0),
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
 	}
 	// Not a StringSlice: an endpoint may contain commas.
 	c.Flags().StringArrayVar(&o.vms, "vm", nil, "a VM to serve, as `NAME=ENDPOINT[,bridge=IP][,key=FILE]`; may be repeated")
-	c.Flags().StringVar(&o.libvirt, "libvirt", "", "libvirt `URI` to find VMs at, or none; without --vm the default is\n$LIBVIRT_DEFAULT_URI, else the system's or the user's daemon")
+	c.Flags().StringArrayVar(&o.hosts, "host", nil, "another host whose VMs to serve, as `ssh://[USER@]HOST[:PORT]`; it has to have\nrum-host-agent, and ssh to log in without a question; may be repeated")
+	c.Flags().StringVar(&o.libvirt, "libvirt", "", "libvirt `URI` to find VMs at, or none; without --vm and --host the default is\n$LIBVIRT_DEFAULT_URI, else the system's or the user's daemon")
 	configFlag(c, &o.config)
 	c.Flags().StringVar(&o.public, "status-socket", "", "a second socket, `PATH[:GROUP]`, where the group may see status and events, without\ndirectories, and change nothing")
 	c.Flags().StringVar(&o.metrics, "metrics", "", "answer Prometheus at `[HOST]:PORT`, under /metrics; on loopback unless a host is written")
@@ -129,7 +136,11 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		kept = fdstore.New(systemd.Notify, stored, fdstore.Wait, log)
 		defer kept.Close()
 	}
-	agent, err := o.agent(file.Current().Rules, opener, kept, log)
+	hosts, err := sources.Hosts(o.hosts, o.libvirt, file.Current().Hosts, versionOrBuild(), log)
+	if err != nil {
+		return err
+	}
+	agent, err := o.agent(file.Current().Rules, len(hosts), opener, kept, log)
 	if err != nil {
 		return err
 	}
@@ -138,6 +149,10 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 		rum = userconfig.NewProjects(agent, agent.Names(), userconfig.Remembered(log), log)
 	}
 	discovery, err := o.discovery(agent, rum, file.Current().Network.HostOnly, log)
+	if err != nil {
+		return err
+	}
+	remotes, err := sources.AtHosts(agent, hosts, log)
 	if err != nil {
 		return err
 	}
@@ -190,7 +205,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 			st.Projects, st.Refused = rum.Status(), rum.NotUsed()
 		}
 		if discovery != nil {
-			st.Setups = discovery.setups()
+			st.Setups = discovery.Setups()
 		}
 		if web != nil {
 			st.Page = web.Status()
@@ -258,7 +273,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 	group.Go(func() error { browser.FollowRules(ctx, agent.Events(), agent.Ask, log); return nil })
 	group.Go(func() error { return agent.Run(ctx) })
 	if discovery != nil {
-		group.Go(func() error { return discovery.run(ctx, o.libvirt != "") })
+		group.Go(func() error { return discovery.Run(ctx, o.libvirt != "") })
 	}
 	group.Go(func() error {
 		return systemd.Watchdog(ctx, func() {
@@ -268,12 +283,38 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
 			relay.Turn()
 		})
 	})
+	for _, d := range remotes {
+		group.Go(func() error { return d.Run(ctx) })
+	}
 	log.Info("ready", "version", versionOrBuild(), "socket", o.socket, "vms", len(o.vms))
 	notify(log, daemon.SdNotifyReady)
 	context.AfterFunc(ctx, func() { notify(log, daemon.SdNotifyStopping) })
 	err = group.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// usesLibvirt says whether run looks for VMs: unless it was told which, or told not to.
+func (o *runOptions) usesLibvirt() bool {
+	if o.libvirt == "" && len(o.vms)+len(o.hosts) > 0 {
+		return false
+	}
+	if _, remote, _ := address.ParseLibvirt(o.libvirt); remote {
+		return false
+	}
+	return cmp.Or(o.libvirt, libvirt.DefaultURI()) != libvirt.None
+}
+
+// discovery returns what finds VMs under libvirt; nil without libvirt.
+func (o *runOptions) discovery(agent *hostagent.Agent, rum *userconfig.Projects, hostOnly string, log *slog.Logger) (*sources.Libvirt, error) {
+	if !o.usesLibvirt() {
+		return nil, nil
+	}
+	uri := cmp.Or(o.libvirt, libvirt.DefaultURI())
+	if err := libvirt.CheckURI(uri); err != nil {
+		return nil, &output.Problem{Err: err, Hint: cmp.Or(libvirt.Hint(err), "see rum-host-agent run --help"), Usage: true}
+	}
+	return sources.AtLibvirt(agent, uri, rum, hostOnly, log)
 }
 
 // listenPublic opens the socket for a group; nil if there is to be none.
@@ -293,8 +334,8 @@ func (o *runOptions) listenPublic(ctx context.Context) (net.Listener, error) {
 }
 
 // agent makes an agent with the VMs of the command line.
-func (o *runOptions) agent(rules config.Rules, opener *openurl.Opener, kept *fdstore.Store, log *slog.Logger) (*hostagent.Agent, error) {
-	if len(o.vms) == 0 && !o.usesLibvirt() {
+func (o *runOptions) agent(rules config.Rules, hosts int, opener *openurl.Opener, kept *fdstore.Store, log *slog.Logger) (*hostagent.Agent, error) {
+	if len(o.vms) == 0 && hosts == 0 && !o.usesLibvirt() {
 		return nil, output.Misuse(errors.New("there is no VM to serve; give --vm NAME=ENDPOINT"))
 	}
 	agent := hostagent.New(hostagent.Config{Version: versionOrBuild(), Rules: rules, ControlSocket: o.socket, OpenURL: opener.Ask, Kept: kept, Events: events.New(), Log: log})

@@ -82,7 +82,7 @@ func (u *Flows) fromClient(f *serve.Service, s *udp.Socket, from udp.Peer, b []b
 		}
 		linkErr = err
 	}
-	if err := u.overBridgeTo(f, r.Bridge, id, b, size, out); err != nil {
+	if err := u.overBridgeTo(f, r, id, b, size, out); err != nil {
 		if linkErr != nil && !r.Bridge.IsValid() {
 			err = linkErr
 		}
@@ -92,15 +92,18 @@ func (u *Flows) fromClient(f *serve.Service, s *udp.Socket, from udp.Peer, b []b
 }
 
 // overBridgeTo sends datagrams of a flow by the bridge.
-func (u *Flows) overBridgeTo(f *serve.Service, bridge netip.Addr, id uint32, b []byte, size int, out *udp.Burst) error {
-	if !bridge.IsValid() {
+func (u *Flows) overBridgeTo(f *serve.Service, r *serve.Route, id uint32, b []byte, size int, out *udp.Burst) error {
+	switch {
+	case !r.Bridge.IsValid():
 		return serve.ErrNoWay
+	case r.DialBridge != nil:
+		return errOtherHost
 	}
-	if err := f.OnBridge(bridge); err != nil {
+	if err := f.OnBridge(r.Bridge); err != nil {
 		return err
 	}
 	f.Carry(nil, serve.PathBridge)
-	flows, to := u.overBridge(), netip.AddrPortFrom(bridge, f.Key().Port)
+	flows, to := u.overBridge(), netip.AddrPortFrom(r.Bridge, f.Key().Port)
 	for payload := range udp.Split(b, size) {
 		if _, err := flows.Add(id, to, payload, out); err != nil {
 			return err
@@ -110,7 +113,10 @@ func (u *Flows) overBridgeTo(f *serve.Service, bridge netip.Addr, id uint32, b [
 	return nil
 }
 
-var errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")
+var (
+	errOtherHost = errors.New("datagrams do not go over the bridge of another host, and there is no link to the guest agent")
+	errSlowGuest = errors.New("the guest takes datagrams more slowly than they come")
+)
 
 // fromGuest has answers carried to the client that asked. An answer to nobody is left alone:
 // the flow may have ended just now.

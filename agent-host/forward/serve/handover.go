@@ -26,10 +26,13 @@ func (s *Service) handOver(ctx context.Context, r *Route) (net.Conn, error) {
 	if r.Linked() && !s.BridgeFirst(r) {
 		return r.Link.HandOver(ctx, s.target(true))
 	}
-	if !r.Bridge.IsValid() {
+	switch {
+	case !r.Bridge.IsValid():
 		return nil, ErrNoWay
+	case r.DialBridge != nil:
+		return nil, errors.ErrUnsupported
 	}
-	c, err := s.connectBridge(ctx, r.Bridge)
+	c, err := s.connectHere(ctx, r.Bridge)
 	if err != nil {
 		return nil, err
 	}

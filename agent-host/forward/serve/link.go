@@ -40,7 +40,12 @@ type Route struct {
 	// Link is nil while there is none.
 	Link *Link
 	policy.Reach
+	// DialBridge is nil where this host connects to the bridge address.
+	DialBridge DialBridge
 }
+
+// DialBridge has another host connect to a TCP port at the bridge address of a VM, which is on one of its networks.
+type DialBridge func(ctx context.Context, port uint16) (relay.Conn, error)
 
 // Linked reports whether a new connection had better go through the link.
 func (r *Route) Linked() bool { return r.Link != nil && !r.Link.Silent() }

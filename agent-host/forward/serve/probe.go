@@ -34,6 +34,12 @@ func (s *Service) Probe(ctx context.Context) error {
 			return st.Answer(ctx)
 		}
 		return nil
+	case r.Bridge.IsValid() && r.DialBridge != nil:
+		c, err := s.connectBridge(ctx, r)
+		if err == nil {
+			c.Abort()
+		}
+		return err
 	case r.Bridge.IsValid():
 		return s.probeBridge(ctx, netip.AddrPortFrom(r.Bridge, s.key.Port))
 	}

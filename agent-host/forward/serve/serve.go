@@ -173,7 +173,7 @@ func (s *Service) reach(ctx context.Context, c *relay.Client, conn relay.Conn, f
 	if !r.Bridge.IsValid() {
 		return nil, cmp.Or(linkErr, ErrNoWay)
 	}
-	guest, err := s.dialBridge(ctx, conn, r.Bridge, first)
+	guest, err := s.dialBridge(ctx, conn, r, first)
 	if err != nil && linkErr != nil {
 		err = fmt.Errorf("%w; %w", linkErr, err)
 	}
@@ -222,13 +222,13 @@ func (s *Service) openStream(ctx context.Context, l *Link, target wire.Target, f
 }
 
 // dialBridge connects as long as the kernel tries and the client waits.
-func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge netip.Addr, first []byte) (relay.Conn, error) {
+func (s *Service) dialBridge(ctx context.Context, client relay.Conn, r *Route, first []byte) (relay.Conn, error) {
 	there, stop := whileThere(ctx, client)
-	c, err := s.connectBridge(there, bridge)
+	guest, err := s.connectBridge(there, r)
 	stop()
 	if gone := context.Cause(there); errors.Is(gone, relay.ErrClient) {
 		if err == nil {
-			_ = c.Close()
+			guest.Abort()
 		}
 		return nil, fmt.Errorf("bridge: %w", gone)
 	}
@@ -238,8 +238,7 @@ func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 		}
 		return nil, err
 	}
-	guest := relay.TCP(c)
-	// The socket's buffer takes this without waiting.
+	// The socket's buffer, or a stream's window, takes this without waiting.
 	if _, err := guest.Write(first); err != nil {
 		guest.Abort()
 		return nil, fmt.Errorf("bridge: %w", err)
@@ -248,8 +247,46 @@ func (s *Service) dialBridge(ctx context.Context, client relay.Conn, bridge neti
 	return guest, nil
 }
 
-// connectBridge connects as long as the kernel tries. A connection that is closed is reset.
-func (s *Service) connectBridge(ctx context.Context, bridge netip.Addr) (*net.TCPConn, error) {
+// connectBridge connects to the bridge address, from here or from the host that has the bridge.
+func (s *Service) connectBridge(ctx context.Context, r *Route) (relay.Conn, error) {
+	if r.DialBridge == nil {
+		c, err := s.connectHere(ctx, r.Bridge)
+		if err != nil {
+			return nil, err
+		}
+		return relay.TCP(c), nil
+	}
+	if err := s.OnBridge(r.Bridge); err != nil {
+		return nil, err
+	}
+	done, err := s.mayDial()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, wire.DialTimeout)
+	defer cancel()
+	began := clock.Now()
+	c, err := r.DialBridge(ctx, s.key.Port)
+	if err != nil {
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	s.Counters.Dials.Observe(clock.Now() - began)
+	return c, nil
+}
+
+// mayDial counts a dial over the bridge until done is called.
+func (s *Service) mayDial() (done func(), err error) {
+	select {
+	case s.guest.dials <- struct{}{}:
+		return func() { <-s.guest.dials }, nil
+	default:
+		return nil, fmt.Errorf("bridge: %w", dial.ErrTooMany)
+	}
+}
+
+// connectHere connects as long as the kernel tries. A connection that is closed is reset.
+func (s *Service) connectHere(ctx context.Context, bridge netip.Addr) (*net.TCPConn, error) {
 	if err := s.OnBridge(bridge); err != nil {
 		return nil, err
 	}
@@ -257,12 +294,11 @@ func (s *Service) connectBridge(ctx context.Context, bridge netip.Addr) (*net.TC
 	if s.guest.isOurs(s.key.Proto, addr) {
 		return nil, fmt.Errorf("bridge address %v is this host's own", addr)
 	}
-	select {
-	case s.guest.dials <- struct{}{}:
-		defer func() { <-s.guest.dials }()
-	default:
-		return nil, fmt.Errorf("bridge: %w", dial.ErrTooMany)
+	done, err := s.mayDial()
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	began := clock.Now()
 	d := net.Dialer{Timeout: wire.DialTimeout, Control: relay.ControlTCP}
 	c, err := d.DialContext(ctx, s.key.Proto, addr.String())

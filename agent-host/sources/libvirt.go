@@ -1,7 +1,6 @@
-package main
+package sources
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -12,22 +11,12 @@ import (
 	hostagent "github.com/rum-vm/rum-agent/agent-host"
 	"github.com/rum-vm/rum-agent/agent-host/keys"
 	"github.com/rum-vm/rum-agent/agent-host/libvirt"
-	"github.com/rum-vm/rum-agent/agent-host/output"
 	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/agent-host/userconfig"
 )
 
-// usesLibvirt says whether run looks for VMs: unless it was told which, or told not to.
-func (o *runOptions) usesLibvirt() bool {
-	if o.libvirt == "" && len(o.vms) > 0 {
-		return false
-	}
-	return cmp.Or(o.libvirt, libvirt.DefaultURI()) != libvirt.None
-}
-
-// discoveries keep the agent's VMs those that run under libvirt: at the daemon of the command line, or else at the usual
-// one and at those of projects.
-type discoveries struct {
+// Libvirt keeps the agent's VMs those that run under libvirt.
+type Libvirt struct {
 	agent    *hostagent.Agent
 	projects *userconfig.Projects // nil for none
 	hostOnly string
@@ -39,26 +28,20 @@ type discoveries struct {
 	keepers []*hostagent.Keeper // of those that have one
 }
 
-// discovery returns what finds VMs under libvirt; nil without libvirt.
-func (o *runOptions) discovery(agent *hostagent.Agent, rum *userconfig.Projects, hostOnly string, log *slog.Logger) (*discoveries, error) {
-	if !o.usesLibvirt() {
-		return nil, nil
-	}
-	uri := cmp.Or(o.libvirt, libvirt.DefaultURI())
-	if err := libvirt.CheckURI(uri); err != nil {
-		return nil, &output.Problem{Err: err, Hint: cmp.Or(libvirt.Hint(err), "see rum-host-agent run --help"), Usage: true}
-	}
+// AtLibvirt returns what finds VMs at the libvirt daemon of a URI, and at those of projects, which are nil for none. hostOnly
+// is the network whose leases are bridge addresses.
+func AtLibvirt(agent *hostagent.Agent, uri string, rum *userconfig.Projects, hostOnly string, log *slog.Logger) (*Libvirt, error) {
 	store, err := keys.Default()
 	if err != nil {
 		return nil, err
 	}
-	d := &discoveries{agent: agent, projects: rum, hostOnly: hostOnly, store: store, log: log}
+	d := &Libvirt{agent: agent, projects: rum, hostOnly: hostOnly, store: store, log: log}
 	d.add(uri)
 	return d, nil
 }
 
 // add returns the discovery at a daemon, if there is none at it yet; else nil.
-func (d *discoveries) add(uri string) *hostagent.Discovery {
+func (d *Libvirt) add(uri string) *hostagent.Discovery {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if slices.ContainsFunc(d.all, func(o *hostagent.Discovery) bool { return libvirt.SameDaemon(o.Source, uri) }) {
@@ -85,8 +68,8 @@ func (d *discoveries) add(uri string) *hostagent.Discovery {
 	return one
 }
 
-// run discovers until ctx ends. A daemon that a project names is asked from then on; only says that there is but one.
-func (d *discoveries) run(ctx context.Context, only bool) error {
+// Run discovers until ctx ends. A daemon that a project names is asked from then on; only says that there is but one.
+func (d *Libvirt) Run(ctx context.Context, only bool) error {
 	group, ctx := errgroup.WithContext(ctx)
 	first := d.all[0]
 	group.Go(func() error { return first.Run(ctx) })
@@ -116,8 +99,8 @@ func (d *discoveries) run(ctx context.Context, only bool) error {
 	return group.Wait()
 }
 
-// setups tells about the domains that setup was run on and that were defined anew.
-func (d *discoveries) setups() []status.Setup {
+// Setups tells about the domains that setup was run on and that were defined anew.
+func (d *Libvirt) Setups() []status.Setup {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []status.Setup
