@@ -28,6 +28,10 @@ var goals = append([]goal{
 	{text: "mux, 1 stream forward / loopback", limit: 0.33, find: overLoopback("mux", forward1)},
 	{text: "mux, 1 stream reverse / loopback", limit: 0.33, find: overLoopback("mux", reverse1)},
 	{text: "mux, round trip beside a stalled reader / before", limit: 2, atMost: true, find: plain("mux", stall)},
+	{text: "remote, 1 stream forward / ssh -L", limit: 0.8, find: over("remote", "ssh", forward1)},
+	{text: "remote, 1 stream reverse / ssh -L", limit: 0.8, find: over("remote", "ssh", reverse1)},
+	{text: "remote, round trip p50 / ssh -L", limit: 1.5, atMost: true, find: over("remote", "ssh", rttP50)},
+	{text: "remote, connections per second / ssh -L", limit: 2, find: over("remote", "ssh", connRate1)},
 }, udpGoals...)
 
 var udpGoals = []goal{

@@ -22,6 +22,7 @@ const (
 	roleHold    = "hold-netns" // keeps the guest's network namespace alive
 	roleServe   = "serve"      // the servers that clients reach through a relay
 	roleWeb     = "web"        // a web server, where nginx is not installed
+	roleRelay   = "relay"      // on another host that ssh leads to
 	roleGuest   = "guest"      // all that relays over AF_VSOCK need at the guest
 )
 
@@ -53,6 +54,8 @@ func dispatch(args []string) error {
 			return serve(ctx, args[1:])
 		case roleWeb:
 			return serveWeb(ctx)
+		case roleRelay:
+			return runRelay(ctx, args[1:])
 		case roleGuest:
 			return serveGuest(ctx, args[1:])
 		}

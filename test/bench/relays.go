@@ -80,6 +80,7 @@ var relays = []relay{
 		start: startRaw, check: expectPath("unix"),
 	},
 	{name: "mux", title: "rum mux (exec:)", binaries: append([]string{http3Program}, rumBinaries...), datagrams: true, start: startMux, check: expectPath("mux")},
+	{name: "remote", title: "rum remote (--host)", tools: sshTools, binaries: rumBinaries, start: startRemote, check: expectPath("mux")},
 }
 
 func relayNames(relays []relay) []string {
