@@ -130,6 +130,8 @@ release-check: ## make release twice in different directories gives the same fil
 
 stage-install: build
 	sh packaging/stage.sh host $(ARCH) build/install '$(PREFIX)'
+	@# Whoever used sudo builds here again without.
+	[ -z "$$SUDO_UID" ] || chown -R "$$SUDO_UID:$$SUDO_GID" bin build
 
 install: stage-install ## the host agent to PREFIX (/usr/local), with units, manual and completions; DESTDIR goes before that
 	mkdir -p '$(DESTDIR)/' && cp -rf build/install/. '$(DESTDIR)/' # in place of an agent that runs, too

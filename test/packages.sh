@@ -62,8 +62,10 @@ env -i HOME="$dir" "$at/bin/rum-host-agent" cloudinit dev --arch amd64,arm64 -o 
 mkdir "$dir/fake"
 printf '#!/bin/sh\ncat "$@" >%s\n' "$dir/group" >"$dir/fake/systemd-sysusers"
 chmod +x "$dir/fake/systemd-sysusers"
-PATH=$dir/fake:$PATH make -s install VERSION=v0.2.0 PREFIX="$dir/own" >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+SUDO_UID=65534 SUDO_GID=65534 PATH=$dir/fake:$PATH make -s install VERSION=v0.2.0 PREFIX="$dir/own" >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
 grep -q '^g rum-agent' "$dir/group"
+[ -z "$(find bin build ! -user 65534)" ] && [ -z "$(find "$dir/own" -user 65534)" ] || { echo "after sudo make install its user cannot build here, or owns what is installed" >&2; exit 1; }
+chown -R --reference=Makefile bin build
 # Over an agent that runs, and away again.
 "$at/bin/rum-host-agent" run --vm dev=unix:"$dir/nobody" --socket "$dir/agent.sock" --http none >"$dir/agent" 2>&1 &
 agent=$!
