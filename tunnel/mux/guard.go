@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/budget"
@@ -77,6 +78,11 @@ type guard struct {
 	writing sync.Mutex // held from the header of a frame that is sent to the end of its body
 	outBody int        // the same in the other direction; used by yamux's sender only
 
+	// Of a session with resets; sending is nil in others.
+	sending  *sending
+	untold   atomic.Int64  // bytes of data that were read, and the peer has not been told so
+	someRead chan struct{} // has a token when it is to be told
+
 	mu       sync.Mutex
 	flows    map[uint32]*flow
 	waiting  int      // bytes, of all flows
@@ -113,7 +119,12 @@ func newGuard(conn io.ReadWriteCloser, client bool, limits Limits, work *budget.
 }
 
 func (g *guard) Close() error {
-	g.close.Do(func() { close(g.closed) })
+	g.close.Do(func() {
+		close(g.closed)
+		if g.sending != nil {
+			g.sending.end()
+		}
+	})
 	return g.ReadWriteCloser.Close()
 }
 
@@ -232,8 +243,15 @@ func (g *guard) check() (pass bool, body int, err error) {
 	case kind == yamuxData && length > Chunk:
 		return false, 0, fmt.Errorf("the other end sent a frame of %d bytes, at most %d are allowed", length, Chunk)
 	}
+	if g.sending != nil && kind == yamuxWindow && id == 0 {
+		g.work.Spend(thinCost)
+		g.sending.arrived(int(length))
+		return false, 0, nil
+	}
 	if kind == yamuxData {
-		body = int(length)
+		if body = int(length); g.sending != nil {
+			g.countRead(body)
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -299,6 +317,9 @@ func (g *guard) Write(b []byte) (int, error) {
 	case g.outBody > 0:
 		g.outBody -= len(b)
 	default:
+		if g.sending != nil && len(b) == yamuxHeader && b[1] == yamuxData {
+			g.sending.wait(int(binary.BigEndian.Uint32(b[8:])))
+		}
 		g.writing.Lock()
 		if len(b) != yamuxHeader || b[1] > yamuxWindow {
 			break

@@ -50,7 +50,8 @@ func New(conn io.ReadWriteCloser, host bool, limits Limits, work *budget.Budget,
 // session have to be of this kind.
 func NewWithResets(conn io.ReadWriteCloser, host bool, limits Limits, work *budget.Budget, log *slog.Logger, admit func(open int) error) (*Session, error) {
 	g := newGuard(newFrameConn(conn), host, limits, work, admit)
-	g.resets = true
+	g.resets, g.sending, g.someRead = true, newSending(), make(chan struct{}, 1)
+	go g.tellRead()
 	return start(g, host, log)
 }
 
