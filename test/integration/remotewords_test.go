@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
@@ -51,7 +52,14 @@ func TestWhyAHostCannotBeAskedIsSaidInWords(t *testing.T) {
 	r.add(t, g)
 	h.awaitLinks(t, 1)
 
-	// The keys change.
+	// The keys change. A login that is there would outlive the server that is stopped.
+	r.lead(t, "echo The host is about to be set up anew. >&2; exit 1\n")
+	for _, ssh := range children(t, h.cmd.Process.Pid, "ssh") {
+		if err := syscall.Kill(ssh, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.awaitError(t, "the relay on server ended with exit status 1: The host is about to be set up anew.")
 	r.sshd.Stop()
 	h.awaitError(t, "Connection refused")
 	sshd.NewKey(t, filepath.Join(r.sshd.Dir, "host"))
