@@ -65,12 +65,16 @@ func (t *Table) decideAnew(change func() []*VM) {
 			p := v.plan()
 			plans, large = append(plans, p), large || p.large()
 		}
+		if large {
+			t.busy++
+		}
 	})
 	work := t.mu.AtOnce
 	if large {
 		work = t.mu.InTurns
 		t.large.Lock()
 		defer t.large.Unlock()
+		defer t.mu.Look(func() { t.busy-- })
 	}
 	isOver := func(p *plan) (is bool) {
 		t.mu.Look(func() { is = !p.inForce() })

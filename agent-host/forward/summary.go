@@ -100,9 +100,8 @@ func (v *VM) summary(most int) (s Summary) {
 		s.Shown = v.show(slices.Grow(s.Shown, n), v.ports())
 		return s
 	}
-	// A VM has its choice until something changes, or a second: status may be asked ten times in one. To
-	// go through thousands of ports takes the table, and the processor, from who opens one.
-	if !v.chosen.Good(left) {
+	// To go through thousands of ports takes the table, and the processor, from who opens one.
+	if !v.chosen.Good(left, v.table.busy > 0) {
 		v.chosen = excerpt.Choose(v.ports(), left, port.rank, port.compare)
 	}
 	s.Shown = v.show(slices.Grow(s.Shown, left), slices.Values(v.chosen.Shown))

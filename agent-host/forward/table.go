@@ -73,6 +73,7 @@ type Table struct {
 	policy   policy.Policy
 	reverses reverse.Rules
 	vms      []*VM // in the order they were added
+	busy     int   // how many times much is decided on, or waits for that
 	room     *room.Room
 	contests *contest.Contests[*binding] // of what is bound and what waits
 	released []host.Spot                 // where something has become free

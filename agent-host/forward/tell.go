@@ -21,7 +21,8 @@ func (b *binding) become(state, reason string) {
 // changed notes that the VM's ports, or the state of one, are not what they were, and has
 // the guest told. It needs table.mu.
 func (v *VM) changed() {
-	v.untold, v.chosen = true, nil
+	v.untold = true
+	v.chosen.Stale()
 	if t := v.table; !t.telling && !t.mu.Closed() {
 		t.telling = true
 		t.wg.Go(t.teller)

@@ -48,7 +48,7 @@ type VM struct {
 	suggested suggest.Ports[*forward]
 	owns      map[policy.Key]*binding  // to the own address, by [policy.Key.Anywhere]
 	named     contest.Wishes[*binding] // what rules name; see takePrecedence
-	chosen    *excerpt.Choice[port]    // for a summary; nil after a change
+	chosen    *excerpt.Choice[port]    // for a summary; nil before the first
 	untold    bool                     // the guest is to be told what became of its ports
 	detected  latency.Counter
 	told      told.Guest // the teller's

@@ -51,7 +51,9 @@ func first(a, b bool) int {
 type Choice[T any] struct {
 	Shown  []T
 	Others map[string]int // not to be changed
+	of     int            // how many it was made of
 	at     time.Time
+	stale  bool
 }
 
 // ranked is a forward with its rank, which takes longer to find out than to compare.
@@ -65,6 +67,7 @@ func Choose[T any](all iter.Seq[T], n int, rank func(T) Rank, compare func(a, b 
 	c := &Choice[T]{Others: make(map[string]int), at: time.Now()}
 	each := func(yield func(ranked[T]) bool) {
 		for x := range all {
+			c.of++
 			if !yield(ranked[T]{x, rank(x)}) {
 				return
 			}
@@ -82,7 +85,26 @@ func Choose[T any](all iter.Seq[T], n int, rank func(T) Rank, compare func(a, b 
 // changes none.
 const lasts = time.Second
 
-// Good reports whether the choice is one of n forwards and not too old; none is not.
-func (c *Choice[T]) Good(n int) bool {
-	return c != nil && len(c.Shown) == n && time.Since(c.at) < lasts
+// lastsStale is, for each forward that a choice was made of, how long it is good for although
+// states have changed, where they go on changing.
+const lastsStale = 50 * time.Microsecond
+
+// Stale says that states have changed since the choice was made. It may be nil.
+func (c *Choice[T]) Stale() {
+	if c != nil {
+		c.stale = true
+	}
+}
+
+// Good reports whether the choice is one of n forwards and not too old; none is not. While
+// states go on changing, one of thousands may be a little older than the last change.
+func (c *Choice[T]) Good(n int, changing bool) bool {
+	if c == nil || len(c.Shown) != n || c.stale && !changing {
+		return false
+	}
+	most := lasts
+	if c.stale {
+		most = min(lasts, time.Duration(c.of)*lastsStale)
+	}
+	return time.Since(c.at) < most
 }
