@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,25 @@ func TestTwentyVMsWithAllPortsShareWhatThereIs(t *testing.T) {
 	}
 	if n := states(hogs[0]); n[status.Active] != 1024 {
 		t.Errorf("alone, it has %v", n)
+	}
+}
+
+func TestWhatManyVMsAnnounceAtOnceIsNotOpenedToBeClosedAgain(t *testing.T) {
+	const vms, budget = 20, 4000
+	var opened atomic.Int32
+	table := newTable(t, forward.Config{Descriptors: budget, Listen: func(at netip.AddrPort) (*net.TCPListener, error) {
+		opened.Add(1)
+		return anyPort(at)
+	}})
+	all := many("flood", 10000, 4096)
+	var wg sync.WaitGroup
+	for i := range vms {
+		vm := withOwn(table, fmt.Sprint("hog", i), fmt.Sprintf("127.64.2.%d", i+1))
+		wg.Go(func() { vm.Announce(all) })
+	}
+	wg.Wait()
+	if n := opened.Load(); n > budget*3/2 {
+		t.Errorf("%d listeners were opened for the %d that there is room for", n, budget)
 	}
 }
 

@@ -67,6 +67,9 @@ func (t *Table) decideAnew(change func() []*VM) {
 		}
 		if large {
 			t.busy++
+			for _, p := range plans {
+				p.room.Expect(len(p.announced))
+			}
 		}
 	})
 	work := t.mu.AtOnce
@@ -113,6 +116,7 @@ func (t *Table) decideAnew(change func() []*VM) {
 				return true
 			}
 			p.stale, p.heard = policy.Ports{}, time.Time{}
+			p.room.Expect(0)
 			return false
 		})
 		p.Wanted = policy.Wanted{}

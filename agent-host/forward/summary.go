@@ -75,7 +75,7 @@ func (t *Table) Summaries(vms []*VM, rows int) []Summary {
 			counts[i] = v.forwards.Len() + v.room.Len() + v.reverse.Len()
 		}
 	})
-	most := excerpt.Level(counts, rows)
+	most := max(room.Level(counts, rows), min(excerpt.FewRows, rows))
 	for i := 0; i < len(vms); {
 		t.mu.Look(func() {
 			for u := t.mu.Begin(); i < len(vms); {

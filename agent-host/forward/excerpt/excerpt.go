@@ -10,22 +10,8 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/status"
 )
 
-// fewRows is how many of its forwards each VM shows, however many VMs there are.
-const fewRows = 10
-
-// Level is how many of their forwards, which it is given, VMs may show so that all show so many
-// together: who has less leaves the rest to the others.
-func Level(counts []int, together int) int {
-	few := min(fewRows, together)
-	slices.Sort(counts)
-	for i, n := range counts {
-		if share := together / (len(counts) - i); n > share {
-			return max(share, few)
-		}
-		together -= n
-	}
-	return slices.Max(append(counts, few))
-}
+// FewRows is how many of its forwards each VM shows, however many VMs there are.
+const FewRows = 10
 
 // Sort orders forwards by protocol and port.
 func Sort(shown []status.Forward) {

@@ -35,6 +35,8 @@ type Room struct {
 	most int // descriptors
 	used int // of those, or more by the overdraft
 	vms  []*VM
+
+	demands []int // room for what each VM wants, while that is looked at
 }
 
 // New returns the room for that many descriptors; 0 is half of what this process may have
@@ -82,6 +84,7 @@ type VM struct {
 	waits     int            // rows that wait for a limit
 	halves    []Binding      // that do, of forwards with others; some of them no longer
 	full      bool           // it was said that something waits
+	expected  int            // ports that are being decided on
 }
 
 // Add gives a VM a part of the room.
@@ -156,10 +159,44 @@ func (all *Room) Lacks(n Need) error {
 	switch {
 	case !n.half && n.consumer.vm.bound >= MaxBound:
 		return ErrTooMany
-	case all.used+n.descriptors > all.most:
+	case all.used+n.descriptors > all.most, all.isOthers(n):
 		return ErrShare
 	}
 	return nil
+}
+
+// Expect says how many ports of a VM are being decided on. Until there are none, other VMs have
+// no more than their share with them: what they would have beyond that they would lose again.
+func (v *VM) Expect(ports int) { v.expected = ports }
+
+// isOthers reports whether a need is beyond the share of its VM beside what others expect.
+func (all *Room) isOthers(n Need) bool {
+	mine, wants := n.consumer.vm, n.consumer.vm.used+n.descriptors
+	if wants <= all.most/max(1, len(all.vms)) {
+		return false
+	}
+	expected := 0
+	all.demands = all.demands[:0]
+	for _, v := range all.vms {
+		if v != mine {
+			expected += v.expected
+		}
+		all.demands = append(all.demands, v.used+v.waits+len(v.halves)+v.expected)
+	}
+	return expected > 0 && wants > Level(all.demands, all.most)
+}
+
+// Level is the most that each may have, of what it wants, so that all have so many together:
+// who wants less leaves the rest to the others. It sorts what each wants.
+func Level(wants []int, together int) int {
+	slices.Sort(wants)
+	for i, n := range wants {
+		if share := together / (len(wants) - i); n > share {
+			return share
+		}
+		together -= n
+	}
+	return slices.Max(append(wants, 0))
 }
 
 // MayHave reports whether there is room for a need, or will be when [Room.Make] is called; if
@@ -205,7 +242,7 @@ func (all *Room) giver(n Need, err error) *VM {
 	// Evicting a forward gives back one descriptor at least; with this margin
 	// nothing is evicted in vain, or back and forth.
 	margin := 4 * n.descriptors
-	if errors.Is(err, ErrShare) {
+	if errors.Is(err, ErrShare) && !all.isOthers(n) {
 		if g := all.greediest(); g.used-all.overdrawn() > from.used+margin {
 			return g
 		}

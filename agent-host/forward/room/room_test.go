@@ -169,3 +169,40 @@ func TestInAVMTheProgramWithMostMakesRoomForTheOthers(t *testing.T) {
 		t.Errorf("another: %v; %d are open, %d made room", err, g.open, g.shelved)
 	}
 }
+
+func TestAVMTakesNoMoreThanItsShareBesideWhatOthersExpect(t *testing.T) {
+	const most = 100
+	all := room.New(most)
+	first, second := newGuest(all), newGuest(all)
+	first.Expect(most)
+	second.Expect(most)
+	for range most {
+		_ = first.opens(all, "flood")
+	}
+	if first.open != most/2 {
+		t.Errorf("it has %d of %d while another expects as many", first.open, most)
+	}
+	// What it has, its users share all the same.
+	for range most / 10 {
+		if err := first.opensAs(all, 1000, "web"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first.open != most/2 {
+		t.Errorf("with another user's it has %d", first.open)
+	}
+	second.Expect(10)
+	for range most {
+		_ = first.opens(all, "flood")
+	}
+	if first.open != most-10 {
+		t.Errorf("it has %d beside 10 that are expected", first.open)
+	}
+	second.Expect(0)
+	for range most {
+		_ = first.opens(all, "flood")
+	}
+	if first.open != most {
+		t.Errorf("it has %d where nobody expects anything", first.open)
+	}
+}
