@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/host"
-	"golang.org/x/sys/unix"
 )
 
 // maxNext bounds how many ports are tried, of which each costs two system calls.
@@ -16,11 +15,7 @@ const maxNext = 100
 // that reason. What waits does so for the addresses that it has, and what has moved stays.
 func (b *binding) mayMove(err error) bool {
 	bind, _ := errors.AsType[*host.BindError](err)
-	return b.decision.NextFree && !b.own && !b.claimed && b.insteadOf == nil && bind != nil && bind.At.Path == "" && isConflict(err)
-}
-
-func isConflict(err error) bool {
-	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, host.ErrSettling)
+	return b.decision.NextFree && !b.own && !b.claimed && b.insteadOf == nil && bind != nil && bind.At.Path == "" && host.IsConflict(err)
 }
 
 // openNext opens all addresses of b at the next port where all are free and no rule names one,
@@ -40,7 +35,7 @@ func (t *Table) openNext(b *binding, err error, mayEvict bool) ([]host.Listener,
 			t.moved(b, rule, err)
 			return listeners, nil
 		}
-		if !isConflict(nextErr) {
+		if !host.IsConflict(nextErr) {
 			b.wanted, b.first = rule, first
 			return nil, err
 		}
@@ -108,9 +103,5 @@ func (t *Table) moved(b *binding, rule []host.Addr, err error) {
 // tookNext notes who had the address of the rule, as far as that is known. It is not looked at
 // again.
 func (b *binding) tookNext(at, next host.Addr, holder string) {
-	b.because = fmt.Sprintf("%v was in use", at)
-	if holder != "" {
-		b.because = fmt.Sprintf("%v was held by %s", at, holder)
-	}
-	b.because += fmt.Sprintf(", and the rule took the next free port, %d", next.Addr.Port())
+	b.because = host.TookNext(at, next, holder)
 }

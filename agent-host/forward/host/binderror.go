@@ -55,3 +55,19 @@ func Gone(addrs []netip.Addr) map[netip.Addr]bool {
 	}
 	return gone
 }
+
+// IsConflict reports whether an address could not be bound because something has it, or had it a
+// moment ago.
+func IsConflict(err error) bool {
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, ErrSettling)
+}
+
+// TookNext says that the next free address was taken in the place of one that a holder has, as far
+// as that is known.
+func TookNext(at, next Addr, holder string) string {
+	had := "in use"
+	if holder != "" {
+		had = "held by " + holder
+	}
+	return fmt.Sprintf("%v was %s, and the rule took the next free port, %d", at, had, next.Addr.Port())
+}
