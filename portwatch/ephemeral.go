@@ -1,13 +1,13 @@
 package portwatch
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/rum-vm/rum-agent/portwatch/events"
+	"golang.org/x/sys/unix"
 )
 
 // ephemeral is the set of ports that the kernel gives to sockets that ask for
@@ -22,7 +22,7 @@ type ephemeral struct {
 func readEphemeral(root string) ephemeral {
 	e := ephemeral{first: 32768, last: 60999}
 	dir := filepath.Join(root, "sys/net/ipv4")
-	if b, err := os.ReadFile(filepath.Join(dir, "ip_local_port_range")); err == nil {
+	if b, err := readSetting(filepath.Join(dir, "ip_local_port_range")); err == nil {
 		if f := strings.Fields(string(b)); len(f) == 2 {
 			first, err1 := strconv.ParseUint(f[0], 10, 16)
 			last, err2 := strconv.ParseUint(f[1], 10, 16)
@@ -32,7 +32,7 @@ func readEphemeral(root string) ephemeral {
 		}
 	}
 	// Those in here are left to servers: "8080,9148-9150".
-	if b, err := os.ReadFile(filepath.Join(dir, "ip_local_reserved_ports")); err == nil {
+	if b, err := readSetting(filepath.Join(dir, "ip_local_reserved_ports")); err == nil {
 		for part := range strings.SplitSeq(strings.TrimSpace(string(b)), ",") {
 			from, to, isRange := strings.Cut(part, "-")
 			if !isRange {
@@ -46,6 +46,25 @@ func readEphemeral(root string) ephemeral {
 		}
 	}
 	return e
+}
+
+// readSetting reads a file below /proc/sys. Go's poller would take one for a descriptor that tells when
+// it changes, and wake a thread for it and another one after that, each time.
+func readSetting(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var text []byte
+	for {
+		text = slices.Grow(text, 512)
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if n <= 0 {
+			return text, err
+		}
+		text = text[:len(text)+n]
+	}
 }
 
 func (e ephemeral) equal(o ephemeral) bool {

@@ -339,6 +339,8 @@ func (f *follower) look(now time.Time) (changed bool, users map[uint32]int) {
 		if f.src.Of(proto) == SourcePoll || f.picture.anonymous(proto) {
 			f.due[proto] = now.Add(f.w.interval)
 		}
+	}
+	if len(a.whole) > 0 {
 		f.ephemeral = readEphemeral(f.w.scanner.root())
 	}
 	different := slices.Concat(gone, come)

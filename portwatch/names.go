@@ -40,17 +40,22 @@ func (w *Watcher) nameAll(ctx context.Context) {
 	since := make(map[uint64]time.Time)
 	budget := cpushare.NewBudget(nameShare, changeCost, time.Now())
 	step := len(nameAfter)
+	var later <-chan time.Time // when it is time for that step; nil after the last
 	for {
-		var later <-chan time.Time
-		if step < len(nameAfter) {
-			later = time.After(nameAfter[step])
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.nameless:
+			switch {
+			case w.unsettled.Swap(false):
+				step = 0
+			case step < len(nameAfter):
+				continue // what has not changed is searched for already
+			default:
+				step = len(nameAfter) - 1 // once, for every look at everything comes here
+			}
 			first := max(nameAfter[0], min(nameLooks*time.Duration(w.lookTook.Load()), maxNameDelay))
-			if step = 0; !netevents.Sleep(ctx, first) {
+			if !netevents.Sleep(ctx, first) {
 				return
 			}
 		case <-later:
@@ -73,6 +78,9 @@ func (w *Watcher) nameAll(ctx context.Context) {
 		budget.Spend(time.Now(), spent)
 		if wait := min(budget.Wait(time.Now()), maxNamePause); wait > 0 && !netevents.Sleep(ctx, wait) {
 			return
+		}
+		if later = nil; step < len(nameAfter) {
+			later = time.After(nameAfter[step])
 		}
 	}
 }

@@ -36,8 +36,9 @@ func (w *Watcher) showAll(rows []socket) (changed bool) {
 	w.shown = make(map[port][]socket)
 	w.keep(w.scanner.servers.only(rows))
 	w.scanner.readEphemeral()
-	w.lookUp()
-	return w.list()
+	changed = w.list()
+	w.lookUp(changed)
+	return changed
 }
 
 // forget is told which sockets are not there any more.
@@ -62,7 +63,7 @@ func (w *Watcher) show(ports []port, rows []socket) (changed bool) {
 	}
 	w.keep(w.scanner.servers.among(rows, w.scanner.servers))
 	if changed = w.relist(ports); changed {
-		w.lookUp()
+		w.lookUp(true)
 	}
 	return changed
 }
@@ -74,8 +75,11 @@ func (w *Watcher) keep(sockets []socket) {
 	}
 }
 
-// lookUp has processes looked up.
-func (w *Watcher) lookUp() {
+// lookUp has processes looked up: again and again for a while where the sockets are others than before.
+func (w *Watcher) lookUp(changed bool) {
+	if changed {
+		w.unsettled.Store(true)
+	}
 	select {
 	case w.nameless <- struct{}{}:
 	default:

@@ -61,6 +61,7 @@ type Watcher struct {
 
 	elsewhere chan struct{} // has a token when something happened in other network namespaces; nil for nobody to tell
 	nameless  chan struct{} // has a token when sockets were shown
+	unsettled atomic.Bool   // they were others than before, and nobody has looked since
 	lookTook  atomic.Int64  // the CPU time of the last look
 	showing   sync.Mutex
 	shown     map[port][]socket        // last

@@ -16,8 +16,8 @@ import (
 const (
 	pingInterval = time.Second
 	// idleInterval is that of a link that carries nothing, while the guest answers: each costs
-	// either agent about twenty context switches. A connection that begins asks at once.
-	idleInterval = 10 * time.Second
+	// either agent about thirty context switches. A connection that begins asks at once.
+	idleInterval = 20 * time.Second
 	// silentAfter is how long without a reply makes a link silent.
 	silentAfter = 4 * time.Second
 	// probeInterval is how often a silent guest is tried anew beside the
