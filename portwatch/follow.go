@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/portwatch/cpushare"
+	"github.com/rum-vm/rum-agent/portwatch/ephemeral"
 	"github.com/rum-vm/rum-agent/portwatch/events"
 	"github.com/rum-vm/rum-agent/portwatch/netevents"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
@@ -77,7 +78,7 @@ type follower struct {
 	w         *Watcher
 	src       source
 	picture   picture
-	ephemeral ephemeral
+	ephemeral ephemeral.Ports
 	told      map[uint64]events.Bind // by cookie: the sockets whose end there will be an event for
 	older     map[uint64]place       // of those, TCP listeners older than the events
 	olderAt   time.Time              // when to look at all of these next, or when it was
@@ -234,7 +235,7 @@ func (f *follower) note(e event, now time.Time) {
 			return
 		}
 		p = f.await(e.place, now)
-		if e.proto == "udp" && e.opened && f.ephemeral.has(e.port) {
+		if e.proto == "udp" && e.opened && f.ephemeral.Has(e.port) {
 			p.due = now.Add(ephemeralDelay)
 		}
 	}
@@ -341,7 +342,7 @@ func (f *follower) look(now time.Time) (changed bool, users map[uint32]int) {
 		}
 	}
 	if len(a.whole) > 0 {
-		f.ephemeral = readEphemeral(f.w.scanner.root())
+		f.ephemeral = ephemeral.Read(f.w.scanner.root())
 	}
 	different := slices.Concat(gone, come)
 	f.settle(now, different)

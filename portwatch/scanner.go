@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rum-vm/rum-agent/portwatch/ephemeral"
 	"github.com/rum-vm/rum-agent/portwatch/events"
 	"github.com/rum-vm/rum-agent/portwatch/portlist"
 	"github.com/rum-vm/rum-agent/portwatch/process"
@@ -83,7 +84,7 @@ type Scanner struct {
 
 	loopbackDown bool // when all was listed last
 
-	ephemeral   ephemeral // as readEphemeral has found it
+	ephemeral   ephemeral.Ports // as ephemeral.Read has found it
 	ephemeralAt time.Time
 }
 
@@ -139,7 +140,7 @@ func (s *Scanner) listeners(sockets []socket, owners map[uint64]process.Owner) [
 		listeners = append(listeners, portlist.Listener{
 			Proto: sock.proto, Addr: sock.addr, Process: owners[sock.inode].Process, Program: owners[sock.inode].Program,
 			Interface: devices[sock.device], V6Only: sock.v6only,
-			Ephemeral: s.ephemeral.took(sock), Unusable: why,
+			Ephemeral: sock.tookPort(s.ephemeral), Unusable: why,
 			Inode: sock.inode, UID: sock.uid,
 		})
 	}
@@ -161,8 +162,20 @@ func (s *Scanner) readEphemeral() (changed bool) {
 		return false
 	}
 	before := s.ephemeral
-	s.ephemeral, s.ephemeralAt = readEphemeral(s.root()), now
-	return !s.ephemeral.equal(before)
+	s.ephemeral, s.ephemeralAt = ephemeral.Read(s.root()), now
+	return !s.ephemeral.Equal(before)
+}
+
+// tookPort reports whether a socket has a port that the kernel gave it. Where it is not
+// known how it came to the port, the number decides.
+func (s socket) tookPort(e ephemeral.Ports) bool {
+	switch s.bind {
+	case events.BindExplicit:
+		return false
+	case events.BindAutomatic:
+		return true
+	}
+	return e.Has(s.addr.Port())
 }
 
 // Close releases the netlink socket. The Scanner stays usable.

@@ -1,4 +1,5 @@
-package portwatch
+// Package ephemeral knows which ports the kernel gives to sockets that ask for none.
+package ephemeral
 
 import (
 	"path/filepath"
@@ -6,21 +7,19 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rum-vm/rum-agent/portwatch/events"
 	"golang.org/x/sys/unix"
 )
 
-// ephemeral is the set of ports that the kernel gives to sockets that ask for
-// none.
-type ephemeral struct {
+// Ports are those ports. The zero value has only port 0, which no socket has.
+type Ports struct {
 	first, last uint64
 	reserved    [][2]uint64
 }
 
-// readEphemeral reads the settings below procfs. Where they cannot be read, the
+// Read reads the settings below procfs, which is mounted at root. Where they cannot be read, the
 // range is the kernel's own default (net/ipv4/af_inet.c).
-func readEphemeral(root string) ephemeral {
-	e := ephemeral{first: 32768, last: 60999}
+func Read(root string) Ports {
+	e := Ports{first: 32768, last: 60999}
 	dir := filepath.Join(root, "sys/net/ipv4")
 	if b, err := readSetting(filepath.Join(dir, "ip_local_port_range")); err == nil {
 		if f := strings.Fields(string(b)); len(f) == 2 {
@@ -67,11 +66,13 @@ func readSetting(path string) ([]byte, error) {
 	}
 }
 
-func (e ephemeral) equal(o ephemeral) bool {
+// Equal reports whether both are the same.
+func (e Ports) Equal(o Ports) bool {
 	return e.first == o.first && e.last == o.last && slices.Equal(e.reserved, o.reserved)
 }
 
-func (e ephemeral) has(port uint16) bool {
+// Has reports whether a port is one of them.
+func (e Ports) Has(port uint16) bool {
 	p := uint64(port)
 	if p < e.first || p > e.last {
 		return false
@@ -82,16 +83,4 @@ func (e ephemeral) has(port uint16) bool {
 		}
 	}
 	return true
-}
-
-// took reports whether a socket has a port that the kernel gave it. Where it is not
-// known how it came to the port, the number decides.
-func (e ephemeral) took(s socket) bool {
-	switch s.bind {
-	case events.BindExplicit:
-		return false
-	case events.BindAutomatic:
-		return true
-	}
-	return e.has(s.addr.Port())
 }
