@@ -92,6 +92,13 @@ func (d *Descriptor) Messages(call sockio.MessagesCall, m []sockio.Message) (n i
 	return call(d.fd, m)
 }
 
+// EndBursts has a UDP socket receive its datagrams one by one from now on (UDP_GRO in udp(7)).
+func (d *Descriptor) EndBursts() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_ = unix.SetsockoptInt(d.fd, unix.IPPROTO_UDP, unix.UDP_GRO, 0)
+}
+
 // Watch has a loop call h when there is something to read, or room to write, and when
 // the connection has ended in any case. A loop that watches already watches for that
 // from now on.

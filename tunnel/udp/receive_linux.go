@@ -149,15 +149,16 @@ func (s *Socket) handOver(r *receiving, in *arriving, n int) (enough bool) {
 		peer.Addr = addrOf(&in.names[i], m.Namelen)
 		length := int(m.N)
 		in.reset(i)
+		if size == 0 {
+			size = length
+		}
 		if lost > 0 {
-			r.Trouble(lost, errReceiveBufferFull)
+			// The kernel counts a burst as one, and does not say how long it was: as long as this one.
+			r.Trouble(lost*Count(in.buffers[i][:length], size), errReceiveBufferFull)
 		}
 		if length > wire.MaxDatagram {
 			r.Trouble(1, errTooLong)
 			continue
-		}
-		if size == 0 {
-			size = length
 		}
 		useless += r.Handle(in.buffers[i][:length], size, peer, out)
 	}
@@ -185,8 +186,7 @@ func (s *Socket) takeErrors(in *arriving) (said error) {
 }
 
 // readControl takes in what the kernel says beside a datagram: to which address it was sent,
-// how long each is of several, and how many were dropped since the last one. A burst that was sent as one is
-// dropped as one.
+// how long each is of several, and how many were dropped since the last one, a burst that was sent as one being one.
 func (s *Socket) readControl(oob []byte) (peer Peer, size int, lost uint32) {
 	for len(oob) > 0 {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)

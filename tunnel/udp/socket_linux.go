@@ -90,6 +90,8 @@ func (s *Socket) Close() error {
 		return net.ErrClosed
 	}
 	s.fd.Unwatch() // the kernel does not forget what another process has too
+	// Nor what it was set to: an older agent that takes the socket over knows no bursts.
+	s.fd.EndBursts()
 	s.fd.Close()
 	close(s.ended)
 	if s.closed != nil {
