@@ -121,6 +121,9 @@ func (l *Link) openOn(conn net.Conn, before []byte, request wire.OpenRequest, ea
 	if err := s.Attach(conn); err != nil {
 		return nil, err
 	}
+	if s.Path() == stream.PathRaw && !l.endpoint.HalfCloses() {
+		s.NoHalfClose()
+	}
 	s.ExpectAnswer()
 	if _, err := conn.Write(append(first, early...)); err != nil {
 		s.Die(err)

@@ -190,6 +190,10 @@ func (e Endpoint) Many() bool {
 // Sockets reports whether each of many connections is a socket of this machine's.
 func (e Endpoint) Sockets() bool { return e.Many() && e.Scheme != SchemeSSH }
 
+// HalfCloses reports whether an end that one side of a raw connection writes leaves the other
+// direction as it is. A VMM of a hybrid endpoint shuts both down (recv_pkt in connection.rs of Firecracker).
+func (e Endpoint) HalfCloses() bool { return e.Scheme != SchemeHybrid }
+
 // Dial makes a connection to an endpoint, in the host. What it returns has deadlines. For
 // exec it is a [Command], whose lines on standard error go to logOutput.
 func Dial(ctx context.Context, e Endpoint, logOutput func(string)) (net.Conn, error) {

@@ -73,7 +73,9 @@ func (s *Stream) ProveEnd(error) error {
 }
 
 // EndWrite is of [relay.FD]. A raw connection that is to be used again stays open.
-func (s *Stream) EndWrite(bool) (shut bool) { return s.tellEnd() && s.again == nil }
+func (s *Stream) EndWrite(bool) (shut bool) {
+	return s.tellEnd() && s.again == nil && !s.noHalfClose
+}
 
 // Release is of [relay.FD].
 func (s *Stream) Release(raw *relay.Descriptor, err error) {

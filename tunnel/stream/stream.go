@@ -42,6 +42,9 @@ type Stream struct {
 	// stream; nil if it is closed then.
 	again func(*relay.Descriptor)
 
+	// noHalfClose has no end be written to the connection before it is closed.
+	noHalfClose bool
+
 	sent, received atomic.Uint64
 
 	readDeadline deadline
@@ -110,6 +113,10 @@ func (s *Stream) ID() uint64 { return s.id }
 // Reuse has the raw connection of the stream be given to again after a clean end. It is
 // for who makes the stream.
 func (s *Stream) Reuse(again func(*relay.Descriptor)) { s.again = again }
+
+// NoHalfClose has the end of our direction be told and not be written to the connection, which
+// would end both. It is for who makes the stream.
+func (s *Stream) NoHalfClose() { s.noHalfClose = true }
 
 // Attach gives the stream the connection that carries it. It fails if the
 // stream is dead already, and closes conn then.
@@ -226,7 +233,7 @@ func (s *Stream) Write(b []byte) (int, error) {
 
 // CloseWrite ends our direction: the peer is told the byte count and reads EOF.
 func (s *Stream) CloseWrite() error {
-	if !s.tellEnd() {
+	if !s.tellEnd() || s.noHalfClose {
 		return nil
 	}
 	return s.translate(s.conn.(interface{ CloseWrite() error }).CloseWrite())
@@ -247,7 +254,7 @@ func (s *Stream) tellEnd() bool {
 // Close ends the stream: what was written still arrives, what the peer still
 // sends is refused.
 func (s *Stream) Close() error {
-	if s.tellEnd() {
+	if s.tellEnd() && !s.noHalfClose {
 		_ = s.conn.(interface{ CloseWrite() error }).CloseWrite()
 	}
 	select {
