@@ -1,16 +1,13 @@
 package tunnel_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -70,50 +67,6 @@ func eachEndpoint(t *testing.T, f func(t *testing.T, l *link)) {
 		}
 		f(t, startLink(t, &guest{endpoint: e}, tunnel.Config{}))
 	})
-}
-
-// startVMM stands for the VMM of a hybrid endpoint: it reads CONNECT and then
-// passes bytes, half-closes included.
-func startVMM(t *testing.T, agent string) endpoint.Endpoint {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "vmm.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer in.Close()
-				r := bufio.NewReader(in)
-				if line, _ := r.ReadString('\n'); line != "CONNECT 1021\n" {
-					_, _ = fmt.Fprintf(in, "ERR %q\n", line)
-					return
-				}
-				out, err := net.Dial("unix", agent)
-				if err != nil {
-					return
-				}
-				defer out.Close()
-				_, _ = io.WriteString(in, "OK 1073741824\n")
-				var back sync.WaitGroup
-				back.Go(func() {
-					_, _ = io.Copy(in, out)
-					_ = in.(*net.UnixConn).CloseWrite()
-				})
-				_, _ = io.Copy(out, r)
-				_ = out.(*net.UnixConn).CloseWrite()
-				back.Wait()
-			})
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); conns.Wait() })
-	return endpoint.Endpoint{Scheme: endpoint.SchemeHybrid, Path: path, Port: endpoint.DefaultPort}
 }
 
 func TestHalfCloseWorksThroughEveryEndpoint(t *testing.T) { eachEndpoint(t, clientEndsFirst) }
