@@ -89,9 +89,9 @@ bench: build ## relays side by side; as root
 	go build -C test/bench/http3 -o $(CURDIR)/bin/rum-bench-http3 .
 	go run ./test/bench --bin bin $(BENCHFLAGS)
 
-bench-vsock: build ## the same over real vsock, in a VM and a VM in it; as root
+bench-vsock: build ## the same over real vsock, on the kernels of three releases and in a VM of a VM; as root, two hours
 	@sh test/deps.sh $(BENCH_DEPS) $(VM_DEPS)
-	go run ./test/bench/vsock $(BENCHFLAGS)
+	go run ./test/bench/vsock $(VSOCKFLAGS) -- $(BENCHFLAGS)
 
 bench-detect: build ## how soon a port of a guest is there on the host, and gone; as root, an hour
 	@sh test/deps.sh iproute2 util-linux

@@ -13,5 +13,6 @@
 // With --cid the guest is reached over AF_VSOCK, and runs the program's role "guest". Command vsock in the folder of that
 // name does this in virtual machines: elsewhere AF_VSOCK may lead to somebody else's hypervisor.
 //
-// Out of scope: passing or failing on speed. The exit code says whether everything could be measured, not how fast it was.
+// Out of scope: passing or failing on speed. The exit code says whether everything could be measured, and over AF_VSOCK
+// whether the kernel counted what it should (figures.go), not how fast it was.
 package main

@@ -83,6 +83,7 @@ type options struct {
 	conns   int // connections per rate measurement
 	idle    int // idle connections held at once
 	bin     string
+	old     string // directory of agents of another build, whose mux is measured too; "" for none
 	json    string
 	udp     bool   // measure datagrams alone
 	cid     uint32 // measure over AF_VSOCK, to this guest; 0: to a network namespace
@@ -104,6 +105,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	fs.BoolVar(&o.udp, "udp", false, "measure UDP alone, of the relays that carry it")
 	fs.BoolVar(&quick, "quick", false, "a look in about a minute: one round, short and small; else it takes a\nquarter of an hour")
 	fs.StringVar(&o.bin, "bin", "bin", "directory of rum-host-agent and rum-guest-agent")
+	fs.StringVar(&o.old, "old", "", "`directory` of agents of another build, whose mux is measured in turns with that of --bin")
 	fs.Uint32Var(&o.cid, "cid", 0, "measure over AF_VSOCK: a guest at this context `ID` runs \"bench guest\", or with 1,\nover the kernel's loopback, a network namespace does; see test/bench/vsock")
 	fs.StringVar(&o.keys, "keys", "", "directory with ssh's keys, where --cid is given")
 	fs.StringVar(&o.json, "json", "", "also write every sample to this `file`")
@@ -141,5 +143,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 		return o, err
 	}
 	o.bin = bin
-	return o, nil
+	if o.old != "" {
+		o.old, err = filepath.Abs(o.old)
+	}
+	return o, err
 }

@@ -16,13 +16,22 @@ import (
 type target struct {
 	name  string
 	host  string // IPv4 address of the services
+	cid   uint32 // where they are over AF_VSOCK itself, with nothing between; else 0
 	ports ports
 	pids  []int // the relay's processes; those they start count too; none for loopback
 }
 
-func (t target) echo() string   { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.echo)) }
-func (t target) source() string { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.source)) }
-func (t target) reply() string  { return net.JoinHostPort(t.host, strconv.Itoa(t.ports.reply)) }
+func (t target) echo() string   { return t.addr(t.ports.echo) }
+func (t target) source() string { return t.addr(t.ports.source) }
+func (t target) reply() string  { return t.addr(t.ports.reply) }
+func (t target) sink() string   { return t.addr(t.ports.sink) }
+
+func (t target) addr(port int) string {
+	if t.cid != 0 {
+		return vsockScheme + net.JoinHostPort(strconv.Itoa(int(t.cid)), strconv.Itoa(port))
+	}
+	return net.JoinHostPort(t.host, strconv.Itoa(port))
+}
 
 // relay is one way to carry connections from here to a network namespace.
 type relay struct {
@@ -41,6 +50,9 @@ type relay struct {
 	// page and webName are where ports of the guest are found by name, and what follows their number there; "" for nowhere.
 	page, webName string
 
+	// bare: there is no relay, the services of the guest themselves are reached over AF_VSOCK.
+	bare bool
+
 	// check, if any, says whether what was started is what the name says.
 	check func(ctx context.Context, s setting) error
 }
@@ -55,7 +67,7 @@ type setting struct {
 }
 
 // all lists the ports a relay carries.
-func (p ports) all() []int { return []int{p.iperf, p.echo, p.source, p.reply} }
+func (p ports) all() []int { return []int{p.iperf, p.echo, p.source, p.reply, p.sink} }
 
 var relays = []relay{
 	{
@@ -93,10 +105,28 @@ func relayNames(relays []relay) []string {
 
 // available are the relays there are for the kind of guest.
 func (o options) available() []relay {
-	if o.cid != 0 {
+	switch {
+	case o.cid != 0:
 		return vsockRelays
+	case o.old != "":
+		return append(slices.Clone(relays), muxOf(o.old))
 	}
 	return relays
+}
+
+// muxOf is the agents of another build over one session.
+func muxOf(bin string) relay {
+	return relay{
+		name: "mux-old", title: "the same, other build",
+		start: func(s setting) ([]*process, error) {
+			s.bin = bin
+			return startMux(s)
+		},
+		check: func(ctx context.Context, s setting) error {
+			s.bin = bin
+			return expectPath("mux")(ctx, s)
+		},
+	}
 }
 
 func selectRelays(o options) []relay {
@@ -113,6 +143,9 @@ type running struct {
 
 // open starts a relay and returns once it carries connections.
 func (r relay) open(ctx context.Context, s setting) (*running, error) {
+	if r.bare {
+		return &running{target: target{name: r.name, cid: s.cid, ports: s.ports}}, nil
+	}
 	processes, err := r.start(s)
 	run := &running{target: target{name: r.name, host: "127.0.0.1", ports: s.ports}, processes: processes}
 	if err != nil {

@@ -36,6 +36,30 @@ const (
 	queriesAnswered metric = "questions_answered_of_10000_per_second"
 	http3Rate       metric = "http3_gbps"
 
+	besideForward metric = "rtt_factor_beside_forward_bulk"
+	besideReverse metric = "rtt_factor_beside_reverse_bulk"
+	besideFlood   metric = "rtt_factor_beside_small_messages"
+
+	// What the kernel counts, for each MB (10^6 bytes) of bulk and for each round trip; shares are of the bytes.
+	packetsForward metric = "forward_packets_per_mb"
+	fullForward    metric = "forward_share_in_packets_from_60_kib"
+	midForward     metric = "forward_share_in_packets_from_16_kib"
+	lowForward     metric = "forward_share_in_smaller_packets"
+	creditsForward metric = "forward_credit_updates_per_mb"
+	callsForward   metric = "forward_system_calls_per_mb"
+	wakesForward   metric = "forward_wakeups_per_mb"
+	packetsReverse metric = "reverse_packets_per_mb"
+	fullReverse    metric = "reverse_share_in_packets_from_60_kib"
+	midReverse     metric = "reverse_share_in_packets_from_16_kib"
+	lowReverse     metric = "reverse_share_in_smaller_packets"
+	creditsReverse metric = "reverse_credit_updates_per_mb"
+	callsReverse   metric = "reverse_system_calls_per_mb"
+	wakesReverse   metric = "reverse_wakeups_per_mb"
+	packetsTrip    metric = "packets_per_round_trip"
+	creditsTrip    metric = "credit_updates_per_round_trip"
+	callsTrip      metric = "system_calls_per_round_trip"
+	wakesTrip      metric = "wakeups_per_round_trip"
+
 	slowSwitches metric = "context_switches_per_second_at_ten_round_trips" // of one process
 )
 
@@ -72,7 +96,7 @@ func newResults(o options) *results {
 	}
 	switch {
 	case o.cid != 0:
-		r.tables, r.goals = vsockTables, nil
+		r.tables, r.goals = vsockTables, vsockGoals
 	case o.udp:
 		r.tables, r.goals = []table{udpTable}, udpGoals
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -110,9 +111,12 @@ func timeExchanges(conn blockingConn, msg []byte, count int) ([]time.Duration, e
 func reply(accepted net.Conn) {
 	conn, err := blocking(accepted.(*net.TCPConn))
 	accepted.Close()
-	if err != nil {
-		return
+	if err == nil {
+		replyBlocking(conn)
 	}
+}
+
+func replyBlocking(conn blockingConn) {
 	defer conn.Close()
 	buf := make([]byte, messageBytes)
 	n, err := conn.Read(buf)
@@ -159,6 +163,9 @@ func stayOn(index byte) error {
 type blockingConn int
 
 func dialBlocking(addr string) (blockingConn, error) {
+	if strings.HasPrefix(addr, vsockScheme) {
+		return dialVsock(addr)
+	}
 	conn, err := net.DialTimeout("tcp4", addr, 10*time.Second)
 	if err != nil {
 		return -1, err

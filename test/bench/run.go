@@ -16,8 +16,8 @@ type sample map[metric]float64
 
 // Loopback's servers run here, the relays' at the guest; neither set is in the range of ephemeral ports.
 var (
-	loopbackPorts = ports{iperf: 6201, echo: 6202, source: 6203, reply: 6204, http3: 6206}
-	guestPorts    = ports{iperf: 5201, echo: 5202, source: 5203, reply: 5204, http3: 5206}
+	loopbackPorts = ports{iperf: 6201, echo: 6202, source: 6203, reply: 6204, sink: 6207, http3: 6206}
+	guestPorts    = ports{iperf: 5201, echo: 5202, source: 5203, reply: 5204, sink: 5207, http3: 5206}
 )
 
 // measureInSandbox is the program's role inside the sandbox: measure, print, and fail if something was not measured.
@@ -68,7 +68,7 @@ func measureInSandbox(ctx context.Context, args []string) error {
 	if n := len(b.results.Failures); n > 0 {
 		return fmt.Errorf("%d measurements failed", n)
 	}
-	return nil
+	return b.results.missed()
 }
 
 // bench measures relays to a guest against loopback.
@@ -125,13 +125,13 @@ func (b *bench) close() {
 
 // paired are the measurements taken of loopback and then of the relay.
 func paired(o options) []measure {
-	measures := []measure{
-		transfer(o, 1, false), transfer(o, 1, true), transfer(o, 4, false), transfer(o, 4, true), roundTrips(o),
-	}
 	if o.cid != 0 {
-		return measures
+		return []measure{bulk(o, 1, false), bulk(o, 1, true), bulk(o, 4, false), bulk(o, 4, true), roundTrips(o), beside(o)}
 	}
-	return append(measures, connectionRate(o, 1), connectionRate(o, 8), stalledReader(o))
+	return []measure{
+		transfer(o, 1, false), transfer(o, 1, true), transfer(o, 4, false), transfer(o, 4, true), roundTrips(o), beside(o),
+		connectionRate(o, 1), connectionRate(o, 8), stalledReader(o),
+	}
 }
 
 func (b *bench) run(ctx context.Context) {
@@ -150,6 +150,12 @@ func (b *bench) run(ctx context.Context) {
 				}
 			})
 			if b.options.cid != 0 {
+				if b.options.cid == loopbackCID {
+					b.withRelay(ctx, r, func(t target) {
+						s, err := kernelFigures(ctx, t)
+						b.note(ctx, t, s, nil, err)
+					})
+				}
 				continue // the memory at the guest cannot be seen from here
 			}
 			b.withRelay(ctx, r, func(t target) {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -16,6 +18,7 @@ type ports struct {
 	echo   int // sends back what it gets; connections may stay idle
 	source int // sends without end to whoever connects
 	reply  int // sends back what it gets, as quickly as it can, to few at a time; over UDP too
+	sink   int // takes what it is sent, and says at the end how much that was
 	http3  int // over UDP; what else counts datagrams has the number of source
 }
 
@@ -35,7 +38,7 @@ func startServers(in netns, p ports) (*servers, error) {
 		return nil, err
 	}
 	s := &servers{in: in, ports: p}
-	if s.echo, err = startProcess(in.command(self, roleServe, strconv.Itoa(p.echo), strconv.Itoa(p.source), strconv.Itoa(p.reply))...); err != nil {
+	if s.echo, err = startProcess(in.command(self, roleServe, strconv.Itoa(p.echo), strconv.Itoa(p.source), strconv.Itoa(p.reply), strconv.Itoa(p.sink))...); err != nil {
 		return nil, err
 	}
 	if err := s.startIperf(); err != nil {
@@ -66,9 +69,9 @@ func (s *servers) stop() {
 
 // serve is the program's role in the namespace of the servers.
 func serve(ctx context.Context, args []string) error {
-	handlers := []func(net.Conn){echo, source, reply}
+	handlers := []func(net.Conn){echo, func(c net.Conn) { source(c) }, reply, func(c net.Conn) { sink(c) }}
 	if len(args) != len(handlers) {
-		return fmt.Errorf("%w: %s ECHO-PORT SOURCE-PORT REPLY-PORT", errUsage, roleServe)
+		return fmt.Errorf("%w: %s ECHO-PORT SOURCE-PORT REPLY-PORT SINK-PORT", errUsage, roleServe)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -110,11 +113,27 @@ func echo(conn net.Conn) {
 	}
 }
 
-func source(conn net.Conn) {
+func source(conn io.ReadWriteCloser) {
 	defer conn.Close()
 	buf := make([]byte, 64<<10)
 	for {
 		if _, err := conn.Write(buf); err != nil {
+			return
+		}
+	}
+}
+
+// sink answers the end of what it was sent with how many bytes that was.
+func sink(conn io.ReadWriteCloser) {
+	defer conn.Close()
+	buf := make([]byte, 64<<10)
+	for total := uint64(0); ; {
+		n, err := conn.Read(buf)
+		total += uint64(n)
+		if err == io.EOF {
+			_, _ = conn.Write(binary.NativeEndian.AppendUint64(nil, total))
+		}
+		if err != nil {
 			return
 		}
 	}

@@ -43,6 +43,13 @@ var udpTable = table{
 	},
 }
 
+var besideTable = table{
+	title: "How many times longer a round trip takes beside another connection (in brackets: divided by loopback's): one with bulk\n" +
+		"either way, and one with 64-byte messages towards the guest, as fast as they are taken",
+	against: true,
+	columns: []column{{"bulk fwd", besideForward}, {"bulk rev", besideReverse}, {"messages", besideFlood}},
+}
+
 var tables = []table{
 	throughput,
 	{
@@ -51,6 +58,7 @@ var tables = []table{
 		against: true,
 		columns: []column{{"p50", rttP50}, {"p99", rttP99}, {"p50, one cpu", rttOneCPU}, {"p50, two cpus", rttTwoCPUs}},
 	},
+	besideTable,
 	udpTable,
 	{
 		title:   "New connections per second (in brackets: divided by loopback's)",
@@ -79,6 +87,26 @@ var vsockTables = []table{
 		title:   "64-byte round trip in microseconds (in brackets: divided by loopback's)",
 		against: true,
 		columns: []column{{"p50", rttP50}, {"p99", rttP99}},
+	},
+	besideTable,
+	{
+		title: "What the kernel counts for each MB towards the guest, on one kernel for both: packets with bytes, shares of the bytes in\n" +
+			"packets of 60 KiB or more, of 16 or more, and of less; credit updates; the relay's system calls and wake-ups",
+		columns: []column{
+			{"packets", packetsForward}, {"60 KiB", fullForward}, {"16 KiB", midForward}, {"less", lowForward},
+			{"credit", creditsForward}, {"calls", callsForward}, {"wake-ups", wakesForward},
+		},
+	},
+	{
+		title: "The same for each MB from the guest",
+		columns: []column{
+			{"packets", packetsReverse}, {"60 KiB", fullReverse}, {"16 KiB", midReverse}, {"less", lowReverse},
+			{"credit", creditsReverse}, {"calls", callsReverse}, {"wake-ups", wakesReverse},
+		},
+	},
+	{
+		title:   "The same for each round trip",
+		columns: []column{{"packets", packetsTrip}, {"credit", creditsTrip}, {"calls", callsTrip}, {"wake-ups", wakesTrip}},
 	},
 }
 

@@ -20,6 +20,7 @@ const sshVsockPort = 22
 
 // vsockRelays reach a guest that runs serveGuest. Only the side of the clients is started anew for each measurement.
 var vsockRelays = []relay{
+	{name: "ends", title: "no relay (vsock)", bare: true},
 	{name: "socat", title: "socat twice (vsock)", tools: []string{"socat"}, start: startVsockSocat},
 	{
 		name: "ssh", title: "ssh -L (vsock)", tools: append([]string{"socat"}, sshTools...),
@@ -89,6 +90,9 @@ func serveGuest(ctx context.Context, args []string) error {
 		return err
 	}
 	defer servers.stop()
+	if err := serveEnds(guestPorts); err != nil {
+		return err
+	}
 
 	agent := []string{filepath.Join(*bin, guestAgent), "--listen", "vsock"}
 	if *allow != "" {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/rum-vm/rum-agent/test/debian"
 	"github.com/rum-vm/rum-agent/test/vm"
 )
@@ -19,21 +21,24 @@ import (
 // nestedCID is the context ID of the VM's guest.
 const nestedCID = 5
 
-// limit is for both runs together.
-const limit = time.Hour
+// limit is for all runs together.
+const limit = 3 * time.Hour
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	suites := pflag.StringSlice("suites", []string{"bookworm", "trixie", "sid"}, "Debian releases whose kernels are measured, over vsock loopback")
+	guest := pflag.Bool("guest", true, "measure over vhost-vsock too, to a guest of a VM")
+	pflag.Parse()
+	if err := run(ctx, *suites, *guest, pflag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, suites []string, guest bool, args []string) error {
 	dir, err := os.MkdirTemp("", "rum-bench-vsock-")
 	if err != nil {
 		return err
@@ -43,26 +48,36 @@ func run(ctx context.Context, args []string) error {
 	if err := load(ctx, cargo); err != nil {
 		return err
 	}
+	var missed error
+	for _, suite := range suites {
+		if err := measureKernel(ctx, cargo, suite, args); err != nil {
+			missed = errors.Join(missed, fmt.Errorf("the kernel of %s: %w", suite, err))
+		}
+	}
+	if guest {
+		missed = errors.Join(missed, measureGuest(ctx, cargo, args))
+	}
+	return missed
+}
+
+// measureGuest measures over vhost-vsock, from a Debian VM to a guest of its own.
+func measureGuest(ctx context.Context, cargo string, args []string) error {
 	host, err := debian.StartHost(ctx, cargo, os.Stderr)
 	if err != nil {
 		return err
 	}
 	defer host.Stop()
-
-	fmt.Println("Over the vsock loopback of one kernel")
-	fmt.Println()
-	loopbackErr := measure(ctx, host, 1, args)
 	if err := startNested(ctx, host); err != nil {
-		return errors.Join(loopbackErr, err)
+		return err
 	}
 	fmt.Printf("\nOver vhost-vsock, to a guest of that machine\n\n")
-	return errors.Join(loopbackErr, measure(ctx, host, nestedCID, args))
+	return measure(ctx, host, debian.Cargo, nestedCID, args)
 }
 
-// measure runs test/bench in the VM and prints its tables.
-func measure(ctx context.Context, host *vm.VM, cid int, args []string) error {
+// measure runs test/bench in the VM, where cargo is, and prints its tables.
+func measure(ctx context.Context, host *vm.VM, cargo string, cid int, args []string) error {
 	command := fmt.Sprintf("cd /tmp && %[1]s/bench --bin %[1]s --keys %[1]s/keys --cid %[2]d %[3]s 2>/tmp/progress",
-		debian.Cargo, cid, strings.Join(args, " "))
+		cargo, cid, strings.Join(args, " "))
 	tables, err := host.Run(ctx, command)
 	fmt.Print(tables)
 	if failed, ok := errors.AsType[*vm.ExitError](err); ok {
