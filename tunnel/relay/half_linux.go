@@ -75,7 +75,8 @@ func (p *Pair) pump(from int) (moved bool) {
 		var n int
 		var err error
 		buf := p.loop.buf
-		spliced := h.bulk && p.loop.takePipe()
+		// What is spliced into vsock leaves in packets of 16 to 32 KiB, what is written in packets of 64.
+		spliced := h.bulk && !p.sides[1-from].packets && p.loop.takePipe()
 		if spliced {
 			n, err = splice(src.fd, p.loop.pipe.w, pipeSize)
 		} else {

@@ -96,6 +96,7 @@ type side struct {
 	opened   bool
 	watched  bool
 	hung     bool // the hang-up has been told, and nothing follows it
+	packets  bool // what is written at once leaves as one packet, and is as much as can be: vsock
 	unproved bool // a write took the kernel's word for a reset: an EOF of a program is none
 }
 
@@ -137,7 +138,10 @@ func (s *side) take(p *Pair) (err error) {
 	if s.from, err = s.conn.Detach(p); err != nil {
 		return err
 	}
-	s.fd, err = s.from.take()
+	if s.fd, err = s.from.take(); err == nil && s.stream != nil {
+		domain, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		s.packets = err == nil && domain == unix.AF_VSOCK
+	}
 	return err
 }
 
