@@ -56,7 +56,7 @@ func TestEveryCommandThatTheDocumentsGiveIsOne(t *testing.T) {
 
 // ofOthers are options in the documents that are not ours.
 var ofOthers = strings.Fields(`--unix-socket --network --user --osinfo --disk --virt-type --system --now --name --memory --max-time --import --graphics
-	--data-binary --resolve --test --print-xml --noautoconsole --channel --seconds --rounds --trips --conns --idle --bin --vsock`)
+	--data-binary --resolve --test --print-xml --noautoconsole --channel --seconds --rounds --trips --conns --idle --bin --vsock --old --guest --only`)
 
 // TestEveryOptionThatTheDocumentsNameIsOne is about options in the text; docs/reference.md has them all, which make
 // docs-check looks at.
