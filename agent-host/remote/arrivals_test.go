@@ -35,3 +35,17 @@ func TestVMsOfAHostThatWereNeverThereComeAtABoundedRate(t *testing.T) {
 		}
 	})
 }
+
+func TestVMsThatComeAndGoForDaysAreNotAllRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a arrivals
+		for range 3 * maxKnown {
+			if !a.admit(uuid.New()) {
+				time.Sleep(arrivalEvery)
+			}
+			if len(a.known) > maxKnown {
+				t.Fatalf("%d VMs are remembered", len(a.known))
+			}
+		}
+	})
+}

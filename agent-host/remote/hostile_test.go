@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -188,30 +187,5 @@ func TestARelayThatMeansIllIsCutOffInWords(t *testing.T) {
 				t.Errorf("dialled with %v, want %q", err, row.dial)
 			}
 		})
-	}
-}
-
-func TestVMsThatComeAndGoWithoutEndLeaveNothing(t *testing.T) {
-	h := &Host{Log: slog.New(slog.DiscardHandler)}
-	var before, after runtime.MemStats
-	lists := func(n int) {
-		for i := range n {
-			var v protocol.Inventory
-			for d := range protocol.MaxDomains {
-				v.Domains = append(v.Domains, aDomain(uint32(i*protocol.MaxDomains+d)))
-			}
-			if s := h.snapshot(v); len(s.Domains) > protocol.MaxDomains {
-				t.Fatalf("%d VMs", len(s.Domains))
-			}
-		}
-	}
-	lists(10)
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	lists(1000)
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if grown := int(after.HeapAlloc) - int(before.HeapAlloc); grown > 1<<20 {
-		t.Errorf("256,000 VMs that came and went hold %d bytes", grown)
 	}
 }
