@@ -244,7 +244,8 @@ func (a *Agent) Summary() status.Status {
 	}
 }
 
-// VMs tells what is asked of the VMs, each as it is when its turn comes.
+// VMs tells what is asked of the VMs, each as it is when its turn comes. Their guests are asked for a sign of life, so
+// that who looks again learns soon of one that stands still.
 func (a *Agent) VMs(q status.Query) iter.Seq[status.VM] {
 	return func(yield func(status.VM) bool) {
 		vms := a.snapshot()

@@ -347,6 +347,7 @@ func (v *vm) status(of forward.Summary) status.VM {
 	defer v.mu.Unlock()
 	peer, seen, ahead := v.peer, v.lastSeen, time.Duration(0)
 	if v.link != nil {
+		v.link.Ask()
 		peer, seen, ahead = v.link.Peer(), v.link.LastSeen(), v.link.ClockAhead()
 	}
 	st := status.VM{

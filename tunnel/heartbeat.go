@@ -61,6 +61,10 @@ func (l *Link) becomeIdle() bool {
 	return false
 }
 
+// Ask has the guest of a link that carries nothing asked for a sign of life at once, instead of at the next heartbeat:
+// for who wants to know of it. It does not wait; a guest that owes the answer is [Link.Silent] a few seconds later.
+func (l *Link) Ask() { l.becomeBusy() }
+
 // becomeBusy ends that, for a connection that begins.
 func (l *Link) becomeBusy() {
 	if l.idle.Load() && l.idle.Swap(false) {

@@ -55,6 +55,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_RUNTIME_DIR", env.WorkDir)
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("XDG_DATA_HOME", filepath.Join(env.WorkDir, "data"))
+			env.Defer(func() { goOn(env.WorkDir) })
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -63,6 +64,18 @@ func TestScripts(t *testing.T) {
 			"project": project,
 		},
 	})
+}
+
+// goOn continues what a script stopped, whose process IDs are in files of dir: of one that failed meanwhile the end is
+// waited for.
+func goOn(dir string) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*pid"))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 {
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+		}
+	}
 }
 
 // code N COMMAND... runs a command that must exit with code N. What it prints on
