@@ -120,11 +120,11 @@ func awaitNone(t *testing.T, mode string) {
 
 // TestManyVMsThatAnnounceTheSamePortsShareTheRoomFairly is the short form of twenty.
 func TestManyVMsThatAnnounceTheSamePortsShareTheRoomFairly(t *testing.T) {
-	r, err := measureCrowd(t.Context(), os.Getenv(binDir), 5, time.Second)
+	r, err := measureCrowd(t.Context(), os.Getenv(binDir), 5, time.Second, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(r)
+	t.Logf("%+v", r)
 	if unfair := r.unfair(); len(unfair) > 0 {
 		t.Errorf("%s", strings.Join(unfair, ", "))
 	}

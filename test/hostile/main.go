@@ -93,12 +93,19 @@ func inside(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() == 0 || slices.Contains(flags.Args(), crowdName) {
 		fmt.Fprintln(os.Stderr, crowdName)
-		r, err := measureCrowd(ctx, *bin, crowdVMs, time.Duration(*seconds)*time.Second)
+		of := func(apart bool) (crowdResult, error) {
+			return measureCrowd(ctx, *bin, crowdVMs, time.Duration(*seconds)*time.Second, apart)
+		}
+		apart, err := of(true)
 		if err != nil {
 			return fmt.Errorf("%s: %w", crowdName, err)
 		}
-		fmt.Println(r)
-		if bad := r.bad(); len(bad) > 0 {
+		r, err := of(false)
+		if err != nil {
+			return fmt.Errorf("%s: %w", crowdName, err)
+		}
+		fmt.Println(r.beside(apart))
+		if bad := r.bad(apart); len(bad) > 0 {
 			fmt.Println("  beyond its bounds:", strings.Join(bad, ", "))
 			failed++
 		}
