@@ -46,16 +46,28 @@ func (a *Agent) hearKnocks() {
 	})
 }
 
-// knocked has the VM dialled whose guest agent has come up.
+// knocked has the VM dialled whose guest agent has come up. A link to the one before may stand as long as nothing is
+// sent: a VM that is reset says nothing of its connections.
 func (a *Agent) knocked(cid uint32) {
 	for _, v := range a.snapshot() {
 		if v.Endpoint.Scheme == endpoint.SchemeVsock && v.Endpoint.CID == cid {
+			v.ask()
 			select {
 			case v.knocks <- struct{}{}:
 				v.log.Info("the guest agent has come up")
 			default:
 			}
 		}
+	}
+}
+
+// ask has the guest of a link asked for a sign of life.
+func (v *vm) ask() {
+	v.mu.Lock()
+	link := v.link
+	v.mu.Unlock()
+	if link != nil {
+		link.Ask()
 	}
 }
 

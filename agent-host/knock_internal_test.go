@@ -5,10 +5,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/rum-vm/rum-agent/tunnel"
+	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 )
 
@@ -42,6 +45,45 @@ func TestAKnockIsFollowedByAnAttemptButNotByMoreThanOneASecond(t *testing.T) {
 		cancel()
 		v.pause(ctx, time.Hour, nil)
 	})
+}
+
+func TestAKnockHasTheLinkThereIsAsked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.sock")
+	e := endpoint.Endpoint{Scheme: endpoint.SchemeUnix, Path: path}
+	l, err := endpoint.Listen(e, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	never := make(chan struct{})
+	s := &tunnel.Server{Source: func() (announce.Announcement, <-chan struct{}) {
+		return announce.Announcement{Generation: 1}, never
+	}}
+	running.Go(func() { _ = s.Serve(ctx, l) })
+	link, err := tunnel.Dial(ctx, e, tunnel.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	announced := make(chan struct{}, 1)
+	running.Go(func() {
+		_ = link.Run(ctx, func(announce.Announcement) { announced <- struct{}{} })
+	})
+	<-announced
+	// Its first heartbeat comes after a second, and the next after twenty.
+	for began := link.LastSeen(); link.LastSeen().Sub(began) < 500*time.Millisecond; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	seen := link.LastSeen()
+	v := &vm{VM: VM{Endpoint: endpoint.Endpoint{Scheme: endpoint.SchemeVsock, CID: 7}}, knocks: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler), link: link}
+	for end := time.Now().Add(10 * time.Second); link.LastSeen().Sub(seen) < 5*time.Millisecond; time.Sleep(time.Millisecond) {
+		(&Agent{vms: []*vm{v}}).knocked(7)
+		if time.Now().After(end) {
+			t.Fatal("the guest is not asked")
+		}
+	}
 }
 
 func TestASocketThatAppearsIsFollowedByAnAttempt(t *testing.T) {

@@ -19,9 +19,14 @@ import (
 
 // system is a host whose user ann may have services without a login.
 var system = debian.System{
-	Packages: []string{"dbus-user-session", "libpam-systemd"},
+	Packages: []string{"dbus-user-session", "libpam-systemd", "openssh-client", "openssh-server", "sudo"},
 	Setup: `
 useradd --create-home --shell /bin/sh ann
+echo 'ann ALL=(root) NOPASSWD: /usr/sbin/ip netns exec far *' >/etc/sudoers.d/ann
+mkdir -m 700 /home/ann/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /home/ann/.ssh/id_ed25519
+cp /home/ann/.ssh/id_ed25519.pub /home/ann/.ssh/authorized_keys
+printf 'Host far\n HostName 127.0.0.1\n StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n' >/home/ann/.ssh/config
 mkdir -p /var/lib/systemd/linger /home/ann/.config/rum-agent /cargo
 : >/var/lib/systemd/linger/ann
 echo 'RUM_HOST_FLAGS="--vm dev=unix:/run/guest.sock"' >/home/ann/.config/rum-agent/environment
@@ -106,6 +111,23 @@ was=$(count)
 kill $(cat /tmp/service.pid)
 until [ $(count) -eq $((was - 3)) ]; do sleep 0.1; done
 echo "$was, then $(count)"`)
+	run("what the user's agent starts is that user's ssh and sudo, and who holds a port has a name", `
+ip netns add far; ip netns exec far ip link set lo up
+ip netns exec far /cargo/traffic serve :9010 >/tmp/service 2>&1 &
+ip netns exec far /cargo/traffic serve :9011 >/tmp/service 2>&1 &
+as_ann /cargo/traffic serve 127.0.0.1:9011 >/tmp/holder 2>&1 & echo $! >/tmp/holder.pid
+was=$(cat /home/ann/.config/rum-agent/environment)
+far='sudo -n ip netns exec far rum-guest-agent --stdio'
+for way in "$far" "ssh far $far"; do
+	echo "RUM_HOST_FLAGS='--vm \"far=exec:$way\"'" >/home/ann/.config/rum-agent/environment
+	as_ann systemctl --user restart rum-host-agent
+	as_ann rum-host-agent wait 9010 --timeout 60s
+	as_ann rum-host-agent status far | grep '^far  connected'
+	until as_ann rum-host-agent explain 9011 | grep '127.0.0.1:9011.* held by traffic\[[0-9]*\]'; do sleep 0.1; done
+done
+kill $(cat /tmp/holder.pid)
+echo "$was" >/home/ann/.config/rum-agent/environment
+as_ann systemctl --user restart rum-host-agent`)
 	run("the system's agent and the guest's, as they are hardened", `
 echo 'RUM_HOST_FLAGS="--vm box=unix:/run/guest.sock"' >/etc/default/rum-host-agent
 systemctl start rum-host-agent
