@@ -110,14 +110,12 @@ func TestDatagramsArriveWholeAndByTheirFlow(t *testing.T) {
 	eachKind(t, func(t *testing.T, l *link) {
 		d, answers := datagrams(t, l)
 		addr, _ := udpService(t, "127.0.0.1:0", same)
-		dice := rand.New(rand.NewPCG(1, 2))
+		dice := rand.NewChaCha8([32]byte{1})
 		for n, size := range []int{0, 1, 1472, 65000, wire.MaxDatagram, 12} {
 			sent := make(map[uint32][32]byte)
 			for flow := range uint32(20) {
 				b := make([]byte, size)
-				for i := range b {
-					b[i] = byte(dice.Uint32())
-				}
+				_, _ = dice.Read(b)
 				sent[flow] = sha256.Sum256(b)
 				if !send(d, flow, addr, b) {
 					t.Fatalf("round %d: no room", n)
