@@ -28,9 +28,11 @@ import (
 )
 
 const (
-	// dialTimeout bounds connect and handshake. What takes longest is an exec
-	// endpoint that logs in somewhere.
+	// dialTimeout bounds connect and handshake.
 	dialTimeout = 15 * time.Second
+	// loginTimeout is that of a command, which may log in somewhere: sshd alone waits for two name servers, 10 s each, where
+	// it looks up the client.
+	loginTimeout = time.Minute
 	// withdrawAfter is how long the host listeners of a VM stay while it can
 	// not be reached at all. It spans the restart of a guest agent and a quick
 	// reboot, so that clients see a reset and try again instead of finding the
@@ -170,7 +172,11 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 			return nil, withRemedy(err, keys.Hint(v.Name, err))
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	timeout := dialTimeout
+	if v.Endpoint.Scheme == endpoint.SchemeExec {
+		timeout = loginTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cfg := tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Silence: v.silence, Log: v.log}
 	if v.cfg.OpenURL != nil {

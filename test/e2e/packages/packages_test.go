@@ -118,10 +118,10 @@ ip netns exec far /cargo/traffic serve :9011 >/tmp/service 2>&1 &
 as_ann /cargo/traffic serve 127.0.0.1:9011 >/tmp/holder 2>&1 & echo $! >/tmp/holder.pid
 was=$(cat /home/ann/.config/rum-agent/environment)
 far='sudo -n ip netns exec far rum-guest-agent --stdio'
-for way in "$far" "ssh far $far"; do
+for way in "$far" "sleep 16; ssh far $far"; do # a login may take its time
 	echo "RUM_HOST_FLAGS='--vm \"far=exec:$way\"'" >/home/ann/.config/rum-agent/environment
 	as_ann systemctl --user restart rum-host-agent
-	as_ann rum-host-agent wait 9010 --timeout 60s
+	as_ann rum-host-agent wait 9010 --timeout 120s
 	as_ann rum-host-agent status far | grep '^far  connected'
 	until as_ann rum-host-agent explain 9011 | grep '127.0.0.1:9011.* held by traffic\[[0-9]*\]'; do sleep 0.1; done
 done
