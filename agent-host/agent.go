@@ -30,8 +30,8 @@ var ErrNameTaken = errors.New("there is a VM of that name already")
 
 // VM is what the agent needs to know of a virtual machine.
 type VM struct {
-	// Name is unique and for people.
-	Name string
+	// Name is unique and for people, and Host that of another host which has the VM; empty for this one.
+	Name, Host string
 	// ID is what the VM's own loopback address comes from, as its UUID or its
 	// project's id; empty for its name.
 	ID string
@@ -91,7 +91,7 @@ type Agent struct {
 	knocks  *endpoint.Knocks // nil while nobody hears them
 	stopped bool
 
-	discovery []status.Discovery
+	discovery status.Sources
 
 	ownMu sync.Mutex
 	own   []netip.AddrPort // listeners of this agent that are no forwards

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -62,8 +61,17 @@ type served struct {
 
 // Run discovers until ctx ends, and returns nil then. The VMs stay with the agent.
 func (d *Discovery) Run(ctx context.Context) error {
+	now := status.Discovery{Source: d.Source}
+	if d.Remote != nil {
+		now.Host, now.State = d.Remote.Name(), status.Connecting
+		d.Agent.setDiscovery(now)
+	}
 	return d.Watch(ctx, func(s libvirt.Snapshot) {
-		d.Agent.setDiscovery(d.Source, s.Err)
+		why := ""
+		if s.Err != nil {
+			why = withHint(s.Err)
+		}
+		d.Agent.setDiscovery(now.Answered(why))
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		again := d.failed && s.Err == nil
@@ -178,6 +186,7 @@ func (d *Discovery) add(dom libvirt.Domain, identity string, own *Project) bool 
 		vm.Endpoint, err = endpoint.Parse(dom.Endpoint)
 	}
 	if d.Remote != nil {
+		vm.Host = d.Remote.Name()
 		vm.DialBridge = func(ctx context.Context, port uint16) (relay.Conn, error) { return d.Remote.DialBridge(ctx, dom, port) }
 	}
 	if d.Key != nil {
@@ -205,20 +214,11 @@ func (d *Discovery) add(dom libvirt.Domain, identity string, own *Project) bool 
 	return true
 }
 
-// setDiscovery notes for the status whether a source of VMs answers.
-func (a *Agent) setDiscovery(source string, err error) {
-	now := status.Discovery{Source: source}
-	if err != nil {
-		now.Error = withHint(err)
-	}
+// setDiscovery notes for the status what is known of a source of VMs.
+func (a *Agent) setDiscovery(now status.Discovery) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	i := slices.IndexFunc(a.discovery, func(d status.Discovery) bool { return d.Source == source })
-	if i < 0 {
-		a.discovery = append(a.discovery, now)
-		return
-	}
-	a.discovery[i] = now
+	a.discovery.Note(now)
 }
 
 // relink ends the link to a VM that is known to have rebooted, so that the next attempt need not wait for the link to be

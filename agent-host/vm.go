@@ -357,7 +357,7 @@ func (v *vm) status(of forward.Summary) status.VM {
 		peer, seen, ahead = v.link.Peer(), v.link.LastSeen(), v.link.ClockAhead()
 	}
 	st := status.VM{
-		Name: v.Name, State: v.state(),
+		Name: v.Name, Host: v.Host, State: v.state(),
 		Auth: peer.Auth, AgentVersion: peer.AgentVersion, AgentArch: peer.Arch, Generation: v.generation,
 		ClockAhead: ahead.Seconds(),
 	}

@@ -1,6 +1,7 @@
 package ask
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,6 +89,11 @@ func NoVM(ctx context.Context, socket, name string) error {
 	hint := "the agent serves no VM"
 	if len(names) > 0 {
 		hint = "the agent serves: " + strings.Join(names, ", ")
+	}
+	for _, d := range st.Discovery {
+		if d.Host != "" && strings.HasPrefix(name, d.Host+"/") && d.State != status.Connected {
+			return fmt.Errorf("nothing is known of a VM %q: %s cannot be asked: %s", name, output.Clean(d.Source), cmp.Or(d.Error, "it has not answered yet"))
+		}
 	}
 	return output.Advise(fmt.Errorf("there is no VM %q", name), hint)
 }

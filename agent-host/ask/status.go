@@ -206,6 +206,9 @@ func about(st status.Status, vm string) status.Status {
 			c.Error = ""
 		}
 	}
+	st.Discovery = slices.DeleteFunc(st.Discovery, func(d status.Discovery) bool {
+		return d.Host != "" && !strings.HasPrefix(vm, d.Host+"/")
+	})
 	st.Refused = slices.DeleteFunc(st.Refused, func(r status.Refused) bool {
 		return !projects.MayBeOf(r.Path, vm)
 	})

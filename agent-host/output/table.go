@@ -1,7 +1,6 @@
 package output
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -45,7 +44,7 @@ func statusText(st status.Status, look Look) string {
 		say("the page and the names of ports are not served: " + CleanError(p.Reason))
 	}
 	for _, d := range st.Discovery {
-		if d.Error != "" {
+		if d.Error != "" && d.Host == "" {
 			say(Clean(d.Source) + "  error: " + CleanError(d.Error))
 		}
 	}
@@ -63,17 +62,7 @@ func statusText(st status.Status, look Look) string {
 	for _, r := range st.Requests {
 		say(fmt.Sprintf("%s asks to open a page of %s, until %s; answer it on the page of: rum-host-agent dashboard", Clean(r.VM), Clean(r.Host), r.EndsAt.Local().Format(time.TimeOnly)))
 	}
-	vms := slices.Clone(st.VMs)
-	slices.SortStableFunc(vms, func(a, b status.VM) int { return cmp.Compare(trouble(a), trouble(b)) })
-	for i, vm := range vms {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		writeVM(&b, vm, look)
-	}
-	if len(st.VMs) == 0 {
-		say(cmp.Or(look.None, "no VMs"))
-	}
+	writeHosts(&b, st, look)
 	others := ""
 	if len(st.Projects) > 0 {
 		others = "of all other VMs: "

@@ -124,12 +124,6 @@ type Refused struct {
 	Remedy string `json:"remedy"` // what to do about it
 }
 
-// Discovery is a source of VMs.
-type Discovery struct {
-	Source string `json:"source"` // such as "qemu:///system"
-	Error  string `json:"error"`  // why it does not answer, and what to do; its VMs are those last seen
-}
-
 // Setup is a domain that setup was run on and that was defined anew since.
 type Setup struct {
 	// Domain is empty where it is not known what setup was run on: Error says why.
@@ -152,7 +146,9 @@ type Page struct {
 
 // VM is one virtual machine and its forwards.
 type VM struct {
-	Name         string `json:"name"`
+	Name string `json:"name"`
+	// Host is the name of the other host that has the VM; empty for this one.
+	Host         string `json:"host,omitempty"`
 	Endpoint     string `json:"endpoint"`
 	State        string `json:"state"`
 	Auth         string `json:"auth"`          // "psk" or "none"; empty before the first link

@@ -90,7 +90,7 @@ function take(told, whole) {
 function* finish() {
   const all = [...vms.values()].sort((a, b) => trouble(a.told) - trouble(b.told) || a.name.localeCompare(b.name));
   yield;
-  arrange(element("vms"), all.map((one) => one.element));
+  arrange(element("vms"), byHost(all));
   yield;
   find();
   yield;
@@ -108,6 +108,22 @@ function* finish() {
   const shown = problems.slice(0, 20);
   if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more, which come first below`);
   list("problems", shown, (text) => make("li", {}, text));
+}
+
+const headings = new Map(); // of other hosts, by name
+
+/** byHost are the elements of VMs, those of other hosts behind this one's and each below a heading. */
+function byHost(all) {
+  const hosts = ((status && status.discovery) || []).filter((d) => d.host);
+  const names = new Set(hosts.map((d) => d.host));
+  const order = all.filter((one) => !names.has(one.told.host)).map((one) => one.element);
+  for (const d of hosts) {
+    if (!headings.has(d.host)) headings.set(d.host, make("h2", { class: "host" }));
+    const heading = headings.get(d.host);
+    say(heading, `${d.source}  ${d.error || d.state}`);
+    order.push(heading, ...all.filter((one) => one.told.host === d.host).map((one) => one.element));
+  }
+  return order;
 }
 
 /** troubles are those of the agent itself. */
