@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -194,10 +195,13 @@ func (h *hostAgent) awaitForward(t *testing.T, vm string, port int, what string,
 
 func active(f status.Forward) bool { return f.State == status.Active }
 
-// eventually polls: what is waited for happens in other processes.
+// eventually polls: what is waited for happens in other processes. The longer it takes the more seldom, for a look takes
+// processor time from them.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	pause := 10 * time.Millisecond
+	for end := time.Now().Add(15 * time.Second); !ok(); pause = min(pause*3/2, 100*time.Millisecond) {
+		time.Sleep(pause)
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -217,16 +221,23 @@ func answers(addr, hello string) bool {
 	return string(got[:n]) == hello
 }
 
-// greet serves every connection of l with a greeting.
-func greet(l net.Listener, hello string) {
+// serveEach serves every connection of l by a goroutine of its own, and closes it afterwards.
+func serveEach(l net.Listener, serve func(net.Conn)) {
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			_, _ = c.Write([]byte(hello))
-			_ = c.Close()
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
 		}
 	}()
+}
+
+// greet serves every connection of l with a greeting.
+func greet(l net.Listener, hello string) {
+	serveEach(l, func(c net.Conn) { _, _ = io.WriteString(c, hello) })
 }

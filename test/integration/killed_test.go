@@ -34,28 +34,19 @@ func newKilled(t *testing.T, g *guestVM, port int) *killed {
 	t.Helper()
 	k := &killed{guest: g, port: port, uploads: make(chan error, killedTransfers)}
 	l := g.listen(t, fmt.Sprintf("0.0.0.0:%d", port))
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				what := make([]byte, 1)
-				if _, err := io.ReadFull(c, what); err != nil {
-					return // one that was to see whether the service is reached
-				}
-				if what[0] == 'd' {
-					_, _ = io.Copy(c, endless{})
-					return
-				}
-				_, _ = c.Write(what)
-				_, err := io.Copy(io.Discard, c)
-				k.uploads <- err
-			}()
+	serveEach(l, func(c net.Conn) {
+		what := make([]byte, 1)
+		if _, err := io.ReadFull(c, what); err != nil {
+			return // one that was to see whether the service is reached
 		}
-	}()
+		if what[0] == 'd' {
+			_, _ = io.Copy(c, endless{})
+			return
+		}
+		_, _ = c.Write(what)
+		_, err := io.Copy(io.Discard, c)
+		k.uploads <- err
+	})
 	return k
 }
 
@@ -64,7 +55,7 @@ type endless struct{}
 
 func (endless) Read(b []byte) (int, error) {
 	time.Sleep(10 * time.Millisecond)
-	return len(b), nil
+	return min(len(b), 8<<10), nil
 }
 
 // transfers begins uploads and downloads, and returns once bytes flow in all of them.

@@ -45,22 +45,13 @@ func TestAKilledAgentInMidTransferIsAReset(t *testing.T) {
 	g := newGuest(t, "dev")
 	h := startHost(t, "", g)
 	l := g.listen(t, "0.0.0.0:8080")
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
+	serveEach(l, func(c net.Conn) {
+		for buf := make([]byte, 64<<10); ; {
+			if _, err := c.Write(buf); err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				for buf := make([]byte, 64<<10); ; {
-					if _, err := c.Write(buf); err != nil {
-						return
-					}
-				}
-			}()
 		}
-	}()
+	})
 	h.awaitForward(t, "dev", 8080, "active", active)
 	c, err := net.Dial("tcp", "127.0.0.1:8080")
 	if err != nil {

@@ -196,6 +196,9 @@ func TestVMsOfAnotherHostAreAtLocalhost(t *testing.T) {
 			t.Errorf("port %d does not answer", 8081+i)
 		}
 		vm := h.vm(t, name)
+		if vm.Host != "server" {
+			t.Errorf("%s is of the host %q", name, vm.Host)
+		}
 		if vm.Auth != "psk" || f.Path != "mux" || !strings.HasPrefix(vm.Endpoint, "ssh:server/") {
 			t.Errorf("%s has auth %q, path %q and endpoint %q", name, vm.Auth, f.Path, vm.Endpoint)
 		}
@@ -206,23 +209,14 @@ func TestVMsOfAnotherHostAreAtLocalhost(t *testing.T) {
 	// Half-closes and resets cross it as they are.
 	l := guests[0].listen(t, "0.0.0.0:9000")
 	sums := make(chan string, 1)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				fmt.Fprint(c, "begin ")
-				all, err := io.ReadAll(c)
-				if err == nil {
-					fmt.Fprintf(c, "%d bytes", len(all))
-				}
-				sums <- fmt.Sprintf("%d bytes, %v", len(all), err)
-			}()
+	serveEach(l, func(c net.Conn) {
+		fmt.Fprint(c, "begin ")
+		all, err := io.ReadAll(c)
+		if err == nil {
+			fmt.Fprintf(c, "%d bytes", len(all))
 		}
-	}()
+		sums <- fmt.Sprintf("%d bytes, %v", len(all), err)
+	})
 	h.awaitForward(t, "server/dev", 9000, "active", active)
 	c, err := net.Dial("tcp", "127.0.0.1:9000")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
+	"github.com/rum-vm/rum-agent/agent-host/status"
 	"github.com/rum-vm/rum-agent/test/sshd"
 )
 
@@ -26,6 +27,9 @@ func (h *hostAgent) awaitError(t *testing.T, want string) {
 			return false
 		}
 		last = st.Discovery[0].Error
+		if d := st.Discovery[0]; last != "" && (d.Host != "server" || d.State != status.Down) {
+			t.Errorf("the host is %q, %q", d.Host, d.State)
+		}
 		return strings.Contains(last, want)
 	})
 }
