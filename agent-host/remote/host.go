@@ -252,5 +252,6 @@ func (h *Host) open(ctx context.Context, q protocol.Request) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connection to %s: %w", h.Address.Name(), err)
 	}
+	c.BelongTo(q.UUID)
 	return &conn{Conn: c, host: h.Address.Name(), request: q.Append(nil)}, nil
 }

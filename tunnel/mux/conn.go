@@ -32,6 +32,7 @@ type Conn struct {
 	readBy, writeBy atomic.Int64 // deadlines by package clock, 0 for none
 	taken           atomic.Int64 // bytes of the last read, which the reader has until the next one
 	evicted         func(error)  // is told that the guard ends the stream; nil for nobody. Guarded by guard.mu
+	reset           func()       // is told that the peer resets it; the same
 	refused         atomic.Bool  // the peer does not read any more
 	closed          atomic.Bool
 	left            sync.Once
@@ -134,6 +135,36 @@ func (c *Conn) WhenEvicted(f func(error)) {
 	c.guard.mu.Lock()
 	defer c.guard.mu.Unlock()
 	c.evicted = f
+}
+
+// WhenReset has f called, by a goroutine of its own, when the peer resets the stream.
+func (c *Conn) WhenReset(f func()) {
+	c.guard.mu.Lock()
+	defer c.guard.mu.Unlock()
+	if c.reset = f; c.flow.reset {
+		go f()
+	}
+}
+
+// WriteReady writes as much as the peer has room for, which may be nothing and is at most a [Chunk]. It waits for the
+// connection alone, and not for whoever reads at the other end. No write deadline may be set.
+func (c *Conn) WriteReady(b []byte) (int, error) {
+	switch {
+	case c.closed.Load():
+		return 0, c.closedErr()
+	case c.refused.Load():
+		return 0, io.ErrClosedPipe
+	}
+	_ = c.Stream.SetWriteDeadline(longAgo)
+	n, err := c.Stream.Write(b[:min(len(b), Chunk)])
+	_ = c.Stream.SetWriteDeadline(time.Time{})
+	if c.closed.Load() || c.refused.Load() { // which had set one
+		_ = c.Stream.SetWriteDeadline(longAgo)
+	}
+	if errors.Is(err, yamux.ErrTimeout) {
+		return n, nil
+	}
+	return n, c.translate(err)
 }
 
 // Close ends both directions here. What has come is thrown away, also where a

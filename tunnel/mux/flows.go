@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -39,7 +40,23 @@ type flow struct {
 	waiting          int   // bytes that have come and are not done with
 	held             int   // how large its buffer may be, by the most that ever waited
 	err              error // why it was ended from here, if it was
+	owner            any   // whose stream it is; nil for one on its own
 	conn             *Conn
+}
+
+// whose is the owner of a stream, or the stream itself.
+func (f *flow) whose() any {
+	if f.owner != nil {
+		return f.owner
+	}
+	return f
+}
+
+// BelongTo says whose the stream is, as a value that can be compared: where too much waits, that of others is not ended for it.
+func (c *Conn) BelongTo(owner any) {
+	c.guard.mu.Lock()
+	defer c.guard.mu.Unlock()
+	c.flow.owner = owner
 }
 
 // finished tells whether both sides have closed the stream.
@@ -129,19 +146,28 @@ func (g *guard) awaitRelief() error {
 	return nil
 }
 
-// endLargest ends the stream of which the most waits, or whose buffer is the largest,
-// and reports whether there is one. It needs g.mu.
+// endLargest ends the stream of which the most waits, or whose buffer is the largest, of
+// the owner of whom that holds the most. It reports whether there is one. It needs g.mu.
 func (g *guard) endLargest() bool {
 	size := func(f *flow) int { return f.held }
 	if g.waiting > g.limits.Waiting {
 		size = func(f *flow) int { return f.waiting }
 	}
-	var most *flow
-	for _, f := range g.flows {
-		if f.id != controlID && !f.over && (most == nil || size(f) > size(most)) {
-			most = f
+	owned := make(map[any]int)
+	each := func(do func(f *flow)) {
+		for _, f := range g.flows {
+			if f.id != controlID && !f.over {
+				do(f)
+			}
 		}
 	}
+	each(func(f *flow) { owned[f.whose()] += size(f) })
+	var most *flow
+	each(func(f *flow) {
+		if most == nil || cmp.Or(cmp.Compare(owned[f.whose()], owned[most.whose()]), cmp.Compare(size(f), size(most))) > 0 {
+			most = f
+		}
+	})
 	if most == nil || size(most) == 0 {
 		return false
 	}

@@ -285,8 +285,12 @@ func (g *guard) check() (pass bool, body int, err error) {
 	if flags&(yamuxFIN|yamuxRST) != 0 {
 		f.finPeer = true
 		f.finHere = f.finHere || flags&yamuxRST != 0
-		if f.reset = f.reset || flags&yamuxRST != 0; f.reset && f.conn != nil {
+		f.reset = f.reset || flags&yamuxRST != 0
+		if f.reset && f.conn != nil {
 			f.conn.leave()
+			if told := f.conn.reset; told != nil && flags&yamuxRST != 0 {
+				go told()
+			}
 		}
 		g.settle(f)
 	}

@@ -23,6 +23,9 @@ import (
 // agentTimeout bounds a connection to a guest agent, which takes no time where there is one.
 const agentTimeout = 5 * time.Second
 
+// resetGrace is how long what came before a reset may take to reach a VM.
+const resetGrace = 2 * time.Second
+
 // serveStream connects one stream of the session to where it is to lead, and carries it to its end.
 func (s *Server) serveStream(ctx context.Context, c *mux.Conn) {
 	defer context.AfterFunc(ctx, c.Abort)()
@@ -33,7 +36,13 @@ func (s *Server) serveStream(ctx context.Context, c *mux.Conn) {
 		c.Abort()
 		return
 	}
-	to, err := s.connect(ctx, q)
+	c.BelongTo(q.UUID)
+	share, err := s.shares.take(q.UUID, connectionLimit())
+	var to relay.Conn
+	if err == nil {
+		defer s.shares.drop(q.UUID)
+		to, err = s.connect(ctx, q)
+	}
 	if err != nil {
 		_, _ = c.Write(protocol.AppendAnswer(nil, err))
 		_ = c.CloseWrite()
@@ -41,7 +50,8 @@ func (s *Server) serveStream(ctx context.Context, c *mux.Conn) {
 		_ = c.Close()
 		return
 	}
-	stream := &answered{Conn: c, answer: protocol.AppendAnswer(nil, nil)}
+	c.WhenReset(func() { time.AfterFunc(resetGrace, to.Abort) }) // a write to a VM that does not read would not notice
+	stream := &answered{fair: &fair{c, share, s.ended}, answer: protocol.AppendAnswer(nil, nil)}
 	if q.To == protocol.ToBridge { // of whose service the host agent wants to know whether it is there
 		if _, err := stream.Write(nil); err != nil {
 			to.Abort()
@@ -131,7 +141,7 @@ func agentOf(d libvirt.Domain) (kind, problem string) {
 
 // answered is a stream behind whose answer comes what is written.
 type answered struct {
-	*mux.Conn
+	*fair
 	mu     sync.Mutex
 	answer []byte // not sent yet
 }
@@ -142,9 +152,9 @@ func (c *answered) Write(b []byte) (int, error) {
 	c.answer = nil
 	c.mu.Unlock()
 	if before == nil {
-		return c.Conn.Write(b)
+		return c.fair.Write(b)
 	}
-	n, err := c.Conn.Write(append(before, b...))
+	n, err := c.fair.Write(append(before, b...))
 	return max(0, n-len(before)), err
 }
 
@@ -153,5 +163,5 @@ func (c *answered) CloseWrite() error {
 	if _, err := c.Write(nil); err != nil {
 		return err
 	}
-	return c.Conn.CloseWrite()
+	return c.fair.CloseWrite()
 }

@@ -20,7 +20,8 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 )
 
-// limits are for what waits for VMs that do not read. Thin data is the host agent's own doing.
+// limits are for what waits for VMs that do not read: of the VM for which the most waits, the connection for which the most waits is
+// reset. Thin data is the host agent's own doing.
 var limits = mux.Limits{Waiting: 64 << 20, Held: 192 << 20, Thin: budget.Limits{Share: 0.5, Burst: time.Second}}
 
 const (
@@ -42,6 +43,9 @@ type Server struct {
 	domains map[uuid.UUID]libvirt.Domain
 	latest  libvirt.Snapshot
 	changed chan struct{} // has a token when there is something to tell
+
+	shares shares
+	ended  <-chan struct{} // closed with the session
 }
 
 // Serve serves a host agent until the connection or ctx ends, and returns nil then, with every connection reset.
@@ -71,6 +75,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	defer session.Close()
+	s.ended = session.CloseChan()
 	return s.serve(ctx, session)
 }
 

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) { ownnet.Enter(); goleak.VerifyTestMain(m) }
 type host struct {
 	session *mux.Session
 	control *mux.Conn
+	relay   *Server
 }
 
 // serve runs a relay that sees some domains.
@@ -50,7 +51,7 @@ func serve(t *testing.T, domains ...libvirt.Domain) *host {
 	if _, err := ours.Write(protocol.HostLine("v1")); err != nil {
 		t.Fatal(err)
 	}
-	h := &host{}
+	h := &host{relay: s}
 	var err error
 	h.session, err = mux.NewWithResets(ours, true, limits, budget.New(budget.Limits{Share: 1, Burst: time.Hour}), log, func(int) error { return errors.New("a relay opens none") })
 	if err == nil {
