@@ -66,6 +66,7 @@ var rooms = map[string][]string{
 	"agent-host/remote/address":    nil,
 	"agent-host/remote/protocol":   {"tunnel/endpoint"},
 	"agent-host/remote/server":     {"agent-host/libvirt", "agent-host/remote/protocol", "tunnel/dial"},
+	"agent-host/remote/there":      {"agent-host/ask", "agent-host/userconfig", "agent-host/vmflag"},
 	"agent-host/rulefile":          {"agent-host/config"},
 	"agent-host/rumtoml":           {"agent-host/config", "agent-host/output"},
 	"agent-host/setup":             {"agent-host/libvirt", "portwatch/nat", "tunnel/keyfile"},

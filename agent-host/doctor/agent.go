@@ -60,7 +60,9 @@ func agent(_ context.Context, x *exam) (all []status.Check) {
 		all = append(all, ill(nameAgent, "run it with more descriptors: ulimit -n 524288, or LimitNOFILE=524288 in its unit", "%s", st.Warning))
 	}
 	for _, d := range st.Discovery {
-		if d.Error != "" {
+		if d.Error != "" && d.Host != "" {
+			all = append(all, ill(nameAgent, "see what ssh says with: ssh "+d.Host+" rum-host-agent version", "it cannot ask %s: %s", d.Source, d.Error))
+		} else if d.Error != "" {
 			all = append(all, ill(nameAgent, "mend libvirt, and the agent goes on by itself", "it cannot ask %s: %s", d.Source, d.Error))
 		}
 	}

@@ -15,6 +15,9 @@ import (
 type Doctor struct {
 	// VM is the only one that is looked at; empty for all.
 	VM string
+	// Host is another host which has that VM, and There examines it there; nil for this host.
+	Host  string
+	There func(context.Context) ([]status.Check, error)
 	// Socket is the control socket of the agent.
 	Socket string
 	// Version is that of this program.
@@ -38,11 +41,18 @@ var checks = []func(context.Context, *exam) []status.Check{
 	libvirtDaemons, keyStore, agent, configuration, vms,
 }
 
+// checksRemote are those for a VM of another host, which looks at what is there itself.
+var checksRemote = []func(context.Context, *exam) []status.Check{loopback, privilegedPorts, clock, keyStore, agent, configuration, vms, there}
+
 // Examine says what was found, in an order in which what comes first may be the cause of what follows.
 func (d *Doctor) Examine(ctx context.Context) (all []status.Check) {
 	x := &exam{Doctor: d}
 	x.agent, x.agentErr = ask.Status(ctx, d.Socket, status.Query{VM: d.VM})
-	for _, check := range checks {
+	which := checks
+	if d.There != nil {
+		which = checksRemote
+	}
+	for _, check := range which {
 		all = append(all, check(ctx, x)...)
 	}
 	return all

@@ -24,7 +24,7 @@ const (
 
 // wantsVsock reports whether a VM is, or may be, reached over vsock here: not where an agent serves others alone.
 func (x *exam) wantsVsock() bool {
-	return x.agentErr != nil || len(x.agent.Discovery) > 0 || slices.ContainsFunc(x.agent.VMs, func(vm status.VM) bool {
+	return x.agentErr != nil || len(x.daemons()) > 0 || slices.ContainsFunc(x.agent.VMs, func(vm status.VM) bool {
 		return strings.HasPrefix(vm.Endpoint, endpoint.SchemeVsock+":")
 	})
 }

@@ -26,7 +26,9 @@ const (
 func (x *exam) daemons() (uris []string) {
 	if x.agentErr == nil {
 		for _, d := range x.agent.Discovery {
-			uris = append(uris, d.Source)
+			if d.Host == "" {
+				uris = append(uris, d.Source)
+			}
 		}
 		return uris
 	}

@@ -29,15 +29,15 @@ func vms(ctx context.Context, x *exam) (all []status.Check) {
 		if link.OK {
 			all = append(all, x.ports(vm)...)
 			all = append(all, x.guestClock(vm)...)
-		} else if vm.BridgeIP != "" {
+		} else if vm.BridgeIP != "" && vm.Host == "" {
 			all = append(all, bridge(ctx, vm))
 		}
 		if vm.Warning != "" {
 			all = append(all, ill(vm.Name, vm.Warning, "%s", vm.Warning))
 		}
 	}
-	if x.VM != "" && len(x.agent.VMs) == 0 {
-		if x.agentErr == nil && len(x.agent.Discovery) == 0 {
+	if x.VM != "" && len(x.agent.VMs) == 0 && (x.There == nil || x.agentErr == nil) {
+		if x.agentErr == nil && (len(x.agent.Discovery) == 0 || x.There != nil) {
 			err := ask.NoVM(ctx, x.Socket, x.VM)
 			return append(all, ill(x.VM, hintOf(err), "%v", err))
 		}

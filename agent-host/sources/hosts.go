@@ -61,7 +61,7 @@ func AtHosts(agent *hostagent.Agent, hosts []*remote.Host, log *slog.Logger) ([]
 	}
 	var all []*hostagent.Discovery
 	for _, h := range hosts {
-		all = append(all, &hostagent.Discovery{Agent: agent, Source: h.Address.String(), Watch: h.Run, Key: store.ForDomain, Bind: store.BindUnbound, Remote: h, Log: log})
+		all = append(all, &hostagent.Discovery{Agent: agent, Source: h.Address.Source(), Watch: h.Run, Key: store.ForDomain, Bind: store.BindUnbound, Remote: h, Log: log})
 	}
 	return all, nil
 }

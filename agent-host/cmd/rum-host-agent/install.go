@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -20,7 +21,7 @@ type installOptions struct {
 	uuid   string
 }
 
-func newInstall() *cobra.Command {
+func newInstall(s *shared) *cobra.Command {
 	var o installOptions
 	c := &cobra.Command{
 		Use:   "install VM [--to DESTINATION | --via qga] [-- SSH-OPTION...]",
@@ -36,10 +37,19 @@ project's key and user. Its host key is remembered from the first time on, and
 another one refused.
 
 With --via qga it goes through libvirt and the QEMU guest agent instead, which needs
-neither network nor login.`,
+neither network nor login.
+
+For a VM of another host, HOST/VM, it is run there, over ssh; the key is made there.`,
 		Example: "  rum-host-agent install dev --to debian@192.168.50.101\n  rum-host-agent install dev -- -p 2222 -i ~/.ssh/lab\n  rum-host-agent install dev --via qga",
 		Args:    vmAndSSHOptions,
 		RunE: func(c *cobra.Command, args []string) error {
+			t, remote, err := s.there(c, args[0], args[1:], "agent")
+			if remote && err == nil {
+				fmt.Fprintf(c.ErrOrStderr(), "Its key is on %s; have it here too with:\n%s\n", t.Address.Name(), t.ImportKey())
+			}
+			if remote || err != nil {
+				return err
+			}
 			return o.run(c.Context(), args[0], args[1:], c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rum-vm/rum-agent/agent-host/control"
 	"github.com/rum-vm/rum-agent/agent-host/output"
+	"github.com/rum-vm/rum-agent/agent-host/remote/there"
 )
 
 // Exit codes. Being told to stop (SIGTERM, SIGINT) is success.
@@ -17,9 +18,12 @@ const (
 )
 
 // report prints an error of a command and returns the exit code that goes with it.
-func report(stderr io.Writer, command string, err error) int {
+func report(stderr io.Writer, name string, err error) int {
 	if err == nil {
 		return exitOK
+	}
+	if exit, ok := errors.AsType[*there.ExitError](err); ok {
+		return exit.Status
 	}
 	p, ok := errors.AsType[*output.Problem](err)
 	if !ok {
@@ -28,7 +32,7 @@ func report(stderr io.Writer, command string, err error) int {
 	}
 	hint := p.Hint
 	if p.Usage && hint == "" {
-		hint = "run " + command + " --help to see the usage"
+		hint = "run " + name + " --help to see the usage"
 	}
 	output.Say(stderr, err, hint)
 	switch {

@@ -33,8 +33,8 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
 	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newDoctor(&s), newLogs(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s), newDashboard(&s),
 		newForward(&s), newRelease(&s), newReload(&s),
-		newSetup(), newNetwork(), newInit(&s), newRelay(),
-		newCloudInit(), newInstall(), newUpgrade(&s), newUninstall(), newKeys(), newVersion())
+		newSetup(&s), newNetwork(), newInit(&s), newRelay(),
+		newCloudInit(), newInstall(&s), newUpgrade(&s), newUninstall(), newKeys(), newVersion())
 	completeWords(root, &s)
 	mendCompletion(root)
 	return root

@@ -54,7 +54,7 @@ const (
 	keepNo  = "no"
 )
 
-func newSetup() *cobra.Command {
+func newSetup(s *shared) *cobra.Command {
 	var o setupOptions
 	c := &cobra.Command{
 		Use:   "setup DOMAIN",
@@ -71,10 +71,15 @@ takes it away, rum-host-agent run puts it back. --keep no ends that.
 A domain that rum made has vsock already and needs nothing.
 
 With --seed it also gets the image that cloudinit wrote, as a read-only disk, and
-the key of its name is from then on for this domain alone.`,
+the key of its name is from then on for this domain alone.
+
+For a VM of another host, HOST/VM, it is run there, over ssh.`,
 		Example: "  rum-host-agent setup dev --dry-run\n  rum-host-agent setup dev --seed dev-seed.iso\n  rum-host-agent setup --undo dev",
 		Args:    exactlyOne("DOMAIN"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if _, remote, err := s.there(c, args[0], nil, "seed", "config"); remote || err != nil {
+				return err
+			}
 			return o.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), args[0])
 		},
 	}

@@ -85,10 +85,17 @@ func (a Address) String() string {
 }
 
 // SSH are the arguments of ssh(1) for a command there. A user's configuration counts but for what would take the connection, its
-// output or ports of this host for something else.
+// output or ports of this host for something else. Nothing is asked.
 func (a Address) SSH(command ...string) []string {
-	args := []string{"-T", "-a", "-x", "-S", "none", "-o", "BatchMode=yes", "-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none",
-		"-o", "PermitLocalCommand=no", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"}
+	return a.ssh([]string{"-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"}, command)
+}
+
+// Terminal are those for a command at a terminal, where ssh and the command may ask.
+func (a Address) Terminal(command ...string) []string { return a.ssh([]string{"-t"}, command) }
+
+func (a Address) ssh(args, command []string) []string {
+	args = append(args, "-a", "-x", "-S", "none", "-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none",
+		"-o", "PermitLocalCommand=no", "-o", "ConnectTimeout=10")
 	if a.User != "" {
 		args = append(args, "-l", a.User)
 	}
@@ -96,6 +103,14 @@ func (a Address) SSH(command ...string) []string {
 		args = append(args, "-p", strconv.Itoa(int(a.Port)))
 	}
 	return append(append(args, "--", a.Host), command...)
+}
+
+// Source is the address as the user gave it: a libvirt URI, or String.
+func (a Address) Source() string {
+	if path, ok := strings.CutPrefix(a.Libvirt, "qemu:///"); ok {
+		return "qemu+" + a.String() + "/" + path
+	}
+	return a.String()
 }
 
 // Relay is the command of the relay there. All of it is ours: a shell reads it.
