@@ -64,21 +64,28 @@ type remoteHost struct {
 // newRemoteHost starts the host's sshd. What the agents of this test call ssh is the real one with a configuration of its own.
 func newRemoteHost(t *testing.T) *remoteHost {
 	t.Helper()
+	return newRemoteHostAt(t, "127.0.0.1", func(start func() error) { _ = start() }, "")
+}
+
+// newRemoteHostAt is newRemoteHost for a host at an address, in whose network there runs what it is given. more are options that
+// count before those that the agents give ssh.
+func newRemoteHostAt(t *testing.T, at string, there func(func() error), more string) *remoteHost {
+	t.Helper()
 	dir := t.TempDir()
 	r := &remoteHost{login: filepath.Join(dir, "login"), domains: filepath.Join(dir, "domains"), state: filepath.Join(dir, "state"), knownHosts: filepath.Join(dir, "known_hosts")}
 	t.Setenv("XDG_STATE_HOME", r.state)
 	identity := filepath.Join(dir, "identity")
 	sshd.NewKey(t, identity)
 	const port = 2222
-	r.sshd = sshd.New(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), identity, "ForceCommand /bin/sh "+r.login+"\nMaxStartups 100\n")
+	r.sshd = sshd.New(t, netip.AddrPortFrom(netip.MustParseAddr(at), port), identity, "ForceCommand /bin/sh "+r.login+"\nMaxStartups 100\nClientAliveInterval 2\nClientAliveCountMax 5\n")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.lead(t, fmt.Sprintf("case $SSH_ORIGINAL_COMMAND in\n'rum-host-agent relay') exec env %s=%s %s ;;\nesac\necho not expected: $SSH_ORIGINAL_COMMAND >&2; exit 1\n", asRelay, r.domains, self))
 	r.tell(t)
-	r.sshd.Start(t)
-	(&namespace{}).awaitHere(t, fmt.Sprintf("127.0.0.1:%d", port), "SSH-2.0")
+	there(func() error { r.sshd.Start(t); return nil })
+	(&namespace{}).awaitHere(t, fmt.Sprintf("%s:%d", at, port), "SSH-2.0")
 	hostKey, err := os.ReadFile(filepath.Join(r.sshd.Dir, "host.pub"))
 	if err != nil {
 		t.Fatal(err)
@@ -89,9 +96,9 @@ func newRemoteHost(t *testing.T) *remoteHost {
 	}
 	config := filepath.Join(dir, "ssh_config")
 	for name, text := range map[string]string{
-		r.knownHosts: fmt.Sprintf("[127.0.0.1]:%d %s", port, hostKey),
-		config: fmt.Sprintf("Host server\nHostName 127.0.0.1\nPort %d\nUser %s\nIdentityFile %s\nIdentitiesOnly yes\nUserKnownHostsFile %s\nGlobalKnownHostsFile none\n",
-			port, r.sshd.User, identity, r.knownHosts),
+		r.knownHosts: fmt.Sprintf("[%s]:%d %s", at, port, hostKey),
+		config: fmt.Sprintf("Host server\nHostName %s\nPort %d\nUser %s\nIdentityFile %s\nIdentitiesOnly yes\nUserKnownHostsFile %s\nGlobalKnownHostsFile none\n",
+			at, port, r.sshd.User, identity, r.knownHosts),
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -101,7 +108,7 @@ func newRemoteHost(t *testing.T) *remoteHost {
 	if err := os.Mkdir(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bin, "ssh"), fmt.Appendf(nil, "#!/bin/sh\nexec %s -F %s \"$@\"\n", ssh, config), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "ssh"), fmt.Appendf(nil, "#!/bin/sh\nexec %s -F %s %s \"$@\"\n", ssh, config, more), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))

@@ -34,6 +34,16 @@ func (h *hostAgent) awaitError(t *testing.T, want string) {
 	})
 }
 
+// discovered is what the status says of the only host.
+func (h *hostAgent) discovered(t *testing.T) status.Discovery {
+	t.Helper()
+	st, err := control.NewClient(h.socket).Status(t.Context())
+	if err != nil || len(st.Discovery) != 1 {
+		t.Fatalf("%d sources of VMs, %v", len(st.Discovery), err)
+	}
+	return st.Discovery[0]
+}
+
 func TestWhyAHostCannotBeAskedIsSaidInWords(t *testing.T) {
 	r := newRemoteHost(t)
 	script, err := os.ReadFile(r.login)
