@@ -45,7 +45,7 @@ For a VM of another host, HOST/VM, it is run there, over ssh; the key is made th
 		RunE: func(c *cobra.Command, args []string) error {
 			t, remote, err := s.there(c, args[0], args[1:], "agent")
 			if remote && err == nil {
-				fmt.Fprintf(c.ErrOrStderr(), "Its key is on %s; have it here too with:\n%s\n", t.Address.Name(), t.ImportKey())
+				_, err = fmt.Fprintf(c.ErrOrStderr(), "Its key is on %s; have it here too with:\n%s\n", t.Address.Name(), t.ImportKey())
 			}
 			if remote || err != nil {
 				return err
