@@ -44,6 +44,14 @@ var goals = append([]goal{
 	{text: "remote, 1 stream reverse / ssh -L", limit: 0.8, find: over("remote", "ssh", reverse1)},
 	{text: "remote, round trip p50 / ssh -L", limit: 1.5, atMost: true, find: over("remote", "ssh", rttP50)},
 	{text: "remote, connections per second / ssh -L", limit: 2, find: over("remote", "ssh", connRate1)},
+	{text: "remote, connections per second, 8 workers / ssh -L", limit: 2, find: over("remote", "ssh", connRate8)},
+	{text: "remote, 4 streams forward / 1 stream", limit: 1, find: within("remote", forward4, forward1)},
+	{text: "remote, 4 streams reverse / 1 stream", limit: 1, find: within("remote", reverse4, reverse1)},
+	{text: "remote at 1 ms, 1 stream forward / ssh -L", limit: 0.8, find: over("remote-lan", "ssh-lan", forward1)},
+	{text: "remote at 1 ms, 1 stream reverse / ssh -L", limit: 0.8, find: over("remote-lan", "ssh-lan", reverse1)},
+	{text: "remote at 1 ms, round trip p50 / ssh -L", limit: 1.5, atMost: true, find: over("remote-lan", "ssh-lan", rttP50)},
+	{text: "remote at 1 ms, connections per second / ssh -L", limit: 2, find: over("remote-lan", "ssh-lan", connRate1)},
+	{text: "remote at 1 ms, connections per second, 8 workers / ssh -L", limit: 2, find: over("remote-lan", "ssh-lan", connRate8)},
 }, udpGoals...)
 
 var udpGoals = []goal{
@@ -101,6 +109,18 @@ func overLoopback(relay string, m metric) func(*results) (float64, bool) {
 
 func plain(relay string, m metric) func(*results) (float64, bool) {
 	return func(r *results) (float64, bool) { return r.value(relay, m) }
+}
+
+// within compares two numbers of one relay.
+func within(relay string, m, with metric) func(*results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		a, okA := r.value(relay, m)
+		b, okB := r.value(relay, with)
+		if !okA || !okB || b == 0 {
+			return 0, false
+		}
+		return a / b, true
+	}
 }
 
 // over compares two relays by their ratios to loopback, because they were not measured at the same time.

@@ -23,6 +23,7 @@ const (
 	roleServe   = "serve"      // the servers that clients reach through a relay
 	roleWeb     = "web"        // a web server, where nginx is not installed
 	roleRelay   = "relay"      // on another host that ssh leads to
+	roleDelay   = "delay"      // a network between an ssh and its sshd
 	roleGuest   = "guest"      // all that relays over AF_VSOCK need at the guest
 )
 
@@ -56,6 +57,8 @@ func dispatch(args []string) error {
 			return serveWeb(ctx)
 		case roleRelay:
 			return runRelay(ctx, args[1:])
+		case roleDelay:
+			return runDelay(ctx, args[1:])
 		case roleGuest:
 			return serveGuest(ctx, args[1:])
 		}

@@ -61,9 +61,10 @@ type relay struct {
 type setting struct {
 	to    netns
 	ports ports
-	bin   string // directory of this project's programs
-	cid   uint32 // of a guest that is reached over AF_VSOCK
-	keys  string // directory of ssh's keys for that guest
+	bin   string        // directory of this project's programs
+	cid   uint32        // of a guest that is reached over AF_VSOCK
+	keys  string        // directory of ssh's keys for that guest
+	delay time.Duration // of a round trip between an ssh and its sshd; 0: no more than the machine takes
 }
 
 // all lists the ports a relay carries.
@@ -93,6 +94,16 @@ var relays = []relay{
 	},
 	{name: "mux", title: "rum mux (exec:)", binaries: append([]string{http3Program}, rumBinaries...), datagrams: true, start: startMux, check: expectPath("mux")},
 	{name: "remote", title: "rum remote (--host)", tools: sshTools, binaries: rumBinaries, start: startRemote, check: expectPath("mux")},
+	{name: "ssh-lan", title: "ssh -L, 1 ms", tools: sshTools, maxIdle: sshMaxIdle, start: overLAN(func(s setting) ([]*process, error) { return startSSH(s, "") })},
+	{name: "remote-lan", title: "rum remote, 1 ms", tools: sshTools, binaries: rumBinaries, start: overLAN(startRemote), check: expectPath("mux")},
+}
+
+// overLAN is start where the guest's host is a network away.
+func overLAN(start func(setting) ([]*process, error)) func(setting) ([]*process, error) {
+	return func(s setting) ([]*process, error) {
+		s.delay = lanDelay
+		return start(s)
+	}
 }
 
 func relayNames(relays []relay) []string {

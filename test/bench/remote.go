@@ -19,36 +19,23 @@ import (
 // startRemote has the host agent serve a VM of another host by way of a relay there, over an sshd like that of ssh -L. The guest agent
 // listens on a unix socket, which is that host's; relay and sshd are where the guest is.
 func startRemote(s setting) ([]*process, error) {
-	sshd, err := findTool("sshd")
-	if err != nil {
-		return nil, err
-	}
 	ssh, err := findTool("ssh")
 	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp(scratch, "remote-")
-	if err != nil {
-		return nil, err
-	}
-	if err := makeKeys(dir); err != nil {
-		return nil, err
-	}
-	if err := unlockAccount(); err != nil {
-		return nil, err
-	}
-	if err := giveShell(); err != nil {
 		return nil, err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	socket := filepath.Join(dir, "agent.sock")
-	proxy := s.to.command(append(sshServer(sshd, dir), "-o", "ForceCommand="+self+" "+roleRelay+" "+socket)...)
-	config := "Host bench\n User nobody\n ProxyCommand " + strings.Join(quoted(proxy), " ") + "\n HostKeyAlias bench\n StrictHostKeyChecking yes\n" +
-		" UserKnownHostsFile " + filepath.Join(dir, "known_hosts") + "\n GlobalKnownHostsFile none\n IdentityFile " + filepath.Join(dir, "client") +
-		"\n IdentitiesOnly yes\n IdentityAgent none\n LogLevel ERROR\n"
+	if err := giveShell(); err != nil {
+		return nil, err
+	}
+	socket := scratchPath("remote.sock")
+	dir, proxy, err := prepareSSH(s, "ForceCommand="+self+" "+roleRelay+" "+socket)
+	if err != nil {
+		return nil, err
+	}
+	config := "Host bench\n" + strings.Join(sshClient(dir, proxy), "\n") + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
 		return nil, err
 	}
@@ -83,15 +70,6 @@ func giveShell() error {
 		return fmt.Errorf("give the account nobody a shell in the sandbox: %w", err)
 	}
 	return nil
-}
-
-// quoted has ssh's shell take words as they are.
-func quoted(words []string) []string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-	}
-	return out
 }
 
 // runRelay is a relay that sees one VM, whose guest agent has a unix socket.
