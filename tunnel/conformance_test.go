@@ -57,7 +57,7 @@ func TestEveryKindOfEndpointKeepsEveryPromise(t *testing.T) {
 			a := kind.start(t)
 			l := linkTo(t, a)
 			for _, way := range waysToRelay {
-				if way.now && a.accepted == nil {
+				if way.now && (a.accepted == nil || l.shared) {
 					continue
 				}
 				t.Run(way.name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestEveryKindOfEndpointKeepsEveryPromise(t *testing.T) {
 					for _, p := range endpointPromises {
 						t.Run(p.name, func(t *testing.T) { p.hold(t, l) })
 					}
-					if way.now {
+					if way.now || l.shared {
 						t.Run("raw connections are used again", func(t *testing.T) { rawConnectionsAreUsedAgain(t, l, a) })
 					}
 					for name, hold := range killPromises {

@@ -293,7 +293,7 @@ func (l *guestLink) payRefusal() (answer bool) {
 func (l *guestLink) newStream(ctx context.Context, open wire.OpenRequest) (*stream.Stream, error) {
 	s := stream.NewAnswered(open.ID, &l.ends)
 	if id := open.ID; open.Reuse { // the stream holds no more of the request
-		s.Reuse(func(raw *relay.Descriptor) { l.again(ctx, id, raw) })
+		s.Reuse(func(c stream.Carrier) { l.again(ctx, id, c.Descriptor()) })
 	}
 	return s, l.ends.Add(s)
 }

@@ -292,10 +292,8 @@ func (l *Link) Run(ctx context.Context, on func(announce.Announcement)) error {
 	g.Go(func() error { return deliver(gctx, latest, on) })
 	g.Go(func() error { return l.heartbeat(gctx) })
 	g.Go(func() error { return l.acceptStreams(gctx) })
-	if l.endpoint.Sockets() {
-		g.Go(func() error { return l.pool.Run(gctx) })
-	}
 	if l.endpoint.Many() {
+		g.Go(func() error { return l.pool.Run(gctx) })
 		g.Go(l.endsConn.Wait)
 	}
 	g.Go(func() error {

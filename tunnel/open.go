@@ -24,17 +24,22 @@ const rawDialTimeout = 2 * time.Second
 // the stream's first Read does. A failure is one of the link, not of the target.
 func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.Stream, error) {
 	if l.endpoint.Many() {
+		request := wire.OpenRequest{Target: t, Reuse: !l.endpoint.Sockets() && (t.Network == wire.NetworkTCP || t.Network == wire.NetworkUnix)}
 		for {
-			raw, ok := l.pool.Take()
+			c, ok := l.pool.Take()
 			if !ok {
 				break
 			}
-			if s, err := l.openOn(raw.Conn(), nil, wire.OpenRequest{Target: t}, early); err == nil {
+			if c.Stale() {
+				c.Close()
+				continue
+			}
+			if s, err := l.openOn(c.Conn(), nil, request, early); err == nil {
 				return s, nil // else it had gone stale
 			}
 		}
 		if conn, err := l.dialRaw(ctx); err == nil {
-			if s, err := l.openOn(conn, l.frame(wire.FrameRaw), wire.OpenRequest{Target: t}, early); err == nil {
+			if s, err := l.openOn(conn, l.frame(wire.FrameRaw), request, early); err == nil {
 				return s, nil
 			}
 		}
@@ -54,12 +59,15 @@ func (l *Link) Open(ctx context.Context, t wire.Target, early []byte) (*stream.S
 // Open and [relay.Relay] do, without waiting for anything. It reports false, having
 // done nothing, if that cannot be.
 func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.Counters, done func(error)) bool {
+	if !l.endpoint.Sockets() {
+		return false
+	}
 	for {
-		raw, ok := l.pool.Take()
+		ready, ok := l.pool.Take()
 		if !ok {
 			return false
 		}
-		if s := l.openNow(raw, t, early); s != nil {
+		if s := l.openNow(ready.Descriptor(), t, early); s != nil {
 			s.CountDial(&n.Dials)
 			relay.Join(c.Socket, s, n, done)
 			return true
@@ -72,7 +80,7 @@ func (l *Link) RelayNow(c *relay.Client, t wire.Target, early []byte, n *relay.C
 func (l *Link) newStream(request wire.OpenRequest, before []byte) (*stream.Stream, []byte, error) {
 	s := stream.New(l.nextID.Add(1), &l.ends)
 	if request.Reuse {
-		s.Reuse(func(raw *relay.Descriptor) { l.ends.AwaitRelease(s, raw) })
+		s.Reuse(func(c stream.Carrier) { l.ends.AwaitRelease(s, c) })
 	}
 	request.ID = s.ID()
 	if kind := handshake.OrderTo(request.Target); kind != "" && request.Target.Check() == nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
-// connectNow connects a client that RelayNow relays; done gets how that ended.
+// connectNow connects a client that RelayNow relays, or Open where connections are no sockets; done gets how that ended.
 func connectNow(t *testing.T, l *link, target wire.Target, done chan<- error) *net.TCPConn {
 	t.Helper()
-	now := link{l.Link, true}
+	now := link{Link: l.Link, now: !l.shared}
 	c, err := now.connect(t.Context(), target, nil, func(err error) { done <- err })
 	if err != nil {
 		t.Fatal(err)

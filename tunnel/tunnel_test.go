@@ -147,7 +147,8 @@ const patience = 30 * time.Second
 // link is a link that runs, and one of the ways to relay clients over it.
 type link struct {
 	*tunnel.Link
-	now bool // by RelayNow, on raw connections that are used again; otherwise by Open
+	now    bool // by RelayNow, on raw connections that are used again; otherwise by Open
+	shared bool // its connections are streams of a session with another host, which RelayNow cannot use
 }
 
 // startLink dials a guest and runs the link until the test ends.

@@ -34,6 +34,9 @@ func (s *Stream) prepareRead() error {
 		return s.answerErr
 	}
 	err := s.answer.Read(s.conn)
+	for errors.Is(err, os.ErrDeadlineExceeded) && s.wasWoken() {
+		err = s.answer.Read(s.conn)
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}

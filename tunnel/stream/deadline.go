@@ -17,6 +17,17 @@ func (d *deadline) set(t time.Time) {
 	}
 }
 
+// at is the point in time; zero for none.
+func (d *deadline) at() time.Time {
+	m := d.used.Load()
+	if m == nil {
+		return time.Time{}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.at
+}
+
 // wait returns a channel that is closed once the deadline has passed.
 func (d *deadline) wait() <-chan struct{} { return d.movable().wait() }
 

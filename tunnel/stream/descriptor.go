@@ -83,7 +83,7 @@ func (s *Stream) Release(raw *relay.Descriptor, err error) {
 	s.pair = nil // it is what calls
 	s.mu.Unlock()
 	if err == nil && s.again != nil && !s.shut {
-		s.again(raw)
+		s.again(Carrier{raw: raw})
 		raw = nil
 	}
 	_, refused := errors.AsType[*wire.AnswerError](err)

@@ -24,6 +24,7 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 		default:
 			first = true
 			s.peerSent = m.Sent
+			s.wake()
 			close(s.peerEnded)
 		}
 		pair := s.pair
@@ -33,10 +34,13 @@ func (s *Stream) peerSaid(m wire.EndMessage) (first bool) {
 		}
 	case wire.EndStopped:
 		s.mu.Lock()
-		first = !s.stopped
+		first = !s.stopped && s.err == nil
 		s.stopped = true
 		conn := s.conn
 		s.mu.Unlock()
+		if !first {
+			break
+		}
 		if c, ok := conn.(multiplexed); ok {
 			c.RefuseWrites() // a raw connection refuses by itself
 		}

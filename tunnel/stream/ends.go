@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rum-vm/rum-agent/tunnel/relay"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -22,13 +21,13 @@ type Ends struct {
 	KeepEarly func(id uint64) bool
 	// Began is told of each new stream; nil in the guest.
 	Began func()
-	// Reuse takes in a raw connection that the guest has released; nil in the
+	// Reuse takes in a connection that the guest has released; nil in the
 	// guest.
-	Reuse func(*relay.Descriptor)
+	Reuse func(Carrier)
 
 	mu       sync.Mutex
 	streams  map[uint64]*Stream
-	pending  map[uint64]pendingRelease // raw connections of streams that are over, until the guest releases them
+	pending  map[uint64]pendingRelease // connections of streams that are over, until the guest releases them
 	expiring bool                      // a timer runs for those
 	err      error                     // set once the link has ended
 	early    map[uint64][]wire.EndMessage
@@ -100,7 +99,7 @@ func (e *Ends) Deliver(m wire.EndMessage) bool {
 }
 
 const (
-	// maxPending bounds how many raw connections wait for their release. The
+	// maxPending bounds how many connections wait for their release. The
 	// oldest makes room.
 	maxPending = 256
 	// releaseWithin is how long one waits. The guest releases it at once, or never:
@@ -109,21 +108,21 @@ const (
 )
 
 type pendingRelease struct {
-	raw   *relay.Descriptor
+	conn  Carrier
 	since time.Time
 }
 
-// AwaitRelease is given the raw connection of a stream that has come to a clean end: it can be
+// AwaitRelease is given the connection of a stream that has come to a clean end: it can be
 // used again once the guest has released it.
-func (e *Ends) AwaitRelease(s *Stream, raw *relay.Descriptor) {
+func (e *Ends) AwaitRelease(s *Stream, conn Carrier) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.streams, s.id)
 	switch {
 	case e.err != nil:
-		raw.Close()
+		conn.Close()
 	case s.released:
-		e.Reuse(raw)
+		e.Reuse(conn)
 	default:
 		if len(e.pending) >= maxPending {
 			e.dropOldest()
@@ -131,7 +130,7 @@ func (e *Ends) AwaitRelease(s *Stream, raw *relay.Descriptor) {
 		if e.pending == nil {
 			e.pending = make(map[uint64]pendingRelease)
 		}
-		e.pending[s.id] = pendingRelease{raw, time.Now()}
+		e.pending[s.id] = pendingRelease{conn, time.Now()}
 		if !e.expiring {
 			e.expiring = true
 			time.AfterFunc(releaseWithin, e.expire)
@@ -147,18 +146,18 @@ func (e *Ends) dropOldest() {
 			oldest = id
 		}
 	}
-	e.pending[oldest].raw.Close()
+	e.pending[oldest].conn.Close()
 	delete(e.pending, oldest)
 }
 
-// expire closes raw connections that have waited for too long. To a guest that
+// expire closes connections that have waited for too long. To a guest that
 // releases one after all it is one that was not needed.
 func (e *Ends) expire() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, r := range e.pending {
 		if time.Since(r.since) >= releaseWithin {
-			r.raw.Close()
+			r.conn.Close()
 			delete(e.pending, id)
 		}
 	}
@@ -167,7 +166,7 @@ func (e *Ends) expire() {
 	}
 }
 
-// release is called when the guest has released a raw connection, which may be
+// release is called when the guest has released a connection, which may be
 // before all of its bytes have been read here.
 func (e *Ends) release(id uint64) bool {
 	e.mu.Lock()
@@ -183,7 +182,7 @@ func (e *Ends) release(id uint64) bool {
 	r, ok := e.pending[id]
 	if ok {
 		delete(e.pending, id)
-		e.Reuse(r.raw)
+		e.Reuse(r.conn)
 	}
 	return ok
 }
@@ -215,7 +214,7 @@ func (e *Ends) FailAll(err error) {
 	streams := e.streams
 	e.streams = nil
 	for _, r := range e.pending {
-		r.raw.Close()
+		r.conn.Close()
 	}
 	e.pending = nil
 	e.mu.Unlock()

@@ -5,12 +5,10 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/rum-vm/rum-agent/tunnel/relay"
 )
 
 const (
-	// poolFill is how many raw connections are dialled in advance: enough
+	// poolFill is how many connections are dialled in advance: enough
 	// for what a browser opens at once.
 	poolFill = 8
 	// poolLow is how many may be left before the others are replaced, all in
@@ -24,7 +22,7 @@ const (
 	poolIdle = time.Minute
 )
 
-// Pool are raw connections that have told the guest which link they belong to,
+// Pool are connections that have told the guest which link they belong to,
 // so that opening a stream takes one write: dialled in advance, or of a stream
 // that has ended.
 type Pool struct {
@@ -32,7 +30,7 @@ type Pool struct {
 	frame func() []byte
 
 	mu     sync.Mutex
-	ready  []*relay.Descriptor // oldest first
+	ready  []Carrier // oldest first
 	used   time.Time
 	expiry *time.Timer // runs while there are any; nil before
 	closed bool
@@ -46,7 +44,7 @@ func NewPool(dial func(context.Context) (net.Conn, error), frame func() []byte) 
 }
 
 // Take returns a connection that is ready and has it replaced; ok is false if there is none.
-func (p *Pool) Take() (raw *relay.Descriptor, ok bool) {
+func (p *Pool) Take() (conn Carrier, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used = time.Now()
@@ -57,26 +55,26 @@ func (p *Pool) Take() (raw *relay.Descriptor, ok bool) {
 		}
 	}
 	if len(p.ready) == 0 {
-		return nil, false
+		return Carrier{}, false
 	}
 	last := len(p.ready) - 1
-	raw, p.ready[last] = p.ready[last], nil
+	conn, p.ready[last] = p.ready[last], Carrier{}
 	p.ready = p.ready[:last]
-	return raw, true
+	return conn, true
 }
 
 // Put takes in a connection on which nothing is under way.
-func (p *Pool) Put(raw *relay.Descriptor) {
+func (p *Pool) Put(conn Carrier) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || len(p.ready) >= poolMost {
-		raw.Close()
+		conn.Close()
 		return
 	}
 	if p.expiry == nil {
 		p.expiry = time.AfterFunc(poolIdle, p.expire)
 	}
-	p.ready = append(p.ready, raw)
+	p.ready = append(p.ready, conn)
 }
 
 // expire closes the connections if none was taken for poolIdle.
@@ -114,12 +112,12 @@ func (p *Pool) fill(ctx context.Context) {
 			_ = c.Close()
 			return
 		}
-		raw, err := relay.NewDescriptor(c)
+		conn, err := NewCarrier(c)
 		if err != nil {
 			_ = c.Close()
 			return
 		}
-		p.Put(raw)
+		p.Put(conn)
 	}
 }
 
@@ -131,8 +129,8 @@ func (p *Pool) missing() bool {
 
 // drop closes the connections. It needs p.mu.
 func (p *Pool) drop() {
-	for _, raw := range p.ready {
-		raw.Close()
+	for _, conn := range p.ready {
+		conn.Close()
 	}
 	p.ready = nil
 }

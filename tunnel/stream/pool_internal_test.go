@@ -17,7 +17,7 @@ func TestAPoolIsClosedWhenNoStreamIsOpenedForAWhile(t *testing.T) {
 				t.Fatalf("the connection is open: %v, want %v", !want, want)
 			}
 		}
-		p.Put(near)
+		p.Put(Carrier{raw: near})
 		time.Sleep(poolIdle * 3 / 4)
 		wantOpen(true)
 		raw, ok := p.Take()
@@ -31,12 +31,12 @@ func TestAPoolIsClosedWhenNoStreamIsOpenedForAWhile(t *testing.T) {
 		wantOpen(false)
 
 		near, far = socketPair(t)
-		p.Put(near) // after a stream that has lasted
+		p.Put(Carrier{raw: near}) // after a stream that has lasted
 		time.Sleep(2 * poolIdle)
 		wantOpen(false)
 
 		near, far = socketPair(t)
-		p.Put(near)
+		p.Put(Carrier{raw: near})
 		p.Close()
 		wantOpen(false)
 	})

@@ -41,7 +41,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 	e := &Ends{
 		Tell:      func(wire.EndMessage) {},
 		KeepEarly: func(uint64) bool { return false },
-		Reuse:     func(raw *relay.Descriptor) { back = append(back, raw) },
+		Reuse:     func(c Carrier) { back = append(back, c.Descriptor()) },
 	}
 	release := func(id uint64) { e.Deliver(wire.EndMessage{ID: id, Kind: wire.EndReleased}) }
 
@@ -55,7 +55,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 		t.Fatal("the connection of a stream that has not ended came back")
 	}
 	ours, _ := socketPair(t)
-	e.AwaitRelease(s, ours)
+	e.AwaitRelease(s, Carrier{raw: ours})
 	release(1)
 	release(1)
 	if len(back) != 1 || back[0] != ours {
@@ -70,7 +70,7 @@ func TestAGuestCannotReleaseWhatItDoesNotHave(t *testing.T) {
 			t.Fatal(err)
 		}
 		near, far := socketPair(t)
-		e.AwaitRelease(s, near)
+		e.AwaitRelease(s, Carrier{raw: near})
 		theirs = append(theirs, far)
 	}
 	for i, fd := range theirs {
@@ -95,7 +95,7 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 		e := &Ends{
 			Tell:      func(wire.EndMessage) {},
 			KeepEarly: func(uint64) bool { return false },
-			Reuse:     func(raw *relay.Descriptor) { reused++; raw.Close() },
+			Reuse:     func(c Carrier) { reused++; c.Close() },
 		}
 		park := func(id uint64) (far int) {
 			s := New(id, e)
@@ -103,7 +103,7 @@ func TestParkedConnectionsThatAreNeverReleasedGoAndReuseGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			near, far := socketPair(t)
-			e.AwaitRelease(s, near)
+			e.AwaitRelease(s, Carrier{raw: near})
 			return far
 		}
 		var theirs []int

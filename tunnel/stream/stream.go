@@ -3,7 +3,9 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,9 +40,9 @@ type Stream struct {
 	conn net.Conn          // a raw connection or a multiplexed one; nil if it is raw
 	raw  *relay.Descriptor // a raw connection until a pair takes over, else nil
 	path string
-	// again takes back the raw connection after a clean end, for the next
+	// again takes back the connection after a clean end, for the next
 	// stream; nil if it is closed then.
-	again func(*relay.Descriptor)
+	again func(Carrier)
 
 	// noHalfClose has no end be written to the connection before it is closed.
 	noHalfClose bool
@@ -59,6 +61,7 @@ type Stream struct {
 	peerCut     bool        // a reset follows what the peer sent, not an end; likewise
 	told        bool        // the end of our direction has been told
 	stopped     bool        // the peer does not read any more
+	woken       bool        // a read has been ended, so that the reader sees what the peer has told
 	pair        *relay.Pair // is told what peer and link do to the stream
 	endTimer    *time.Timer
 	gaveUp      *time.Timer // runs once the peer has told of a reset, where there is no pair
@@ -85,6 +88,7 @@ type multiplexed interface {
 	WhenEvicted(func(error))
 	RefuseWrites()
 	Quiet() bool
+	Shrink()
 }
 
 var _ multiplexed = (*mux.Conn)(nil)
@@ -110,9 +114,9 @@ func NewAnswered(id uint64, e *Ends) *Stream {
 // ID is the number of the stream, of its link.
 func (s *Stream) ID() uint64 { return s.id }
 
-// Reuse has the raw connection of the stream be given to again after a clean end. It is
+// Reuse has the connection of the stream be given to again after a clean end. It is
 // for who makes the stream.
-func (s *Stream) Reuse(again func(*relay.Descriptor)) { s.again = again }
+func (s *Stream) Reuse(again func(Carrier)) { s.again = again }
 
 // NoHalfClose has the end of our direction be told and not be written to the connection, which
 // would end both. It is for who makes the stream.
@@ -169,6 +173,11 @@ func (s *Stream) SetDeadline(t time.Time) error {
 // SetReadDeadline sets the deadline of Read; zero means none.
 func (s *Stream) SetReadDeadline(t time.Time) error {
 	s.readDeadline.set(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.woken { // which the reader is still to see
+		return nil
+	}
 	return s.conn.SetReadDeadline(t)
 }
 
@@ -181,19 +190,27 @@ func (s *Stream) Read(b []byte) (int, error) {
 	if err := s.prepareRead(); err != nil {
 		return 0, err
 	}
-	if _, err := s.Arrived(); err != nil {
-		s.Die(err)
-		return 0, s.Failure()
+	for {
+		arrived, err := s.Arrived()
+		if err != nil {
+			s.Die(err)
+			return 0, s.Failure()
+		}
+		if arrived && s.again != nil {
+			return 0, io.EOF // the connection stays open
+		}
+		n, err := s.conn.Read(b)
+		switch {
+		case n > 0:
+			s.received.Add(uint64(n))
+			return n, nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.wasWoken():
+			continue
+		case err != nil:
+			err = s.endOfRead(err)
+		}
+		return 0, err
 	}
-	n, err := s.conn.Read(b)
-	if n > 0 {
-		s.received.Add(uint64(n))
-		return n, nil
-	}
-	if err != nil {
-		err = s.endOfRead(err)
-	}
-	return 0, err
 }
 
 // Quiet reports whether the peer has sent nothing that was not read yet, and has neither ended nor reset the stream.
@@ -233,7 +250,7 @@ func (s *Stream) Write(b []byte) (int, error) {
 
 // CloseWrite ends our direction: the peer is told the byte count and reads EOF.
 func (s *Stream) CloseWrite() error {
-	if !s.tellEnd() || s.noHalfClose {
+	if !s.tellEnd() || s.noHalfClose || s.again != nil {
 		return nil
 	}
 	return s.translate(s.conn.(interface{ CloseWrite() error }).CloseWrite())
@@ -254,7 +271,7 @@ func (s *Stream) tellEnd() bool {
 // Close ends the stream: what was written still arrives, what the peer still
 // sends is refused.
 func (s *Stream) Close() error {
-	if s.tellEnd() && !s.noHalfClose {
+	if s.tellEnd() && !s.noHalfClose && s.again == nil {
 		_ = s.conn.(interface{ CloseWrite() error }).CloseWrite()
 	}
 	select {
@@ -262,7 +279,9 @@ func (s *Stream) Close() error {
 	default:
 		s.ends.Tell(wire.EndMessage{ID: s.id, Kind: wire.EndStopped})
 	}
-	s.Die(net.ErrClosed)
+	if !s.giveBack() {
+		s.Die(net.ErrClosed)
+	}
 	return nil
 }
 

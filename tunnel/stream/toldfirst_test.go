@@ -21,10 +21,10 @@ func TestAnEmptyReplyThatIsToldBeforeTheAnswerLeavesNothingToTheNextStream(t *te
 	ends := &stream.Ends{
 		Tell:      func(m wire.EndMessage) { told <- m },
 		KeepEarly: func(uint64) bool { return false },
-		Reuse:     func(raw *relay.Descriptor) { back <- raw },
+		Reuse:     func(c stream.Carrier) { back <- c.Descriptor() },
 	}
 	s := stream.New(1, ends)
-	s.Reuse(func(raw *relay.Descriptor) { ends.AwaitRelease(s, raw) })
+	s.Reuse(func(c stream.Carrier) { ends.AwaitRelease(s, c) })
 	if err := ends.Add(s); err != nil {
 		t.Fatal(err)
 	}
