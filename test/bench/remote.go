@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/google/uuid"
@@ -77,6 +78,7 @@ func runRelay(ctx context.Context, args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("%w: %s SOCKET", errUsage, roleRelay)
 	}
+	runtime.GOMAXPROCS(1) // as the command relay has it
 	vm := libvirt.Domain{Name: "vm", UUID: uuid.NewString(), State: libvirt.Running, Endpoint: "unix:" + args[0]}
 	relay := &server.Server{Version: "bench", Log: slog.New(slog.DiscardHandler), Watch: func(ctx context.Context, seen func(libvirt.Snapshot)) error {
 		seen(libvirt.Snapshot{Domains: []libvirt.Domain{vm}})

@@ -29,6 +29,7 @@ type Conn struct {
 	guard           *guard
 	flow            *flow
 	reading         sync.Mutex   // two readers of a yamux stream can wait for each other for ever
+	writing         sync.Mutex   // what one Write sends stays together
 	readBy, writeBy atomic.Int64 // deadlines by package clock, 0 for none
 	taken           atomic.Int64 // bytes of the last read, which the reader has until the next one
 	evicted         func(error)  // is told that the guard ends the stream; nil for nobody. Guarded by guard.mu
@@ -56,31 +57,6 @@ func (c *Conn) Read(b []byte) (int, error) {
 	c.reading.Unlock()
 	c.taken.Store(int64(n))
 	return n, c.translate(err)
-}
-
-func (c *Conn) Write(b []byte) (int, error) {
-	written := 0
-	for {
-		switch {
-		case c.closed.Load():
-			return written, c.closedErr()
-		case c.refused.Load():
-			return written, io.ErrClosedPipe
-		case expired(&c.writeBy):
-			return written, os.ErrDeadlineExceeded
-		}
-		n, err := c.Stream.Write(b[:min(len(b), Chunk)])
-		written += n
-		if err != nil {
-			if c.refused.Load() {
-				err = io.ErrClosedPipe
-			}
-			return written, c.translate(err)
-		}
-		if b = b[n:]; len(b) == 0 {
-			return written, nil
-		}
-	}
 }
 
 // Quiet reports whether the peer has sent nothing that was not read yet, and has not ended the stream.
@@ -146,27 +122,6 @@ func (c *Conn) WhenReset(f func()) {
 	}
 }
 
-// WriteReady writes as much as the peer has room for, which may be nothing and is at most a [Chunk]. It waits for the
-// connection alone, and not for whoever reads at the other end. No write deadline may be set.
-func (c *Conn) WriteReady(b []byte) (int, error) {
-	switch {
-	case c.closed.Load():
-		return 0, c.closedErr()
-	case c.refused.Load():
-		return 0, io.ErrClosedPipe
-	}
-	_ = c.Stream.SetWriteDeadline(longAgo)
-	n, err := c.Stream.Write(b[:min(len(b), Chunk)])
-	_ = c.Stream.SetWriteDeadline(time.Time{})
-	if c.closed.Load() || c.refused.Load() { // which had set one
-		_ = c.Stream.SetWriteDeadline(longAgo)
-	}
-	if errors.Is(err, yamux.ErrTimeout) {
-		return n, nil
-	}
-	return n, c.translate(err)
-}
-
 // Close ends both directions here. What has come is thrown away, also where a
 // reader that waits for something else still holds on to the connection. Of a session with resets
 // the peer is told that what it sends is not read.
@@ -178,7 +133,8 @@ func (c *Conn) Abort() { _ = c.close(true) }
 func (c *Conn) close(abort bool) error {
 	first := !c.closed.Swap(true)
 	c.leave()
-	_ = c.Stream.SetDeadline(longAgo)
+	_ = c.Stream.SetReadDeadline(longAgo)
+	c.flow.look()
 	var err error
 	if !abort || !c.guard.resets {
 		err = c.Stream.Close()
@@ -241,7 +197,7 @@ func (c *Conn) Shrink() {
 // RefuseWrites makes writes fail, also one that waits for the window.
 func (c *Conn) RefuseWrites() {
 	c.refused.Store(true)
-	_ = c.Stream.SetWriteDeadline(longAgo)
+	c.flow.look()
 }
 
 // SetReadDeadline sets the deadline of Read; zero means none.
@@ -253,7 +209,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline sets the deadline of Write; zero means none.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	setDeadline(&c.writeBy, t)
-	return c.Stream.SetWriteDeadline(t)
+	c.flow.look()
+	return nil
 }
 
 // SetDeadline sets both deadlines.

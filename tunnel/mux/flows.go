@@ -42,6 +42,8 @@ type flow struct {
 	err              error // why it was ended from here, if it was
 	owner            any   // whose stream it is; nil for one on its own
 	conn             *Conn
+	window           uint64        // bytes that may be sent
+	room             chan struct{} // has a token when who waits for that is to look again
 }
 
 // whose is the owner of a stream, or the stream itself.
@@ -57,6 +59,10 @@ func (c *Conn) BelongTo(owner any) {
 	c.guard.mu.Lock()
 	defer c.guard.mu.Unlock()
 	c.flow.owner = owner
+}
+
+func newFlow(id uint32) *flow {
+	return &flow{id: id, window: firstWindow, room: make(chan struct{}, 1)}
 }
 
 // finished tells whether both sides have closed the stream.
@@ -274,7 +280,8 @@ func (g *guard) attach(id uint32, conn *Conn) *flow {
 	defer g.mu.Unlock()
 	f := g.flows[id]
 	if f == nil {
-		f = &flow{id: id, over: true} // ended on both sides already
+		f = newFlow(id)
+		f.over, f.finHere = true, true // ended on both sides already
 	}
 	f.conn = conn
 	if f.reset {

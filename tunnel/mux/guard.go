@@ -270,6 +270,10 @@ func (g *guard) check() (pass bool, body int, err error) {
 		return false, body, nil // over on both sides, and forgotten
 	}
 	f.acked = f.acked || flags&yamuxACK != 0
+	if kind == yamuxWindow && flags&(yamuxFIN|yamuxRST) == 0 {
+		f.window += uint64(length)
+		f.look()
+	}
 	pass = !f.over
 	if pass && body > 0 {
 		f.waiting += body
@@ -292,6 +296,7 @@ func (g *guard) check() (pass bool, body int, err error) {
 				go told()
 			}
 		}
+		f.look()
 		g.settle(f)
 	}
 	return pass, body, nil
@@ -309,7 +314,8 @@ func (g *guard) opened(id uint32, there *flow) (*flow, error) {
 	g.work.Spend(openCost)
 	g.lastPeer = id
 	g.peerOpen++
-	f := &flow{id: id, peers: true, acked: true}
+	f := newFlow(id)
+	f.peers, f.acked = true, true
 	g.flows[id] = f
 	return f, nil
 }
@@ -370,7 +376,7 @@ func (g *guard) sent(id uint32, flags uint16) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if flags&yamuxSYN != 0 {
-		g.flows[id] = &flow{id: id}
+		g.flows[id] = newFlow(id)
 	}
 	f := g.flows[id]
 	if f == nil || flags&(yamuxFIN|yamuxRST) == 0 {

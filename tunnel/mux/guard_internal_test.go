@@ -201,7 +201,7 @@ func TestFramesWithoutDataComeAtABoundedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		head := newHeader(yamuxWindow, 0, 1)
 		g := newGuard(endless{head[:]}, true, testLimits, budget.New(budget.Link), admitNone)
-		g.flows[1] = &flow{id: 1}
+		g.flows[1] = newFlow(1)
 		const seconds = 10
 		frames := 0
 		buf := make([]byte, 4096)
@@ -236,7 +236,7 @@ func TestThinDataComesAtABoundedRate(t *testing.T) {
 			binary.BigEndian.PutUint32(head[8:], uint32(row.size))
 			frame := append(head[:], make([]byte, row.size)...)
 			g := newGuard(endless{frame}, true, testLimits, budget.New(budget.Limits{Share: 1, Burst: time.Hour}), admitNone)
-			f := &flow{id: 3}
+			f := newFlow(3)
 			g.flows[f.id] = f
 			buf := make([]byte, 64<<10)
 			began := time.Now()
@@ -286,8 +286,9 @@ func FuzzGuard(f *testing.F) {
 			io.Reader
 			io.WriteCloser
 		}{r, endless{}}, true, testLimits, budget.New(budget.Limits{Share: 1000, Burst: time.Hour}), admitNone)
-		g.flows[1] = &flow{id: 1}
-		g.flows[3] = &flow{id: 3, over: true}
+		g.flows[1] = newFlow(1)
+		g.flows[3] = newFlow(3)
+		g.flows[3].over = true
 		out, err := io.ReadAll(readerOf{g})
 		if len(out) > len(in) {
 			t.Fatalf("%d bytes became %d", len(in), len(out))
