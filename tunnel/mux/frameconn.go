@@ -16,8 +16,8 @@ const (
 )
 
 // frameConn joins the header and the body of a yamux frame, which yamux writes
-// one after the other, to one writev(2): one packet on vsock, and no copy. Only
-// yamux's single send loop may write to it.
+// one after the other, to one writev(2): one packet on vsock, and no copy. Who
+// writes a frame has the guard's lock for it.
 type frameConn struct {
 	io.ReadWriteCloser
 	raw     syscall.RawConn // nil when there is no descriptor to write to
