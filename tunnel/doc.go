@@ -23,7 +23,8 @@
 // A client that an [relay.Acceptor] accepts can be relayed by that loop from the
 // beginning ([Link.RelayNow]), and a loop in the guest takes the request. Such a
 // stream leaves its raw connection open. When both directions have come to a
-// clean end and the guest has said that it read everything, it carries the next.
+// clean end and the guest has said that it read everything, it carries the next. So does
+// a stream that [Link.Open] opens by way of another host, on one of the session with that.
 //
 // A host can have listeners in the guest ([Link.SetReverse]). Their connections are
 // yamux streams that the guest opens; it names the listener, never what is to be

@@ -365,7 +365,7 @@ func (g *guard) sendLast(f *flow, abort bool) {
 	frame := newHeader(yamuxWindow, flags, f.id)
 	g.writing.Lock()
 	defer g.writing.Unlock()
-	_, _ = g.ReadWriteCloser.Write(frame[:]) // an error ends the session, which its sender notices
+	_, _ = g.ReadWriteCloser.Write(frame[:]) // an error is one of the session, which the next write or read meets
 }
 
 // sent takes in the flags of a frame to the peer.
