@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rum-vm/rum-agent/tunnel/relay"
+	"github.com/rum-vm/rum-agent/tunnel/relay/sockio"
 )
 
 // Carrier is a connection to a guest agent that carries one stream after another: a descriptor, or a stream of a session with
@@ -97,4 +98,23 @@ func (s *Stream) wasWoken() bool {
 		_ = s.conn.SetReadDeadline(s.readDeadline.at())
 	}
 	return was
+}
+
+// Quiet reports whether the peer has sent nothing that was not read yet, and has neither ended nor reset the stream.
+// It does not wait, and is for a stream whose answer was read.
+func (s *Stream) Quiet() bool {
+	select {
+	case <-s.peerEnded: // by a reset too
+		return false
+	case <-s.dead:
+		return false
+	default:
+	}
+	switch c := s.conn.(type) {
+	case multiplexed:
+		return c.Quiet()
+	case sockio.Socket:
+		return sockio.New(c).Quiet()
+	}
+	return false
 }

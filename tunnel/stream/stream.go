@@ -13,7 +13,6 @@ import (
 	"github.com/rum-vm/rum-agent/tunnel/latency"
 	"github.com/rum-vm/rum-agent/tunnel/mux"
 	"github.com/rum-vm/rum-agent/tunnel/relay"
-	"github.com/rum-vm/rum-agent/tunnel/relay/sockio"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
 )
 
@@ -211,25 +210,6 @@ func (s *Stream) Read(b []byte) (int, error) {
 		}
 		return 0, err
 	}
-}
-
-// Quiet reports whether the peer has sent nothing that was not read yet, and has neither ended nor reset the stream.
-// It does not wait, and is for a stream whose answer was read.
-func (s *Stream) Quiet() bool {
-	select {
-	case <-s.peerEnded: // by a reset too
-		return false
-	case <-s.dead:
-		return false
-	default:
-	}
-	switch c := s.conn.(type) {
-	case multiplexed:
-		return c.Quiet()
-	case sockio.Socket:
-		return sockio.New(c).Quiet()
-	}
-	return false
 }
 
 func (s *Stream) Write(b []byte) (int, error) {
