@@ -19,9 +19,9 @@ E2E_DEPS   = $(VM_DEPS) chromium dbus dnsmasq-base iptables libvirt-clients \
              libvirt-daemon-driver-qemu libvirt-daemon-system openssh-client virtinst
 BENCH_DEPS = gcc iperf3 libc6-dev openssh-client openssh-server socat util-linux
 
-# What a package of dpkg calls the version: of v0.3.0-5-gabc, 0.3.0+5.gabc; without a tag, the commit after 0.0.0.
-# A dash would begin a packager's own number, and rpm takes none.
-PACKAGE_VERSION ?= $(or $(patsubst v%,%,$(subst -,.,$(VERSION))),0.0.0~$(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --format=%cd.%h))
+# What a package calls the version: of v0.3.0-5-gabc, 0.3.0+5.gabc; of v0.3.0-rc1, 0.3.0~rc1, which comes before 0.3.0; without a tag,
+# the commit after 0.0.0. A dash would begin a packager's own number, and rpm takes none.
+PACKAGE_VERSION ?= $(or $(shell printf '%s' '$(VERSION)' | sed -E 's/^v//; s/-([0-9]+)-(g[0-9a-f]+)/+\1.\2/; s/-dirty$$/.dirty/; s/-/~/g'),0.0.0~$(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --format=%cd.%h))
 ARCH            ?= $(shell PATH='$(PATH)' go env GOARCH)
 PREFIX          ?= /usr/local
 PACKAGES        ?= bin
@@ -134,7 +134,7 @@ stage-install: build
 	[ -z "$$SUDO_UID" ] || chown -R "$$SUDO_UID:$$SUDO_GID" bin build
 
 install: stage-install ## the host agent to PREFIX (/usr/local), with units, manual and completions; DESTDIR goes before that
-	mkdir -p '$(DESTDIR)/' && cp -rf build/install/. '$(DESTDIR)/' # in place of an agent that runs, too
+	umask 022 && mkdir -p '$(DESTDIR)/' && cp -rf build/install/. '$(DESTDIR)/' # in place of an agent that runs, too
 	@# The group of the system's unit; whoever installs for one user, or for a package, does without.
 	[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || ! command -v systemd-sysusers >/dev/null || systemd-sysusers '$(PREFIX)/lib/sysusers.d/rum-agent.conf'
 

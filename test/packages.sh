@@ -101,7 +101,16 @@ inside sh -c 'dpkg -i /tmp/packages/rum-guest-agent*.deb' >/dev/null
 [ "$(inside systemctl is-enabled rum-guest-agent.service)" = enabled ]
 inside systemctl --quiet enable rum-host-agent.service
 mkdir -p "$root/var/lib/rum-agent/upgrade"
-touch "$root/var/lib/rum-agent/setups.json" "$root/var/lib/rum-agent/upgrade/old"
+touch "$root/var/lib/rum-agent/setups.json" "$root/var/lib/rum-agent/known_hosts" "$root/var/lib/rum-agent/upgrade/old"
+inside systemctl --global --quiet enable rum-host-agent.service
+printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
+cp "$root/etc/hosts" "$dir/hosts"
+printf '%s\n' '# rum-guest-agent keeps the line below' '192.168.122.1 host.rum.internal' '# end of what rum-guest-agent keeps' >>"$root/etc/hosts"
+# A user whose home is elsewhere, and who is not logged in.
+bob=/srv/bob
+echo "bob:x:4242:4242::$bob:/bin/sh" >>"$root/etc/passwd"
+mkdir -p "$root$bob/.local/state/rum-agent/keys" "$root$bob/.config/systemd/user/default.target.wants"
+ln -s /usr/lib/systemd/user/rum-host-agent.service "$root$bob/.config/systemd/user/default.target.wants/"
 grep -q "systemctl --user restart rum-host-agent" "$dir/said" || { cat "$dir/said"; echo "an upgrade does not say how users restart their agents" >&2; exit 1; }
 [ "$(inside rum-host-agent version)" = "rum-host-agent v0.2.0" ]
 [ "$(inside rum-guest-agent --version)" = "rum-guest-agent v0.2.0" ]
@@ -110,8 +119,22 @@ for file in $host_files $guest_files share/zsh/vendor-completions/_rum-host-agen
 	[ -s "$root/usr/$file" ] || { echo "the packages have not installed $file" >&2; exit 1; }
 done
 inside rum-host-agent cloudinit dev --arch amd64,arm64 -o /tmp/seed.iso >/dev/null
+# What takes away an agent that a host installed leaves the package's, and the key.
+install -D -m 600 /dev/null "$root/etc/rum-agent/key"
+cp cloudinit/guest/uninstall.sh "$root/tmp/"
+inside sh /tmp/uninstall.sh >"$dir/said"
+grep -q "the package rum-guest-agent stays, with the key" "$dir/said" || { cat "$dir/said"; exit 1; }
+[ -e "$root/etc/rum-agent/key" ] && [ -e "$root/usr/bin/rum-guest-agent" ]
+rm -r "$root/etc/rum-agent"
 inside dpkg --purge rum-host-agent rum-guest-agent >"$dir/said"
 grep "/var/lib/rum-agent/keys stay" "$dir/said" || { cat "$dir/said"; echo "a purge does not name the keys that stay" >&2; exit 1; }
+for named in "$bob/.local/state/rum-agent/keys stay" "$bob/.config/systemd/user/default.target.wants/rum-host-agent.service stays"; do
+	grep -q "$named" "$dir/said" || { cat "$dir/said"; echo "a purge does not say: $named" >&2; exit 1; }
+done
+rm -r "${root:?}$bob"
+sed -i '/^bob:/d' "$root/etc/passwd"
+cmp "$dir/hosts" "$root/etc/hosts" || { echo "a purge leaves the line of the guest agent in /etc/hosts" >&2; exit 1; }
+rm "$root/etc/hosts"
 # What is dpkg's own, and the group, which stays as others' do.
 files | grep -vE '^\./(var/lib/dpkg|var/log|etc/(group|gshadow|passwd|shadow)-?$|etc/\.pwd\.lock|var/lib/systemd/)' >"$dir/after"
 left=$(comm -13 "$dir/before" "$dir/after")

@@ -236,6 +236,10 @@ func TestAFileOfAPackageIsNotReplaced(t *testing.T) {
 		if err := u.Check(t.Context(), order(another(t), "v2.0.0")); err != nil {
 			t.Errorf("%s knows of none: %v", command, err)
 		}
+		put("echo the database is damaged >&2; exit 2\n")
+		if err := u.Check(t.Context(), order(another(t), "v2.0.0")); err == nil || !strings.Contains(err.Error(), command+" does not say whether ") {
+			t.Errorf("%s could not find out: %v", command, err)
+		}
 	}
 }
 

@@ -21,6 +21,10 @@ remove() {
 	done
 }
 
+# What a package of the guest brought is the package manager's, and the key is that agent's too.
+packaged=
+[ ! -e /usr/bin/rum-guest-agent ] || packaged=yes
+
 if [ -e /etc/systemd/system/rum-guest-agent.service ]; then
 	systemctl --quiet disable --now rum-guest-agent.service
 elif [ -e /etc/init.d/rum-guest-agent ]; then
@@ -33,8 +37,8 @@ remove /etc/init.d/rum-guest-agent
 remove /usr/local/bin/rum-guest-agent
 remove /usr/local/bin/rum-open
 remove /etc/profile.d/rum-open.sh
-remove /etc/rum-agent/key
-if grep -qs '^# rum-guest-agent keeps the line below' /etc/hosts; then
+[ -n "$packaged" ] || remove /etc/rum-agent/key
+if [ -z "$packaged" ] && grep -qs '^# rum-guest-agent keeps the line below' /etc/hosts; then
 	# In its place, because whose the file is and what label it has is not ours to say.
 	rest=$(sed '/^# rum-guest-agent keeps the line below/,/^# end of what rum-guest-agent keeps[[:space:]]*$/{
 		/^# rum-guest-agent keeps the line below/d
@@ -53,9 +57,15 @@ for file in /var/lib/rum-agent/upgrade/*; do
 done
 [ ! -d /var/lib/rum-agent/upgrade ] || rmdir /var/lib/rum-agent/upgrade
 for dir in /etc/rum-agent /var/lib/rum-agent; do
-	[ ! -d "$dir" ] || rmdir "$dir" 2>/dev/null || echo "$dir has more in it and stays"
+	[ ! -d "$dir" ] || [ -n "$packaged" ] || rmdir "$dir" 2>/dev/null || echo "$dir has more in it and stays"
 done
-if [ -n "$removed" ]; then
+if [ -n "$packaged" ]; then
+	if [ -n "$removed" ]; then
+		[ ! -d /run/systemd/system ] || systemctl --quiet enable --now rum-guest-agent.service
+		echo "the rum-guest-agent that a host installed is removed"
+	fi
+	echo "the package rum-guest-agent stays, with the key in /etc/rum-agent: purge it with the package manager"
+elif [ -n "$removed" ]; then
 	echo "rum-guest-agent is removed, with its key and its service"
 else
 	echo "nothing to do: rum-guest-agent is not here"

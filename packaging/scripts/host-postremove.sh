@@ -6,12 +6,21 @@ remove | 0) [ ! -d /run/systemd/system ] || systemctl daemon-reload ;;
 esac
 case $1 in
 purge | 0)
-	rm -f /etc/default/rum-host-agent /var/lib/rum-agent/setups.json
-	for link in /etc/systemd/system/*.wants/rum-host-agent.service /etc/systemd/system/*.wants/rum-host-agent.socket; do
+	rm -f /etc/default/rum-host-agent /var/lib/rum-agent/setups.json /var/lib/rum-agent/known_hosts
+	for link in /etc/systemd/*/*.wants/rum-host-agent.service /etc/systemd/*/*.wants/rum-host-agent.socket; do
 		[ -e "$link" ] || rm -f "$link" # one of another installation leads somewhere
 	done
-	for keys in /var/lib/rum-agent/keys /root/.local/state/rum-agent/keys /home/*/.local/state/rum-agent/keys; do
+	# What users have is theirs, and is named.
+	{
+		echo /var/lib/rum-agent/keys
+		getent passwd | cut -d: -f6 | sort -u | sed 's,/*$,/.local/state/rum-agent/keys,'
+	} | while read -r keys; do
 		[ ! -d "$keys" ] || echo "rum-host-agent: the keys of VMs in $keys stay; remove them by hand if no VM is to be reached by them any more"
+	done
+	getent passwd | cut -d: -f6 | sort -u | while read -r home; do
+		for link in "$home"/.config/systemd/user/*.wants/rum-host-agent.service "$home"/.config/systemd/user/*.wants/rum-host-agent.socket; do
+			[ ! -L "$link" ] || [ -e "$link" ] || echo "rum-host-agent: $link stays and leads nowhere; its user may remove it"
+		done
 	done
 	[ ! -d /var/lib/rum-agent ] || rmdir /var/lib/rum-agent 2>/dev/null || :
 	;;

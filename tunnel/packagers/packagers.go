@@ -48,11 +48,12 @@ func CheckUnowned(ctx context.Context, file string) error {
 		if late {
 			return fmt.Errorf("%s does not say whether %s belongs to a package", p.command[0], file)
 		}
-		if _, no := errors.AsType[*exec.ExitError](err); no {
+		// All of them exit with 1 where a file is nobody's, and with something else where they could not find out.
+		if exit, failed := errors.AsType[*exec.ExitError](err); failed && exit.ExitCode() == 1 {
 			continue
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%s does not say whether %s belongs to a package: %w", p.command[0], file, err)
 		}
 		name := string(out)
 		if _, rest, found := strings.Cut(name, p.before); found {
