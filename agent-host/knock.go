@@ -51,23 +51,17 @@ func (a *Agent) hearKnocks() {
 func (a *Agent) knocked(cid uint32) {
 	for _, v := range a.snapshot() {
 		if v.Endpoint.Scheme == endpoint.SchemeVsock && v.Endpoint.CID == cid {
-			v.ask()
+			v.mu.Lock()
+			if v.link != nil {
+				v.link.Ask()
+			}
+			v.mu.Unlock()
 			select {
 			case v.knocks <- struct{}{}:
 				v.log.Info("the guest agent has come up")
 			default:
 			}
 		}
-	}
-}
-
-// ask has the guest of a link asked for a sign of life.
-func (v *vm) ask() {
-	v.mu.Lock()
-	link := v.link
-	v.mu.Unlock()
-	if link != nil {
-		link.Ask()
 	}
 }
 

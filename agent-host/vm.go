@@ -28,11 +28,6 @@ import (
 )
 
 const (
-	// dialTimeout bounds connect and handshake.
-	dialTimeout = 15 * time.Second
-	// loginTimeout is that of a command, which may log in somewhere: sshd alone waits for two name servers, 10 s each, where
-	// it looks up the client.
-	loginTimeout = time.Minute
 	// withdrawAfter is how long the host listeners of a VM stay while it can
 	// not be reached at all. It spans the restart of a guest agent and a quick
 	// reboot, so that clients see a reset and try again instead of finding the
@@ -172,11 +167,7 @@ func (v *vm) dial(ctx context.Context) (*tunnel.Link, error) {
 			return nil, withRemedy(err, keys.Hint(v.Name, err))
 		}
 	}
-	timeout := dialTimeout
-	if v.Endpoint.Scheme == endpoint.SchemeExec {
-		timeout = loginTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, v.Endpoint.Timeout())
 	defer cancel()
 	cfg := tunnel.Config{Key: key, AgentVersion: v.cfg.Version, Budget: v.forwards.Budget(), Silence: v.silence, Log: v.log}
 	if v.cfg.OpenURL != nil {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // DefaultPort is the vsock port of the guest agent. It is below 1024, so only
@@ -189,6 +190,15 @@ func (e Endpoint) Many() bool {
 
 // Sockets reports whether each of many connections is a socket of this machine's.
 func (e Endpoint) Sockets() bool { return e.Many() && e.Scheme != SchemeSSH }
+
+// Timeout bounds connect and handshake. A command may log in somewhere, and sshd alone waits for two name servers, 10 s
+// each, where it looks up the client.
+func (e Endpoint) Timeout() time.Duration {
+	if e.Scheme == SchemeExec {
+		return time.Minute
+	}
+	return 15 * time.Second
+}
 
 // HalfCloses reports whether an end that one side of a raw connection writes leaves the other
 // direction as it is. A VMM of a hybrid endpoint shuts both down (recv_pkt in connection.rs of Firecracker).

@@ -2,8 +2,6 @@ package main
 
 import (
 	"log/slog"
-	"os"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -32,11 +30,7 @@ their addresses on networks of this host, changes nothing, and ends with its inp
 			log, out := peerlog.Open(c.ErrOrStderr(), slog.LevelWarn, "vm")
 			defer out.Close(logGrace)
 			watcher := &libvirt.Watcher{URI: uri, HostOnly: config.Default().Network.HostOnly, Log: log}
-			if os.Getenv("GOMAXPROCS") == "" {
-				// All of it goes through one ssh, which encrypts on one processor. With more, each message wakes a thread for
-				// every goroutine that it passes.
-				runtime.GOMAXPROCS(1)
-			}
+			useProcessors(1) // all goes through one ssh, and with more each message wakes a thread for every goroutine it passes
 			relay := &server.Server{Version: versionOrBuild(), Watch: watcher.Run, Log: log}
 			return relay.Serve(c.Context(), endpoint.Stdio())
 		},

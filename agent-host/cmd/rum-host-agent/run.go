@@ -106,7 +106,7 @@ const (
 const logGrace = time.Second
 
 func (o *runOptions) run(ctx context.Context, stderr io.Writer) error {
-	shareProcessors()
+	useProcessors(max(1, runtime.GOMAXPROCS(0)/2) + relay.Loops())
 	defer runtime.KeepAlive(shapeHeap())
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
@@ -379,12 +379,11 @@ func shapeHeap() (ballast []byte) {
 	return make([]byte, heapFloor)
 }
 
-// shareProcessors leaves half of the processors, of those that the cgroup allows, to the
-// programs that a relay is between: goroutines that hand work to one another lose more by
-// waking another processor than they gain. The relay's loops have places of their own.
-// GOMAXPROCS in the environment is left alone.
-func shareProcessors() {
+// useProcessors runs goroutines on so many processors. Half of those that the cgroup allows is best where others are for the programs that a
+// relay is between: goroutines that hand work to one another lose more by waking another processor than they gain. The relay's loops
+// have places of their own. GOMAXPROCS in the environment is left alone.
+func useProcessors(n int) {
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2) + relay.Loops())
+		runtime.GOMAXPROCS(n)
 	}
 }
