@@ -48,7 +48,7 @@ test: go ## unit and namespace tests, with the race detector; needs no VM
 	@sh test/deps.sh $(TEST_DEPS)
 	@sh test/promtool.sh
 	go test -race -timeout 10m $(TESTFLAGS) $$(go list ./... | grep -v /test/integration)
-	go test -race -count=1 -timeout 10m $(TESTFLAGS) ./test/integration
+	go test -race -count=1 -timeout 15m $(TESTFLAGS) ./test/integration
 
 lint: go ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }

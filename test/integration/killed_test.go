@@ -104,7 +104,7 @@ func (k *killed) wantResets(t *testing.T, downloads []net.Conn) {
 			if !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("an upload ended with %v for the service, want a reset", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute): // what another host has received it still passes on
 			t.Fatal("an upload did not end for the service")
 		}
 	}

@@ -77,7 +77,7 @@ func newRemoteHostAt(t *testing.T, at string, there func(func() error), more str
 	identity := filepath.Join(dir, "identity")
 	sshd.NewKey(t, identity)
 	const port = 2222
-	r.sshd = sshd.New(t, netip.AddrPortFrom(netip.MustParseAddr(at), port), identity, "ForceCommand /bin/sh "+r.login+"\nMaxStartups 100\nClientAliveInterval 2\nClientAliveCountMax 5\n")
+	r.sshd = sshd.New(t, netip.AddrPortFrom(netip.MustParseAddr(at), port), identity, "ForceCommand /bin/sh "+r.login+"\nMaxStartups 100\nClientAliveInterval 2\nClientAliveCountMax 3\n")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
