@@ -143,7 +143,7 @@ func TestStatusIsAsItsSchemaSays(t *testing.T) {
 func TestTheSchemaHasEveryFieldOfAStatus(t *testing.T) {
 	var st status.Status
 	fill(reflect.ValueOf(&st).Elem())
-	st.VMs[0].State, st.VMs[0].Auth, st.Page.State = status.Paused, "psk", status.Active
+	st.VMs[0].State, st.VMs[0].Auth, st.Page.State, st.Discovery[0].State = status.Paused, "psk", status.Active, status.Down
 	f := &st.VMs[0].Forwards[0]
 	f.Proto, f.State, f.Path = "udp", status.Claim, "mux"
 	text, err := json.Marshal(st)
