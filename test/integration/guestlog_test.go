@@ -105,14 +105,14 @@ func TestAGuestAgentThatCannotShowItsLogIsNamedWithTheRemedy(t *testing.T) {
 	g.startAgent(t)
 	h := startHost(t, "", g)
 	said, status := h.command(t, "logs", "dev")
-	if want := "rum-host-agent: dev has no key, and without one its guest agent connects to ports and does no more\ngive it one with: rum-host-agent install dev\n"; status != 1 || said != want {
+	if want := "rum-host-agent: dev has no key, and without one its guest agent connects to ports and does no more\ngive it one with: rum-host-agent install dev --socket " + h.socket + "\n"; status != 1 || said != want {
 		t.Errorf("without a key, exit status %d:\n%s", status, said)
 	}
 	old := *g
 	old.socket = withoutFeatures(t, g.socket)
 	h = startHost(t, "", &old)
 	said, status = h.command(t, "logs", "dev")
-	if status != 1 || !strings.Contains(said, "is older and does not know that yet\nreplace it with: rum-host-agent install dev\n") {
+	if status != 1 || !strings.Contains(said, "is older and does not know that yet\nreplace it with: rum-host-agent install dev --socket "+h.socket+"\n") {
 		t.Errorf("of an older agent, exit status %d:\n%s", status, said)
 	}
 	said, status = h.command(t, "logs", "nobody")
