@@ -11,13 +11,12 @@ purge | 0)
 		[ -e "$link" ] || rm -f "$link" # one of another installation leads somewhere
 	done
 	# What users have is theirs, and is named.
-	{
-		echo /var/lib/rum-agent/keys
-		getent passwd | cut -d: -f6 | sort -u | sed 's,/*$,/.local/state/rum-agent/keys,'
-	} | while read -r keys; do
-		[ ! -d "$keys" ] || echo "rum-host-agent: the keys of VMs in $keys stay; remove them by hand if no VM is to be reached by them any more"
-	done
+	stay() {
+		[ ! -d "$1" ] || echo "rum-host-agent: the keys of VMs in $1 stay; remove them by hand if no VM is to be reached by them any more"
+	}
+	stay /var/lib/rum-agent/keys
 	getent passwd | cut -d: -f6 | sort -u | while read -r home; do
+		stay "${home%/}/.local/state/rum-agent/keys"
 		for link in "$home"/.config/systemd/user/*.wants/rum-host-agent.service "$home"/.config/systemd/user/*.wants/rum-host-agent.socket; do
 			[ ! -L "$link" ] || [ -e "$link" ] || echo "rum-host-agent: $link stays and leads nowhere; its user may remove it"
 		done

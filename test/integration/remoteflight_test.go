@@ -104,24 +104,15 @@ func TestANewConnectionToAnotherHostTakesOneRoundTrip(t *testing.T) {
 	r.add(t, g)
 	arrived := make(chan string, 100)
 	service := g.listen(t, "0.0.0.0:8081")
-	go func() {
-		for {
-			c, err := service.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				question := make([]byte, len("question 00"))
-				if _, err := io.ReadFull(c, question); err != nil {
-					return
-				}
-				arrived <- string(question)
-				_, _ = io.WriteString(c, "answer")
-				_, _ = io.Copy(io.Discard, c)
-			}()
+	serveEach(service, func(c net.Conn) {
+		question := make([]byte, len("question 00"))
+		if _, err := io.ReadFull(c, question); err != nil {
+			return
 		}
-	}()
+		arrived <- string(question)
+		_, _ = io.WriteString(c, "answer")
+		_, _ = io.Copy(io.Discard, c)
+	})
 	h := r.serve(t)
 	h.awaitForward(t, "server/dev", 8081, "active", active)
 	for round, n := range []int{1, 1, 1, 40, 5} {
