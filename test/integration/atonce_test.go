@@ -3,10 +3,12 @@ package integration
 import (
 	"context"
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/rum-vm/rum-agent/tunnel"
 	"github.com/rum-vm/rum-agent/tunnel/announce"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
@@ -25,6 +27,7 @@ func TestPortsThatBeginToListenAtOnceAreOneMessage(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "every thread of the guest agent to stand still", func() bool { return standsStill(t, pid) })
 	for port := range count {
 		g.listen(t, fmt.Sprintf("127.0.0.1:%d", first+port))
 	}
@@ -34,6 +37,20 @@ func TestPortsThatBeginToListenAtOnceAreOneMessage(t *testing.T) {
 	if n := firstOf(t, heard, first, count); n != count {
 		t.Errorf("of %d ports the first message tells of %d", count, n)
 	}
+}
+
+// standsStill reports whether no thread of a process runs any more: SIGSTOP takes its time, in which one might still
+// look.
+func standsStill(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := procfs.AllThreads(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !slices.ContainsFunc(threads, func(thread procfs.Proc) bool {
+		stat, err := thread.Stat()
+		return err != nil || stat.State != "T"
+	})
 }
 
 // firstOf is of how many ports of a range the first message tells that tells of any.
