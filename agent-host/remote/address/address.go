@@ -19,9 +19,13 @@ type Address struct {
 	Libvirt string
 }
 
+// Bounds of what is a name of a user and of a host. They are none of pattern's, which each command would wait for
+// while it is compiled.
+const maxUser, maxHost = 65, 253
+
 // What ssh would take for an option, or a shell of a ProxyCommand for more than a name, is none.
-var pattern = regexp.MustCompile(`^(?:([A-Za-z0-9_.][A-Za-z0-9_.-]{0,63}\$?)@)?` +
-	`(?:([A-Za-z0-9_.][A-Za-z0-9_.-]{0,252})|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]{1,15})?)\])` +
+var pattern = regexp.MustCompile(`^(?:([A-Za-z0-9_.][A-Za-z0-9_.-]*\$?)@)?` +
+	`(?:([A-Za-z0-9_.][A-Za-z0-9_.-]*)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]{1,15})?)\])` +
 	`(?::([0-9]{1,5}))?$`)
 
 // Parse reads ssh://[USER@]HOST[:PORT].
@@ -52,7 +56,7 @@ func ParseLibvirt(s string) (a Address, is bool, err error) {
 
 func parse(s string) (a Address, ok bool) {
 	m := pattern.FindStringSubmatch(s)
-	if m == nil {
+	if m == nil || len(m[1]) > maxUser || len(m[2]) > maxHost {
 		return a, false
 	}
 	a = Address{User: m[1], Host: cmp.Or(m[2], m[3])}
