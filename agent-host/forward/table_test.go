@@ -105,6 +105,38 @@ func TestTakenPortIsAClaimUntilTheHolderLeaves(t *testing.T) {
 	roundTrip(t, dial(t, addr("::1", port)))
 }
 
+func TestOfManyPortsThatAreTakenEachHolderIsAskedForBeforeAnyIsAskedForAgain(t *testing.T) {
+	const count = 60
+	asked, again := make(chan netip.AddrPort, 10*count), false
+	vm := newTable(t, forward.Config{Holder: func(_ string, addr netip.AddrPort) string {
+		asked <- addr
+		return "nginx[812]"
+	}}).Add("dev")
+	vm.SetLink(linkTo(echo(t, "127.0.0.2:0")))
+	var all []portlist.Listener
+	for range count {
+		taken, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taken.Close()
+		all = append(all, listeners(uint16(taken.Addr().(*net.TCPAddr).Port), "127.0.0.1")...)
+	}
+	slices.SortFunc(all, portlist.Compare)
+	vm.Announce(all)
+	for seen := make(map[netip.AddrPort]bool); len(seen) < count; {
+		addr := <-asked
+		again = again || seen[addr]
+		seen[addr] = true
+	}
+	if again {
+		t.Error("some were asked for twice before all were once")
+	}
+	eventually(t, vm, "named", func(all []status.Forward) bool {
+		return !slices.ContainsFunc(all, func(f status.Forward) bool { return !strings.Contains(f.Reason, "is held by nginx[812]") })
+	})
+}
+
 func TestSecondVMTakesOverAtOnce(t *testing.T) {
 	for name, leave := range map[string]func(*forward.VM){
 		"port closed in the guest": func(vm *forward.VM) { vm.Announce(nil) },

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/rum-vm/rum-agent/agent-host/forward/policy"
@@ -174,14 +175,18 @@ func (as *Addresses) TenantAt(h Addr) (text string, answered bool) {
 }
 
 // Unnamed are a few addresses that tenants have, of those that are wanted, whose names are to
-// be asked for now.
+// be asked for now: those that have waited longest.
 func (as *Addresses) Unnamed(wanted func(Addr) bool) (ask []Addr) {
 	now := as.now()
 	for h, x := range as.tenants {
-		if wanted(h) && x.left.IsZero() && now.Sub(x.asked) >= askEvery && len(ask) < asksPerTurn {
-			x.asked = now
+		if wanted(h) && x.left.IsZero() && now.Sub(x.asked) >= askEvery {
 			ask = append(ask, h)
 		}
+	}
+	slices.SortFunc(ask, func(a, b Addr) int { return as.tenants[a].asked.Compare(as.tenants[b].asked) })
+	ask = ask[:min(len(ask), asksPerTurn)]
+	for _, h := range ask {
+		as.tenants[h].asked = now
 	}
 	return ask
 }
