@@ -214,8 +214,8 @@ func TestAnOlderVersionAndABinaryWithoutEndAreRefusedBeforeTheyCome(t *testing.T
 
 func TestAFileOfAPackageIsNotReplaced(t *testing.T) {
 	for command, c := range map[string]struct{ says, want string }{
-		"dpkg":   {"rum-guest-agent: $2\n", "apt-get install --only-upgrade rum-guest-agent"},
-		"rpm":    {"rum-guest-agent", "dnf upgrade rum-guest-agent"},
+		"dpkg":   {"rum-guest-agent: $2\n", "apt-get install ./rum-guest-agent_*.deb"},
+		"rpm":    {"rum-guest-agent", "dnf install ./rum-guest-agent-*.rpm"},
 		"apk":    {"$3 is owned by rum-guest-agent-0.1-r0\n", "apk upgrade rum-guest-agent"},
 		"pacman": {"rum-guest-agent\n", "pacman -S rum-guest-agent"},
 	} {

@@ -23,7 +23,7 @@ func TestAMachineThatCannotKeepTheScriptSaysWhatItLacks(t *testing.T) {
 	}
 	for want, env := range map[string]string{
 		"rum-host-agent: cannot keep the script there: " + nowhere + " has to be writable and have room (see df " + nowhere + "); mend that, and run this again\n": "TMPDIR=" + nowhere,
-		"rum-host-agent: mktemp is missing there: install it, and run this again\n":                                                                               "PATH=" + only,
+		"rum-host-agent: mktemp is missing there: install it, and run this again\n":                                                                                "PATH=" + only,
 	} {
 		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", receive)
 		cmd.Env = append(os.Environ(), env)

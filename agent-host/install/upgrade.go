@@ -135,7 +135,7 @@ func (o *Upgrade) upgrade(ctx context.Context, vm status.VM, stderr, progress io
 	}
 	if !o.Downgrade && builds.Older(o.Version, vm.AgentVersion) {
 		return false, output.Advise(fmt.Errorf("the guest agent of %s, %s, is newer than %s", vm.Name, vm.AgentVersion, o.Version),
-			"upgrade this host, or go back with: "+ask.Command(socket, "upgrade", vm.Name, "--allow-downgrade"))
+			"install a newer rum-host-agent here, or go back with: "+ask.Command(socket, "upgrade", vm.Name, "--allow-downgrade"))
 	}
 	agent, err := o.agentFor(vm)
 	if err != nil {
