@@ -39,8 +39,9 @@ host)
 		unit packaging/rum-host-agent.$kind "$root/lib/systemd/system/rum-host-agent.$kind"
 	done
 	put packaging/rum-agent.sysusers 644 "$root/lib/sysusers.d/rum-agent.conf"
-	zsh=$root/share/zsh/vendor-completions # Debian's for packages
-	[ "$prefix" = /usr ] || zsh=$root/share/zsh/site-functions
+	zsh=$root/share/zsh/site-functions
+	[ "$prefix" != /usr ] || [ ! -e /etc/debian_version ] || zsh=$root/share/zsh/vendor-completions
+	[ -z "${PACKAGE_VERSION:-}" ] || zsh=$dir # its place is not the same in all packages: see nfpm.host.yaml
 	mkdir -p "$root/share/bash-completion/completions" "$zsh" "$root/share/fish/vendor_completions.d"
 	bin/rum-host-agent completion bash >"$root/share/bash-completion/completions/rum-host-agent"
 	bin/rum-host-agent completion zsh >"$zsh/_rum-host-agent"

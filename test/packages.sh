@@ -32,6 +32,8 @@ lintian --allow-root --fail-on error "$dir"/built/0.2.0/*.deb
 echo "packages: lintian finds no errors"
 mkdir "$dir/rpmdb"
 rpm --dbpath "$dir/rpmdb" -i --test --nodeps --force-debian "$dir"/built/0.2.0/*.rpm
+rpm --dbpath "$dir/rpmdb" -qlp "$dir"/built/0.2.0/rum-host-agent*.rpm | grep /zsh/ >"$dir/log"
+[ "$(cat "$dir/log")" = /usr/share/zsh/site-functions/_rum-host-agent ] || { cat "$dir/log"; echo "that is not where Fedora's zsh looks" >&2; exit 1; }
 echo "packages: rpm would install them"
 
 for unit in build/host/usr/lib/systemd/system/rum-host-agent.service:30 build/guest/usr/lib/systemd/system/rum-guest-agent.service:45; do
