@@ -452,12 +452,15 @@ func TestProgramsOfTheVMOpenPagesByTheShimUnlessTheUserHasABrowser(t *testing.T)
 	if info, err := os.Stat(filepath.Join(g.Dir, "local/bin/rum-open")); err != nil || info.Mode() != 0o755 {
 		t.Errorf("the shim: %v (%v)", info, err)
 	}
-	profile := g.Read("etc/profile.d/rum-open.sh")
-	for env, want := range map[string]string{"A=1": "/usr/local/bin/rum-open", "BROWSER=firefox": "firefox", "DISPLAY=:0": "", "WAYLAND_DISPLAY=wayland-0": ""} {
-		cmd := exec.Command("/bin/sh", "-euc", profile+"printf %s \"${BROWSER-}\"")
-		cmd.Env = []string{env}
-		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+	for env, want := range map[string]string{"A=1": "/usr/local/bin/rum-open", "BROWSER=firefox": "firefox", "DISPLAY=:0": "", "WAYLAND_DISPLAY=wayland-0": "",
+		"A=2 /machine/bin/mv /usr/local/bin/rum-open /tmp": ""} {
+		variable, before, _ := strings.Cut(env, " ")
+		login := "set -eu; unset BROWSER DISPLAY WAYLAND_DISPLAY; export " + variable + "\n" + before + "\n. /etc/profile.d/rum-open.sh\nprintf %s \"${BROWSER-}\"\n"
+		if out, _, err := g.Run(t.Context(), []byte(login)); err != nil || out != want {
 			t.Errorf("with %s: %q (%v), want %q", env, out, err, want)
+		}
+		if before != "" {
+			g.mustRun(script)
 		}
 	}
 }

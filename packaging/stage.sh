@@ -55,6 +55,10 @@ guest)
 	# A package brings no key: without one it does not start, and says so.
 	sed -i 's,^\[Service\]$,ConditionPathExists=/etc/rum-agent/key\n\n&,' "$root/lib/systemd/system/rum-guest-agent.service"
 	unit cloudinit/guest/rum-guest-agent.openrc "$root/lib/rum-agent/rum-guest-agent.openrc"
+	unit cloudinit/guest/rum-open "$root/bin/rum-open"
+	chmod 755 "$root/bin/rum-open"
+	# By another name than that of install, which may come to the same VM.
+	unit cloudinit/guest/rum-open.profile "$dir/etc/profile.d/rum-guest-agent.sh"
 	;;
 esac
 go run ./packaging/man "$root/share/man/man1" "bin/rum-$what-agent"

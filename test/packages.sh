@@ -51,7 +51,18 @@ host_files="bin/rum-host-agent lib/rum-agent/rum-guest-agent-linux-amd64 lib/rum
 	share/man/man1/rum-host-agent.1.gz share/man/man1/rum-host-agent-run.1.gz share/doc/rum-host-agent/LICENSE share/doc/rum-host-agent/install.md
 	share/bash-completion/completions/rum-host-agent share/fish/vendor_completions.d/rum-host-agent.fish"
 guest_files="bin/rum-guest-agent lib/systemd/system/rum-guest-agent.service lib/rum-agent/rum-guest-agent.openrc
-	share/man/man1/rum-guest-agent.1.gz share/doc/rum-guest-agent/LICENSE"
+	share/man/man1/rum-guest-agent.1.gz share/doc/rum-guest-agent/LICENSE bin/rum-open"
+# links DIR: each document there leads to what is there, or to an address.
+links() {
+	find "$1" -name '*.md' >"$dir/documents"
+	while read -r document; do
+		grep -o '](\([^)]*\))' "$document" | sed 's/^](//; s/[#)].*//' | while read -r link; do
+			case $link in ''|http://*|https://*) continue ;; esac
+			[ -e "${document%/*}/$link" ] || echo "$document leads to $link, which is not there"
+		done
+	done <"$dir/documents" >"$dir/log"
+	[ -s "$dir/documents" ] && [ ! -s "$dir/log" ] || { cat "$dir/log" >&2; exit 1; }
+}
 for file in $host_files share/zsh/site-functions/_rum-host-agent; do
 	[ -s "$at/$file" ] || { echo "make install has not installed $file" >&2; exit 1; }
 done
@@ -90,6 +101,10 @@ inside() {
 files() {
 	(cd "$root" && find . -xdev \( -path ./proc -o -path ./tmp \) -prune -o ! -type d -print | sort)
 }
+# What programs in there take for their browser.
+browser() {
+	inside sh -c '. /etc/profile.d/rum-guest-agent.sh; echo "${BROWSER-}"'
+}
 files >"$dir/before"
 for version in 0.1.0 0.2.0; do
 	rm -rf "$root/tmp/packages"
@@ -99,6 +114,7 @@ for version in 0.1.0 0.2.0; do
 done
 # Removed and installed again it is enabled as before.
 inside dpkg --remove rum-guest-agent >/dev/null
+[ -z "$(browser)" ]
 inside sh -c 'dpkg -i /tmp/packages/rum-guest-agent*.deb' >/dev/null
 [ "$(inside systemctl is-enabled rum-guest-agent.service)" = enabled ]
 inside systemctl --quiet enable rum-host-agent.service
@@ -121,6 +137,8 @@ for file in $host_files $guest_files share/zsh/vendor-completions/_rum-host-agen
 	[ -s "$root/usr/$file" ] || { echo "the packages have not installed $file" >&2; exit 1; }
 done
 inside rum-host-agent cloudinit dev --arch amd64,arm64 -o /tmp/seed.iso >/dev/null
+# Programs of users open pages on the host, as where rum-host-agent install put the agent.
+[ "$(browser)" = /usr/bin/rum-open ] && grep -q '^exec /usr/bin/rum-guest-agent open' "$root/usr/bin/rum-open"
 # What takes away an agent that a host installed leaves the package's, and the key.
 install -D -m 600 /dev/null "$root/etc/rum-agent/key"
 cp cloudinit/guest/uninstall.sh "$root/tmp/"
