@@ -27,7 +27,6 @@ unit() {
 put "bin/rum-$what-agent-linux-$arch" 755 "$root/bin/rum-$what-agent"
 put packaging/copyright 644 "$share/copyright"
 put LICENSE 644 "$share/LICENSE"
-put README.md 644 "$share/README.md"
 mkdir -p "$root/share/man/man1"
 case $what in
 host)
@@ -46,8 +45,11 @@ host)
 	bin/rum-host-agent completion bash >"$root/share/bash-completion/completions/rum-host-agent"
 	bin/rum-host-agent completion zsh >"$zsh/_rum-host-agent"
 	bin/rum-host-agent completion fish >"$root/share/fish/vendor_completions.d/rum-host-agent.fish"
-	for doc in docs/*.md docs/rum.toml docs/status.schema.json docs/alerts.yml docs/grafana-dashboard.json; do
-		put "$doc" 644 "$share/${doc#docs/}"
+	# As in the sources, so that the links lead from one to the other.
+	put README.md 644 "$share/README.md"
+	sed -i 's,(CHANGELOG\.md),(changelog.gz),' "$share/README.md"
+	for doc in docs/*; do
+		put "$doc" 644 "$share/$doc"
 	done
 	;;
 guest)

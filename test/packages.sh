@@ -48,7 +48,7 @@ at=$dir/installed/opt/rum
 host_files="bin/rum-host-agent lib/rum-agent/rum-guest-agent-linux-amd64 lib/rum-agent/rum-guest-agent-linux-arm64
 	lib/systemd/user/rum-host-agent.socket lib/systemd/user/rum-host-agent.service
 	lib/systemd/system/rum-host-agent.socket lib/systemd/system/rum-host-agent.service lib/sysusers.d/rum-agent.conf
-	share/man/man1/rum-host-agent.1.gz share/man/man1/rum-host-agent-run.1.gz share/doc/rum-host-agent/LICENSE share/doc/rum-host-agent/install.md
+	share/man/man1/rum-host-agent.1.gz share/man/man1/rum-host-agent-run.1.gz share/doc/rum-host-agent/LICENSE share/doc/rum-host-agent/docs/install.md
 	share/bash-completion/completions/rum-host-agent share/fish/vendor_completions.d/rum-host-agent.fish"
 guest_files="bin/rum-guest-agent lib/systemd/system/rum-guest-agent.service lib/rum-agent/rum-guest-agent.openrc
 	share/man/man1/rum-guest-agent.1.gz share/doc/rum-guest-agent/LICENSE bin/rum-open"
@@ -66,6 +66,7 @@ links() {
 for file in $host_files share/zsh/site-functions/_rum-host-agent; do
 	[ -s "$at/$file" ] || { echo "make install has not installed $file" >&2; exit 1; }
 done
+links "$at/share/doc"
 for unit in "$at"/lib/systemd/*/rum-host-agent.service; do
 	programs=$(sed -n 's/^Exec[A-Za-z]*=\([^ ]*\).*/\1/p' "$unit" | sort -u)
 	[ "$programs" = /opt/rum/bin/rum-host-agent ] || { echo "$unit starts $programs" >&2; exit 1; }
@@ -136,6 +137,7 @@ inside getent group rum-agent >/dev/null
 for file in $host_files $guest_files share/zsh/vendor-completions/_rum-host-agent; do
 	[ -s "$root/usr/$file" ] || { echo "the packages have not installed $file" >&2; exit 1; }
 done
+links "$root/usr/share/doc/rum-host-agent"
 inside rum-host-agent cloudinit dev --arch amd64,arm64 -o /tmp/seed.iso >/dev/null
 # Programs of users open pages on the host, as where rum-host-agent install put the agent.
 [ "$(browser)" = /usr/bin/rum-open ] && grep -q '^exec /usr/bin/rum-guest-agent open' "$root/usr/bin/rum-open"
