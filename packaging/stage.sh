@@ -4,7 +4,7 @@
 #   packaging/stage.sh host|guest ARCH DIR [PREFIX]
 #
 # With PACKAGE_VERSION set, for a package.
-# PREFIX is /usr for packages. Times are those of the commit, so that the same source gives the same package.
+# PREFIX is /usr for packages. Times are SOURCE_DATE_EPOCH, so that the same source gives the same package.
 set -eu
 what=$1 arch=$2 dir=$3 prefix=${4:-/usr}
 cd "$(dirname "$0")/.."
@@ -73,7 +73,7 @@ if [ -n "${PACKAGE_VERSION:-}" ]; then
 
 	  * See changelog.gz.
 
-	 -- The rum agents authors <rum-agents@users.noreply.github.com>  $(date -u -R -d "@$(git log -1 --format=%ct)")
+	 -- The rum agents authors <rum-agents@users.noreply.github.com>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 	EOF
 fi
-find "$dir" -exec touch -h -d "@$(git log -1 --format=%ct)" {} +
+find "$dir" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

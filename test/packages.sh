@@ -93,6 +93,16 @@ left=$(find "$dir/installed" ! -type d)
 [ -z "$left" ] || { echo "make uninstall leaves $left" >&2; exit 1; }
 echo "packages: make install has everything below its prefix, works from there, and takes the place of what runs; make uninstall leaves nothing"
 
+# Sources without git make packages too.
+mkdir "$dir/sources"
+git ls-files | tar -c -T - | tar -x -C "$dir/sources"
+make -s -C "$dir/sources" deb >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+version=$(dpkg-deb -f "$dir"/sources/bin/rum-host-agent_*.deb Version)
+case $version in
+[0-9]*-1) echo "packages: sources without git make version $version" ;;
+*) echo "sources without git make version $version" >&2; exit 1 ;;
+esac
+
 root=$dir/root
 mmdebstrap --quiet --variant=minbase --include=systemd,openrc "$suite" "$root"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
