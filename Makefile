@@ -5,7 +5,10 @@ export GOTOOLCHAIN ?= auto
 export PATH := $(PATH):/usr/local/go/bin
 
 # Empty without a tag: Go then records the commit and its time, by which builds can be ordered.
-VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
+# Sources without git have the newest version of the changelog.
+VERSION ?= $(shell if [ -e .git ]; then git describe --tags --dirty 2>/dev/null; else sed -n 's/^## \[\([0-9][^]]*\)\].*/v\1/p' CHANGELOG.md | head -n 1; fi)
+# What all files of packages are of: the commit's time, and without git that which an archive of the sources has for a file.
+SOURCE_DATE_EPOCH ?= $(shell { [ -e .git ] && git log -1 --format=%ct 2>/dev/null; } || stat -c %Y CHANGELOG.md)
 GOBUILD  = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 # Debian and Ubuntu packages, each for what is named.
@@ -20,15 +23,15 @@ E2E_DEPS   = $(VM_DEPS) chromium dbus dnsmasq-base iptables libvirt-clients \
 BENCH_DEPS = gcc iperf3 libc6-dev openssh-client openssh-server socat util-linux
 
 # What a package calls the version: of v0.3.0-5-gabc, 0.3.0+5.gabc; of v0.3.0-rc1, 0.3.0~rc1, which comes before 0.3.0; without a tag,
-# the commit after 0.0.0. A dash would begin a packager's own number, and rpm takes none.
-PACKAGE_VERSION ?= $(or $(shell printf '%s' '$(VERSION)' | sed -E 's/^v//; s/-([0-9]+)-(g[0-9a-f]+)/+\1.\2/; s/-dirty$$/.dirty/; s/-/~/g'),0.0.0~$(shell TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --format=%cd.%h))
+# the commit, or its time alone, after 0.0.0. A dash would begin a packager's own number, and rpm takes none.
+PACKAGE_VERSION ?= $(or $(shell printf '%s' '$(VERSION)' | sed -E 's/^v//; s/-([0-9]+)-(g[0-9a-f]+)/+\1.\2/; s/-dirty$$/.dirty/; s/-/~/g'),0.0.0~$(shell date -u -d @$(SOURCE_DATE_EPOCH) +%Y%m%d%H%M%S)$(shell [ ! -e .git ] || git log -1 --format=.%h 2>/dev/null))
 ARCH            ?= $(shell PATH='$(PATH)' go env GOARCH)
 PREFIX          ?= /usr/local
 PACKAGES        ?= bin
-NFPM             = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) PACKAGE_VERSION='$(PACKAGE_VERSION)' ARCH=$(ARCH) \
+NFPM             = SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) PACKAGE_VERSION='$(PACKAGE_VERSION)' ARCH=$(ARCH) \
                    go run -modfile=tools/go.mod github.com/goreleaser/nfpm/v2/cmd/nfpm package
 
-.PHONY: help go build test lint docs docs-check fresh hostile e2e e2e-vsock demo bench bench-vsock bench-detect deps stage deb rpm packages-test release release-check stage-install install uninstall clean
+.PHONY: help go known-arch known-prefix build test lint docs docs-check fresh hostile e2e e2e-vsock demo bench bench-vsock bench-detect deps stage deb rpm packages-test release release-check stage-install install uninstall clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -101,8 +104,17 @@ deps: ## install the packages that test, e2e and demo need
 	@sh test/deps.sh $(TEST_DEPS) $(E2E_DEPS)
 	@sh test/promtool.sh
 
-stage: build
-	for agent in host guest; do PACKAGE_VERSION='$(PACKAGE_VERSION)' sh packaging/stage.sh $$agent $(ARCH) build/$$agent || exit; done
+known-arch:
+	@case '$(ARCH)' in amd64|arm64) ;; *) echo "ARCH is '$(ARCH)': the agents are built for amd64 and arm64, so it takes ARCH=amd64 or ARCH=arm64" >&2; exit 1 ;; esac
+
+# Units, shells and sed have it as it is.
+known-prefix: export PREFIX := $(PREFIX)
+known-prefix:
+	@case $$PREFIX in /*) ;; *) echo "PREFIX is '$$PREFIX': it takes an absolute path, such as PREFIX=/opt/rum" >&2; exit 1 ;; esac
+	@case $$PREFIX in *[!A-Za-z0-9/._+-]*) echo "PREFIX is '$$PREFIX': it takes letters, digits and /._+- alone, since units of systemd have it in them" >&2; exit 1 ;; esac
+
+stage: known-arch build
+	for agent in host guest; do SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) PACKAGE_VERSION='$(PACKAGE_VERSION)' sh packaging/stage.sh $$agent $(ARCH) build/$$agent || exit; done
 
 deb: stage ## packages of both agents to bin/, for this machine's architecture or ARCH
 rpm: stage ## the same for rpm
@@ -128,8 +140,8 @@ release: build ## bin/release/: agents and packages for amd64 and arm64, what mo
 release-check: ## make release twice in different directories gives the same files
 	@sh test/release.sh
 
-stage-install: build
-	sh packaging/stage.sh host $(ARCH) build/install '$(PREFIX)'
+stage-install: known-prefix known-arch build
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) sh packaging/stage.sh host $(ARCH) build/install '$(PREFIX)'
 	@# Whoever used sudo builds here again without.
 	[ -z "$$SUDO_UID" ] || chown -R "$$SUDO_UID:$$SUDO_GID" bin build
 

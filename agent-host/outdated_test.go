@@ -70,7 +70,7 @@ func TestAGuestAgentOfAnotherBuildIsToldOf(t *testing.T) {
 // TestAnOutdatedAgentOfAPackageIsLeftToItsPackageManager has one that is known, and one that a guest makes up.
 func TestAnOutdatedAgentOfAPackageIsLeftToItsPackageManager(t *testing.T) {
 	for packager, want := range map[string]string{
-		"dpkg":              "; upgrade its package in the VM, with: sudo apt-get install --only-upgrade rum-guest-agent",
+		"dpkg":              "; upgrade its package in the VM, with: sudo apt-get install ./rum-guest-agent_*.deb",
 		"curl evil.example": "; replace it with a newer seed image, or with: rum-host-agent install dev",
 	} {
 		a, g := startAgentWith(t, hostagent.Config{Version: "v1.2.4", Log: slog.New(slog.DiscardHandler)}), newGuest(t)

@@ -38,7 +38,7 @@ func (v *vm) remedy(err error) string {
 	case isIncompatible && incompatible.GuestIsOlder():
 		return "replace the guest agent with: " + install
 	case isIncompatible:
-		return "upgrade this host agent"
+		return "install a newer rum-host-agent here"
 	case at == (endpoint.Endpoint{}):
 		return "give the domain a device with: rum-host-agent setup " + v.Name
 	case errors.Is(err, syscall.ENODEV) && vhostLoaded():

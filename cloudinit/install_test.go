@@ -141,7 +141,7 @@ func TestSeedInstallsWithBusyboxAndOpenRC(t *testing.T) {
 func TestUserDataOnlyInstallsFromItself(t *testing.T) {
 	for name, g := range map[string]*guest{"systemd": systemdGuest(t), "busybox": openrcGuest(t)} {
 		s := newSeed(t)
-		s.Agents[1].Binary = bytes.Repeat([]byte("some megabytes\n"), 200_000)
+		s.Agents[1].Binary = append([]byte("#!/bin/sh\nexit\n"), bytes.Repeat([]byte("some megabytes\n"), 200_000)...)
 		doc, err := s.UserDataOnly()
 		if err != nil {
 			t.Fatal(err)
@@ -289,6 +289,49 @@ func TestAFailedInstallationLeavesNoPartsOfFiles(t *testing.T) {
 	}
 }
 
+// TestAGuestInWhichTheAgentCannotBeIsLeftAsItWas has guests whose places are full, closed, or something else, and says of each which.
+func TestAGuestInWhichTheAgentCannotBeIsLeftAsItWas(t *testing.T) {
+	script, err := newSeed(t).Installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mount, full = "/machine/bin/mount ", " && ! /machine/bin/yes 2>/dev/null | /machine/bin/head -c 1M 2>/dev/null >"
+	small := func(dir, size string) string {
+		return "/machine/bin/mkdir -p " + dir + "; " + mount + "-t tmpfs -o size=" + size + " tmpfs " + dir
+	}
+	for name, row := range map[string]struct{ before, want string }{
+		"no room in /run":             {small("/run", "16k") + "; /machine/bin/mkdir -p /run/systemd/system" + full + "/run/others", "cannot unpack the agent: /run has to be"},
+		"no room for the directory":   {small("/run", "64k,nr_inodes=3") + "; /machine/bin/mkdir -p /run/systemd/system", "cannot unpack the agent: /run has to be"},
+		"/usr is read-only":           {mount + "-o remount,bind,ro /usr/local/bin", "cannot write /usr/local/bin/rum-guest-agent: /usr/local/bin has to be a directory that is writable"},
+		"programs may not run":        {mount + "-o remount,bind,noexec /usr/local/bin", "programs in /usr/local/bin are not allowed to run: mount its file system without noexec"},
+		"no room for the key":         {small("/etc/rum-agent", "4k") + full + "/etc/rum-agent/others", "cannot write /etc/rum-agent/key: /etc/rum-agent has to be"},
+		"no room for the unit":        {small("/etc/systemd/system", "4k") + full + "/etc/systemd/system/others", "cannot write /etc/systemd/system/rum-guest-agent.service: /etc/systemd/system has to be"},
+		"no room for what is kept":    {small("/var/lib/rum-agent", "4k,nr_inodes=1"), "cannot write /var/lib/rum-agent/unfinished: /var/lib/rum-agent has to be"},
+		"a directory is in its place": {"/machine/bin/mkdir /usr/local/bin/rum-guest-agent", "/usr/local/bin/rum-guest-agent is a directory, where a file"},
+		"a file is where /etc has to": {"/machine/bin/touch /etc/rum-agent", "cannot write /etc/rum-agent/key: /etc/rum-agent has to be a directory"},
+		"a directory for the profile": {"/machine/bin/mkdir -p /etc/profile.d/rum-open.sh", "/etc/profile.d/rum-open.sh is a directory"},
+	} {
+		for kind, g := range map[string]*guest{"": systemdGuest(t), " of busybox": openrcGuest(t)} {
+			if kind != "" && strings.Contains(row.before, "systemd/system") {
+				continue
+			}
+			out, calls, err := g.Run(t.Context(), append([]byte("#!/bin/sh\n"+row.before+"\n"), script...))
+			lines := strings.Split(strings.TrimSpace(out), "\n")
+			if err == nil || !strings.HasPrefix(lines[len(lines)-1], "rum-guest-agent: "+row.want) {
+				t.Errorf("%s%s: error %v, output %s", name, kind, err, out)
+			}
+			wantCalls(t, calls)
+			for _, pattern := range []string{"local/bin/*", "etc/rum-agent/*", "etc/systemd/system/*", "etc/init.d/*", "var/lib/rum-agent/*", "run/rum-agent*"} {
+				left, _ := filepath.Glob(filepath.Join(g.Dir, pattern))
+				left = slices.DeleteFunc(left, func(file string) bool { info, err := os.Stat(file); return err == nil && info.IsDir() })
+				if len(left) > 0 {
+					t.Errorf("%s%s: it leaves %v", name, kind, left)
+				}
+			}
+		}
+	}
+}
+
 func TestInstallerSaysWhenTheGuestHasTheKey(t *testing.T) {
 	s := newSeed(t)
 	script, err := s.Installer()
@@ -364,6 +407,18 @@ func TestAToolThatTheGuestLacksIsNamedAndNothingIsInstalled(t *testing.T) {
 			t.Errorf("without %s: something was installed", name)
 		}
 	}
+	for _, name := range []string{"grep", "id", "rm", "rmdir", "sed"} {
+		g := &guest{sysroot.Bare(t, "x86_64", programs), t}
+		g.Shell = "/usr/local/sbin/sh"
+		if err := os.Remove(filepath.Join(g.Dir, "local/sbin", name)); err != nil {
+			t.Fatal(err)
+		}
+		out, calls, err := g.Run(t.Context(), cloudinit.Uninstaller())
+		if want := "rum-guest-agent: " + name + " is missing here: install it, and run this again\n"; err == nil || out != want {
+			t.Errorf("uninstall without %s: error %v, output %s", name, err, out)
+		}
+		wantCalls(t, calls)
+	}
 }
 
 func TestScriptParsesInEveryShell(t *testing.T) {
@@ -397,12 +452,15 @@ func TestProgramsOfTheVMOpenPagesByTheShimUnlessTheUserHasABrowser(t *testing.T)
 	if info, err := os.Stat(filepath.Join(g.Dir, "local/bin/rum-open")); err != nil || info.Mode() != 0o755 {
 		t.Errorf("the shim: %v (%v)", info, err)
 	}
-	profile := g.Read("etc/profile.d/rum-open.sh")
-	for env, want := range map[string]string{"A=1": "/usr/local/bin/rum-open", "BROWSER=firefox": "firefox", "DISPLAY=:0": "", "WAYLAND_DISPLAY=wayland-0": ""} {
-		cmd := exec.Command("/bin/sh", "-euc", profile+"printf %s \"${BROWSER-}\"")
-		cmd.Env = []string{env}
-		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+	for env, want := range map[string]string{"A=1": "/usr/local/bin/rum-open", "BROWSER=firefox": "firefox", "DISPLAY=:0": "", "WAYLAND_DISPLAY=wayland-0": "",
+		"A=2 /machine/bin/mv /usr/local/bin/rum-open /tmp": ""} {
+		variable, before, _ := strings.Cut(env, " ")
+		login := "set -eu; unset BROWSER DISPLAY WAYLAND_DISPLAY; export " + variable + "\n" + before + "\n. /etc/profile.d/rum-open.sh\nprintf %s \"${BROWSER-}\"\n"
+		if out, _, err := g.Run(t.Context(), []byte(login)); err != nil || out != want {
 			t.Errorf("with %s: %q (%v), want %q", env, out, err, want)
+		}
+		if before != "" {
+			g.mustRun(script)
 		}
 	}
 }

@@ -4,7 +4,7 @@
 #   packaging/stage.sh host|guest ARCH DIR [PREFIX]
 #
 # With PACKAGE_VERSION set, for a package.
-# PREFIX is /usr for packages. Times are those of the commit, so that the same source gives the same package.
+# PREFIX is /usr for packages. Times are SOURCE_DATE_EPOCH, so that the same source gives the same package.
 set -eu
 what=$1 arch=$2 dir=$3 prefix=${4:-/usr}
 cd "$(dirname "$0")/.."
@@ -27,7 +27,6 @@ unit() {
 put "bin/rum-$what-agent-linux-$arch" 755 "$root/bin/rum-$what-agent"
 put packaging/copyright 644 "$share/copyright"
 put LICENSE 644 "$share/LICENSE"
-put README.md 644 "$share/README.md"
 mkdir -p "$root/share/man/man1"
 case $what in
 host)
@@ -39,14 +38,18 @@ host)
 		unit packaging/rum-host-agent.$kind "$root/lib/systemd/system/rum-host-agent.$kind"
 	done
 	put packaging/rum-agent.sysusers 644 "$root/lib/sysusers.d/rum-agent.conf"
-	zsh=$root/share/zsh/vendor-completions # Debian's for packages
-	[ "$prefix" = /usr ] || zsh=$root/share/zsh/site-functions
+	zsh=$root/share/zsh/site-functions
+	[ "$prefix" != /usr ] || [ ! -e /etc/debian_version ] || zsh=$root/share/zsh/vendor-completions
+	[ -z "${PACKAGE_VERSION:-}" ] || zsh=$dir # its place is not the same in all packages: see nfpm.host.yaml
 	mkdir -p "$root/share/bash-completion/completions" "$zsh" "$root/share/fish/vendor_completions.d"
 	bin/rum-host-agent completion bash >"$root/share/bash-completion/completions/rum-host-agent"
 	bin/rum-host-agent completion zsh >"$zsh/_rum-host-agent"
 	bin/rum-host-agent completion fish >"$root/share/fish/vendor_completions.d/rum-host-agent.fish"
-	for doc in docs/*.md docs/rum.toml docs/status.schema.json docs/alerts.yml docs/grafana-dashboard.json; do
-		put "$doc" 644 "$share/${doc#docs/}"
+	# As in the sources, so that the links lead from one to the other.
+	put README.md 644 "$share/README.md"
+	sed -i 's,(CHANGELOG\.md),(changelog.gz),' "$share/README.md"
+	for doc in docs/*; do
+		put "$doc" 644 "$share/$doc"
 	done
 	;;
 guest)
@@ -54,6 +57,10 @@ guest)
 	# A package brings no key: without one it does not start, and says so.
 	sed -i 's,^\[Service\]$,ConditionPathExists=/etc/rum-agent/key\n\n&,' "$root/lib/systemd/system/rum-guest-agent.service"
 	unit cloudinit/guest/rum-guest-agent.openrc "$root/lib/rum-agent/rum-guest-agent.openrc"
+	unit cloudinit/guest/rum-open "$root/bin/rum-open"
+	chmod 755 "$root/bin/rum-open"
+	# By another name than that of install, which may come to the same VM.
+	unit cloudinit/guest/rum-open.profile "$dir/etc/profile.d/rum-guest-agent.sh"
 	;;
 esac
 go run ./packaging/man "$root/share/man/man1" "bin/rum-$what-agent"
@@ -66,7 +73,7 @@ if [ -n "${PACKAGE_VERSION:-}" ]; then
 
 	  * See changelog.gz.
 
-	 -- The rum agents authors <rum-agents@users.noreply.github.com>  $(date -u -R -d "@$(git log -1 --format=%ct)")
+	 -- The rum agents authors <rum-agents@users.noreply.github.com>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 	EOF
 fi
-find "$dir" -exec touch -h -d "@$(git log -1 --format=%ct)" {} +
+find "$dir" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

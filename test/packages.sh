@@ -32,6 +32,8 @@ lintian --allow-root --fail-on error "$dir"/built/0.2.0/*.deb
 echo "packages: lintian finds no errors"
 mkdir "$dir/rpmdb"
 rpm --dbpath "$dir/rpmdb" -i --test --nodeps --force-debian "$dir"/built/0.2.0/*.rpm
+rpm --dbpath "$dir/rpmdb" -qlp "$dir"/built/0.2.0/rum-host-agent*.rpm | grep /zsh/ >"$dir/log"
+[ "$(cat "$dir/log")" = /usr/share/zsh/site-functions/_rum-host-agent ] || { cat "$dir/log"; echo "that is not where Fedora's zsh looks" >&2; exit 1; }
 echo "packages: rpm would install them"
 
 for unit in build/host/usr/lib/systemd/system/rum-host-agent.service:30 build/guest/usr/lib/systemd/system/rum-guest-agent.service:45; do
@@ -46,13 +48,25 @@ at=$dir/installed/opt/rum
 host_files="bin/rum-host-agent lib/rum-agent/rum-guest-agent-linux-amd64 lib/rum-agent/rum-guest-agent-linux-arm64
 	lib/systemd/user/rum-host-agent.socket lib/systemd/user/rum-host-agent.service
 	lib/systemd/system/rum-host-agent.socket lib/systemd/system/rum-host-agent.service lib/sysusers.d/rum-agent.conf
-	share/man/man1/rum-host-agent.1.gz share/man/man1/rum-host-agent-run.1.gz share/doc/rum-host-agent/LICENSE share/doc/rum-host-agent/install.md
+	share/man/man1/rum-host-agent.1.gz share/man/man1/rum-host-agent-run.1.gz share/doc/rum-host-agent/LICENSE share/doc/rum-host-agent/docs/install.md
 	share/bash-completion/completions/rum-host-agent share/fish/vendor_completions.d/rum-host-agent.fish"
 guest_files="bin/rum-guest-agent lib/systemd/system/rum-guest-agent.service lib/rum-agent/rum-guest-agent.openrc
-	share/man/man1/rum-guest-agent.1.gz share/doc/rum-guest-agent/LICENSE"
+	share/man/man1/rum-guest-agent.1.gz share/doc/rum-guest-agent/LICENSE bin/rum-open"
+# links DIR: each document there leads to what is there, or to an address.
+links() {
+	find "$1" -name '*.md' >"$dir/documents"
+	while read -r document; do
+		grep -o '](\([^)]*\))' "$document" | sed 's/^](//; s/[#)].*//' | while read -r link; do
+			case $link in ''|http://*|https://*) continue ;; esac
+			[ -e "${document%/*}/$link" ] || echo "$document leads to $link, which is not there"
+		done
+	done <"$dir/documents" >"$dir/log"
+	[ -s "$dir/documents" ] && [ ! -s "$dir/log" ] || { cat "$dir/log" >&2; exit 1; }
+}
 for file in $host_files share/zsh/site-functions/_rum-host-agent; do
 	[ -s "$at/$file" ] || { echo "make install has not installed $file" >&2; exit 1; }
 done
+links "$at/share/doc"
 for unit in "$at"/lib/systemd/*/rum-host-agent.service; do
 	programs=$(sed -n 's/^Exec[A-Za-z]*=\([^ ]*\).*/\1/p' "$unit" | sort -u)
 	[ "$programs" = /opt/rum/bin/rum-host-agent ] || { echo "$unit starts $programs" >&2; exit 1; }
@@ -79,6 +93,16 @@ left=$(find "$dir/installed" ! -type d)
 [ -z "$left" ] || { echo "make uninstall leaves $left" >&2; exit 1; }
 echo "packages: make install has everything below its prefix, works from there, and takes the place of what runs; make uninstall leaves nothing"
 
+# Sources without git make packages too.
+mkdir "$dir/sources"
+git ls-files | tar -c -T - | tar -x -C "$dir/sources"
+make -s -C "$dir/sources" deb >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
+version=$(dpkg-deb -f "$dir"/sources/bin/rum-host-agent_*.deb Version)
+case $version in
+[0-9]*-1) echo "packages: sources without git make version $version" ;;
+*) echo "sources without git make version $version" >&2; exit 1 ;;
+esac
+
 root=$dir/root
 mmdebstrap --quiet --variant=minbase --include=systemd,openrc "$suite" "$root"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
@@ -87,6 +111,10 @@ inside() {
 }
 files() {
 	(cd "$root" && find . -xdev \( -path ./proc -o -path ./tmp \) -prune -o ! -type d -print | sort)
+}
+# What programs in there take for their browser.
+browser() {
+	inside sh -c '. /etc/profile.d/rum-guest-agent.sh; echo "${BROWSER-}"'
 }
 files >"$dir/before"
 for version in 0.1.0 0.2.0; do
@@ -97,6 +125,7 @@ for version in 0.1.0 0.2.0; do
 done
 # Removed and installed again it is enabled as before.
 inside dpkg --remove rum-guest-agent >/dev/null
+[ -z "$(browser)" ]
 inside sh -c 'dpkg -i /tmp/packages/rum-guest-agent*.deb' >/dev/null
 [ "$(inside systemctl is-enabled rum-guest-agent.service)" = enabled ]
 inside systemctl --quiet enable rum-host-agent.service
@@ -118,7 +147,10 @@ inside getent group rum-agent >/dev/null
 for file in $host_files $guest_files share/zsh/vendor-completions/_rum-host-agent; do
 	[ -s "$root/usr/$file" ] || { echo "the packages have not installed $file" >&2; exit 1; }
 done
+links "$root/usr/share/doc/rum-host-agent"
 inside rum-host-agent cloudinit dev --arch amd64,arm64 -o /tmp/seed.iso >/dev/null
+# Programs of users open pages on the host, as where rum-host-agent install put the agent.
+[ "$(browser)" = /usr/bin/rum-open ] && grep -q '^exec /usr/bin/rum-guest-agent open' "$root/usr/bin/rum-open"
 # What takes away an agent that a host installed leaves the package's, and the key.
 install -D -m 600 /dev/null "$root/etc/rum-agent/key"
 cp cloudinit/guest/uninstall.sh "$root/tmp/"

@@ -9,7 +9,8 @@
 // Everything that changes a file outside of the state directory is a shell script. Under systemd the agent's service may not
 // write where its binary is, so that the script runs in a unit of its own; and the script that puts the old binary back
 // depends neither on the new one nor on this process. It is started before anything is replaced, waits, and does nothing where
-// the state directory has no [pending] file of its upgrade any more, which a new agent removes that has been linked to.
+// the state directory has no [pending] file of its upgrade any more, which a new agent removes that has been linked to. A machine that
+// is started anew meanwhile loses that script, and the new agent starts another one before it does anything else.
 //
 // Out of scope: links, how the order is proved, what is told to whom.
 package upgrade

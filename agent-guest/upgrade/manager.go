@@ -126,7 +126,8 @@ func transient(ctx context.Context, options []string, script string, args ...str
 func (m Manager) later(ctx context.Context, after time.Duration, script string, args ...string) error {
 	seconds := strconv.Itoa(max(1, int(after.Seconds())))
 	if m.unit != "" {
-		return transient(ctx, []string{"--on-active=" + seconds, "--timer-property=AccuracySec=1s",
+		// Not waited for: while the machine starts, units come after this agent, which would wait for them.
+		return transient(ctx, []string{"--no-block", "--on-active=" + seconds, "--timer-property=AccuracySec=1s",
 			"--description=puts the old rum-guest-agent back unless the new one links"}, script, args...)
 	}
 	return m.detached(append([]string{"sh", "-c", "sleep " + seconds + "\n" + script, "sh"}, args...)...)

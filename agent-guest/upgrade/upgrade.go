@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -34,7 +35,8 @@ const (
 const (
 	newFile = "new" // what has come
 	oldFile = "old" // what ran before
-	// pending has the upgrade's number, until the new agent has been linked to or the old one is back.
+	// pending has the upgrade's number, the version and the boot in which the script waits that puts the old binary back,
+	// until the new agent has been linked to or the old one is back.
 	pending = "pending"
 	// undone has the version of one that was not linked to.
 	undone = "undone"
@@ -130,7 +132,7 @@ func (u *Upgrader) Take(ctx context.Context, r wire.UpgradeRequest, binary io.Re
 		return err
 	}
 	id := rand.Text()
-	if err := writeFile(u.file(pending), strings.NewReader(id+"\n"+r.Version+"\n")); err != nil {
+	if err := u.writePending(id, r.Version); err != nil {
 		return err
 	}
 	defer func() {
@@ -138,20 +140,61 @@ func (u *Upgrader) Take(ctx context.Context, r wire.UpgradeRequest, binary io.Re
 			_ = os.Remove(u.file(pending)) // the script that waits does nothing then
 		}
 	}()
-	within := u.Within
-	if within == 0 {
-		within = linkWithin
-	}
 	ctx, cancel := context.WithTimeout(ctx, scriptTimeout)
 	defer cancel()
-	if err := u.Manager.later(ctx, within, restore, append([]string{u.Dir, u.Exe, id}, u.Manager.startAnew(u.Exe)...)...); err != nil {
-		return fmt.Errorf("have the old binary put back if need be: %w", err)
+	if err := u.restoreLater(ctx, id); err != nil {
+		return err
 	}
 	if err := u.Manager.outside(ctx, u.Dir, replace, u.file(newFile), u.Exe, u.Dir, id); err != nil {
 		return fmt.Errorf("replace %s: %w", u.Exe, err)
 	}
 	u.Log.Info("replaced the agent's binary; it starts anew", "version", r.Version, "was", u.Version)
 	return nil
+}
+
+// restoreLater has the old binary put back after a while, if the upgrade of this number is still pending then.
+func (u *Upgrader) restoreLater(ctx context.Context, id string) error {
+	if err := u.Manager.later(ctx, cmp.Or(u.Within, linkWithin), restore, append([]string{u.Dir, u.Exe, id}, u.Manager.startAnew(u.Exe)...)...); err != nil {
+		return fmt.Errorf("have the old binary put back if need be: %w", err)
+	}
+	return nil
+}
+
+// Resume is called before all else when an agent starts. Where an upgrade is pending and the machine was started anew since,
+// the script that waited is gone, and another one is started.
+func (u *Upgrader) Resume(ctx context.Context) {
+	text, err := os.ReadFile(u.file(pending))
+	if err != nil {
+		return
+	}
+	id, rest, _ := strings.Cut(string(text), "\n")
+	version, boot, _ := strings.Cut(rest, "\n")
+	if boot == bootID() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, scriptTimeout)
+	defer cancel()
+	if err = u.restoreLater(ctx, id); err == nil {
+		err = u.writePending(id, version)
+	}
+	if err != nil {
+		u.Log.Warn("the old agent will not come back unless this one is linked to", "error", err)
+	}
+}
+
+// writePending says which upgrade is pending, and that a script waits in this boot. The file has all of it or what it had.
+func (u *Upgrader) writePending(id, version string) error {
+	written := u.file(pending + ".new")
+	if err := writeFile(written, strings.NewReader(id+"\n"+version+"\n"+bootID())); err != nil {
+		return err
+	}
+	return os.Rename(written, u.file(pending))
+}
+
+// bootID is a line that is another one each time that the machine is started.
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(id)
 }
 
 func (u *Upgrader) file(name string) string { return filepath.Join(u.Dir, name) }

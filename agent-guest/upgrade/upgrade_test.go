@@ -214,8 +214,8 @@ func TestAnOlderVersionAndABinaryWithoutEndAreRefusedBeforeTheyCome(t *testing.T
 
 func TestAFileOfAPackageIsNotReplaced(t *testing.T) {
 	for command, c := range map[string]struct{ says, want string }{
-		"dpkg":   {"rum-guest-agent: $2\n", "apt-get install --only-upgrade rum-guest-agent"},
-		"rpm":    {"rum-guest-agent", "dnf upgrade rum-guest-agent"},
+		"dpkg":   {"rum-guest-agent: $2\n", "apt-get install ./rum-guest-agent_*.deb"},
+		"rpm":    {"rum-guest-agent", "dnf install ./rum-guest-agent-*.rpm"},
 		"apk":    {"$3 is owned by rum-guest-agent-0.1-r0\n", "apk upgrade rum-guest-agent"},
 		"pacman": {"rum-guest-agent\n", "pacman -S rum-guest-agent"},
 	} {
@@ -302,6 +302,80 @@ func waits(t *testing.T, dir string) bool {
 		}
 	}
 	return false
+}
+
+// countWaits returns how many scripts have begun to wait. It takes the place of sleep.
+func countWaits(t *testing.T) (count func() int) {
+	t.Helper()
+	real, err := exec.LookPath("sleep")
+	if err == nil {
+		real, err = filepath.EvalSymlinks(real)
+	}
+	begun, place := filepath.Join(t.TempDir(), "begun"), filepath.Join(os.Getenv("PATH"), "sleep")
+	if err == nil {
+		err = os.Remove(place)
+	}
+	if err == nil {
+		err = os.WriteFile(place, []byte("#!/bin/sh\necho >>"+begun+"\nexec "+real+" \"$@\"\n"), 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() int { b, _ := os.ReadFile(begun); return len(b) }
+}
+
+// TestTheOldBinaryComesBackAfterAReboot has a new agent start while an upgrade of an earlier boot is pending.
+func TestTheOldBinaryComesBackAfterAReboot(t *testing.T) {
+	for name, linked := range map[string]bool{"linked": true, "not linked": false} {
+		t.Run(name, func(t *testing.T) {
+			u := newUpgrader(t)
+			u.Within = time.Second
+			count := countWaits(t)
+			old, good := own(t), another(t)
+			if err := os.MkdirAll(u.Dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for file, content := range map[string][]byte{u.Exe: good, u.file(oldFile): old, u.file(pending): []byte("17\nv2.0.0\nan earlier boot\n")} {
+				if err := os.WriteFile(file, content, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			u.Resume(t.Context())
+			u.Resume(t.Context()) // it has crashed meanwhile
+			want := old
+			if sign := u.Begin(); linked {
+				sign()
+				want = good
+			}
+			eventually(t, "the end of the script that waits", func() bool { return !waits(t, u.Dir) })
+			if n := count(); n != 1 {
+				t.Errorf("%d scripts have waited", n)
+			}
+			u.mustHave(t, want, "afterwards")
+			if _, err := os.Stat(u.file(undone)); linked == (err == nil) {
+				t.Errorf("it is marked as undone: %v", err == nil)
+			}
+			u.Resume(t.Context())
+			if waits(t, u.Dir) {
+				t.Error("a script waits where nothing is pending")
+			}
+		})
+	}
+}
+
+// TestAScriptThatWaitsInThisBootIsNotStartedTwice has the new agent start as it does after Take.
+func TestAScriptThatWaitsInThisBootIsNotStartedTwice(t *testing.T) {
+	u, good := newUpgrader(t), another(t)
+	u.Within = time.Second
+	count := countWaits(t)
+	if err := u.Take(t.Context(), order(good, "v2.0.0"), bytes.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
+	u.Resume(t.Context())
+	eventually(t, "the end of the script", func() bool { return !waits(t, u.Dir) })
+	if n := count(); n != 1 {
+		t.Errorf("%d scripts have waited", n)
+	}
 }
 
 // TestAnAgentThatNobodySupervisesIsStartedAnewWithTheOldBinary has the new one stay and say nothing.

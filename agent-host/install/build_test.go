@@ -36,3 +36,17 @@ func TestAGuestAgentIsOfThisBuildUnlessBothSayOtherwise(t *testing.T) {
 		})
 	}
 }
+
+// TestAGuestAgentThatHasNoRecordOfItsVersionIsAskedBeforeItIsSent has programs that say one, and that do not.
+func TestAGuestAgentThatHasNoRecordOfItsVersionIsAskedBeforeItIsSent(t *testing.T) {
+	for says, want := range map[string]string{
+		"echo rum-guest-agent v0.1.0":         "version v0.1.0, and not v0.3.0",
+		"echo rum-guest-agent v0.3.0":         "",
+		"echo bash 5.2":                       "",
+		"echo rum-guest-agent v0.1.0; exit 1": "",
+	} {
+		if got := otherVersion(t.Context(), []byte("#!/bin/sh\n[ \"$1\" = --version ] || exit 1\n"+says+"\n"), "v0.3.0"); got != want {
+			t.Errorf("%s: %q, want %q", says, got, want)
+		}
+	}
+}

@@ -19,10 +19,16 @@ import (
 // an archive that it reads from itself. The file may have the key in it, and goes whatever happens.
 const receive = `set -eu
 umask 077
-script=$(mktemp)
-trap 'rm -f "$script"' EXIT
+for tool in cat id mktemp rm; do
+	command -v "$tool" >/dev/null || { echo "rum-host-agent: $tool is missing there: install it, and run this again" >&2; exit 1; }
+done
+script=
+trap '[ -z "$script" ] || rm -f "$script"' EXIT
 trap 'exit 1' HUP INT TERM
-cat >"$script"
+{ script=$(mktemp) && cat >"$script"; } || {
+	echo "rum-host-agent: cannot keep the script there: ${TMPDIR:-/tmp} has to be writable and have room (see df ${TMPDIR:-/tmp}); mend that, and run this again" >&2
+	exit 1
+}
 if [ "$(id -u)" = 0 ]; then sh "$script"; elif sudo -n sh -c :; then sudo -n sh "$script"; else exit 77; fi
 printf 'rum-host-agent: the script %s\n' 'has run to its end'`
 

@@ -135,9 +135,9 @@ func (o *Upgrade) upgrade(ctx context.Context, vm status.VM, stderr, progress io
 	}
 	if !o.Downgrade && builds.Older(o.Version, vm.AgentVersion) {
 		return false, output.Advise(fmt.Errorf("the guest agent of %s, %s, is newer than %s", vm.Name, vm.AgentVersion, o.Version),
-			"upgrade this host, or go back with: "+ask.Command(socket, "upgrade", vm.Name, "--allow-downgrade"))
+			"install a newer rum-host-agent here, or go back with: "+ask.Command(socket, "upgrade", vm.Name, "--allow-downgrade"))
 	}
-	agent, err := o.agentFor(vm)
+	agent, err := o.agentFor(ctx, vm)
 	if err != nil {
 		return false, err
 	}
@@ -163,7 +163,7 @@ func runsIt(err error) bool {
 }
 
 // agentFor is the guest agent for the machine of a VM. One that does not say which that is does not take it either.
-func (o *Upgrade) agentFor(vm status.VM) (cloudinit.Agent, error) {
+func (o *Upgrade) agentFor(ctx context.Context, vm status.VM) (cloudinit.Agent, error) {
 	arch := cmp.Or(vm.AgentArch, runtime.GOARCH)
 	agents, err := Agents(o.Files, []string{arch})
 	if err != nil {
@@ -173,7 +173,7 @@ func (o *Upgrade) agentFor(vm status.VM) (cloudinit.Agent, error) {
 	if i < 0 {
 		return cloudinit.Agent{}, fmt.Errorf("%s is a machine of %s, and none of the guest agents is for that", vm.Name, arch)
 	}
-	return agents[i], sameBuild(agents[i])
+	return agents[i], sameBuild(ctx, agents[i], o.Version)
 }
 
 // await waits until the new agent of a VM is linked. The old one is, if it has been put back. Where both have one version, a

@@ -79,7 +79,7 @@ func TestAnInterruptedUpgradeCountsTheAgentsThatItDidNotComeTo(t *testing.T) {
 // TestAgentsAreReplacedSideBySideAndFourAtATime has five of them, one of which refuses, and one that is named twice.
 func TestAgentsAreReplacedSideBySideAndFourAtATime(t *testing.T) {
 	agent := filepath.Join(t.TempDir(), "rum-guest-agent")
-	build := exec.Command("go", "build", "-o", agent, "github.com/rum-vm/rum-agent/agent-guest/cmd/rum-guest-agent")
+	build := exec.Command("go", "build", "-ldflags=-X main.version=v0.3.0", "-o", agent, "github.com/rum-vm/rum-agent/agent-guest/cmd/rum-guest-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -18,6 +18,10 @@ func (e *OtherDomainError) Error() string {
 // Is reports that it is an ErrOtherDomain.
 func (e *OtherDomainError) Is(target error) bool { return target == ErrOtherDomain }
 
+// BringIt is how a key that was made gets to a VM, with %[1]s for its name.
+const BringIt = "Bring it there with: rum-host-agent install %[1]s, or cloudinit %[1]s, or where its agent came by a package: " +
+	"rum-host-agent keys export %[1]s, whose output is for /etc/rum-agent/key there (chmod 600)"
+
 // Hint says which command ends an error of this package about the guest's key.
 func Hint(name string, err error) string {
 	forget := fmt.Sprintf("rum-host-agent keys forget %s", name)

@@ -54,7 +54,7 @@ func Run(ctx context.Context, c *libvirt.Conn, domain string, script []byte, sen
 	}
 	path := firstLine(made.Out)
 	if made.Exit != 0 || path == "" {
-		return Said{}, fmt.Errorf("domain %s: making a file in the guest: %.200q", dom.Name, made.Err)
+		return Said{}, fmt.Errorf("domain %s: a file in the guest's /run, which has to be writable and have room, could not be made with mktemp: %.200q", dom.Name, made.Err)
 	}
 	if err := a.write(ctx, path, script, sent); err != nil {
 		_, left := a.shell(context.WithoutCancel(ctx), `rm -f "$0"`, path)

@@ -6,7 +6,7 @@
 #   mode=payload   from the end of this script; run by cloud-init at every boot
 #   mode=install   from the end of this script; run by hand or over ssh
 # At boot, what was applied once is not applied again: an agent that was replaced by hand stays, until a
-# seed with another id comes. Files are replaced by a rename, and only when their content differs.
+# seed with another id comes. Files whose content differs are made ready beside their places, and renamed when all of them are.
 set -eu
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -20,7 +20,8 @@ unfinished=/var/lib/rum-agent/unfinished # there from the first change to the re
 src=
 work=
 mounted=
-new= # a file that is being written
+ready= # files for which a new one is beside them
+new=   # another that is being written
 changed=
 
 die() {
@@ -30,6 +31,9 @@ die() {
 
 cleanup() {
 	[ -z "$new" ] || rm -f "$new"
+	for file in $ready; do
+		rm -f "$file.new.$$"
+	done
 	[ -z "$mounted" ] || umount "$mounted" || return 0
 	[ -z "$work" ] || rm -rf "$work"
 }
@@ -39,12 +43,19 @@ has() {
 	[ -f "$1" ] && [ "$(sha256sum <"$1")" = "$2  -" ]
 }
 
+# cannot WHAT DIR: ends the script because of a directory in which files cannot be written.
+cannot() {
+	die "cannot $1: $2 has to be a directory that is writable and has room (see df $2); mend that, and run this again"
+}
+
 # Sets src to the directory with the agent's files.
 fetch() {
-	work=$(mktemp -d /run/rum-agent.XXXXXX)
+	work=$(mktemp -d /run/rum-agent.XXXXXX) || cannot "unpack the agent" /run
 	if [ "$mode" != seed ]; then
-		sed '1,/^# payload$/d' "$0" | base64 -d | tar -xzf - -C "$work" ||
+		if ! sed '1,/^# payload$/d' "$0" | base64 -d | tar -xzf - -C "$work"; then
+			! sed '1,/^# payload$/d' "$0" | base64 -d 2>/dev/null | gzip -t 2>/dev/null || cannot "unpack the agent" /run
 			die "the files at the end of $0 are damaged"
+		fi
 		src=$work/rum-agent
 		return
 	fi
@@ -68,10 +79,11 @@ fetch() {
 	die "no CIDATA volume carries this agent: attach the seed image that this vendor-data came from"
 }
 
-# put NAME FILE MODE SUM: makes FILE what NAME is in src.
+# put NAME FILE MODE SUM: has what NAME is in src ready beside FILE.
 put() {
+	[ ! -d "$2" ] || die "$2 is a directory, where a file of that name has to be: move it away, and run this again"
 	if has "$2" "$4"; then
-		chmod "$3" "$2"
+		chmod "$3" "$2" || cannot "close $2 to others" "${2%/*}"
 		return
 	fi
 	[ -n "$src" ] || fetch
@@ -81,13 +93,21 @@ put() {
 		kill -0 "${left##*.}" 2>/dev/null || rm -f "$left"
 	done
 	new=$2.new.$$
-	cp "$src/$1" "$new"
+	cp "$src/$1" "$new" || cannot "write $2" "${2%/*}"
 	has "$new" "$4" || die "$1 is damaged in the seed: its SHA-256 is not $4"
 	chmod "$3" "$new"
-	: >"$unfinished"
-	mv -f "$new" "$2"
+	ready="$ready $2"
 	new=
-	changed=yes
+}
+
+# replace: what is ready gets in its place.
+replace() {
+	for file in $ready; do
+		true >"$unfinished" || cannot "write $unfinished" "${unfinished%/*}"
+		mv -f "$file.new.$$" "$file"
+		changed=yes
+	done
+	ready=
 }
 
 # up: the service runs, and will after the next boot.
@@ -124,26 +144,37 @@ fi
 trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 
-(umask 022 && mkdir -p /usr/local/bin)
-mkdir -p "${key%/*}" "${applied%/*}"
+(umask 022 && mkdir -p "${agent%/*}") || cannot "write $agent" "${agent%/*}"
+for file in "$key" "$applied"; do
+	mkdir -p "${file%/*}" || cannot "write $file" "${file%/*}"
+done
 [ ! -e "$unfinished" ] || changed=yes
 put "rum-guest-agent-linux-$arch" "$agent" 755 "$agent_sum"
+program=$agent
+[ -z "$ready" ] || program=$agent.new.$$
+status=0
+"$program" --version >/dev/null 2>&1 </dev/null || status=$?
+# What a shell says of a program that it may not start.
+[ "$status" != 126 ] || die "programs in ${agent%/*} are not allowed to run: mount its file system without noexec (see findmnt -T ${agent%/*}), and run this again"
 put key "$key" 600 "$key_sum"
-[ "$mode" != install ] || echo "the key is in $key"
 put rum-open /usr/local/bin/rum-open 755 "$open_sum"
 [ ! -d /etc/profile.d ] || put rum-open.profile /etc/profile.d/rum-open.sh 644 "$profile_sum"
-
+manager=
 if [ -d /run/systemd/system ]; then
+	manager=systemd
 	put rum-guest-agent.service /etc/systemd/system/rum-guest-agent.service 644 "$systemd_sum"
 elif command -v rc-update >/dev/null; then
+	manager=openrc
 	put rum-guest-agent.openrc /etc/init.d/rum-guest-agent 755 "$openrc_sum"
-else
-	die "neither systemd nor OpenRC runs here: have your init system start $agent --key-file $key"
 fi
+replace
+[ "$mode" != install ] || echo "the key is in $key"
+[ -n "$manager" ] || die "neither systemd nor OpenRC runs here: have your init system start $agent --key-file $key"
+
 told=
 if [ -z "$changed" ] && up; then
 	told="nothing to do: it is here already, with this key, and runs"
-elif [ -d /run/systemd/system ]; then
+elif [ "$manager" = systemd ]; then
 	systemctl daemon-reload
 	systemctl --quiet enable rum-guest-agent.service
 	# At boot the system waits for this script, so the script must not wait for the system.

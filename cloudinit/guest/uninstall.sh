@@ -7,6 +7,12 @@ export PATH
 applied=/var/lib/rum-agent/applied
 removed=
 
+for tool in grep id rm rmdir sed; do
+	command -v "$tool" >/dev/null || {
+		echo "rum-guest-agent: $tool is missing here: install it, and run this again" >&2
+		exit 1
+	}
+done
 [ "$(id -u)" = 0 ] || {
 	echo "rum-guest-agent: must run as root" >&2
 	exit 1

@@ -22,23 +22,24 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: man DIRECTORY AGENT...\n       man --reference AGENT...")
 		os.Exit(2)
 	}
-	write := func(name string, h help) error {
-		return os.WriteFile(filepath.Join(os.Args[1], name+".1"), h.page(name), 0o644)
+	write := func(name, short string, h help) error {
+		return os.WriteFile(filepath.Join(os.Args[1], name+".1"), h.page(name, short), 0o644)
 	}
 	if os.Args[1] == "--reference" {
 		fmt.Print("# Every command and option\n\nMade by `make docs` out of what `--help` says; `make docs-check` fails where it says something else.\n")
-		write = func(name string, h help) error { return h.reference(os.Stdout, name) }
+		write = func(name, _ string, h help) error { return h.reference(os.Stdout, name) }
 	}
 	for _, agent := range os.Args[2:] {
-		if err := commands(agent, nil, write); err != nil {
+		if err := commands(agent, nil, "", write); err != nil {
 			fmt.Fprintln(os.Stderr, "man:", err)
 			os.Exit(1)
 		}
 	}
 }
 
-// commands writes a command, and then its subcommands.
-func commands(agent string, command []string, write func(name string, h help) error) error {
+// commands writes a command, and then its subcommands. short is what a list of commands says of it; of the agent itself, for which
+// there is none, that is the first sentence of its help.
+func commands(agent string, command []string, short string, write func(name, short string, h help) error) error {
 	run := exec.Command(agent, append(command, "--help")...)
 	// Whose defaults are shown is nobody's in particular.
 	run.Env = []string{"HOME=/home/USER", "XDG_RUNTIME_DIR=/run/user/UID"}
@@ -47,11 +48,16 @@ func commands(agent string, command []string, write func(name string, h help) er
 		return fmt.Errorf("%s %s --help: %w", agent, strings.Join(command, " "), err)
 	}
 	h := parse(strings.ReplaceAll(string(out), "(default ["+runtime.GOARCH+"])", "(default this machine's)"))
-	if err := write(strings.Join(append([]string{filepath.Base(agent)}, command...), "-"), h); err != nil {
+	if short == "" {
+		short, _, _ = strings.Cut(h.about, "\n\n")
+		short, _, _ = strings.Cut(strings.ReplaceAll(short, "\n", " "), ". ")
+		short = strings.TrimPrefix(short, filepath.Base(agent)+" ")
+	}
+	if err := write(strings.Join(append([]string{filepath.Base(agent)}, command...), "-"), short, h); err != nil {
 		return err
 	}
 	for _, sub := range h.commands {
-		if err := commands(agent, append(command[:len(command):len(command)], sub.name), write); err != nil {
+		if err := commands(agent, append(command[:len(command):len(command)], sub.name), sub.text, write); err != nil {
 			return err
 		}
 	}
@@ -132,12 +138,11 @@ func parse(text string) (h help) {
 	return h
 }
 
-// page is a manual page in the macros of man(7).
-func (h help) page(name string) []byte {
+// page is a manual page in the macros of man(7). Its line of names has all of short, by which apropos finds it.
+func (h help) page(name, short string) []byte {
 	var b bytes.Buffer
-	first, _, _ := strings.Cut(h.about, "\n")
 	fmt.Fprintf(&b, ".TH %s 1 \"\" \"rum agents\" \"User Commands\"\n", strings.ToUpper(escape(name)))
-	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", escape(name), escape(strings.TrimSuffix(first, ".")))
+	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", escape(name), escape(strings.TrimSuffix(short, ".")))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n")
 	for i, u := range h.usage {
 		if i > 0 {

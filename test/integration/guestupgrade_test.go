@@ -147,7 +147,7 @@ func TestAGuestAgentIsUpgradedOverItsLink(t *testing.T) {
 	// By an older build only where that is allowed.
 	program = filepath.Join(dir, "stale", "rum-host-agent")
 	buildOf(t, program, hostMain, "v0.1.0")
-	if out, said, code := upgrade("dev"); code != 1 || out != "" || !strings.HasPrefix(said, "rum-host-agent: the guest agent of dev, v0.2.0, is newer than v0.1.0\nupgrade this host, or go back with: rum-host-agent upgrade dev --allow-downgrade --socket ") {
+	if out, said, code := upgrade("dev"); code != 1 || out != "" || !strings.HasPrefix(said, "rum-host-agent: the guest agent of dev, v0.2.0, is newer than v0.1.0\ninstall a newer rum-host-agent here, or go back with: rum-host-agent upgrade dev --allow-downgrade --socket ") {
 		t.Errorf("by an older one, exit status %d, %q\n%s", code, out, said)
 	}
 	if out, said, code := upgrade("dev", "--allow-downgrade"); code != 0 || out != "dev has v0.1.0 now, and had v0.2.0\n" {

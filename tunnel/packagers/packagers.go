@@ -19,17 +19,18 @@ const ownerTimeout = 10 * time.Second
 const agentPackage = "rum-guest-agent"
 
 // packagers are the command that names the package of a file, what it says in front of the name and behind it, how a
-// package is upgraded, and files that are there where the guest agent may be one.
+// package of a name is upgraded, and files that are there where the guest agent may be one. Debian's and rpm's packages are
+// built with the agents and in no repository: they are upgraded by the file of the newer one.
 var packagers = []struct {
 	command       []string
 	before, after string
-	upgrade       string
+	upgrade       string // with %s for the name
 	there         []string
 }{
-	{[]string{"dpkg", "-S"}, "", ": ", "apt-get install --only-upgrade", []string{"var/lib/dpkg/info/" + agentPackage + "*.list"}},
-	{[]string{"apk", "info", "--who-owns"}, " is owned by ", "\n", "apk upgrade", []string{"lib/apk/db/installed"}},
-	{[]string{"pacman", "-Qqo"}, "", "\n", "pacman -S", []string{"var/lib/pacman/local/" + agentPackage + "-*"}},
-	{[]string{"rpm", "-qf", "--queryformat", "%{NAME}"}, "", "\n", "dnf upgrade", []string{"usr/lib/sysimage/rpm/rpmdb*", "var/lib/rpm/rpmdb*", "var/lib/rpm/Packages"}},
+	{[]string{"dpkg", "-S"}, "", ": ", "apt-get install ./%s_*.deb", []string{"var/lib/dpkg/info/" + agentPackage + "*.list"}},
+	{[]string{"apk", "info", "--who-owns"}, " is owned by ", "\n", "apk upgrade %s", []string{"lib/apk/db/installed"}},
+	{[]string{"pacman", "-Qqo"}, "", "\n", "pacman -S %s", []string{"var/lib/pacman/local/" + agentPackage + "-*"}},
+	{[]string{"rpm", "-qf", "--queryformat", "%{NAME}"}, "", "\n", "dnf install ./%s-*.rpm", []string{"usr/lib/sysimage/rpm/rpmdb*", "var/lib/rpm/rpmdb*", "var/lib/rpm/Packages"}},
 }
 
 // apkVersion is what apk says behind a name.
@@ -61,7 +62,7 @@ func CheckUnowned(ctx context.Context, file string) error {
 		}
 		name, _, _ = strings.Cut(name, p.after)
 		name = apkVersion.ReplaceAllString(strings.TrimSpace(name), "")
-		return fmt.Errorf("%s belongs to the package %s; upgrade that in the VM, with: sudo %s %s", file, name, p.upgrade, name)
+		return fmt.Errorf("%s belongs to the package %s; upgrade that in the VM, with: sudo %s", file, name, fmt.Sprintf(p.upgrade, name))
 	}
 	return nil
 }
@@ -87,7 +88,7 @@ func OfAgent(root, exe string) string {
 func Upgrading(name string) string {
 	for _, p := range packagers {
 		if p.command[0] == name {
-			return "sudo " + p.upgrade + " " + agentPackage
+			return "sudo " + fmt.Sprintf(p.upgrade, agentPackage)
 		}
 	}
 	return ""

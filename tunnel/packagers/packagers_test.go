@@ -8,10 +8,10 @@ import (
 
 func TestAnAgentOfAPackageIsKnownByWhatItsPackageManagerKeeps(t *testing.T) {
 	for file, want := range map[string]struct{ name, command string }{
-		"var/lib/dpkg/info/rum-guest-agent.list":        {"dpkg", "sudo apt-get install --only-upgrade rum-guest-agent"},
-		"var/lib/dpkg/info/rum-guest-agent:amd64.list":  {"dpkg", "sudo apt-get install --only-upgrade rum-guest-agent"},
-		"usr/lib/sysimage/rpm/rpmdb.sqlite":             {"rpm", "sudo dnf upgrade rum-guest-agent"},
-		"var/lib/rpm/rpmdb.sqlite":                      {"rpm", "sudo dnf upgrade rum-guest-agent"},
+		"var/lib/dpkg/info/rum-guest-agent.list":        {"dpkg", "sudo apt-get install ./rum-guest-agent_*.deb"},
+		"var/lib/dpkg/info/rum-guest-agent:amd64.list":  {"dpkg", "sudo apt-get install ./rum-guest-agent_*.deb"},
+		"usr/lib/sysimage/rpm/rpmdb.sqlite":             {"rpm", "sudo dnf install ./rum-guest-agent-*.rpm"},
+		"var/lib/rpm/rpmdb.sqlite":                      {"rpm", "sudo dnf install ./rum-guest-agent-*.rpm"},
 		"lib/apk/db/installed":                          {"apk", "sudo apk upgrade rum-guest-agent"},
 		"var/lib/pacman/local/rum-guest-agent-1-1/desc": {"pacman", "sudo pacman -S rum-guest-agent"},
 		"var/lib/dpkg/info/bash.list":                   {},

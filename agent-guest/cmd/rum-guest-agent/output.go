@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/spf13/pflag"
 )
 
 // The rules of output, all of them here.
@@ -53,8 +55,18 @@ func advise(err error, hint string) error {
 	return &problem{err: err, hint: hint}
 }
 
-// misuse reports a command line that cannot be carried out.
+// misuse reports a command line that cannot be carried out. For a value that a flag's library cannot parse it says what is wanted.
 func misuse(err error) error {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		flag := invalid.GetFlag()
+		want := map[string]string{"bool": "true or false", "duration": "a duration, such as 100ms or 1s"}[flag.Value.Type()]
+		if flag.Name == "log-level" {
+			want = "debug, info, warn or error"
+		}
+		if want != "" { // a flag of ours says it itself
+			err = fmt.Errorf("--%s %q: want %s", flag.Name, invalid.GetValue(), want)
+		}
+	}
 	return &problem{err: err, hint: "run rum-guest-agent --help to see the usage", usage: true}
 }
 

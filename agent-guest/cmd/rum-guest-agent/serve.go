@@ -71,6 +71,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 		hint = "--stdio is for a host agent at the other end: give rum-host-agent the endpoint exec:COMMAND, with this as the command"
 	}
 	if agent.Upgrades != nil {
+		agent.Upgrades.Resume(ctx)
 		agent.Packager = packagers.OfAgent("/", agent.Upgrades.Exe)
 	}
 	switch err = agent.Run(ctx); {

@@ -9,7 +9,7 @@ import (
 	"github.com/rum-vm/rum-agent/agent-host/complete"
 )
 
-// completeWords has shells complete what commands take by the names that their usage has for it: VM, PORT and STATE.
+// completeWords has shells complete what commands take by the names that their usage has for it: VM, PORT, STATE and LEVEL.
 func completeWords(c *cobra.Command, s *shared) {
 	for _, sub := range c.Commands() {
 		completeWords(sub, s)
@@ -25,7 +25,7 @@ func completeWords(c *cobra.Command, s *shared) {
 	}
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		switch name, _ := pflag.UnquoteUsage(f); name {
-		case "VM", "PORT", "STATE":
+		case "VM", "PORT", "STATE", "LEVEL":
 			_ = c.RegisterFlagCompletionFunc(f.Name, func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 				return offered(c, s, name, args, words, begun)
 			})
@@ -70,6 +70,8 @@ func offered(c *cobra.Command, s *shared, what string, args, words []string, beg
 		all = from.Ports(c.Context(), vm, proto, where)
 	case "STATE":
 		all = from.States(c.Context())
+	case "LEVEL":
+		all = []string{"debug", "info", "warn", "error"}
 	}
 	return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }

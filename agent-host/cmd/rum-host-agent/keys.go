@@ -42,7 +42,7 @@ func newKeysNew() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			const done = "A key is made for %[1]s. Bring it there with: rum-host-agent install %[1]s, or cloudinit %[1]s\n"
+			const done = "A key is made for %[1]s. " + keys.BringIt + "\n"
 			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.New(args[0], id) })
 		},
 	}
@@ -58,7 +58,7 @@ func newKeysRotate() *cobra.Command {
 too, so bring it there at once.`,
 		Args: exactlyOne("VM"),
 		RunE: func(c *cobra.Command, args []string) error {
-			const done = "%[1]s has another key. Bring it there with: rum-host-agent install %[1]s, or cloudinit %[1]s\n"
+			const done = "%[1]s has another key. " + keys.BringIt + "\n"
 			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Rotate(args[0]) })
 		},
 	}
@@ -93,8 +93,7 @@ func newKeysForget() *cobra.Command {
 		Short: "Forget the key of a VM, which then need not prove one",
 		Args:  exactlyOne("VM"),
 		RunE: func(c *cobra.Command, args []string) error {
-			const done = "The key of %s is forgotten.\n"
-			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Remove(args[0]) })
+			return changeKey(c.OutOrStdout(), args[0], "The key of %s is forgotten.\n", func(s keys.Store) error { return s.Remove(args[0]) })
 		},
 	}
 }
@@ -119,8 +118,7 @@ project, and needs this only where the project was moved: UUID is then rum-ID.`,
 			if err != nil {
 				return err
 			}
-			const done = "The key of %s is for that domain alone.\n"
-			return changeKey(c.OutOrStdout(), args[0], done, func(s keys.Store) error { return s.Bind(args[0], identityOf(args[0], identity)) })
+			return changeKey(c.OutOrStdout(), args[0], "The key of %s is for that domain alone.\n", func(s keys.Store) error { return s.Bind(args[0], identityOf(args[0], identity)) })
 		},
 	}
 }

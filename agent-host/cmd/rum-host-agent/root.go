@@ -29,7 +29,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetVersionTemplate("rum-host-agent {{.Version}}\n") // as version says it
 	root.SetHelpCommand(newHelp())
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return output.Misuse(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return output.Misuse(output.FlagError(err)) })
 	root.PersistentFlags().StringVar(&s.socket, "socket", control.DefaultSocket(), "`PATH` of the control socket")
 	root.AddCommand(newRun(&s), newStatus(&s), newWatch(&s), newExplain(&s), newWait(&s), newDoctor(&s), newLogs(&s), newProxy(&s), newSSH(&s), newSSHConfig(&s), newOpen(&s), newDashboard(&s),
 		newForward(&s), newRelease(&s), newReload(&s),

@@ -88,7 +88,7 @@ with a mistake changes nothing.`,
 	c.Flags().StringVar(&o.public, "status-socket", "", "a second socket, `PATH[:GROUP]`, where the group may see status and events, without\ndirectories, and change nothing")
 	c.Flags().StringVar(&o.metrics, "metrics", "", "answer Prometheus at `[HOST]:PORT`, under /metrics; on loopback unless a host is written")
 	c.Flags().StringVar(&o.http, "http", page.DefaultAddress, "serve the page, and names of ports such as 3000.dev.localhost, at `[HOST]:PORT`\nof loopback, or none")
-	c.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
+	c.Flags().StringVar(&o.level, "log-level", "info", "log from this `LEVEL` on: debug, info, warn or error")
 	return c
 }
 

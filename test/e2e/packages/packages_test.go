@@ -155,13 +155,13 @@ echo 'RUM_HOST_FLAGS="--vm box=unix:/run/box.sock"' >/etc/default/rum-host-agent
 dpkg -i /cargo/0.1.0/rum-guest-agent*.deb
 systemctl restart rum-host-agent
 `+asSystem+`host wait 9001 --timeout 60s
-host status box | tr -s ' \n' ' ' | grep 'upgrade its package in the VM, with: sudo apt-get install --only-upgrade rum-guest-agent'
+host status box | tr -s ' \n' ' ' | grep -F 'upgrade its package in the VM, with: sudo apt-get install ./rum-guest-agent_*.deb'
 if host upgrade; then exit 1; fi
 /cargo/traffic ask 127.0.0.1:9001 1 >/tmp/one 2>&1 & one=$!
 dpkg -i /cargo/0.2.0/rum-guest-agent*.deb
 /cargo/traffic until 127.0.0.1:9001
 kill $one; wait $one; cat /tmp/one`)
-	if !strings.Contains(said, "belongs to the package rum-guest-agent; upgrade that in the VM, with: sudo apt-get install --only-upgrade rum-guest-agent") {
+	if !strings.Contains(said, "belongs to the package rum-guest-agent; upgrade that in the VM, with: sudo apt-get install ./rum-guest-agent_*.deb") {
 		t.Error("an agent of a package is not left to that")
 	}
 	said = run("a guest agent of no package, replaced by one that ends at once", asSystem+`
