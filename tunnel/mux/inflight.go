@@ -20,9 +20,11 @@ const (
 	mostUnderWay  = 4 << 20
 	// readEvery is after how many bytes the peer is told that they have been read.
 	readEvery = 64 << 10
-	// queueMost is how much longer data may be under way than it has to, before less of it may be; below half
-	// of that more may be.
+	// queueMost is how much longer data may be under way than it has to, before much less of it may be.
 	queueMost = 100 * time.Millisecond
+	// queueLeast is how much longer than one and a half times what it has to it may take, for more of it to be under way. More than
+	// fills the way gains nothing, and costs: ssh and sshd copy all that waits in them whenever more does than ever before.
+	queueLeast = time.Millisecond
 )
 
 // sending is how much data is under way to the peer.
@@ -36,11 +38,20 @@ type sending struct {
 	full   bool   // some had to wait since the limit was last changed
 	mark   uint64 // when this much is read,
 	marked time.Duration
+	gap    time.Duration // how much before that it may have been sent
+	points [2]point      // the last two, at least readEvery apart
 	least  time.Duration // the shortest time that it ever took; 0 before
 }
 
+// point is when how many bytes had been sent.
+type point struct {
+	sent uint64
+	at   time.Duration
+}
+
 func newSending() *sending {
-	s := &sending{limit: firstUnderWay}
+	began := point{at: clock.Now()}
+	s := &sending{limit: firstUnderWay, points: [2]point{began, began}}
 	s.room.L = &s.mu
 	return s
 }
@@ -54,8 +65,12 @@ func (s *sending) wait(n int) {
 		s.room.Wait()
 	}
 	s.sent += uint64(n)
+	if s.sent >= s.points[1].sent+readEvery {
+		s.points = [2]point{s.points[1], {s.sent, clock.Now()}}
+	}
 	if s.mark <= s.read && s.sent > s.read+readEvery { // else the peer may have nothing to say until more comes
 		s.mark, s.marked = s.sent-readEvery, clock.Now()
+		s.gap = s.marked - s.points[0].at
 	}
 }
 
@@ -70,16 +85,19 @@ func (s *sending) arrived(n int) {
 	s.room.Broadcast()
 }
 
-// adapt changes the limit by how long data took. It needs s.mu.
+// adapt changes the limit by how long data took, or that and the gap. It needs s.mu.
 func (s *sending) adapt(took time.Duration) {
-	if s.least == 0 || took < s.least {
-		s.least = took
+	if s.least == 0 || took+s.gap < s.least {
+		s.least = took + s.gap
 	}
+	enough := s.least/2 + queueLeast
 	switch queued := took - s.least; {
 	case queued > queueMost:
 		s.limit = max(leastUnderWay, s.limit*3/4)
-	case s.full && queued < queueMost/2:
+	case s.full && queued < min(enough, queueMost/2):
 		s.limit = min(mostUnderWay, s.limit+readEvery)
+	case s.limit > firstUnderWay && queued > 2*enough:
+		s.limit = max(firstUnderWay, s.limit-readEvery)
 	}
 	s.full = false
 }
