@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/rum-vm/rum-agent/agent-host/libvirt"
 	"github.com/rum-vm/rum-agent/tunnel/endpoint"
 	"github.com/rum-vm/rum-agent/tunnel/handshake"
 	"github.com/rum-vm/rum-agent/tunnel/wire"
@@ -31,6 +32,8 @@ func (v *vm) remedy(err error) string {
 	incompatible, isIncompatible := errors.AsType[*handshake.IncompatibleError](err)
 	at := v.Endpoint
 	switch {
+	case v.Host != "" && libvirt.Hint(err) != "": // about the way to that host
+		return libvirt.Hint(err)
 	case err == nil:
 		return ""
 	case isRemedied:
@@ -41,6 +44,10 @@ func (v *vm) remedy(err error) string {
 		return "install a newer rum-host-agent here"
 	case at == (endpoint.Endpoint{}):
 		return "give the domain a device with: rum-host-agent setup " + v.Name
+	case v.Host != "" && errors.Is(err, fs.ErrPermission): // what is in the way is there, and so is what shows it
+		return "have the user of the relay let in there; see: rum-host-agent doctor " + v.Name
+	case v.Host != "" && errors.Is(err, wire.ErrNotOurs):
+		return "another program than a guest agent answers there; install it with: " + install
 	case errors.Is(err, syscall.ENODEV) && vhostLoaded():
 		return fmt.Sprintf("start %s, or give it the context ID of its vsock device: no VM that runs has %d", v.Name, at.CID)
 	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.ENODEV):
