@@ -30,9 +30,8 @@ func (v *vm) remedy(err error) string {
 	install := "rum-host-agent install " + v.Name
 	remedied, isRemedied := errors.AsType[*remediedError](err)
 	incompatible, isIncompatible := errors.AsType[*handshake.IncompatibleError](err)
-	at := v.Endpoint
 	switch {
-	case v.Host != "" && libvirt.Hint(err) != "": // about the way to that host
+	case v.Host != "" && libvirt.Hint(err) != "":
 		return libvirt.Hint(err)
 	case err == nil:
 		return ""
@@ -42,29 +41,25 @@ func (v *vm) remedy(err error) string {
 		return "replace the guest agent with: " + install
 	case isIncompatible:
 		return "install a newer rum-host-agent here"
-	case at == (endpoint.Endpoint{}):
+	case v.Endpoint == (endpoint.Endpoint{}):
 		return "give the domain a device with: rum-host-agent setup " + v.Name
-	case v.Host != "" && errors.Is(err, fs.ErrPermission): // what is in the way is there, and so is what shows it
-		return "have the user of the relay let in there; see: rum-host-agent doctor " + v.Name
-	case v.Host != "" && errors.Is(err, wire.ErrNotOurs):
-		return "another program than a guest agent answers there; install it with: " + install
+	case v.Host != "" && (errors.Is(err, fs.ErrPermission) || errors.Is(err, wire.ErrNotOurs)):
+		return "see there what is in the way, with: rum-host-agent doctor " + v.Name
 	case errors.Is(err, syscall.ENODEV) && vhostLoaded():
-		return fmt.Sprintf("start %s, or give it the context ID of its vsock device: no VM that runs has %d", v.Name, at.CID)
+		return fmt.Sprintf("start %s, or give it the context ID of its vsock device: no VM that runs has %d", v.Name, v.Endpoint.CID)
 	case errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.ENODEV):
 		return "load the kernel's module with: sudo modprobe vhost_vsock"
-	case errors.Is(err, fs.ErrPermission) && at.Path != "":
-		return fmt.Sprintf("let this user open it, or run the agent as one who may: sudo setfacl -m u:%d:rw %s", os.Getuid(), at.Path)
+	case errors.Is(err, fs.ErrPermission) && v.Endpoint.Path != "":
+		return fmt.Sprintf("let this user open it, or run the agent as one who may: sudo setfacl -m u:%d:rw %s", os.Getuid(), v.Endpoint.Path)
 	case errors.Is(err, fs.ErrPermission):
 		return "run the agent as a user who may open the device"
-	case at.Scheme == endpoint.SchemeExec:
+	case v.Endpoint.Scheme == endpoint.SchemeExec:
 		return "run the command of " + v.Name + " by hand: it has to lead into the VM, to rum-guest-agent --stdio"
 	case errors.Is(err, wire.ErrNotOurs):
-		return fmt.Sprintf("another program than a guest agent answers at %s: name the endpoint that the agent has, or install it with: %s", at, install)
-	case at.Scheme == endpoint.SchemeSerial && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
-		return "start " + v.Name + ", or name the socket that it has"
-	case at.Scheme == endpoint.SchemeUnix && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
-		return "start the guest agent there with: rum-guest-agent --listen unix:" + at.Path
-	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("another program than a guest agent answers at %s: name the endpoint that the agent has, or install it with: %s", v.Endpoint, install)
+	case v.Endpoint.Scheme == endpoint.SchemeUnix && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
+		return "start the guest agent there with: rum-guest-agent --listen unix:" + v.Endpoint.Path
+	case errors.Is(err, fs.ErrNotExist), v.Endpoint.Scheme == endpoint.SchemeSerial && errors.Is(err, syscall.ECONNREFUSED):
 		return "start " + v.Name + ", or name the socket that it has"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrDeadlineExceeded):
 		return "install the guest agent with: " + install
@@ -72,8 +67,7 @@ func (v *vm) remedy(err error) string {
 	return ""
 }
 
-// vhostLoaded reports whether the kernel can reach VMs by vsock. ENODEV says that it knows nobody
-// with a context ID, whether or not it could.
+// vhostLoaded reports whether the kernel can reach VMs by vsock. ENODEV says that it knows no such VM, whether or not it could.
 func vhostLoaded() bool {
 	_, err := os.Stat("/sys/module/vhost_vsock")
 	return err == nil

@@ -21,7 +21,7 @@ func TestWhatIsAdvisedForAVMOfAnotherHostIsToBeDoneThere(t *testing.T) {
 	}{
 		{fmt.Errorf("on server: %w", fs.ErrPermission), "rum-host-agent doctor server/dev"},
 		{fmt.Errorf("on server: %w", syscall.ECONNREFUSED), "rum-host-agent install server/dev"},
-		{wire.ErrNotOurs, "rum-host-agent install server/dev"},
+		{wire.ErrNotOurs, "rum-host-agent doctor server/dev"},
 		{fmt.Errorf("no connection to server: %w", libvirt.Advise(errors.New("ssh: no"), "ssh-copy-id server")), "ssh-copy-id server"},
 	} {
 		got := v.remedy(row.err)
