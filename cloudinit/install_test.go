@@ -259,6 +259,44 @@ func TestUninstallerLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestUnderOpenRCTheServiceOfThePackageIsThereWhenAHostsAgentIsRemoved: there is one script for both.
+func TestUnderOpenRCTheServiceOfThePackageIsThereWhenAHostsAgentIsRemoved(t *testing.T) {
+	const packages, service = "#!/sbin/openrc-run\ncommand=/usr/bin/rum-guest-agent\n", "etc/init.d/rum-guest-agent"
+	script, err := newSeed(t).Installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		bring func(*guest)
+		said  string
+		calls []string
+	}{
+		"the package alone": {func(*guest) {}, "", nil},
+		"and a host's": {func(g *guest) { g.mustRun(script) }, "the rum-guest-agent that a host installed is removed\n",
+			[]string{"rc-service rum-guest-agent --ifstarted stop", "rc-update --quiet add rum-guest-agent boot", "rc-service rum-guest-agent start"}},
+	} {
+		g := openrcGuest(t)
+		for _, dir := range []string{"usr/bin", "usr/lib/rum-agent", "etc/rum-agent"} {
+			if err := os.MkdirAll(filepath.Join(g.Dir, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.Write("usr/bin/rum-guest-agent", "", 0o755)
+		g.Write("usr/lib/rum-agent/rum-guest-agent.openrc", packages, 0o644)
+		g.Write(service, packages, 0o755)
+		g.Write("etc/rum-agent/key", "", 0o600)
+		row.bring(g)
+		out, calls, err := g.Run(t.Context(), cloudinit.Uninstaller())
+		if err != nil || !strings.HasPrefix(out, row.said+"the package rum-guest-agent stays") {
+			t.Errorf("%s: error %v, output %s", name, err, out)
+		}
+		wantCalls(t, calls, row.calls...)
+		if got := g.Read(service); got != packages {
+			t.Errorf("%s: the service is %q", name, got)
+		}
+	}
+}
+
 // A disk without room is as full afterwards as before, and what an installation left that was killed goes.
 func TestAFailedInstallationLeavesNoPartsOfFiles(t *testing.T) {
 	s := newSeed(t)

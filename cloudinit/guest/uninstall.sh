@@ -31,14 +31,18 @@ remove() {
 packaged=
 [ ! -e /usr/bin/rum-guest-agent ] || packaged=yes
 
+# Of OpenRC's scripts there is but one, the package's or ours.
+packages_script=
+! grep -qs '^command=/usr/bin/' /etc/init.d/rum-guest-agent || packages_script=yes
+
 if [ -e /etc/systemd/system/rum-guest-agent.service ]; then
 	systemctl --quiet disable --now rum-guest-agent.service
-elif [ -e /etc/init.d/rum-guest-agent ]; then
+elif [ -e /etc/init.d/rum-guest-agent ] && [ -z "$packages_script" ]; then
 	rc-service rum-guest-agent --ifstarted stop
 	[ ! -e /etc/runlevels/boot/rum-guest-agent ] || rc-update --quiet del rum-guest-agent boot
 fi
 remove /etc/systemd/system/rum-guest-agent.service
-remove /etc/init.d/rum-guest-agent
+[ -n "$packages_script" ] || remove /etc/init.d/rum-guest-agent
 [ -z "$removed" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 remove /usr/local/bin/rum-guest-agent
 remove /usr/local/bin/rum-open
@@ -67,7 +71,14 @@ for dir in /etc/rum-agent /var/lib/rum-agent; do
 done
 if [ -n "$packaged" ]; then
 	if [ -n "$removed" ]; then
-		[ ! -d /run/systemd/system ] || systemctl --quiet enable --now rum-guest-agent.service
+		if [ -d /run/systemd/system ]; then
+			systemctl --quiet enable --now rum-guest-agent.service
+		elif [ -z "$packages_script" ] && command -v rc-update >/dev/null; then
+			cp /usr/lib/rum-agent/rum-guest-agent.openrc /etc/init.d/rum-guest-agent
+			chmod 755 /etc/init.d/rum-guest-agent
+			rc-update --quiet add rum-guest-agent boot
+			[ ! -e /etc/rum-agent/key ] || rc-service rum-guest-agent start || :
+		fi
 		echo "the rum-guest-agent that a host installed is removed"
 	fi
 	echo "the package rum-guest-agent stays, with the key in /etc/rum-agent: purge it with the package manager"
