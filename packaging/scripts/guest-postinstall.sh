@@ -18,7 +18,8 @@ elif command -v rc-update >/dev/null && { [ ! -e /etc/init.d/rum-guest-agent ] |
 	# Not among the package's files: where there is systemd, it would take the script for one of its own.
 	install -m 755 /usr/lib/rum-agent/rum-guest-agent.openrc /etc/init.d/rum-guest-agent
 	rc-update --quiet add rum-guest-agent boot
-	[ ! -e /etc/rum-agent/key ] || rc-service rum-guest-agent restart
+	# An image that is built has no OpenRC that runs.
+	[ ! -e /etc/rum-agent/key ] || [ ! -e /run/openrc/softlevel ] || rc-service rum-guest-agent restart || :
 fi
 if [ -e /usr/local/bin/rum-guest-agent ]; then
 	echo "rum-guest-agent: this is not the agent that runs here: /usr/local/bin/rum-guest-agent comes first, until its host says: rum-host-agent uninstall VM"

@@ -10,8 +10,8 @@ remove | 0)
 			systemctl stop rum-guest-agent.service || :
 		fi
 	elif command -v rc-update >/dev/null && grep -q '^command=/usr/bin/' /etc/init.d/rum-guest-agent; then
-		rc-service rum-guest-agent --ifstarted stop
-		rc-update --quiet del rum-guest-agent boot
+		rc-service rum-guest-agent --ifstarted stop || :
+		rc-update --quiet del rum-guest-agent boot || :
 		rm -f /etc/init.d/rum-guest-agent
 	fi
 	;;
