@@ -9,7 +9,9 @@ export PATH := $(PATH):/usr/local/go/bin
 VERSION ?= $(shell if [ -e .git ]; then git describe --tags --dirty 2>/dev/null; else sed -n 's/^## \[\([0-9][^]]*\)\].*/v\1/p' CHANGELOG.md | head -n 1; fi)
 # What all files of packages are of: the commit's time, and without git that which an archive of the sources has for a file.
 SOURCE_DATE_EPOCH ?= $(shell { [ -e .git ] && git log -1 --format=%ct 2>/dev/null; } || stat -c %Y CHANGELOG.md)
-GOBUILD  = CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+# Whatever the builder's own settings of Go say: of the same commit come the same files, and they know it.
+BUILDVCS := $(shell git status --porcelain >/dev/null 2>&1 && [ -e .git ] && echo true || echo false)
+GOBUILD  = CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 go build -buildvcs=$(BUILDVCS) -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 # Debian and Ubuntu packages, each for what is named.
 QEMU_amd64 = qemu-system-x86
@@ -110,6 +112,7 @@ known-arch:
 # Units, shells and sed have it as it is.
 known-prefix: export PREFIX := $(PREFIX)
 known-prefix:
+	@case $$PREFIX in */) echo "PREFIX is '$$PREFIX': it takes a path without a slash at its end" >&2; exit 1 ;; esac
 	@case $$PREFIX in /*) ;; *) echo "PREFIX is '$$PREFIX': it takes an absolute path, such as PREFIX=/opt/rum" >&2; exit 1 ;; esac
 	@case $$PREFIX in *[!A-Za-z0-9/._+-]*) echo "PREFIX is '$$PREFIX': it takes letters, digits and /._+- alone, since units of systemd have it in them" >&2; exit 1 ;; esac
 
@@ -152,7 +155,8 @@ install: stage-install ## the host agent to PREFIX (/usr/local), with units, man
 
 uninstall: stage-install ## take away what install put there, with the same PREFIX and DESTDIR
 	case '$(DESTDIR)' in ''|/*) at='$(DESTDIR)' ;; *) at='$(CURDIR)/$(DESTDIR)' ;; esac && \
-	cd build/install && find . ! -type d -exec rm -f "$$at/{}" \;
+	cd build/install && find . ! -type d -exec rm -f "$$at/{}" \; && \
+	find . -depth -type d -path '*/rum-*' | while read -r dir; do [ ! -d "$$at/$$dir" ] || rmdir --ignore-fail-on-non-empty "$$at/$$dir"; done
 
 clean: ## remove what build made
 	rm -rf bin build

@@ -13,7 +13,7 @@ import (
 func TestMakeInstallNamesTheVariableThatItCannotTake(t *testing.T) {
 	for target, rows := range map[string]map[string]string{
 		"install": {
-			"PREFIX=opt/rum": "PREFIX is 'opt/rum': it takes an absolute path", "PREFIX=": "PREFIX is '': it takes an absolute path",
+			"PREFIX=opt/rum": "PREFIX is 'opt/rum': it takes an absolute path", "PREFIX=/usr/": "PREFIX is '/usr/': it takes a path without", "PREFIX=": "PREFIX is '': it takes an absolute path",
 			"PREFIX=/opt/my rum": "PREFIX is '/opt/my rum': it takes letters", "PREFIX=/opt/it's": "PREFIX is '/opt/it's': it takes letters",
 			"ARCH=mips": "ARCH is 'mips': the agents are built for amd64 and arm64",
 		},
