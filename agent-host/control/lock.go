@@ -44,7 +44,7 @@ func checkPrivate(dir string) error {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ok || int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s is not a folder of this user alone, which the lock of the control socket needs: remove it, or name another place with --socket", dir)
+		return fmt.Errorf("%s is not a folder of this user alone, which the lock of the control socket needs: name another place with --socket, or take it away if nothing in it is needed", dir)
 	}
 	return nil
 }

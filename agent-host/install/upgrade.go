@@ -202,7 +202,7 @@ func (o *Upgrade) await(ctx context.Context, socket string, was status.VM, began
 				return fmt.Errorf("the guest agent of %s was replaced, and says that it is %s and not %s", vm.Name, vm.AgentVersion, o.Version)
 			default:
 				return output.Advise(fmt.Errorf("the new guest agent of %s did not link in time, and %s is back", vm.Name, vm.AgentVersion),
-					"see what the VM's log says of rum-guest-agent")
+					"see why with: rum-host-agent logs "+was.Name+", or in the VM: journalctl -u rum-guest-agent")
 			}
 		}
 		select {
@@ -211,7 +211,7 @@ func (o *Upgrade) await(ctx context.Context, socket string, was status.VM, began
 		}
 	}
 	if stayed {
-		return output.Advise(fmt.Errorf("the guest agent of %s says that it was replaced, and is still %s", was.Name, was.AgentVersion), "see what the VM's log says of rum-guest-agent")
+		return output.Advise(fmt.Errorf("the guest agent of %s says that it was replaced, and is still %s", was.Name, was.AgentVersion), "see why with: rum-host-agent logs "+was.Name+", or in the VM: journalctl -u rum-guest-agent")
 	}
 	return output.Advise(fmt.Errorf("the guest agent of %s was replaced, and has not linked within %v", was.Name, upgradeWait), "see why with: "+ask.Command(socket, "status", was.Name))
 }
