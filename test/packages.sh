@@ -139,6 +139,7 @@ printf '%s\n' '# rum-guest-agent keeps the line below' '192.168.122.1 host.rum.i
 bob=/srv/bob
 echo "bob:x:4242:4242::$bob:/bin/sh" >>"$root/etc/passwd"
 mkdir -p "$root$bob/.local/state/rum-agent/keys" "$root$bob/.config/systemd/user/default.target.wants"
+echo key >"$root$bob/.local/state/rum-agent/keys/dev"
 ln -s /usr/lib/systemd/user/rum-host-agent.service "$root$bob/.config/systemd/user/default.target.wants/"
 grep -q "systemctl --user restart rum-host-agent" "$dir/said" || { cat "$dir/said"; echo "an upgrade does not say how users restart their agents" >&2; exit 1; }
 [ "$(inside rum-host-agent version)" = "rum-host-agent v0.2.0" ]

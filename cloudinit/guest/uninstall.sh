@@ -31,18 +31,18 @@ remove() {
 packaged=
 [ ! -e /usr/bin/rum-guest-agent ] || packaged=yes
 
-# Of OpenRC's scripts there is but one, the package's or ours.
-packages_script=
-! grep -qs '^command=/usr/bin/' /etc/init.d/rum-guest-agent || packages_script=yes
+# Under OpenRC there is but one script, the package's or ours.
+ours=
+[ ! -e /etc/init.d/rum-guest-agent ] || grep -q '^command=/usr/bin/' /etc/init.d/rum-guest-agent || ours=yes
 
 if [ -e /etc/systemd/system/rum-guest-agent.service ]; then
 	systemctl --quiet disable --now rum-guest-agent.service
-elif [ -e /etc/init.d/rum-guest-agent ] && [ -z "$packages_script" ]; then
+elif [ -n "$ours" ]; then
 	rc-service rum-guest-agent --ifstarted stop
 	[ ! -e /etc/runlevels/boot/rum-guest-agent ] || rc-update --quiet del rum-guest-agent boot
 fi
 remove /etc/systemd/system/rum-guest-agent.service
-[ -n "$packages_script" ] || remove /etc/init.d/rum-guest-agent
+[ -e /etc/init.d/rum-guest-agent ] && [ -z "$ours" ] || remove /etc/init.d/rum-guest-agent
 [ -z "$removed" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 remove /usr/local/bin/rum-guest-agent
 remove /usr/local/bin/rum-open
@@ -73,7 +73,7 @@ if [ -n "$packaged" ]; then
 	if [ -n "$removed" ]; then
 		if [ -d /run/systemd/system ]; then
 			systemctl --quiet enable --now rum-guest-agent.service
-		elif [ -z "$packages_script" ] && command -v rc-update >/dev/null; then
+		elif [ -n "$ours" ]; then
 			cp /usr/lib/rum-agent/rum-guest-agent.openrc /etc/init.d/rum-guest-agent
 			chmod 755 /etc/init.d/rum-guest-agent
 			rc-update --quiet add rum-guest-agent boot
