@@ -159,6 +159,7 @@ inside sh /tmp/uninstall.sh >"$dir/said"
 grep -q "the package rum-guest-agent stays, with the key" "$dir/said" || { cat "$dir/said"; exit 1; }
 [ -e "$root/etc/rum-agent/key" ] && [ -e "$root/usr/bin/rum-guest-agent" ]
 rm -r "$root/etc/rum-agent"
+: >"$root/var/lib/rum-agent/setups.json.lock" # as setup leaves it
 inside dpkg --purge rum-host-agent rum-guest-agent >"$dir/said"
 grep "/var/lib/rum-agent/keys stay" "$dir/said" || { cat "$dir/said"; echo "a purge does not name the keys that stay" >&2; exit 1; }
 for named in "$bob/.local/state/rum-agent/keys stay" "$bob/.config/systemd/user/default.target.wants/rum-host-agent.service stays"; do
@@ -196,6 +197,7 @@ echo "packages: a mask, and an agent that is not the package's, stay as they are
 
 # Where there is no systemd they come and go as well, and OpenRC has the guest's service.
 rm "$root/usr/bin/systemctl" "$root/usr/bin/systemd-sysusers"
+install -D -m 600 /dev/null "$root/etc/rum-agent/key" # with which the service is started where OpenRC runs
 inside sh -euc '
 dpkg -i /tmp/packages/*.deb
 rum-host-agent version
